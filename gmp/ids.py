@@ -1,0 +1,82 @@
+"""Names: node IDs, port IDs, incarnations.
+
+A port ID is ``nodeid#name``, split at the first ``#``. Names are never reused, also not by a restarted node with
+the same node ID, because each begins with the *incarnation* of the node that made the name: twelve base-62
+characters, the start time in microseconds and three random ones. ASCII sorts that alphabet, so a plain string
+comparison tells the newer of two incarnations of one node.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import string
+
+from gmp.errors import ConfigError
+
+ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+INCARNATION_LENGTH = 12
+_TIME_LENGTH = 9
+_RANDOM_LENGTH = INCARNATION_LENGTH - _TIME_LENGTH
+_OWN_NODE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-.:/]*\Z")
+_NOT_IN_PEER_ID = re.compile(r"[#;\r\n]")
+
+
+def base62(number: int, length: int = 1) -> str:
+    """`number` in base 62, at least `length` characters."""
+    digits = []
+    while number or len(digits) < length:
+        number, rest = divmod(number, 62)
+        digits.append(ALPHABET[rest])
+    return "".join(reversed(digits))
+
+
+def make_incarnation(now_ns: int, random_bits: int) -> str:
+    """The incarnation of a node that starts at `now_ns` (nanoseconds since 1970)."""
+    return base62(now_ns // 1000, _TIME_LENGTH) + base62(random_bits % 62**_RANDOM_LENGTH, _RANDOM_LENGTH)
+
+
+def random_suffix() -> str:
+    """Ten random characters, for node IDs that end in ``/``."""
+    return "".join(secrets.choice(ALPHABET) for _ in range(10))
+
+
+def check_node_id(text: object) -> str:
+    """Return `text` when this node may call itself so. *Raises:* `ConfigError`."""
+    if not isinstance(text, str) or not _OWN_NODE_ID.match(text) or len(text.encode()) > 255:
+        raise ConfigError(
+            f"node ID {text!r}: expected 1 to 255 letters, digits and _ - . : /, beginning with a letter, a digit or _"
+        )
+    return text
+
+
+def is_peer_node_id(text: str) -> bool:
+    """Whether another node may call itself so: 1 to 255 bytes without ``#``, ``;``, CR and LF."""
+    return bool(text) and not _NOT_IN_PEER_ID.search(text) and len(text.encode("utf-8", "surrogatepass")) <= 255
+
+
+def split_port_id(port_id: object) -> tuple[str, str]:
+    """Split a port ID into node ID and local name; a bare node ID has the empty name.
+
+    *Raises:* `ConfigError` when it is no port ID.
+    """
+    text = port_id if isinstance(port_id, str) else getattr(port_id, "__gmp_port_id__", None)
+    if not isinstance(text, str):
+        raise ConfigError(f"{port_id!r} is not a port: expected a Port or a port ID such as 'node#name'")
+    node_id, _, name = text.partition("#")
+    if not is_peer_node_id(node_id):
+        raise ConfigError(f"{text!r} is not a port ID: expected 'node#name' or a node ID")
+    return node_id, name
+
+
+class NameMaker:
+    """Makes names that no other node makes: the incarnation and a counter."""
+
+    def __init__(self, incarnation: str) -> None:
+        self._prefix = incarnation
+        self._count = 0
+
+    def next(self) -> str:
+        """A new name."""
+        self._count += 1
+        return self._prefix + base62(self._count)
