@@ -1,0 +1,1 @@
+"""How nodes find each other: the seed manager, the directory, groups and families."""

@@ -1,0 +1,307 @@
+"""Everything that opens a socket: a server for each bind, dialling, and the table of connections and peers.
+
+Walk of a connection: accepted or dialled → `Connection` in handshake → `greeted` (the arbiter waits, everybody else
+sends its authentication line) → `authenticated` (`peerstate.judge`) → attached to its `Peer`, or closed. A
+connection that loses that judgement was never up, so no monitor fires for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import gevent
+import gevent.event
+import gevent.socket
+from gevent.server import StreamServer
+
+from gmp.config import Address, Settings
+from gmp.errors import AuthenticationError, ConfigError, GmpError, ProtocolError
+from gmp.ids import is_peer_node_id
+from gmp.net.connection import Connection
+from gmp.net.peer import Peer, PeerEvents
+from gmp.net.peerstate import Verdict, is_arbiter, judge
+from gmp.net.reasons import CloseReason
+from gmp.wire.session import Session
+
+log = logging.getLogger("gmp.net")
+READ_SIZE = 256 * 1024
+LOG_INTERVAL = 60.0  # seconds between two log lines about one address that fails to log in
+_BUG_OR_NORMAL = {CloseReason.DUPLICATE, CloseReason.REPLACED, CloseReason.NODE_CLOSED, CloseReason.LEAVING}
+
+
+class NetworkEvents(PeerEvents, Protocol):
+    """What the kernel is told by the network."""
+
+    def node_port_message(self, peer: Peer, message: list[Any]) -> None:
+        """A message from `peer` for the node port, or for a port that is not in the table."""
+
+
+class SelfDial(GmpError):
+    """The address that was dialled is this node's own."""
+
+
+class Network:
+    """The sockets of one node."""
+
+    def __init__(
+        self,
+        node_id: str,
+        incarnation: str,
+        settings: Settings,
+        destinations: dict[str, Any],
+        events: NetworkEvents,
+    ) -> None:
+        self.node_id = node_id
+        self.incarnation = incarnation
+        self.binds: list[str] = []
+        self.peers: dict[str, Peer] = {}
+        self._settings = settings
+        self._destinations = destinations
+        self._events = events
+        self._hub = gevent.get_hub()
+        self._buffer = bytearray(READ_SIZE)
+        self._servers: list[StreamServer] = []
+        self._handshakes: dict[Connection, gevent.event.AsyncResult[str] | None] = {}
+        self._expected: dict[Connection, str] = {}
+        self._logged: dict[str, float] = {}
+        self._closed = False
+
+    # ---- listening
+
+    def listen(self, binds: list[Address]) -> None:
+        """Listen on each of `binds`. *Raises:* `ConfigError` naming the one that cannot be had; then none is open."""
+        try:
+            for bind in binds:
+                self._listen(bind)
+        except BaseException:
+            self.stop_listening()
+            raise
+
+    def _listen(self, bind: Address) -> None:
+        host = "0.0.0.0" if bind.host == "*" else bind.host
+        server = StreamServer((host, bind.port), self._accepted, spawn=None)
+        try:
+            server.start()
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {format_address(bind.host, bind.port)}: {error}") from error
+        self._servers.append(server)
+        self.binds.append(format_address(*server.address[:2]))
+
+    def stop_listening(self) -> None:
+        """Close the listening sockets."""
+        for server in self._servers:
+            server.stop()
+        self._servers.clear()
+
+    def _accepted(self, sock: Any, address: tuple[Any, ...]) -> None:
+        host = str(address[0])
+        in_handshake = [c for c, result in self._handshakes.items() if result is None]
+        same = [c for c in in_handshake if c.address.rpartition(":")[0] == host]
+        if len(same) >= self._settings.max_unauthenticated_per_address:
+            same[0].close(CloseReason.TOO_MANY)
+        elif len(in_handshake) >= self._settings.max_unauthenticated:
+            in_handshake[0].close(CloseReason.TOO_MANY)
+        self._start(sock.detach(), format_address(*address[:2]), None)
+
+    def _start(self, fd: int, address: str, result: gevent.event.AsyncResult[str] | None, expect: str = "") -> None:
+        settings = self._settings
+        session = Session(
+            node_id=self.node_id,
+            nonce=b64encode(secrets.token_bytes(66)).decode(),
+            secret=settings.secret,
+            keys={"gmp": "1", "incarnation": self.incarnation, "mproto": "1", "gproto": "1", "peeraddr": address},
+            allow_cleartext=settings.allow_cleartext,
+            max_message=settings.max_message,
+        )
+        connection = Connection(
+            fd,
+            session,
+            self,
+            hub=self._hub,
+            buffer=self._buffer,
+            destinations=self._destinations,
+            address=address,
+            handshake_timeout=settings.handshake_timeout,
+            drained=self._drained,
+        )
+        if connection.reason is None:
+            self._handshakes[connection] = result
+            self._expected[connection] = expect
+
+    # ---- dialling
+
+    def dial(self, address: Address, *, expect: str = "") -> str:
+        """Connect to `address` and return the ID of the node there. `expect`: the only node ID to accept.
+
+        *Blocks:* for up to the settings' `address_timeout` for TCP and `handshake_timeout` for the handshake.
+        *Raises:* `SelfDial`, or `GmpError` or `OSError` that tell what happened.
+        """
+        family, where = self._resolve(address)
+        sock = gevent.socket.socket(family, socket.SOCK_STREAM)
+        result: gevent.event.AsyncResult[str] = gevent.event.AsyncResult()
+        try:
+            sock.settimeout(self._settings.address_timeout)
+            sock.connect(where)
+            if sock.getsockname() == sock.getpeername():
+                raise ConnectionRefusedError("TCP connected to itself")
+            if self._closed:
+                raise GmpError("the node is closed")
+            self._start(sock.detach(), format_address(address.host, address.port), result, expect)
+        finally:
+            sock.close()
+        return result.get()
+
+    def _resolve(self, address: Address) -> tuple[int, Any]:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            try:
+                socket.inet_pton(family, address.host)
+            except OSError:
+                continue
+            # a numeric address must not start the resolver's thread pool: that costs 10 to 20 ms
+            return family, (address.host, address.port)
+        found = gevent.socket.getaddrinfo(address.host, address.port, 0, socket.SOCK_STREAM)
+        return found[0][0], found[0][4]
+
+    # ---- what connections tell
+
+    def greeted(self, connection: Connection) -> bool:
+        """`Owner.greeted`."""
+        greeting = connection.session.greeting
+        if greeting.node_id == self.node_id:
+            raise ProtocolError(f"{self.node_id!r} is talking to itself")
+        if not is_peer_node_id(greeting.node_id):
+            raise ProtocolError(f"unusable node ID {greeting.node_id!r}")
+        expect = self._expected.get(connection)
+        if expect and expect != greeting.node_id:
+            raise AuthenticationError(f"expected node {expect!r}, but {greeting.node_id!r} answered")
+        return not is_arbiter(self.node_id, greeting.node_id, peer_is_gmp="gmp" in greeting.keys)
+
+    def authenticated(self, connection: Connection) -> None:
+        """`Owner.authenticated`."""
+        greeting = connection.session.greeting
+        connection.node_id = greeting.node_id
+        connection.incarnation = greeting.keys.get("incarnation", "")
+        peer = self.peer(greeting.node_id)
+        old = peer.connection
+        verdict = judge(
+            arbiter=is_arbiter(self.node_id, greeting.node_id, peer_is_gmp="gmp" in greeting.keys),
+            up=None if old is None else old.incarnation,
+            newest=peer.newest,
+            incarnation=connection.incarnation,
+        )
+        if verdict is Verdict.REFUSE_OLD:
+            connection.close(CloseReason.OLD_INCARNATION)
+            return
+        if verdict is Verdict.REFUSE_DUPLICATE:
+            connection.close(CloseReason.DUPLICATE)
+            if old is not None:
+                old.send("", ())  # a no-op: the kernels tell whether the old connection is dead
+            return
+        if verdict is Verdict.REPLACE and old is not None:
+            old.close(CloseReason.REPLACED)
+        result = self._handshakes.pop(connection)
+        self._expected.pop(connection, None)
+        self._logged.pop(connection.address.rpartition(":")[0], None)
+        connection.accept()
+        peer.attach(connection)
+        if result is not None:
+            result.set(connection.node_id)
+
+    def received(self, connection: Connection, message: list[Any]) -> None:
+        """`Owner.received`."""
+        self._events.node_port_message(self.peers[connection.node_id], message)
+
+    def closed(self, connection: Connection) -> None:
+        """`Owner.closed`."""
+        reason = connection.reason
+        assert reason is not None
+        if connection in self._handshakes:
+            self._handshake_failed(connection, reason)
+            return
+        peer = self.peers.get(connection.node_id)
+        if peer is not None and peer.connection is connection:
+            if not self._closed:
+                log.info("%s: connection with %s ended: %s", self.node_id, connection, describe(connection))
+            if reason is CloseReason.LEAVING:
+                peer.lose(("leaving", peer.node_id))
+            else:
+                peer.lose(("transport_error", peer.node_id, describe(connection)))
+
+    def _handshake_failed(self, connection: Connection, reason: CloseReason) -> None:
+        result = self._handshakes.pop(connection)
+        self._expected.pop(connection, None)
+        node_id = connection.session.greeting.node_id if connection.session.has_greeting else ""
+        if result is not None:
+            if node_id == self.node_id:
+                result.set_exception(SelfDial(f"{connection.address} is this node itself"))
+            elif reason is CloseReason.DUPLICATE or (self.peers.get(node_id) and self.peers[node_id].is_up):
+                # race: both dialled at once and the other connection won
+                result.set(node_id)
+            else:
+                error = AuthenticationError if reason is CloseReason.AUTHENTICATION_FAILED else ProtocolError
+                result.set_exception(error(f"{connection.address}: {describe(connection)}"))
+        if reason not in _BUG_OR_NORMAL and node_id != self.node_id:
+            self._log_refusal(connection)
+
+    def _log_refusal(self, connection: Connection) -> None:
+        """One line per address and minute, or a port scanner would fill the disk."""
+        host = connection.address.rpartition(":")[0]
+        now = gevent.get_hub().loop.now()
+        if now >= self._logged.get(host, 0.0):
+            self._logged[host] = now + LOG_INTERVAL
+            log.warning("%s: handshake with %s failed: %s", self.node_id, connection.address, describe(connection))
+
+    def _drained(self, connection: Connection) -> None:
+        peer = self.peers.get(connection.node_id)
+        if peer is not None:
+            peer.wake_senders()
+
+    # ---- peers
+
+    def peer(self, node_id: str) -> Peer:
+        """The peer object of that node, made when it is new."""
+        peer = self.peers.get(node_id)
+        if peer is None:
+            settings = self._settings
+            peer = Peer(
+                node_id,
+                self._events,
+                max_message=settings.max_message,
+                high_mark=settings.high_mark,
+                low_mark=settings.low_mark,
+            )
+            self.peers[node_id] = peer
+        return peer
+
+    def up_peers(self) -> Iterator[Peer]:
+        """The peers that are connected now."""
+        return (peer for peer in list(self.peers.values()) if peer.is_up)
+
+    def close(self) -> None:
+        """Close every socket, in silence."""
+        self._closed = True
+        self.stop_listening()
+        for connection in list(self._handshakes):
+            connection.close(CloseReason.NODE_CLOSED)
+        for peer in list(self.peers.values()):
+            connection_up = peer.connection
+            peer.close()
+            if connection_up is not None:
+                connection_up.close(CloseReason.NODE_CLOSED)
+
+
+def describe(connection: Connection) -> str:
+    """The reason of a connection's end in words."""
+    reason = connection.reason
+    text = "" if reason is None else reason.value
+    return f"{text}: {connection.detail}" if connection.detail else text
+
+
+def format_address(host: str, port: int) -> str:
+    """``host:port``, IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,169 @@
+"""What a node knows of another node: one `Peer` per remote node ID.
+
+`peer.send` *is* the connection's send while there is one and the queue's while there is none: it is swapped with
+the state, so a send does not test it. While connecting, messages are packed at once (a value that does not
+serialise must raise at the caller's line) and wait as bytes.
+
+When a connection ends everything queued is dropped, the kernel fires the monitors in one uninterrupted step, and only
+then is the peer idle, so that what is sent afterwards goes to the next connection (promise 1: no silent hole).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import gevent
+from greenlet import getcurrent
+
+from gmp.errors import MessageError
+from gmp.net.connection import Connection
+from gmp.net.peerstate import PeerState
+from gmp.wire.framing import make_decoder, make_encoder
+
+
+class PeerEvents(Protocol):
+    """What the kernel is told of a peer; called in any greenlet, must not block."""
+
+    def peer_wanted(self, peer: Peer) -> None:
+        """A message waits for a peer that is not connected: find a way, then `Peer.attach` or `Peer.fail`."""
+
+    def peer_up(self, peer: Peer) -> None:
+        """The peer is connected; what is sent here joins the end of the queue."""
+
+    def peer_lost(self, peer: Peer, reason: tuple[Any, ...]) -> None:
+        """The connection ended, or none could be made: fire the monitors, in one uninterrupted step."""
+
+
+class Peer:
+    """Another node, and the way to it."""
+
+    def __init__(
+        self, node_id: str, events: PeerEvents, *, max_message: int, high_mark: int, low_mark: int
+    ) -> None:
+        self.node_id = node_id
+        self.state = PeerState.IDLE
+        self.connection: Connection | None = None
+        self.newest = ""  #: the highest incarnation that ever authenticated
+        self.queued = 0  #: bytes that wait for a connection
+        self.dropped = 0
+        self.send: Callable[[str, tuple[Any, ...]], None] = self._queue_message
+        self._events = events
+        self._max_message = max_message
+        self._high_mark, self._low_mark = high_mark, low_mark
+        self._encoder = make_encoder("msgpack", max_message)
+        self._queue: list[bytes] = []
+        self._waiting: deque[Any] = deque()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether messages can flow now."""
+        return self.state is PeerState.UP
+
+    @property
+    def is_gmp(self) -> bool:
+        """Whether the peer that is connected is a gmp node."""
+        connection = self.connection
+        return connection is not None and "gmp" in connection.session.greeting.keys
+
+    @property
+    def congested(self) -> bool:
+        """Whether more bytes wait than the high mark allows."""
+        connection = self.connection
+        return (self.queued if connection is None else connection.queued) > self._high_mark
+
+    def _queue_message(self, name: str, message: tuple[Any, ...]) -> None:
+        data = self._encoder.encode(name, message)
+        self._queue.append(data)
+        self.queued += len(data)
+        self.want()
+
+    def want(self) -> None:
+        """Ask for a connection, without a message."""
+        if self.state is PeerState.IDLE:
+            self.state = PeerState.CONNECTING
+            self._events.peer_wanted(self)
+
+    def attach(self, connection: Connection) -> None:
+        """`connection` is the way from now on: tell, send what waited, then read what came early."""
+        self.connection = connection
+        self.newest = connection.incarnation
+        self.state = PeerState.UP
+        connection.low_mark = self._low_mark
+        self._events.peer_up(self)
+        queue, self._queue, self.queued = self._queue, [], 0
+        if connection.session.encoder.name == "msgpack":
+            connection.sent_messages += len(queue)
+            connection.write(b"".join(queue))
+        else:
+            self._send_again(connection, queue)
+        self.send = connection.send
+        connection.read_ahead()
+        self.wake_senders()
+
+    def _send_again(self, connection: Connection, queue: list[bytes]) -> None:
+        """Pack what waited once more, for a peer with another framing."""
+        decoder = make_decoder("msgpack", self._max_message)
+        for message in decoder.decode(b"".join(queue)):
+            try:
+                connection.send(message[0], tuple(message[1:]))
+            except MessageError as error:
+                # race: the framing was not known when it was sent. One lost message breaks promise 1, so all go.
+                self._events.peer_lost(self, ("transport_error", self.node_id, str(error)))
+                return
+
+    def fail(self, text: str) -> None:
+        """No way was found: drop what waits and fire the monitors."""
+        self.lose(("transport_error", self.node_id, text))
+
+    def lose(self, reason: tuple[Any, ...]) -> None:
+        """The way is gone: drop what waits, fire the monitors, be idle."""
+        if self.state in (PeerState.IDLE, PeerState.CLOSED):
+            return
+        self.send = self._drop
+        self.dropped += len(self._queue)
+        self._queue.clear()
+        self.queued = 0
+        self.connection = None
+        self._events.peer_lost(self, reason)
+        self.state = PeerState.IDLE
+        self.send = self._queue_message
+        self.wake_senders()
+
+    def close(self) -> None:
+        """The own node ends: nothing is sent or dialled any more."""
+        self.lose(("node_closed",))
+        self.state = PeerState.CLOSED
+        self.send = self._drop
+
+    def _drop(self, name: str, message: tuple[Any, ...]) -> None:
+        self.dropped += 1
+
+    # ---- the high mark
+
+    def wait_room(self) -> None:
+        """Block the calling greenlet until there is room again or the peer is lost. Never blocks in the hub.
+
+        Waiters are woken together, in the order they came, when the outbox falls to the low mark; each goes on
+        without looking again, or the first would fill it anew and starve the others.
+        """
+        hub = gevent.get_hub()
+        me = getcurrent()
+        if me is hub or not self.congested:
+            return
+        waiter = gevent.hub.Waiter(hub)
+        self._waiting.append(waiter)
+        try:
+            waiter.get()
+        finally:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+
+    def wake_senders(self) -> None:
+        """There is room, or nothing to wait for any more."""
+        if not self._waiting:
+            return
+        run_callback = gevent.get_hub().loop.run_callback
+        while self._waiting:
+            run_callback(self._waiting.popleft().switch, None)
