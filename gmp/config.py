@@ -1,0 +1,286 @@
+"""Settings: from explicit arguments, then the environment, then a profile and its parents in a TOML file, then defaults.
+
+The file is ``$GMP_CONFIG``, else ``gmp/config.toml`` in the XDG config directory::
+
+    seeds = ["10.0.0.1:4040"]        # for every profile
+
+    [profile.worker]
+    parent = "base"
+    binds = ["*:0"]
+
+The secret has a file of its own beside it, ``secret``, made on first use with mode 0600; it is linked into place, so
+that of several processes that start together all get the same one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import secrets
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gmp.errors import ConfigError
+from gmp.ids import ALPHABET
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set of a node. Times are in seconds, sizes in bytes."""
+
+    node_id: str | None = None
+    profile: str | None = None
+    binds: tuple[str, ...] | None = None
+    seeds: tuple[str, ...] = ()
+    secret: bytes | None = None
+    secret_given: bool = False
+    allow: tuple[str, ...] = ()
+    allow_eval: bool = False
+    allow_cleartext: bool = False
+    handshake_timeout: float = 10.0
+    connect_timeout: float = 10.0
+    address_timeout: float = 2.0
+    leave_timeout: float = 10.0
+    high_mark: int = 1 << 20
+    low_mark: int = 512 << 10
+    max_message: int = 64 << 20
+    max_unauthenticated: int = 128
+    max_unauthenticated_per_address: int = 32
+
+
+class Address(NamedTuple):
+    """Where to listen or to connect."""
+
+    host: str
+    port: int
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("a text")
+    return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    if not isinstance(value, Sequence) or not all(isinstance(item, str) for item in value):
+        raise ValueError("a list of texts")
+    return tuple(value)
+
+
+def _secret(value: object) -> bytes:
+    if isinstance(value, str):
+        value = value.encode()
+    if not isinstance(value, bytes) or not value:
+        raise ValueError("a text or bytes, not empty")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, str) and value.lower() in ("0", "1", "true", "false", "yes", "no"):
+        return value.lower() in ("1", "true", "yes")
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, str):
+        value = _number(float, value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ValueError("a number of seconds over 0")
+    return float(value)
+
+
+def _count(value: object) -> int:
+    if isinstance(value, str):
+        value = _number(int, value)
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise ValueError("a whole number over 0")
+    return value
+
+
+def _number(kind: type[Any], text: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        return None
+
+
+def _addresses(parse: Callable[[str], Address]) -> Callable[[object], tuple[str, ...]]:
+    def convert(value: object) -> tuple[str, ...]:
+        texts = _texts(value)
+        for text in texts:
+            parse(text)
+        return texts
+
+    return convert
+
+
+_ADDRESS = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>[^:]*))?\Z")
+
+
+def _split_address(text: str, what: str) -> tuple[str, str | None]:
+    match = _ADDRESS.match(text) if isinstance(text, str) else None
+    if match is None:
+        raise ConfigError(f"{what} {text!r}: expected host:port, an IPv6 address in brackets")
+    return match["six"] or match["host"] or "", match["port"]
+
+
+def _port(text: str, what: str, digits: str) -> int:
+    if not digits.isascii() or not digits.isdigit() or int(digits) > 65535:
+        raise ConfigError(f"{what} {text!r}: {digits!r} is no TCP port, expected a number from 0 to 65535")
+    return int(digits)
+
+
+def parse_bind(text: str) -> Address:
+    """Where to listen: ``host:port``; ``*`` or nothing as host: all addresses, as port: any free one.
+
+    *Raises:* `ConfigError`.
+    """
+    host, port = _split_address(text, "bind")
+    return Address(host or "*", 0 if port in (None, "", "*") else _port(text, "bind", str(port)))
+
+
+def parse_seed(text: str) -> Address:
+    """Where a seed listens: ``host:port``. *Raises:* `ConfigError`."""
+    host, port = _split_address(text, "seed")
+    if not host or host == "*" or not port:
+        raise ConfigError(f"seed {text!r}: expected host:port")
+    number = _port(text, "seed", port)
+    if number == 0:
+        raise ConfigError(f"seed {text!r}: nothing listens on port 0")
+    return Address(host, number)
+
+
+_CONVERTERS: dict[str, Callable[[object], Any]] = {
+    "node_id": _text,
+    "binds": _addresses(parse_bind),
+    "seeds": _addresses(parse_seed),
+    "secret": _secret,
+    "allow": _texts,
+    "allow_eval": _flag,
+    "allow_cleartext": _flag,
+    "handshake_timeout": _seconds,
+    "connect_timeout": _seconds,
+    "address_timeout": _seconds,
+    "leave_timeout": _seconds,
+    "high_mark": _count,
+    "low_mark": _count,
+    "max_message": _count,
+    "max_unauthenticated": _count,
+    "max_unauthenticated_per_address": _count,
+}
+
+
+def load_settings(profile: str | None, arguments: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
+    """The settings in force. An argument that is None counts as not given.
+
+    *Raises:* `ConfigError` naming the key, the value, where it stands and what was expected.
+    """
+    path = config_path(environ)
+    values: dict[str, Any] = _profile_values(path, profile)
+    for key in _CONVERTERS:
+        name = "GMP_" + key.upper()
+        if name in environ and (environ[name] or key == "binds"):
+            values[key] = _convert(key, environ[name], f"environment variable {name}")
+    for key, value in arguments.items():
+        if value is not None:
+            values[key] = _convert(key, value, "argument")
+    values["secret_given"] = "secret" in values
+    if "secret" not in values:
+        values["secret"] = user_secret(path.parent / "secret")
+    settings = Settings(profile=profile, **values)
+    if settings.low_mark > settings.high_mark:
+        raise ConfigError(f"low_mark {settings.low_mark} is over high_mark {settings.high_mark}")
+    return settings
+
+
+def config_path(environ: Mapping[str, str]) -> Path:
+    """Where the configuration file is, or would be."""
+    if environ.get("GMP_CONFIG"):
+        return Path(environ["GMP_CONFIG"])
+    base = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".config")
+    return Path(base) / "gmp" / "config.toml"
+
+
+def _convert(key: str, value: object, where: str) -> Any:
+    converter = _CONVERTERS.get(key)
+    if converter is None:
+        raise ConfigError(f"{where}: {key!r} is no setting; there are {', '.join(sorted(_CONVERTERS))}")
+    try:
+        return converter(value)
+    except ValueError as error:
+        shown = "the value" if key == "secret" else repr(value)
+        raise ConfigError(f"{where}: {key} cannot be {shown}: expected {error}") from None
+
+
+def _profile_values(path: Path, profile: str | None) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        data = {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"config file {path}: {error}") from error
+    profiles = data.pop("profile", {})
+    if not isinstance(profiles, dict) or not all(isinstance(entry, dict) for entry in profiles.values()):
+        raise ConfigError(f"config file {path}: 'profile' must be a table of tables")
+    if profile is not None and profile not in profiles:
+        known = ", ".join(sorted(profiles)) or "none"
+        raise ConfigError(f"profile {profile!r} is not in {path}; there are: {known}")
+    layers: list[tuple[str, dict[str, Any]]] = []
+    name = profile if profile is not None else (os.uname().nodename if os.uname().nodename in profiles else None)
+    seen: list[str] = []
+    while name is not None:
+        if name in seen or name not in profiles:
+            raise ConfigError(f"config file {path}: profile {seen[-1]!r} has the parent {name!r}, which cannot be used")
+        seen.append(name)
+        entry = dict(profiles[name])
+        name = entry.pop("parent", None)
+        layers.append((f"config file {path}, profile {seen[-1]!r}", entry))
+    layers.append((f"config file {path}", data))
+    values: dict[str, Any] = {}
+    for where, entry in reversed(layers):
+        for key, value in entry.items():
+            values[key] = _convert(key, value, where)
+    return values
+
+
+def user_secret(path: Path) -> bytes:
+    """This user's secret, made now when there is none. *Raises:* `ConfigError` naming the path and the way out."""
+    try:
+        if not path.exists():
+            _make_secret(path)
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(f"secret file {path} can be read by others: chmod 600 it, or set GMP_SECRET")
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(f"secret file {path}: {error}; mend that, or set GMP_SECRET") from error
+    if not secret:
+        raise ConfigError(f"secret file {path} is empty: remove it, or set GMP_SECRET")
+    return secret
+
+
+def _make_secret(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write("".join(secrets.choice(ALPHABET) for _ in range(43)) + "\n")
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass  # race: another process was faster; its secret is read by both
+    finally:
+        temporary.unlink()
+
+
+def setting_names() -> list[str]:
+    """The names of all settings that `configure` takes."""
+    return [field.name for field in dataclasses.fields(Settings) if field.name in _CONVERTERS]

@@ -1,0 +1,54 @@
+"""A monitor: one-shot notice of a port's (or node's) death. Who keeps it is its *home*; what it does is its action."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+log = logging.getLogger("gmp")
+Reason = tuple[Any, ...]
+
+
+class Home(Protocol):
+    """Whoever keeps monitors: a local port, or the table of a remote node's ports."""
+
+    def discard_monitor(self, monitor: Monitor) -> None:
+        """Forget a monitor; nothing when it is not there."""
+
+
+class Monitor:
+    """A set monitor. `cancel()` ends it, as does leaving its ``with`` block; it fires at most once."""
+
+    __slots__ = ("__weakref__", "_action", "_home", "deferred")
+
+    def __init__(self, action: Callable[[Reason], None], home: Home, *, deferred: bool = False) -> None:
+        self._action: Callable[[Reason], None] | None = action
+        self._home: Home | None = home
+        self.deferred = deferred  #: whether the action only starts a greenlet (a callback), so that it comes last
+
+    @property
+    def active(self) -> bool:
+        """Whether it can still fire."""
+        return self._action is not None
+
+    def cancel(self) -> None:
+        """End it; nothing when it has fired or was cancelled. *Blocks:* never."""
+        home, self._home, self._action = self._home, None, None
+        if home is not None:
+            home.discard_monitor(self)
+
+    def fire(self, reason: Reason) -> None:
+        """Do what it is for, once."""
+        action, self._action, self._home = self._action, None, None
+        if action is not None:
+            try:
+                action(reason)
+            except Exception:
+                log.exception("a monitor could not tell of a death")
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()

@@ -1,0 +1,122 @@
+"""The json framing: UTF-8 arrays back to back, with or without white space between them.
+
+Tuples become arrays; what JSON cannot carry raises `MessageError`. The reader finds the end of a message by the
+brackets outside strings, remembers how far it has looked, and only then gives it to the parser.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from gmp.errors import MessageError, ProtocolError
+from gmp.wire.nesting import MAX_NESTING, check_shape, depth_over
+
+_INTERESTING = re.compile(rb'["\[\]{}]')
+_STRING_END = re.compile(rb'["\\]')
+_SPACE = b" \t\r\n"
+
+
+def _port_id(value: Any) -> str:
+    port_id = getattr(value, "__gmp_port_id__", None)
+    if port_id is None:
+        raise TypeError(f"{type(value).__name__} {value!r:.80} cannot travel as json")
+    return str(port_id)
+
+
+class JsonEncoder:
+    """Packs messages as JSON."""
+
+    name = "json"
+
+    def __init__(self, max_message: int) -> None:
+        self._max_message = max_message
+        self._encode = json.JSONEncoder(
+            ensure_ascii=False, separators=(",", ":"), default=_port_id, allow_nan=False, check_circular=False
+        ).encode
+
+    def encode(self, destination: str, message: tuple[Any, ...]) -> bytes:
+        """The bytes of a message. *Raises:* `MessageError`."""
+        if any(isinstance(item, list | tuple | dict) for item in message) and depth_over(message, MAX_NESTING):
+            raise MessageError(f"a message to {destination!r} is nested deeper than {MAX_NESTING} levels")
+        try:
+            data = self._encode([destination, *message]).encode()
+        except (TypeError, ValueError) as error:
+            raise MessageError(f"message to {destination!r}: {error}") from error
+        if len(data) > self._max_message:
+            raise MessageError(f"message of {len(data)} bytes is over the limit of {self._max_message}")
+        return data
+
+
+class JsonDecoder:
+    """Finds JSON arrays in a stream."""
+
+    def __init__(self, max_message: int) -> None:
+        self._max_message = max_message
+        self._buffer = bytearray()
+        self._start = self._position = self._depth = 0
+        self._in_string = False
+
+    def decode(self, data: bytes | bytearray | memoryview) -> Iterator[list[Any]]:
+        """Yield each message that `data` completes. *Raises:* `ProtocolError`."""
+        self._buffer += data
+        while (end := self._find_end()) is not None:
+            text = bytes(self._buffer[self._start : end])
+            self._start = self._position = end
+            yield self._parse(text)
+        del self._buffer[: self._start]
+        self._position -= self._start
+        self._start = 0
+        if len(self._buffer) > self._max_message:
+            raise ProtocolError(f"a message over the limit of {self._max_message} bytes")
+
+    def _parse(self, text: bytes) -> list[Any]:
+        if len(text) > self._max_message:
+            raise ProtocolError(f"a message over the limit of {self._max_message} bytes")
+        try:
+            message = json.loads(text, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise ProtocolError(f"bad json: {error}") from error
+        wrong = check_shape(message)
+        if wrong is not None:
+            raise ProtocolError(wrong)
+        assert isinstance(message, list)
+        return message
+
+    def _find_end(self) -> int | None:
+        buffer = self._buffer
+        if self._depth == 0:
+            while self._start < len(buffer) and buffer[self._start] in _SPACE:
+                self._start += 1
+            self._position = max(self._position, self._start)
+            if self._start < len(buffer) and buffer[self._start] != 0x5B:
+                raise ProtocolError(f"expected a json array, not {bytes(buffer[self._start : self._start + 20])!r}")
+        while True:
+            match = (_STRING_END if self._in_string else _INTERESTING).search(buffer, self._position)
+            if match is None:
+                self._position = len(buffer)
+                return None
+            character = match[0]
+            if character == b"\\":
+                if match.end() == len(buffer):
+                    self._position = match.start()
+                    return None
+                self._position = match.end() + 1
+                continue
+            self._position = match.end()
+            if character == b'"':
+                self._in_string = not self._in_string
+            elif character in b"[{":
+                self._depth += 1
+                if self._depth > MAX_NESTING:
+                    raise ProtocolError(f"a message is nested deeper than {MAX_NESTING} levels")
+            else:
+                self._depth -= 1
+                if self._depth == 0:
+                    return self._position
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")

@@ -1,0 +1,201 @@
+"""The handshake as a state machine on bytes: what was received goes in, events and bytes to send come out.
+
+No role is visible: both sides send their greeting at once. Our authentication line goes out when the owner calls
+`send_auth` (who waits for whom is not the wire's business: `gmp.net.peerstate`). Bytes that were read too far stay
+here until `trailing_data` is asked for: they belong to TLS or to the decoder.
+
+Stricter than Perl: nonces must differ, the method and the framing that the other side picked must be ones that were
+offered to it, and nothing that a greeting says counts before the authentication line is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gmp.errors import AuthenticationError, ProtocolError
+from gmp.wire import auth
+from gmp.wire.events import NEED_DATA, Authenticated, Event, Greeted
+from gmp.wire.framing import Decoder, Encoder, make_decoder, make_encoder
+from gmp.wire.greeting import MAX_LINE, Greeting, format_greeting, parse_greeting
+from gmp.wire.states import TRANSITIONS, State, Step
+
+
+class Session:
+    """One connection's handshake, and the encoder and decoder that it agrees on."""
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        nonce: str,
+        secret: bytes | None,
+        keys: Mapping[str, str],
+        framings: Sequence[str] = ("msgpack", "json"),
+        allow_cleartext: bool = False,
+        max_message: int,
+        protocol: str = "aemp",
+    ) -> None:
+        self.state = State.GREETING
+        self._node_id = node_id
+        self._secret = secret
+        self._framings = tuple(framings)
+        self._max_message = max_message
+        self._offered = self._offer(secret, allow_cleartext)
+        self._line = format_greeting(node_id, self._offered, self._framings, keys, protocol=protocol)
+        self._nonce = nonce.encode()
+        self._out = [self._line + b"\n" + self._nonce + b"\n"]
+        self._in = bytearray()
+        self._searched = 0
+        self._greeting: Greeting | None = None
+        self._has_nonce = False
+        self._encoder: Encoder | None = None
+        self._decoder: Decoder | None = None
+
+    @staticmethod
+    def _offer(secret: bytes | None, allow_cleartext: bool) -> tuple[str, ...]:
+        if secret is None:
+            return ()
+        return (auth.HMAC_SHA3_512, auth.CLEARTEXT) if allow_cleartext else (auth.HMAC_SHA3_512,)
+
+    # ---- what the other side said
+
+    @property
+    def has_greeting(self) -> bool:
+        """Whether the other side's two lines are there."""
+        return self._has_nonce
+
+    @property
+    def greeting(self) -> Greeting:
+        """The other side's greeting, from `Greeted` on."""
+        if self._greeting is None:
+            raise ProtocolError("no greeting yet")
+        return self._greeting
+
+    @property
+    def encoder(self) -> Encoder:
+        """For our messages, from `send_auth` on."""
+        if self._encoder is None:
+            raise ProtocolError("our authentication line was not sent yet")
+        return self._encoder
+
+    @property
+    def decoder(self) -> Decoder:
+        """For the other side's messages, from `Authenticated` on."""
+        if self._decoder is None:
+            raise ProtocolError("the other side has not proved itself yet")
+        return self._decoder
+
+    # ---- bytes
+
+    def data_to_send(self) -> bytes:
+        """What must be written now; empties itself."""
+        data = b"".join(self._out)
+        self._out.clear()
+        return data
+
+    def receive_data(self, data: bytes) -> None:
+        """Take what was read; `next_event` makes something of it."""
+        self._in += data
+
+    def trailing_data(self) -> bytes:
+        """What was read beyond the handshake, or beyond the greeting when TLS follows; empties itself."""
+        data = bytes(self._in)
+        self._in.clear()
+        self._searched = 0
+        return data
+
+    def next_event(self) -> Event:
+        """What happens next in the bytes received so far.
+
+        *Raises:* `ProtocolError`, `AuthenticationError`, and nothing else; the session is of no use afterwards.
+        """
+        if self.state is State.ERROR:
+            raise ProtocolError("the handshake has failed before")
+        try:
+            return self._next_event()
+        except ProtocolError:
+            self.state = TRANSITIONS[self.state, Step.FAILED]
+            raise
+
+    def _next_event(self) -> Event:
+        if self.state not in (State.GREETING, State.SECURE):
+            return NEED_DATA
+        while (line := self._take_line()) is not None:
+            if self.state is State.SECURE:
+                return self._take_auth(line)
+            if self._greeting is None:
+                self._greeting = self._check_greeting(parse_greeting(line))
+            else:
+                return self._take_nonce(self._greeting, line)
+        return NEED_DATA
+
+    def _take_line(self) -> bytes | None:
+        end = self._in.find(b"\n", self._searched)
+        if end < 0 and len(self._in) < MAX_LINE:
+            self._searched = len(self._in)
+            return None
+        if not 0 <= end < MAX_LINE:
+            raise ProtocolError(f"a line longer than {MAX_LINE} bytes: {bytes(self._in[:40])!r}…")
+        line = bytes(self._in[:end])
+        del self._in[: end + 1]
+        self._searched = 0
+        return line.removesuffix(b"\r")
+
+    def _check_greeting(self, greeting: Greeting) -> Greeting:
+        if greeting.node_id == self._node_id:
+            # the echo of our own greeting, a dial to ourselves or another node of our name
+            self._has_nonce = True
+            raise ProtocolError(f"the other side is {self._node_id!r} too: talking to myself")
+        return greeting
+
+    def _take_nonce(self, greeting: Greeting, nonce: bytes) -> Event:
+        if nonce == self._nonce:
+            raise ProtocolError("the other side sent our own nonce back")
+        self._greeting = greeting = Greeting(
+            greeting.protocol, greeting.node_id, greeting.auth, greeting.framings, greeting.keys, greeting.line, nonce
+        )
+        self._has_nonce = True
+        if self._method(greeting) is None:
+            raise AuthenticationError(
+                f"no authentication method in common: {','.join(greeting.auth)!r} is accepted there"
+            )
+        if self._framing(greeting) is None:
+            raise ProtocolError(f"no framing in common: {','.join(greeting.framings)!r} can be read there")
+        self.state = TRANSITIONS[self.state, Step.GREETED]
+        return Greeted(greeting, None)
+
+    def _method(self, greeting: Greeting) -> str | None:
+        return auth.choose(greeting.auth, () if self._secret is None else (auth.HMAC_SHA3_512,))
+
+    def _framing(self, greeting: Greeting) -> str | None:
+        return next((framing for framing in greeting.framings if framing in self._framings), None)
+
+    def send_auth(self) -> None:
+        """Queue our authentication line; from now on `encoder` is there. *Raises:* `ProtocolError` before `Greeted`."""
+        greeting = self.greeting
+        method, framing = self._method(greeting), self._framing(greeting)
+        if self.state not in (State.SECURE, State.DATA) or method is None or framing is None:
+            raise ProtocolError("too early for the authentication line")
+        data = auth.compute(
+            method, self._secret or b"", (self._line, self._nonce), (greeting.line, greeting.nonce)
+        )
+        self._out.append(b"%s;%s;%s\n" % (method.encode(), data, framing.encode()))
+        self._encoder = make_encoder(framing, self._max_message)
+
+    def _take_auth(self, line: bytes) -> Event:
+        fields = line.split(b";")
+        if len(fields) < 3:
+            raise AuthenticationError(f"authentication line {line[:40]!r}: expected METHOD;DATA;FRAMING")
+        method, framing = fields[0].decode("latin-1"), fields[2].decode("latin-1")
+        if method not in self._offered:
+            raise AuthenticationError(f"authentication method {method[:40]!r} was not offered")
+        if framing not in self._framings:
+            raise ProtocolError(f"framing {framing[:40]!r} was not offered")
+        greeting = self.greeting
+        if not auth.verify(
+            method, fields[1], self._secret or b"", (greeting.line, greeting.nonce), (self._line, self._nonce)
+        ):
+            raise AuthenticationError(f"node {greeting.node_id!r} does not have our secret")
+        self.state = TRANSITIONS[self.state, Step.AUTHENTICATED]
+        self._decoder = make_decoder(framing, self._max_message)
+        return Authenticated(method, framing)
