@@ -1,0 +1,81 @@
+"""gmp: Erlang-style message passing for Python on gevent.
+
+Greenlets with mailboxes (*ports*), on many processes and hosts (*nodes*), that find each other through *seeds*, watch
+each other with *monitors*, and read like blocking code.
+"""
+
+import logging
+
+from gmp.errors import (
+    AuthenticationError,
+    CallTimeout,
+    ConfigError,
+    GmpError,
+    MessageError,
+    NotAllowed,
+    PortDied,
+    ProtocolError,
+    ReceiveTimeout,
+    WaitTimeout,
+)
+from gmp.face import (
+    after,
+    call,
+    configure,
+    family,
+    group,
+    kill,
+    link,
+    monitor,
+    node,
+    node_of,
+    port,
+    send,
+    serve_forever,
+    spawn,
+)
+from gmp.kernel.node import Node
+from gmp.kernel.spawning import spawnable
+from gmp.mesh.groups import Family, Group
+from gmp.ports.monitors import Monitor
+from gmp.ports.port import Port, current_port
+from gmp.ports.timers import Timer
+from gmp.version import VERSION
+
+logging.getLogger("gmp").addHandler(logging.NullHandler())
+
+__version__ = VERSION
+__all__ = [
+    "AuthenticationError",
+    "CallTimeout",
+    "ConfigError",
+    "Family",
+    "GmpError",
+    "Group",
+    "MessageError",
+    "Monitor",
+    "Node",
+    "NotAllowed",
+    "Port",
+    "PortDied",
+    "ProtocolError",
+    "ReceiveTimeout",
+    "Timer",
+    "WaitTimeout",
+    "after",
+    "call",
+    "configure",
+    "current_port",
+    "family",
+    "group",
+    "kill",
+    "link",
+    "monitor",
+    "node",
+    "node_of",
+    "port",
+    "send",
+    "serve_forever",
+    "spawn",
+    "spawnable",
+]

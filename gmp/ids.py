@@ -24,7 +24,7 @@ _NOT_IN_PEER_ID = re.compile(r"[#;\r\n]")
 
 def base62(number: int, length: int = 1) -> str:
     """`number` in base 62, at least `length` characters."""
-    digits = []
+    digits: list[str] = []
     while number or len(digits) < length:
         number, rest = divmod(number, 62)
         digits.append(ALPHABET[rest])

@@ -19,7 +19,7 @@ def connect(ground: Ground, backbone: Backbone, node_id: str, timeout: float) ->
     *Blocks:* until it is connected, every address has failed, or the time is up.
     """
     problem = "nobody knows where it listens"
-    with gevent.Timeout(timeout, False):
+    with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block in silence
         while not ground.is_up(node_id):
             addresses = _find(backbone, node_id)
             if addresses is None:

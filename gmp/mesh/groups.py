@@ -170,7 +170,7 @@ class Group:
 
         self._backbone.watch(self.name, notice)
         try:
-            with gevent.Timeout(timeout, False):
+            with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block in silence
                 while len(members := self.members()) < count:
                     changed.clear()
                     changed.wait()

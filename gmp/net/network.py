@@ -154,7 +154,9 @@ class Network:
             self._start(sock.detach(), format_address(address.host, address.port), result, expect)
         finally:
             sock.close()
-        return result.get()
+        node_id = result.get()
+        assert node_id is not None
+        return node_id
 
     def _resolve(self, address: Address) -> tuple[int, Any]:
         for family in (socket.AF_INET, socket.AF_INET6):

@@ -15,11 +15,13 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import gevent
+from gevent.hub import Waiter
 from greenlet import getcurrent
 
 from gmp.errors import MessageError
 from gmp.net.connection import Connection
 from gmp.net.peerstate import PeerState
+from gmp.net.reasons import CloseReason
 from gmp.wire.framing import make_decoder, make_encoder
 
 
@@ -32,7 +34,7 @@ class PeerEvents(Protocol):
     def peer_up(self, peer: Peer) -> None:
         """The peer is connected; what is sent here joins the end of the queue."""
 
-    def peer_lost(self, peer: Peer, reason: tuple[Any, ...]) -> None:
+    def peer_lost(self, peer: Peer, reason: tuple[Any, ...], was_up: bool) -> None:
         """The connection ended, or none could be made: fire the monitors, in one uninterrupted step."""
 
 
@@ -68,6 +70,21 @@ class Peer:
         return connection is not None and "gmp" in connection.session.greeting.keys
 
     @property
+    def pending(self) -> bool:
+        """Whether bytes wait for the socket."""
+        return self.connection is not None and self.connection.queued > 0
+
+    def stats(self) -> dict[str, Any]:
+        """Figures: the state, bytes that wait, messages dropped; of the connection what went each way."""
+        figures: dict[str, Any] = {"state": self.state.value, "queued_bytes": self.queued, "dropped": self.dropped}
+        connection = self.connection
+        if connection is not None:
+            figures["queued_bytes"] += connection.queued
+            for name in ("sent_messages", "received_messages", "sent_bytes", "received_bytes", "address"):
+                figures[name] = getattr(connection, name)
+        return figures
+
+    @property
     def congested(self) -> bool:
         """Whether more bytes wait than the high mark allows."""
         connection = self.connection
@@ -98,6 +115,8 @@ class Peer:
             connection.write(b"".join(queue))
         else:
             self._send_again(connection, queue)
+        if connection.reason is not None:
+            return
         self.send = connection.send
         connection.read_ahead()
         self.wake_senders()
@@ -110,7 +129,7 @@ class Peer:
                 connection.send(message[0], tuple(message[1:]))
             except MessageError as error:
                 # race: the framing was not known when it was sent. One lost message breaks promise 1, so all go.
-                self._events.peer_lost(self, ("transport_error", self.node_id, str(error)))
+                connection.close(CloseReason.INTERNAL_ERROR, str(error))
                 return
 
     def fail(self, text: str) -> None:
@@ -121,12 +140,13 @@ class Peer:
         """The way is gone: drop what waits, fire the monitors, be idle."""
         if self.state in (PeerState.IDLE, PeerState.CLOSED):
             return
+        was_up = self.state is PeerState.UP
         self.send = self._drop
         self.dropped += len(self._queue)
         self._queue.clear()
         self.queued = 0
         self.connection = None
-        self._events.peer_lost(self, reason)
+        self._events.peer_lost(self, reason, was_up)
         self.state = PeerState.IDLE
         self.send = self._queue_message
         self.wake_senders()
@@ -152,7 +172,7 @@ class Peer:
         me = getcurrent()
         if me is hub or not self.congested:
             return
-        waiter = gevent.hub.Waiter(hub)
+        waiter: Waiter[None] = Waiter(hub)
         self._waiting.append(waiter)
         try:
             waiter.get()

@@ -32,6 +32,7 @@ log = logging.getLogger("gmp")
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
 _current: ContextVar[Port | None] = ContextVar("gmp_current_port", default=None)
+_NOT_GIVEN = object()
 _DEFAULT = object()  # the tag under which the default handler is kept
 _RELEASES = ("kill", "cancel", "close", "stop")
 MESSAGES_A_TURN = 100  # that one port's handlers get before others have their turn
@@ -217,7 +218,7 @@ class Port:
     @overload
     def on(self, tag: Any, handler: Callable[..., Any] | None) -> None: ...
 
-    def on(self, tag: Any, *handler: Any) -> Any:
+    def on(self, tag: Any, handler: Any = _NOT_GIVEN) -> Any:
         """Give messages with that tag to `handler(*rest)` from now on; tag None: every message without a handler.
 
         The default handler gets the message whole. A second handler replaces the first, None removes it; with the tag
@@ -229,9 +230,15 @@ class Port:
             hash(tag)
         except TypeError:
             raise GmpError(f"{tag!r} cannot be a tag: expected something hashable, by custom a string") from None
-        if not handler:
-            return lambda function: (self._set_handler(tag, function), function)[1]
-        self._set_handler(tag, handler[0])
+        if handler is _NOT_GIVEN:
+
+
+            def decorate(function: Function) -> Function:
+                self._set_handler(tag, function)
+                return function
+
+            return decorate
+        self._set_handler(tag, handler)
         return None
 
     def _set_handler(self, tag: Any, handler: Callable[..., Any] | None) -> None:

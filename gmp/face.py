@@ -1,0 +1,154 @@
+"""The functions on the default node: what ``import gmp`` gives."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import gevent
+import gevent.event
+
+from gmp.errors import ConfigError
+from gmp.ids import split_port_id
+from gmp.kernel.node import Node
+from gmp.mesh.groups import Family, Group
+from gmp.ports.monitors import Monitor
+from gmp.ports.port import Port
+from gmp.ports.timers import Timer
+
+_default: Node | None = None
+
+
+def configure(
+    profile: str | None = None,
+    *,
+    node_id: str | None = None,
+    binds: Iterable[str] | None = None,
+    seeds: Iterable[str] | None = None,
+    secret: str | bytes | None = None,
+    **settings: Any,
+) -> Node:
+    """Start the default node, once, and return it.
+
+    `profile` names a profile of the configuration file. `node_id` is this node's name; one that ends in ``/`` gets a
+    random part, without one it is the profile's or host's name with a random part. `binds` are the ``host:port`` to listen
+    on (None: any free port, on all addresses if a secret was given, else on loopback; ``[]``: none). `seeds` are the
+    ``host:port`` of nodes to join. `secret` is shared by all nodes (None: this user's secret file).
+    Further settings: the fields of `gmp.config.Settings`.
+
+    *Raises:* `ConfigError` for a setting that cannot be used, or when the default node already has live ports.
+    *Blocks:* until the listeners are bound; joining goes on underneath.
+    """
+    global _default
+    if _default is not None and not _default.closed and (_default.started or _default.ports.by_name):
+        raise ConfigError("the default node is in use already: call configure once, before ports are made")
+    new = Node(node_id, binds=binds, seeds=seeds, secret=secret, profile=profile, **settings)
+    new.start()
+    _default = new
+    return new
+
+
+def node() -> Node:
+    """The default node; before `configure` a local one. *Blocks:* never."""
+    global _default
+    if _default is None:
+        _default = Node.local()
+    return _default
+
+
+def node_of(port: Port | str) -> str:
+    """The ID of the node that a port is on. *Raises:* `ConfigError` when it is no port ID. *Blocks:* never."""
+    return split_port_id(port)[0]
+
+
+def port(body: Callable[..., Any] | None = None, *args: Any, max_queue: int | None = None) -> Port:
+    """Make a port. With a body, `body(port, *args)` runs in the port's greenlet; usable as a decorator.
+
+    When the body returns the port dies normally, unless it has handlers. `max_queue`: over so many waiting messages the
+    port dies with ``("queue_overflow", n)``. *Raises:* `GmpError` for a body that cannot be called. *Blocks:* never.
+
+    >>> import gmp
+    >>> echo = gmp.port(lambda port: [gmp.send(reply, "you said", text) for text, reply in port])
+    >>> gmp.call(echo, "hello")
+    ('you said', 'hello')
+    """
+    return node().port(body, *args, max_queue=max_queue)
+
+
+def send(dest: Port | str, *message: Any) -> None:
+    """Send a message to a port or port ID; a dead or unknown one drops it (only monitors tell).
+
+    *Raises:* `MessageError` for what cannot travel to another node, `ConfigError` for what is no port ID.
+    *Blocks:* only while more than the high mark waits for that node, until there is room or it is lost.
+    """
+    node().send(dest, *message)
+
+
+def call(dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple[Any, ...]:
+    """Send a message with the ID of a temporary reply port behind it, and return what is sent there.
+
+    *Blocks:* until the reply, at most `timeout` seconds (None: without end).
+    *Raises:* `CallTimeout`; `PortDied` when the target is dead, dies, does not exist or cannot be reached.
+    """
+    return node().call(dest, *message, timeout=timeout)
+
+
+def kill(dest: Port | str, *reason: Any) -> None:
+    """Kill a port, here or elsewhere; no reason: a normal death. *Blocks:* never."""
+    node().kill(dest, *reason)
+
+
+def spawn(node_id: str, init: str | Callable[..., Any], *args: Any) -> str:
+    """Start `init(port, *args)` as a new port on that node, and return the port's ID at once.
+
+    `init` is a function with `gmp.spawnable`, or its name ``"package.module:function"``. When it is unknown or not allowed
+    there, the port dies with a reason that says so. *Raises:* `MessageError`, `ConfigError`. *Blocks:* never.
+    """
+    return node().spawn(node_id, init, *args)
+
+
+def monitor(target: Port | str, *action: Any) -> Monitor:
+    """Watch a port, or a node: fires once, at its death. Returns a `Monitor` to `cancel()`, usable in ``with``.
+
+    ``monitor(target, callback)`` calls `callback(*reason)` in a greenlet of its own; ``monitor(target, port)`` kills `port`
+    with the reason, on abnormal death only; ``monitor(target, port, *message)`` sends message + reason to `port`;
+    ``monitor(target)`` kills the current port, on abnormal death only. A target that does not exist fires at once.
+    *Raises:* `GmpError`. *Blocks:* never.
+    """
+    return node().monitor(target, *action)
+
+
+def link(a: Port | str, b: Port | str) -> tuple[Monitor, Monitor]:
+    """Monitor both ways: when one dies abnormally, so does the other. *Blocks:* never."""
+    return node().link(a, b)
+
+
+def after(seconds: float, action: Any, *message: Any) -> Timer:
+    """In `seconds` call `action(*message)` in a greenlet of its own, or send the message when it is a port.
+
+    Returns a `Timer` to `cancel()`. *Raises:* `GmpError`. *Blocks:* never.
+    """
+    return node().after(seconds, action, *message)
+
+
+def group(name: str) -> Group:
+    """The network-wide group of ports of that name. *Raises:* `ConfigError`. *Blocks:* never."""
+    return node().group(name)
+
+
+def family(name: str) -> Family:
+    """The network-wide table of that name. *Raises:* `ConfigError`. *Blocks:* never."""
+    return node().family(name)
+
+
+def serve_forever() -> None:
+    """Keep the script alive until SIGINT or SIGTERM, then leave the network. *Blocks:* until then."""
+    stop = gevent.event.Event()
+    watchers = [gevent.signal_handler(number, stop.set) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        stop.wait()
+    finally:
+        for watcher in watchers:
+            watcher.cancel()
+        node().close()

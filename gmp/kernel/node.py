@@ -1,0 +1,496 @@
+"""A node: what brings ports, network and mesh together.
+
+Walk of a message. Out: `send` → the table from full port ID to a local destination → its `put`; for another node
+`peer.send`. In: connection → the same ports' table by local name, or `node_port_message` for everything else.
+
+When a peer is lost: its monitors fire in one uninterrupted step, groups drop its ports, node events follow, and only then
+is the peer idle and may be dialled again (`Peer.lose`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any
+
+import gevent
+import gevent.event
+
+from gmp.config import Address, Settings, load_settings, parse_bind, parse_seed
+from gmp.errors import ConfigError, GmpError, PortDied, WaitTimeout
+from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, random_suffix, split_port_id
+from gmp.kernel.calls import Calls
+from gmp.kernel.monitoring import RemoteMonitors
+from gmp.kernel.requests import LEAVING, SPAWN, Requests
+from gmp.kernel.spawning import function_name, resolve
+from gmp.mesh.backbone import Backbone
+from gmp.mesh.connector import connect
+from gmp.mesh.groups import Family, Group
+from gmp.mesh.seeds import SeedManager
+from gmp.net.network import Network, SelfDial
+from gmp.net.peer import Peer
+from gmp.net.reasons import CloseReason
+from gmp.ports.monitors import Monitor, Reason
+from gmp.ports.port import Port, current_port
+from gmp.ports.table import Ports
+from gmp.ports.timers import Timer
+
+log = logging.getLogger("gmp")
+_NEW = object()
+
+
+class Node:
+    """One participant of the network. Many can live in one process.
+
+    Takes the settings of `gmp.configure`; usable in ``with``, which starts and closes it.
+    """
+
+    def __init__(
+        self,
+        node_id: str | None = None,
+        *,
+        binds: Iterable[str] | None = None,
+        seeds: Iterable[str] | None = None,
+        secret: str | bytes | None = None,
+        profile: str | None = None,
+        **settings: Any,
+    ) -> None:
+        given = {"node_id": node_id, "secret": secret, **settings}
+        given["binds"] = binds if binds is None or isinstance(binds, str) else list(binds)
+        given["seeds"] = seeds if seeds is None or isinstance(seeds, str) else list(seeds)
+        self._set_up(load_settings(profile, given, os.environ))
+
+    @classmethod
+    def local(cls) -> Node:
+        """A node that knows no other: what the default node is before `configure`."""
+        node = cls.__new__(cls)
+        node._set_up(Settings(binds=()))
+        return node
+
+    def _set_up(self, settings: Settings) -> None:
+        self.settings = settings
+        self.id = self._choose_id(settings)
+        self.incarnation = make_incarnation(time.time_ns(), secrets.randbits(32))
+        self.ports = Ports(self.id, self.incarnation)
+        self.defer = self.ports.workers.spawn
+        self.monitors = RemoteMonitors(self.ports, self.request, self.connect)
+        self.backbone = Backbone(self)
+        self.requests = Requests(self)
+        self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self)
+        self._calls = Calls(self.ports, self._monitor_for_calls)
+        self._seeds: SeedManager | None = None
+        self._node_callbacks: list[Callable[..., Any]] = []
+        self._changed = gevent.event.Event()
+        self._greenlets: set[gevent.Greenlet[..., Any]] = set()
+        self._state = "new"
+
+    @staticmethod
+    def _choose_id(settings: Settings) -> str:
+        if settings.node_id is not None:
+            node_id = settings.node_id
+        else:
+            node_id = (settings.profile or os.uname().nodename) + "/"
+        return check_node_id(node_id + random_suffix() if node_id.endswith("/") else node_id)
+
+    # ---- life
+
+    @property
+    def started(self) -> bool:
+        """Whether it was started and not closed."""
+        return self._state == "started"
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._state in ("closing", "closed")
+
+    @property
+    def binds(self) -> list[str]:
+        """What it really listens on, such as ``127.0.0.1:40311``."""
+        return list(self.network.binds)
+
+    def start(self) -> Node:
+        """Listen and begin to join the network; joining goes on underneath. Returns the node.
+
+        *Blocks:* until the listeners are bound. *Raises:* `ConfigError` naming a bind that cannot be had.
+        """
+        self.ports.check_thread()
+        if self._state != "new":
+            raise GmpError(f"node {self.id} cannot be started: it is {self._state}")
+        settings = self.settings
+        binds = settings.binds
+        if binds is None:
+            binds = ("*:0",) if settings.secret_given else ("127.0.0.1:0",)
+        self.network.listen([parse_bind(bind) for bind in binds])
+        self._state = "started"
+        seeds = [parse_seed(seed) for seed in settings.seeds]
+        self._seeds = SeedManager(
+            self,
+            seeds,
+            seed_up=self.backbone.seed_up,
+            found_self=self.backbone.become_global,
+            self_dial=SelfDial,
+        )
+        if not seeds:
+            self.backbone.become_global()
+        self.backbone.announce()
+        self._seeds.start()
+        return self
+
+    def close(self) -> None:
+        """Leave the network: kill the ports with ``("leaving", node_id)``, write what is queued, tell the peers.
+
+        Idempotent; afterwards every call on the node raises. *Blocks:* at most the setting `leave_timeout`.
+        """
+        self.ports.check_thread()
+        if self._state in ("closing", "closed"):
+            return
+        started, self._state = self._state == "started", "closing"
+        if self._seeds is not None:
+            self._seeds.stop()
+        self.network.stop_listening()
+        self.ports.close(("leaving", self.id))
+        gevent.sleep(0)  # the ports are buried in the next turn, which is when their monitors' messages go out
+        if started:
+            self._leave()
+        gevent.killall([greenlet for greenlet in self._greenlets if greenlet is not gevent.getcurrent()])
+        self._calls.close()
+        self.network.close()
+        self._state = "closed"
+        self._changed.set()
+        gevent.sleep(0)
+        self.ports.workers.close()
+
+    def _leave(self) -> None:
+        peers = list(self.network.up_peers())
+        for peer in peers:
+            if peer.is_gmp:
+                peer.send("", (LEAVING,))
+        deadline = time.monotonic() + self.settings.leave_timeout
+        while any(peer.pending for peer in peers) and time.monotonic() < deadline:
+            gevent.sleep(0.01)
+
+    def __enter__(self) -> Node:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        self.ports.check_thread()
+        if self._state in ("closing", "closed"):
+            raise GmpError(f"node {self.id} is closed")
+
+    # ---- ports and messages
+
+    def port(self, body: Callable[..., Any] | None = None, *args: Any, max_queue: int | None = None) -> Port:
+        """Make a port; see `gmp.port`."""
+        self._check_open()
+        return self.ports.make(body, *args, max_queue=max_queue)
+
+    def send(self, dest: Port | str, *message: Any) -> None:
+        """Send a message; see `gmp.send`."""
+        self._check_open()
+        peer = self._send(dest, message)
+        if peer is not None and peer.congested:
+            peer.wait_room()
+
+    def try_send(self, dest: Port | str, *message: Any) -> bool:
+        """As `send`, but return False, and send nothing, when the peer is over its high mark. *Blocks:* never."""
+        self._check_open()
+        node_id, _ = split_port_id(dest)
+        peer = self.network.peers.get(node_id)
+        if peer is not None and peer.congested:
+            return False
+        self._send(dest, message)
+        return True
+
+    def send_soon(self, dest: Any, *message: Any) -> None:
+        """As `send`, for internal use: never blocks, whatever the mark says."""
+        self._send(dest, message)
+
+    def _send(self, dest: Any, message: tuple[Any, ...]) -> Peer | None:
+        if dest.__class__ is Port and dest.ports is self.ports:
+            dest.put(message)
+            return None
+        port_id = dest.id if dest.__class__ is Port else dest
+        local = self.ports.by_id.get(port_id) if isinstance(port_id, str) else None
+        if local is not None:
+            local.put(message)
+            return None
+        node_id, name = split_port_id(dest)
+        if node_id != self.id:
+            peer = self._peer(node_id)
+            peer.send(name, message)
+            return peer
+        if name:
+            self.ports.dropped += 1
+        else:
+            self.requests.handle(None, message)
+        return None
+
+    def call(self, dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple[Any, ...]:
+        """Send a message and wait for the reply; see `gmp.call`."""
+        self._check_open()
+        node_id, name = split_port_id(dest)
+        return self._calls.call(f"{node_id}#{name}" if name else node_id, self.send, message, timeout)
+
+    def kill(self, dest: Port | str, *reason: Any) -> None:
+        """Kill a port; see `gmp.kill`."""
+        self._check_open()
+        node_id, name = split_port_id(dest)
+        if not name:
+            raise GmpError(f"{dest!r} is a node: only ports can be killed")
+        if node_id != self.id:
+            self._peer(node_id).send("", ("kil1", name, *reason))
+            return
+        port = self.ports.by_name.get(name)
+        if port is not None:
+            port.kill(*reason)
+
+    def spawn(self, node_id: str, init: str | Callable[..., Any], *args: Any) -> str:
+        """Start a port on another node; see `gmp.spawn`."""
+        self._check_open()
+        if not isinstance(node_id, str) or not is_peer_node_id(node_id):
+            raise ConfigError(f"{node_id!r} is not a node ID")
+        name, function = self.ports.new_name(), function_name(init)
+        if node_id == self.id:
+            self.ports.make(_run_function, init if callable(init) else None, function, args, name=name)
+        else:
+            self._peer(node_id).send("", (SPAWN, name, function, *args))
+        return f"{node_id}#{name}"
+
+    def start_spawned(self, name: str, function: Any, args: tuple[Any, ...]) -> None:
+        """A peer spawns a port here: it exists at once, so that a failing init gives its true reason to monitors."""
+        try:
+            self._check_open()
+            found = resolve(function, self.settings.allow, for_spawn=True)
+        except GmpError as error:
+            log.warning("%s: spawn refused: %s", self.id, error)
+            self.ports.make(name=name).kill("not_allowed", str(error))
+            return
+        self.ports.make(found, *args, name=name)
+
+    # ---- monitors and timers
+
+    def monitor(self, target: Port | str, action: Any = _NEW, *message: Any) -> Monitor:
+        """Watch a port or node; see `gmp.monitor`."""
+        self._check_open()
+        if action is _NEW:
+            action = current_port()
+            if action is None:
+                raise GmpError("monitor(target) kills the current port, and there is none here: give a port or callback")
+        if isinstance(action, str):
+            port_id = action
+            action = self.ports.by_name.get(split_port_id(action)[1]) if port_id in self.ports.by_id else None
+            if action is None:
+                raise GmpError(f"{port_id!r} is no live port of this node")
+        if isinstance(action, Port):
+            if message:
+                return self._monitor(target, lambda reason: self._send(action, (*message, *reason)) and None)
+            return self._monitor(target, lambda reason: action.kill(*reason) if reason else None)
+        if not callable(action) or message:
+            raise GmpError(f"monitor of {target}: expected a callback, or a port of this node and a message for it")
+        return self._monitor(target, lambda reason: self.defer(action, *reason) and None, deferred=True)
+
+    def _monitor_for_calls(self, port_id: str, died: Callable[[Reason], None]) -> Monitor:
+        return self._monitor(port_id, died)
+
+    def _monitor(self, target: Any, action: Callable[[Reason], None], *, deferred: bool = False) -> Monitor:
+        node_id, name = split_port_id(target)
+        if node_id != self.id:
+            self._peer(node_id)
+            return self.monitors.monitor(node_id, name, action, deferred=deferred)
+        port = target if isinstance(target, Port) else self.ports.by_name.get(name)
+        if port is not None:
+            monitor = Monitor(action, port, deferred=deferred)
+            port.add_monitor(monitor)
+            return monitor
+        monitor = Monitor(action, _NOBODY, deferred=deferred)
+        if name:
+            reason = ("no_such_port", "cannot monitor nonexistent port", f"{node_id}#{name}")
+            gevent.get_hub().loop.run_callback(monitor.fire, reason)
+        return monitor
+
+    def link(self, a: Port | str, b: Port | str) -> tuple[Monitor, Monitor]:
+        """Let two ports of this node die together; see `gmp.link`."""
+        return self.monitor(a, b), self.monitor(b, a)
+
+    def after(self, seconds: float, action: Any, *message: Any) -> Timer:
+        """Do something later; see `gmp.after`."""
+        self._check_open()
+        if isinstance(action, Port | str):
+            return Timer(seconds, lambda: self.send_soon(action, *message))
+        if not callable(action):
+            raise GmpError(f"after: {action!r} is neither a callback nor a port")
+        return Timer(seconds, lambda: self.defer(action, *message))
+
+    def on_local_death(self, port: Any, callback: Callable[..., Any]) -> str:
+        """`callback` at the death of a live port of this node; returns its ID. For groups."""
+        port_id = str(port)
+        local = self.ports.by_id.get(port_id)
+        if local is None:
+            raise GmpError(f"{port_id!r} is no live port of this node")
+        local.add_monitor(Monitor(lambda reason: callback(*reason), local))
+        return port_id
+
+    # ---- groups and the network
+
+    def group(self, name: str) -> Group:
+        """The group of that name; see `gmp.group`."""
+        self._check_open()
+        return Group(_family_name(name), self, self.backbone)
+
+    def family(self, name: str) -> Family:
+        """The family of that name; see `gmp.family`."""
+        self._check_open()
+        return Family(_family_name(name), self, self.backbone)
+
+    def is_up(self, node_id: str) -> bool:
+        """Whether that node is connected; the own one is. *Blocks:* never."""
+        peer = self.network.peers.get(node_id)
+        return node_id == self.id or (peer is not None and peer.is_up)
+
+    def up_nodes(self) -> list[str]:
+        """The IDs of the nodes that are connected, without the own. *Blocks:* never."""
+        return [peer.node_id for peer in self.network.up_peers()]
+
+    def monitor_nodes(self, callback: Callable[..., Any]) -> Callable[[], None]:
+        """Call `callback(node_id, up, *reason)` whenever a node is connected or lost; returns a function that ends it.
+
+        *Blocks:* never.
+        """
+        self._node_callbacks.append(callback)
+        return lambda: self._node_callbacks.remove(callback) if callback in self._node_callbacks else None
+
+    def wait_up(self, node_id: str | None = None, timeout: float | None = None) -> None:
+        """Wait until `node_id` (None: any seed) is connected. *Blocks:* up to `timeout` seconds. *Raises:* `WaitTimeout`."""
+        self._check_open()
+        if node_id is not None:
+            self.connect(node_id)
+        with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block in silence
+            while not self._waited_for(node_id):
+                self._changed.clear()
+                self._changed.wait()
+        if not self._waited_for(node_id):
+            raise WaitTimeout(f"{node_id or 'no seed'} is not connected after {timeout} s")
+
+    def _waited_for(self, node_id: str | None) -> bool:
+        self._check_open()
+        if node_id is not None:
+            return self.is_up(node_id)
+        return self.backbone.is_global or self.backbone.master is not None
+
+    def stats(self) -> dict[str, Any]:
+        """Figures of this node: messages dropped, ports, and for each peer what was sent, received and waits."""
+        peers = {peer.node_id: peer.stats() for peer in self.network.peers.values()}
+        return {"dropped": self.ports.dropped, "ports": len(self.ports.by_name), "peers": peers}
+
+    # ---- what the mesh needs
+
+    def request(self, node_id: str, *request: Any) -> None:
+        """Send a request to another node's node port; a g_* request is dropped when it is not connected."""
+        peer = self._peer(node_id)
+        if peer.is_up or not str(request[0]).startswith("g_"):
+            peer.send("", request)
+
+    def dial(self, address: Address, *, expect: str = "") -> str:
+        """`Network.dial`."""
+        return self.network.dial(address, expect=expect)
+
+    def connect(self, node_id: str) -> None:
+        """Ask for a connection with that node."""
+        if node_id != self.id:
+            self._peer(node_id).want()
+
+    def addresses(self) -> list[str]:
+        """Where this node listens, as told to others."""
+        host = os.uname().nodename
+        return [bind.replace("0.0.0.0", host) if bind.startswith("0.0.0.0:") else bind for bind in self.network.binds]
+
+    def _peer(self, node_id: str) -> Peer:
+        if self._state == "new":
+            raise ConfigError(f"node {node_id!r} cannot be reached: this node is local only, call gmp.configure first")
+        return self.network.peer(node_id)
+
+    # ---- what the network tells
+
+    def peer_wanted(self, peer: Peer) -> None:
+        """`PeerEvents.peer_wanted`: a greenlet looks for a way."""
+        greenlet = gevent.spawn(self._find_way, peer)
+        self._greenlets.add(greenlet)
+        greenlet.rawlink(self._greenlets.discard)
+
+    def _find_way(self, peer: Peer) -> None:
+        problem = connect(self, self.backbone, peer.node_id, self.settings.connect_timeout)
+        if not peer.is_up and self._state == "started":
+            peer.fail(f"cannot connect: {problem or 'the connection was lost at once'}")
+
+    def peer_up(self, peer: Peer) -> None:
+        """`PeerEvents.peer_up`."""
+        self.backbone.node_up(peer.node_id)
+        self._tell(peer.node_id, True)
+
+    def peer_lost(self, peer: Peer, reason: Reason, was_up: bool) -> None:
+        """`PeerEvents.peer_lost`: one uninterrupted step, no user code runs in it."""
+        self.monitors.node_lost(peer.node_id, reason)
+        if self._state != "started":
+            return
+        self.backbone.node_down(peer.node_id)
+        if was_up:
+            self._tell(peer.node_id, False, *reason)
+        if self._seeds is not None:
+            self._seeds.poke()
+
+    def peer_leaves(self, peer: Peer) -> None:
+        """A peer has said that it leaves."""
+        if peer.connection is not None:
+            peer.connection.close(CloseReason.LEAVING)
+
+    def _tell(self, node_id: str, up: bool, *reason: Any) -> None:
+        self._changed.set()
+        for callback in self._node_callbacks:
+            self.defer(callback, node_id, up, *reason)
+
+    def node_port_message(self, peer: Peer, message: list[Any]) -> None:
+        """`NetworkEvents.node_port_message`: for the node port, or for a port that is not there."""
+        if message[0] == "":
+            self.requests.handle(peer, tuple(message[1:]))
+        else:
+            self.ports.dropped += 1
+
+
+class _Nobody:
+    """The home of a monitor of a port that is not there."""
+
+    def discard_monitor(self, monitor: Monitor) -> None:
+        """There is none."""
+
+
+_NOBODY = _Nobody()
+
+
+def _run_function(port: Port, function: Callable[..., Any] | None, name: str, args: tuple[Any, ...]) -> None:
+    """The body of a port spawned on the own node."""
+    if function is None:
+        try:
+            function = resolve(name, ("*",), for_spawn=True)
+        except GmpError as error:
+            port.kill("not_allowed", str(error))
+            return
+    function(port, *args)
+
+
+def _family_name(name: object) -> str:
+    if not isinstance(name, str) or not name or name.startswith("'"):
+        raise ConfigError(f"{name!r} cannot be a group's or family's name: expected a text that does not begin with '")
+    return name
+
+
+__all__ = ["Node", "PortDied"]
