@@ -76,7 +76,6 @@ class Node:
         self.id = self._choose_id(settings)
         self.incarnation = make_incarnation(time.time_ns(), secrets.randbits(32))
         self.ports = Ports(self.id, self.incarnation)
-        self.defer = self.ports.workers.spawn
         self.monitors = RemoteMonitors(self.ports, self.request, self.connect)
         self.backbone = Backbone(self)
         self.requests = Requests(self)
@@ -211,6 +210,10 @@ class Node:
         self._send(dest, message)
         return True
 
+    def defer(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run `function` in a pooled greenlet; what it raises is logged."""
+        self.ports.workers.spawn(function, *args)
+
     def send_soon(self, dest: Any, *message: Any) -> None:
         """As `send`, for internal use: never blocks, whatever the mark says."""
         self._send(dest, message)
@@ -293,11 +296,11 @@ class Node:
                 raise GmpError(f"{port_id!r} is no live port of this node")
         if isinstance(action, Port):
             if message:
-                return self._monitor(target, lambda reason: self._send(action, (*message, *reason)) and None)
+                return self._monitor(target, lambda reason: self.send_soon(action, *message, *reason))
             return self._monitor(target, lambda reason: action.kill(*reason) if reason else None)
         if not callable(action) or message:
             raise GmpError(f"monitor of {target}: expected a callback, or a port of this node and a message for it")
-        return self._monitor(target, lambda reason: self.defer(action, *reason) and None, deferred=True)
+        return self._monitor(target, lambda reason: self.defer(action, *reason), deferred=True)
 
     def _monitor_for_calls(self, port_id: str, died: Callable[[Reason], None]) -> Monitor:
         return self._monitor(port_id, died)
@@ -370,7 +373,10 @@ class Node:
         return lambda: self._node_callbacks.remove(callback) if callback in self._node_callbacks else None
 
     def wait_up(self, node_id: str | None = None, timeout: float | None = None) -> None:
-        """Wait until `node_id` (None: any seed) is connected. *Blocks:* up to `timeout` seconds. *Raises:* `WaitTimeout`."""
+        """Wait until `node_id` (None: any seed) is connected.
+
+        *Blocks:* up to `timeout` seconds (None: without end). *Raises:* `WaitTimeout`.
+        """
         self._check_open()
         if node_id is not None:
             self.connect(node_id)

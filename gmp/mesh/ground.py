@@ -28,7 +28,7 @@ class Ground(Protocol):
     def connect(self, node_id: str) -> None:
         """Ask for a connection with that node."""
 
-    def defer(self, function: Callable[..., Any], *args: Any) -> None:
+    def defer(self, function: Callable[..., Any], *args: Any) -> object:
         """Run `function` in a greenlet of its own; what it raises is logged."""
 
     def addresses(self) -> Iterable[str]:

@@ -29,7 +29,7 @@ class GroupGround(Protocol):
     def send(self, destination: Any, *message: Any) -> None:
         """Send a message."""
 
-    def defer(self, function: Callable[..., Any], *args: Any) -> None:
+    def defer(self, function: Callable[..., Any], *args: Any) -> object:
         """Run `function` in a greenlet of its own."""
 
     def on_local_death(self, port: Any, callback: Callable[..., Any]) -> str:

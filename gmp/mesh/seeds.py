@@ -1,7 +1,7 @@
 """The seed manager: a greenlet that keeps a connection to every configured seed, for ever.
 
-Each seed has its own delay, 0.3 s doubling to 30 s with jitter, reset when it was connected. A seed that turns out to be
-this node itself is dropped, and makes this node global. The manager sleeps until the next dial is due or something
+Each seed has its own delay, 0.3 s doubling to 30 s with jitter, reset when it was connected. A seed that turns out to
+be this node itself is dropped, and makes this node global. The manager sleeps until the next dial is due or something
 changed; each dial runs in a greenlet of its own, so that one seed that does not answer holds up no other.
 """
 

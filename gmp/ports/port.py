@@ -1,7 +1,7 @@
 """A port: a destination for messages and a context to run code in.
 
-Life: *alive* → `kill` (dead at once: its messages are dropped, it is in no table any more) → *buried* in the next turn of
-the loop: its greenlets end, what it owns is released, its monitors fire in the order they were set.
+Life: *alive* → `kill` (dead at once: its messages are dropped, it is in no table any more) → *buried* in the next turn
+of the loop: its greenlets end, what it owns is released, its monitors fire in the order they were set.
 
 Handlers run one after another, never two at once, in a pooled greenlet that is borrowed while messages wait for
 them; they may block. race: a kill while a handler runs: the task is thrown at only while it still runs for this port.
@@ -257,7 +257,7 @@ class Port:
     # ---- running code as the port
 
     def run(self, function: Callable[..., Result], *args: Any) -> Result | None:
-        """Call `function(*args)` as this port: `current_port()` is it, and an exception kills it (then None is returned).
+        """Call `function(*args)` as this port: `current_port()` is it; an exception kills it, and None is returned.
 
         *Raises:* `PortDied` when the port is dead. *Blocks:* as the function does.
         """

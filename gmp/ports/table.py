@@ -26,6 +26,9 @@ class Destination(Protocol):
     def add_monitor(self, monitor: Monitor) -> None:
         """Fire `monitor` at its end."""
 
+    def discard_monitor(self, monitor: Monitor) -> None:
+        """Forget `monitor`."""
+
 
 class Ports:
     """All ports of a node. `by_id` and `by_name` have the live ones under their full ID and their local name."""

@@ -1,8 +1,8 @@
 """Pooled greenlets: they run port bodies, handlers and callbacks.
 
-Making and ending a greenlet costs some 20 µs, a pooled one 2 to 6. A worker belongs to a *task* while it runs for it and
-is parked in the pool between tasks; whoever wants to end a task throws only while the worker still runs for it, and only
-from the hub. Each task starts with a fresh contextvars context, or the one before would leak into it.
+Making and ending a greenlet costs some 20 µs, a pooled one 2 to 6. A worker belongs to a *task* while it runs for it
+and is parked in the pool between tasks; whoever wants to end a task throws only while the worker still runs for it, and
+only from the hub. Each task starts with a fresh contextvars context, or the one before would leak into it.
 """
 
 from __future__ import annotations

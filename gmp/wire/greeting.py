@@ -1,4 +1,4 @@
-"""The first line that each side sends: ``aemp;VERSION;NODEID;AUTH,…;FRAMING,…[;KEY=VALUE]…`` (PROTOCOL.md section 2)."""
+"""A greeting's first line: ``aemp;VERSION;NODEID;AUTH,…;FRAMING,…[;KEY=VALUE]…`` (PROTOCOL.md section 2)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,93 @@
+"""What every test gets: a configuration directory of its own, a deadline that prints all greenlets, and checks that
+nothing is left behind: no node open, no error in the hub."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent.util import format_run_info
+
+import gmp
+from gmp import face
+
+DEADLINE = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _own_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GMP_SECRET", "GMP_SEEDS", "GMP_BINDS", "GMP_NODE_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GMP_CONFIG", str(tmp_path / "config" / "config.toml"))
+
+
+@pytest.fixture(autouse=True)
+def _deadline_and_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    hub = gevent.get_hub()
+    errors: list[Any] = []
+    original = hub.handle_error
+    monkeypatch.setattr(hub, "handle_error", lambda *args: (errors.append(args), original(*args)))
+    with gevent.Timeout(DEADLINE, _TooLate()):
+        yield
+        if face._default is not None:
+            face._default.close()
+            face._default = None
+        gevent.sleep(0)
+    assert not errors, f"errors reached the hub: {errors}"
+    gc.collect()
+    left = [
+        node.id
+        for node in gc.get_objects()
+        if isinstance(node, gmp.Node) and node.started
+    ]
+    assert not left, f"nodes left open: {left}"
+
+
+class _TooLate(Exception):
+    def __str__(self) -> str:
+        return "the test took too long; greenlets:\n" + "\n".join(format_run_info())
+
+
+@pytest.fixture
+def make_node() -> Iterator[Callable[..., gmp.Node]]:
+    """Makes started nodes on loopback that share a secret, and closes them at the end."""
+    nodes: list[gmp.Node] = []
+
+    def make(node_id: str, **settings: Any) -> gmp.Node:
+        settings.setdefault("binds", ["127.0.0.1:0"])
+        settings.setdefault("secret", "geheim")
+        node = gmp.Node(node_id, **settings).start()
+        nodes.append(node)
+        return node
+
+    yield make
+    for node in reversed(nodes):
+        node.close()
+
+
+class Recorder:
+    """A callback that keeps what it was called with, and can be waited for."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self._changed = gevent.event.Event()
+
+    def __call__(self, *args: Any) -> None:
+        self.calls.append(args)
+        self._changed.set()
+
+    def wait(self, count: int = 1, timeout: float = 10.0) -> list[tuple[Any, ...]]:
+        with gevent.Timeout(timeout, AssertionError(f"{len(self.calls)} of {count} calls: {self.calls}")):
+            while len(self.calls) < count:
+                self._changed.clear()
+                self._changed.wait()
+        return self.calls
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()

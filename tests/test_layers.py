@@ -1,0 +1,100 @@
+"""A folder is a layer, and imports point down only."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import gmp
+
+ROOT = Path(gmp.__file__).parent
+GROUND = {"errors", "ids", "config", "version"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "ground": {"ground"},
+    "ports": {"ground", "ports"},
+    "wire": {"ground", "wire"},
+    "net": {"ground", "wire", "net"},
+    "mesh": {"ground", "mesh"},
+    "kernel": {"ground", "ports", "wire", "net", "mesh", "kernel"},
+    "face": {"ground", "ports", "mesh", "kernel", "face"},
+    "programs": {"face", "programs"},
+}
+FORBIDDEN_IN_WIRE = {"gevent", "socket", "time", "random", "logging", "greenlet", "ssl", "_socket"}
+
+
+def layer_of(module: str) -> str:
+    first = module.split(".")[1] if "." in module else ""
+    if first in GROUND:
+        return "ground"
+    if first in ("", "face"):
+        return "face"
+    return first if first in MAY_IMPORT else "programs"
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """The modules a file imports, and whether inside a function."""
+    tree = ast.parse(path.read_text())
+    top = {id(node) for node in ast.walk(tree)}
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            top -= {id(node) for node in ast.walk(function)}
+    found: list[tuple[str, bool]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.append((node.module or "", id(node) not in top))
+        elif isinstance(node, ast.Import):
+            found += [(alias.name, id(node) not in top) for alias in node.names]
+    return found
+
+
+def files() -> list[tuple[Path, str]]:
+    result = []
+    for path in sorted(ROOT.rglob("*.py")):
+        module = "gmp." + ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        result.append((path, module.removesuffix(".__init__").removesuffix("__init__").rstrip(".")))
+    return result
+
+
+def test_every_folder_is_a_known_layer() -> None:
+    assert {layer_of(module) for _, module in files()} == set(MAY_IMPORT)
+
+
+def test_a_layer_imports_only_what_is_below_it() -> None:
+    wrong = [
+        f"{module} imports {imported}"
+        for path, module in files()
+        for imported, _ in imports(path)
+        if imported.split(".")[0] == "gmp" and layer_of(imported) not in MAY_IMPORT[layer_of(module)]
+    ]
+    assert not wrong
+
+
+def test_imports_inside_functions_are_for_the_command_line_alone() -> None:
+    wrong = [
+        f"{module}: {imported}"
+        for path, module in files()
+        for imported, inside in imports(path)
+        if inside and not module.startswith("gmp.cli")
+    ]
+    assert not wrong
+
+
+def test_the_wire_knows_bytes_only() -> None:
+    wrong = [
+        f"{module} imports {imported}"
+        for path, module in files()
+        if layer_of(module) == "wire"
+        for imported, _ in imports(path)
+        if imported.split(".")[0] in FORBIDDEN_IN_WIRE
+    ]
+    assert not wrong
+
+
+def test_the_library_never_patches() -> None:
+    assert not [module for path, module in files() for imported, _ in imports(path) if imported == "gevent.monkey"]
+
+
+def test_everything_exported_exists() -> None:
+    assert all(hasattr(gmp, name) for name in gmp.__all__)
+    assert gmp.__all__ == sorted(gmp.__all__)
