@@ -89,10 +89,7 @@ class Node:
 
     @staticmethod
     def _choose_id(settings: Settings) -> str:
-        if settings.node_id is not None:
-            node_id = settings.node_id
-        else:
-            node_id = (settings.profile or os.uname().nodename) + "/"
+        node_id = settings.node_id or (settings.profile or os.uname().nodename) + "/"
         return check_node_id(node_id + random_suffix() if node_id.endswith("/") else node_id)
 
     # ---- life
@@ -163,6 +160,7 @@ class Node:
         self._changed.set()
         gevent.sleep(0)
         self.ports.workers.close()
+        gevent.sleep(0)
 
     def _leave(self) -> None:
         peers = list(self.network.up_peers())
@@ -288,7 +286,7 @@ class Node:
         if action is _NEW:
             action = current_port()
             if action is None:
-                raise GmpError("monitor(target) kills the current port, and there is none here: give a port or callback")
+                raise GmpError("monitor(target) kills the current port, but there is none here: give a callback")
         if isinstance(action, str):
             port_id = action
             action = self.ports.by_name.get(split_port_id(action)[1]) if port_id in self.ports.by_id else None

@@ -61,7 +61,8 @@ def resolve(name: object, allow: Sequence[str], *, for_spawn: bool) -> Callable[
             raise NotAllowed(f"module {module_name!r} cannot be imported: {error}") from error
     found = getattr(module, function, None)
     if for_spawn and callable(found) and getattr(found, _MARK, False) is True:
-        return found
+        function_found: Callable[..., Any] = found
+        return function_found
     if allowed and inspect.isfunction(found) and found.__module__ in (module_name, "__main__" if main else module_name):
         return found
     raise NotAllowed(f"{name!r} is not allowed here: no such function, not marked spawnable and not in 'allow'")

@@ -123,7 +123,7 @@ class Workers:
             self.hub.handle_error(task, type(error), error, error.__traceback__)
 
     def close(self) -> None:
-        """End the idle greenlets."""
+        """End the idle greenlets, in the next turn: a greenlet that ends goes on in the hub, not in its thrower."""
         idle, self._idle = self._idle, []
         for worker in idle:
-            worker.throw(GreenletExit)
+            self._run_callback(worker.throw, GreenletExit)

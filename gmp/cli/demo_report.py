@@ -1,0 +1,52 @@
+"""What `gmp demo` prints at its end."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from gmp.cli.demo import Outcome
+
+
+def report(outcome: Outcome) -> None:
+    """Print tables and the tree of connections; plain text when the output is no terminal."""
+    console = Console(highlight=False)
+    console.print(_words(outcome))
+    console.print(_figures(outcome))
+    console.print(_connections(outcome))
+    if outcome.right:
+        console.print("The totals equal those of a count in one process.")
+    else:
+        console.print("[bold red]The totals DIFFER from those of a count in one process.[/]")
+
+
+def _words(outcome: Outcome) -> Table:
+    table = Table("word", "times", title="The ten commonest words")
+    table.columns[1].justify = "right"
+    for word, count in outcome.counts.most_common(10):
+        table.add_row(word, f"{count:,}")
+    return table
+
+
+def _figures(outcome: Outcome) -> Table:
+    table = Table("what", "how much", title="The run")
+    table.columns[1].justify = "right"
+    table.add_row("files", f"{outcome.files:,}")
+    table.add_row("MB", f"{outcome.megabytes:,.1f}")
+    table.add_row("seconds", f"{outcome.seconds:.2f}")
+    table.add_row("messages per second", f"{outcome.messages / max(outcome.seconds, 1e-9):,.0f}")
+    if outcome.killed:
+        table.add_row("killed with SIGKILL", outcome.killed)
+        table.add_row("its monitor said", " ".join(str(part) for part in outcome.kill_reason))
+        table.add_row("files lost with it and sent again", f"{outcome.lost}")
+    return table
+
+
+def _connections(outcome: Outcome) -> Tree:
+    tree = Tree("Who is connected to whom")
+    for node_id in sorted(outcome.connections, key=lambda node_id: (node_id != outcome.seed, node_id)):
+        branch = tree.add(f"{node_id} (seed)" if node_id == outcome.seed else node_id)
+        for other in sorted(outcome.connections[node_id]):
+            branch.add(other)
+    return tree

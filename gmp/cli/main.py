@@ -1,0 +1,21 @@
+"""The entry point: says what to install when the extra is missing."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the `gmp` command."""
+    try:
+        import click  # noqa: F401
+        import rich  # noqa: F401
+    except ImportError as error:
+        sys.exit(f"gmp: the command needs {error.name}: install gmp[cli], in a clone: pip install '.[cli]'")
+    from gmp.cli.commands import cli
+
+    cli()
+
+
+if __name__ == "__main__":
+    main()
