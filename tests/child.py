@@ -1,0 +1,43 @@
+"""A gmp node in a process of its own, for tests: ``python -m tests.child NODE_ID [SEED …]``.
+
+Prints its bind; its port ``echo`` is in the group ``children``. Ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import gevent
+
+import gmp
+
+
+@gmp.spawnable
+def echo(port: gmp.Port, *_: object) -> None:
+    for message in port:
+        gmp.send(message[-1], "echo", *message[:-1])
+
+
+@gmp.spawnable
+def report_then_fail(port: gmp.Port, boss: str, text: str) -> None:
+    gmp.send(boss, "started", port, text)
+    port.receive("fail")
+    raise ValueError(text)
+
+
+def not_spawnable(port: gmp.Port) -> None:
+    raise AssertionError("this must never run")
+
+
+def main(node_id: str, *seeds: str) -> None:
+    node = gmp.configure(node_id=node_id, binds=["127.0.0.1:0"], seeds=seeds)
+    gmp.group("children").join(gmp.port(echo))
+    print(node.binds[0], flush=True)
+    gevent.get_hub().threadpool.apply(sys.stdin.read)
+    node.close()
+
+
+if __name__ == "__main__":
+    assert threading.current_thread() is threading.main_thread()
+    main(*sys.argv[1:])
