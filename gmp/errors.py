@@ -38,7 +38,8 @@ class PortDied(GmpError):
     def __str__(self) -> str:
         if not self.reason:
             return f"port {self.port} ended normally"
-        return f"port {self.port} died: {', '.join(str(part) for part in self.reason[:2])}"
+        parts = [str(part) for part in self.reason]
+        return f"port {self.port} died: {', '.join(part for part in parts if chr(10) not in part)}"  # no traceback
 
 
 class MessageError(GmpError, ValueError):

@@ -89,6 +89,13 @@ class Recorder:
         return self.calls
 
 
+def eventually(condition: Callable[[], object], timeout: float = 20.0) -> None:
+    """Wait for what no event tells of."""
+    with gevent.Timeout(timeout, AssertionError("it did not happen in time")):
+        while not condition():
+            gevent.sleep(0.01)
+
+
 @pytest.fixture
 def recorder() -> Recorder:
     return Recorder()

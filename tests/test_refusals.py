@@ -13,6 +13,8 @@ import pytest
 
 import gmp
 
+from .conftest import Recorder
+
 MakeNode = Callable[..., gmp.Node]
 NONCE = b"QkJC" * 22
 
@@ -107,10 +109,10 @@ def test_malformed_data_after_the_handshake_ends_that_connection_only(make_node:
     other.wait_up("seed", timeout=10)
     connection = other.network.peers["seed"].connection
     assert connection is not None
-    lost = gevent.event.AsyncResult[object]()
-    seed.monitor("other", lambda *reason: lost.set(reason))
+    lost = Recorder()
+    seed.monitor("other", lost)
     connection.write(b"\xc1\xc1\xc1")
-    assert "bad msgpack" in str(lost.get(timeout=10))
+    assert "bad msgpack" in str(lost.wait())
     assert third.call("seed", "time", timeout=10)
 
 

@@ -58,6 +58,7 @@ class Child:
             [sys.executable, "-m", "gmp.cli.demo_worker", role, node_id, *seeds],
             stdin=gevent.subprocess.PIPE,
             stdout=gevent.subprocess.PIPE,
+            process_group=0,  # Ctrl-C at the terminal is for the parent, which ends them in order
             env={key: value for key, value in os.environ.items() if key not in ("GMP_SEEDS", "GMP_BINDS", "GMP_NODE_ID")},
         )
         self.bind = ""

@@ -6,13 +6,11 @@ reply)`` with ``("counted", number, words)``; every node answers ``("who", reply
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections import Counter
 from typing import Any
 
-import gevent
 from gevent.os import make_nonblocking, nb_read
 
 import gmp
@@ -58,8 +56,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    gevent.get_hub()
-    try:
-        main(sys.argv[1:])
-    except KeyboardInterrupt:
-        os._exit(130)  # Ctrl-C goes to the whole process group: the parent tells, this one just ends
+    main(sys.argv[1:])

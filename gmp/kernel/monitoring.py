@@ -97,6 +97,9 @@ class RemoteMonitors:
             return
         port = self._ports.by_name.get(name)
         if port is None:
+            if name in self._ports.ended:
+                self._request(node_id, "kil0", name, *self._ports.ended[name])
+                return
             port_id = f"{self._ports.node_id}#{name}"
             self._request(node_id, "kil0", name, "no_such_port", "cannot monitor nonexistent port", port_id)
             return

@@ -274,7 +274,7 @@ class Node:
             found = resolve(function, self.settings.allow, for_spawn=True)
         except GmpError as error:
             log.warning("%s: spawn refused: %s", self.id, error)
-            self.ports.make(name=name).kill("not_allowed", str(error))
+            self.ports.remember_end(name, ("not_allowed", str(error)))
             return
         self.ports.make(found, *args, name=name)
 

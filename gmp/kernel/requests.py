@@ -111,7 +111,7 @@ class Requests:
 
     def _spawn(self, peer: Peer | None, name: Any, function: Any, *args: Any) -> None:
         """race: messages and ``mon1`` for the new port follow in the same stream, so it is made at once."""
-        if not isinstance(name, str) or not name or name in self._node.ports.by_name:
+        if not isinstance(name, str) or not name or self._node.ports.is_used(name):
             raise NotAllowed(f"a port cannot be spawned under the name {name!r}")
         self._node.start_spawned(name, function, args)
 

@@ -30,6 +30,7 @@ from gmp.wire.session import Session
 
 log = logging.getLogger("gmp.net")
 READ_SIZE = 256 * 1024
+BACKLOG = 1024
 LOG_INTERVAL = 60.0  # seconds between two log lines about one address that fails to log in
 _BUG_OR_NORMAL = {CloseReason.DUPLICATE, CloseReason.REPLACED, CloseReason.NODE_CLOSED, CloseReason.LEAVING}
 
@@ -84,11 +85,17 @@ class Network:
 
     def _listen(self, bind: Address) -> None:
         host = "0.0.0.0" if bind.host == "*" else bind.host
-        server = StreamServer((host, bind.port), self._accepted, spawn=None)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = gevent.socket.socket(family, socket.SOCK_STREAM)
         try:
-            server.start()
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, bind.port))
+            listener.listen(BACKLOG)
         except OSError as error:
+            listener.close()  # StreamServer, given an address, would leave it open
             raise ConfigError(f"cannot listen on {format_address(bind.host, bind.port)}: {error}") from error
+        server = StreamServer(listener, self._accepted, spawn=None)
+        server.start()
         self._servers.append(server)
         self.binds.append(format_address(*server.address[:2]))
 

@@ -9,9 +9,11 @@ from typing import Any, Protocol
 from gmp.errors import GmpError
 from gmp.ids import NameMaker
 from gmp.ports.mailbox import Message
-from gmp.ports.monitors import Monitor
+from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port
 from gmp.ports.workers import Workers
+
+ENDS_REMEMBERED = 1000
 
 
 class Destination(Protocol):
@@ -38,6 +40,8 @@ class Ports:
         self.by_name: dict[str, Destination] = {}
         self.by_id: dict[str, Destination] = {}
         self.dropped = 0  #: messages for dead and unknown ports
+        self.ended: dict[str, Reason] = {}  #: what the last ports that peers had spawned here died with
+        self._incarnation = incarnation
         self.workers = Workers()
         self.new_name = NameMaker(incarnation).next
         self._thread = threading.get_ident()
@@ -80,6 +84,18 @@ class Ports:
     def forget(self, port: Port) -> None:
         """A port died."""
         self.remove(port.name)
+        if not port.name.startswith(self._incarnation):
+            self.remember_end(port.name, port.reason or ())
+
+    def is_used(self, name: str) -> bool:
+        """Whether a peer may not spawn a port of that name: it is or was in use, or is one that this node makes."""
+        return name in self.by_name or name in self.ended or name.startswith(self._incarnation)
+
+    def remember_end(self, name: str, reason: Reason) -> None:
+        """race: a spawned port may die before the ``mon1`` that follows it is read; it must tell the true reason."""
+        self.ended[name] = reason
+        if len(self.ended) > ENDS_REMEMBERED:
+            del self.ended[next(iter(self.ended))]
 
     def close(self, reason: tuple[Any, ...]) -> None:
         """Kill every port."""

@@ -47,7 +47,6 @@ class Session:
         self._in = bytearray()
         self._searched = 0
         self._greeting: Greeting | None = None
-        self._has_nonce = False
         self._encoder: Encoder | None = None
         self._decoder: Decoder | None = None
 
@@ -61,12 +60,12 @@ class Session:
 
     @property
     def has_greeting(self) -> bool:
-        """Whether the other side's two lines are there."""
-        return self._has_nonce
+        """Whether the first line of the other side's greeting is there."""
+        return self._greeting is not None
 
     @property
     def greeting(self) -> Greeting:
-        """The other side's greeting, from `Greeted` on."""
+        """The other side's greeting; its nonce is there from `Greeted` on."""
         if self._greeting is None:
             raise ProtocolError("no greeting yet")
         return self._greeting
@@ -124,7 +123,8 @@ class Session:
             if self.state is State.SECURE:
                 return self._take_auth(line)
             if self._greeting is None:
-                self._greeting = self._check_greeting(parse_greeting(line))
+                self._greeting = parse_greeting(line)
+                self._check_greeting(self._greeting)
             else:
                 return self._take_nonce(self._greeting, line)
         return NEED_DATA
@@ -141,12 +141,10 @@ class Session:
         self._searched = 0
         return line.removesuffix(b"\r")
 
-    def _check_greeting(self, greeting: Greeting) -> Greeting:
+    def _check_greeting(self, greeting: Greeting) -> None:
         if greeting.node_id == self._node_id:
             # the echo of our own greeting, a dial to ourselves or another node of our name
-            self._has_nonce = True
             raise ProtocolError(f"the other side is {self._node_id!r} too: talking to myself")
-        return greeting
 
     def _take_nonce(self, greeting: Greeting, nonce: bytes) -> Event:
         if nonce == self._nonce:
@@ -154,7 +152,6 @@ class Session:
         self._greeting = greeting = Greeting(
             greeting.protocol, greeting.node_id, greeting.auth, greeting.framings, greeting.keys, greeting.line, nonce
         )
-        self._has_nonce = True
         if self._method(greeting) is None:
             raise AuthenticationError(
                 f"no authentication method in common: {','.join(greeting.auth)!r} is accepted there"
