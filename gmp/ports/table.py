@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, Protocol
+
+from gevent.hub import get_thread_ident  # type: ignore[attr-defined]  # the native thread's, also in patched programs
 
 from gmp.errors import GmpError
 from gmp.ids import NameMaker
@@ -44,11 +45,11 @@ class Ports:
         self._incarnation = incarnation
         self.workers = Workers()
         self.new_name = NameMaker(incarnation).next
-        self._thread = threading.get_ident()
+        self._thread = get_thread_ident()
 
     def check_thread(self) -> None:
         """*Raises:* `GmpError` in any native thread but the one that made this."""
-        if threading.get_ident() != self._thread:
+        if get_thread_ident() != self._thread:
             raise GmpError(
                 f"node {self.node_id} belongs to another native thread: call it by node.from_thread from this one"
             )
