@@ -27,9 +27,9 @@ from gmp.kernel.calls import Calls
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.requests import LEAVING, SPAWN, Requests
 from gmp.kernel.spawning import function_name, resolve
-from gmp.mesh.backbone import Backbone
+from gmp.mesh.backbone import ADDRESSES, Backbone
 from gmp.mesh.connector import connect
-from gmp.mesh.groups import Family, Group
+from gmp.mesh.groups import Family, Group, watch
 from gmp.mesh.seeds import SeedManager
 from gmp.net.network import Network, SelfDial
 from gmp.net.peer import Peer
@@ -361,6 +361,33 @@ class Node:
     def up_nodes(self) -> list[str]:
         """The IDs of the nodes that are connected, without the own. *Blocks:* never."""
         return [peer.node_id for peer in self.network.up_peers()]
+
+    def known_nodes(self) -> list[str]:
+        """The IDs of all nodes that the directory lists or that are connected, with the own. *Blocks:* never.
+
+        The first call subscribes to the directory: on a node that is no seed its answer comes a moment later.
+        """
+        self.backbone.subscribe(ADDRESSES)
+        return sorted({self.id, *self.backbone.items(ADDRESSES), *self.up_nodes()})
+
+    def monitor_known_nodes(self, callback: Callable[..., Any]) -> Callable[[], None]:
+        """Call `callback(known, added, removed)` at once, and whenever the directory gains or loses a node.
+
+        Each is a list of node IDs. Returns a function that ends it. *Blocks:* never.
+        """
+        self._check_open()
+        return watch(
+            self, self.backbone, ADDRESSES, lambda known, added, _, removed: callback(sorted(known), added, removed)
+        ).cancel
+
+    def offer(self, name: str, function: Callable[..., Any]) -> Callable[[], None]:
+        """Let other nodes call `function(asker_node_id, *args)` here by `name`, in a greenlet of its own.
+
+        For services; `name` may be a Perl one, such as ``My::Service::connect``. Returns a function that ends it.
+        *Raises:* `ConfigError` when the name is taken. *Blocks:* never.
+        """
+        self._check_open()
+        return self.requests.offer(name, function)
 
     def monitor_nodes(self, callback: Callable[..., Any]) -> Callable[[], None]:
         """Call `callback(node_id, up, *reason)` whenever a node is connected or lost; returns a function that ends it.

@@ -1,4 +1,8 @@
-"""The node port: how nodes manage each other (PROTOCOL.md sections 7 to 9). One table from request to function."""
+"""The node port: how nodes manage each other (PROTOCOL.md sections 7 to 9). One table from request to function.
+
+Beside it the names that services offer while they are on, such as ``AnyEvent::MP::LogCatcher::connect``: a peer may call
+these and no other function, whatever the setting `allow` says.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from gmp.errors import GmpError, NotAllowed
+from gmp.errors import ConfigError, GmpError, NotAllowed
 from gmp.kernel.spawning import resolve
 
 if TYPE_CHECKING:
@@ -40,6 +44,19 @@ class Requests:
             SPAWN: self._spawn,
             LEAVING: self._leaving,
         }
+        self._offered: dict[str, Callable[..., Any]] = {}
+
+    def offer(self, name: str, function: Callable[..., Any]) -> Callable[[], None]:
+        """Let peers call `function(asker, *args)` by `name`; returns a function that ends it."""
+        if name in self._table or name in self._offered or self._node.backbone.handles(name):
+            raise ConfigError(f"{name!r} is offered on node {self._node.id} already")
+        self._offered[name] = function
+
+        def withdraw() -> None:
+            if self._offered.get(name) is function:
+                del self._offered[name]
+
+        return withdraw
 
     def handle(self, peer: Peer | None, message: tuple[Any, ...]) -> None:
         """Do what a message to the node port asks for; what it raises is logged, the asker hears nothing."""
@@ -50,6 +67,9 @@ class Requests:
                 request(peer, *message[1:])
             elif peer is not None and isinstance(name, str) and self._node.backbone.handles(name):
                 self._node.backbone.handle(peer.node_id, name, message[1:])
+            elif isinstance(name, str) and name in self._offered:
+                asker = self._node.id if peer is None else peer.node_id
+                self._node.defer(self._offered[name], asker, *message[1:])
             else:
                 self._call_function(name, message[1:])
         except (GmpError, TypeError, ValueError) as error:
@@ -85,7 +105,9 @@ class Requests:
             self._node.send_soon(*reply, *results)
 
     def _can(self, peer: Peer | None, name: Any, *reply: Any) -> None:
-        known = isinstance(name, str) and (name in self._table or self._node.backbone.handles(name))
+        known = isinstance(name, str) and (
+            name in self._table or name in self._offered or self._node.backbone.handles(name)
+        )
         self._reply(reply, "1" if known else "")
 
     def _time(self, peer: Peer | None, *reply: Any) -> None:
