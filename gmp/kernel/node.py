@@ -127,8 +127,8 @@ class Node:
         self._seeds = SeedManager(
             self,
             seeds,
-            seed_up=self.backbone.seed_up,
-            found_self=self.backbone.become_global,
+            seed_up=self._seed_up,
+            found_self=self._found_self,
             self_dial=SelfDial,
         )
         if not seeds:
@@ -136,6 +136,14 @@ class Node:
         self.backbone.announce()
         self._seeds.start()
         return self
+
+    def _seed_up(self, node_id: str) -> None:
+        self.backbone.seed_up(node_id)
+        self._changed.set()  # race: the peer came up, and woke `wait_up`, before it was known to be a seed
+
+    def _found_self(self) -> None:
+        self.backbone.become_global()
+        self._changed.set()
 
     def close(self) -> None:
         """Leave the network: kill the ports with ``("leaving", node_id)``, write what is queued, tell the peers.
