@@ -46,11 +46,13 @@ def test_a_restarted_node_has_its_name_and_address_and_a_new_incarnation() -> No
 def test_what_is_left_behind_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_network, "SETTLE", 0.1)
     never = gevent.event.Event()
-    with pytest.raises(LeakError) as caught, LocalNetwork(1):
-        listener = gevent.socket.socket()
-        listener.bind(("127.0.0.1", 0))
-        waiting = gevent.spawn(never.wait)
-        stray = gmp.Node("stray", binds=[], secret="geheim").start()
+    network = LocalNetwork(1).start()
+    listener = gevent.socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    waiting = gevent.spawn(never.wait)
+    stray = gmp.Node("stray", binds=[], secret="geheim").start()
+    with pytest.raises(LeakError) as caught:
+        network.close()
     address = str(listener.getsockname())
     listener.close()
     never.set()
@@ -62,9 +64,17 @@ def test_what_is_left_behind_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_exception_in_the_block_is_not_hidden_by_the_check() -> None:
-    with pytest.raises(ZeroDivisionError), LocalNetwork(1):
-        gmp.Node("stray", binds=[], secret="geheim").start().close()
-        1 / 0  # noqa: B018
+    def fail() -> None:
+        with LocalNetwork(1) as network:
+            strays.append(network[0])
+            strays.append(gmp.Node("stray", binds=[], secret="geheim").start())
+            raise ZeroDivisionError
+
+    strays: list[gmp.Node] = []
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert strays[0].closed
+    strays[1].close()
 
 
 def test_a_network_refuses_numbers_that_make_no_sense() -> None:
@@ -157,7 +167,8 @@ def test_a_throttle_holds_its_rate_and_slows_the_sender(server: Server, proxy: F
         eventually(lambda: len(server.received) == 50_000)
         assert time.monotonic() - began >= 0.45
         sender = gevent.spawn(sock.sendall, b"x" * 20_000_000)
-        assert not sender.join(0.1) and not sender.ready()
+        sender.join(0.1)
+        assert not sender.ready()
         proxy.heal()
         eventually(lambda: len(server.received) == 20_050_000)
         assert sender.get(timeout=20) is None
