@@ -1,0 +1,108 @@
+"""The command ``python -m benchmarks``: gmp and each installed peer in turn, interleaved, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.contenders import CONTENDERS, Contender, install, make_certificate, missing, peers_python
+from benchmarks.plots import plot
+from benchmarks.report import as_json, tables
+from benchmarks.runner import run_rounds
+from benchmarks.workloads import WORKLOADS
+
+
+def arguments(given: Sequence[str]) -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure gmp side by side with its peers.")
+    parser.add_argument("--workload", metavar="W1,W3", help="only these, with all their variants; an exact name: only it")
+    parser.add_argument("--peer", metavar="gmp,erlang", help="only these")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tls", action="store_true", help="gmp with TLS as well")
+    parser.add_argument("--patience", type=float, default=10.0, help="seconds to wait for an idle machine before a run")
+    parser.add_argument("--save", metavar="FILE", type=Path, help="write all figures as JSON")
+    parser.add_argument("--from", metavar="FILE", type=Path, dest="saved", help="do not measure, show a saved file")
+    parser.add_argument("--plot", metavar="DIR", type=Path, help="write plots (needs the extra 'bench')")
+    parser.add_argument("--install", action="store_true", help="make the environment of the Python peers, and end")
+    parser.add_argument("--list", action="store_true", help="list workloads and peers, and end")
+    return parser.parse_args(given)
+
+
+def chosen_workloads(text: str | None) -> list[str]:
+    """The workloads that ``--workload`` names. *Raises:* `SystemExit` for one that there is not."""
+    if text is None:
+        return list(WORKLOADS)
+    chosen = []
+    for name in text.split(","):
+        found = [workload for workload in WORKLOADS if workload.partition(" ")[0].partition("@")[0] == name]
+        chosen += found or [workload for workload in WORKLOADS if workload == name]
+        if not found and name not in WORKLOADS:
+            raise SystemExit(f"there is no workload {name!r}: expected some of {', '.join(WORKLOADS)}")
+    return chosen
+
+
+def chosen_contenders(text: str | None, *, tls: bool, python: str) -> list[Contender]:
+    """The contenders that can be measured, of those that ``--peer`` names. *Raises:* `SystemExit` for an unknown name."""
+    names = None if text is None else text.split(",")
+    for name in names or ():
+        if name not in [contender.name for contender in CONTENDERS]:
+            raise SystemExit(f"there is no peer {name!r}: expected some of {', '.join(c.name for c in CONTENDERS)}")
+    chosen = []
+    for contender in CONTENDERS:
+        wanted = (contender.name != "gmp TLS" or tls) if names is None else contender.name in names
+        if contender.name == "gmp TLS" and tls:
+            wanted = True
+        reason = missing(contender, python) if wanted else ""
+        if reason:
+            print(f"without {contender.name}: {reason}", file=sys.stderr)
+        elif wanted:
+            chosen.append(contender)
+    return chosen
+
+
+def measure(options: argparse.Namespace) -> dict[str, object]:
+    """All rounds."""
+    python = peers_python()
+    workloads = chosen_workloads(options.workload)
+    contenders = chosen_contenders(options.peer, tls=options.tls, python=python)
+    with tempfile.TemporaryDirectory() as folder:
+        if any(contender.name == "gmp TLS" for contender in contenders):
+            make_certificate(Path(folder))
+        results = run_rounds(
+            options.rounds,
+            workloads,
+            contenders,
+            python,
+            Path(folder),
+            patience=options.patience,
+            tell=lambda line: print(line, file=sys.stderr),
+        )
+    return as_json(results, options.rounds)
+
+
+def main(given: Sequence[str]) -> None:
+    """Measure or load, print, save, plot."""
+    options = arguments(given)
+    if options.install:
+        install()
+        return
+    if options.list:
+        for workload, what in WORKLOADS.items():
+            peers = [contender.name for contender in CONTENDERS if workload in contender.programs]
+            print(f"{workload}: {what} ({', '.join(peers)})")
+        return
+    results = json.loads(options.saved.read_text()) if options.saved else measure(options)
+    print("\n".join(tables(results)))
+    if options.save:
+        options.save.write_text(json.dumps(results, indent=1) + "\n")
+    if options.plot:
+        for path in plot(results, options.plot):
+            print(path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

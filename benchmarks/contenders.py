@@ -1,0 +1,112 @@
+"""Who can be measured: gmp, Erlang, and the Python peers that are installed; each with its workloads and its command.
+
+The Python peers live in an environment of their own (``--install`` makes it), so that gmp's has only what gmp needs.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.workloads import WORKLOADS
+
+ROOT = Path(__file__).parent.parent
+PEERS_ENVIRONMENT = ROOT / "build" / "peers"
+PACKAGES = ("zerorpc", "Pyro5", "rpyc", "thespian", "pykka", "pyzmq", "xoscar", "msgpack", "gevent")
+
+_LOCAL = ("W1", "W1 handlers", "W2", "W2 handlers", "W7", "W7 bodies", "W12", "W13")
+_REMOTE = tuple(workload for workload in WORKLOADS if workload not in _LOCAL)
+_TLS = ("W3", "W4", "W4b", "W5", "W5@1core", "W6", "W8", "W11")
+
+
+class Contender(NamedTuple):
+    """Something to be measured. `module` is what it needs installed, in the peers' environment unless it is gmp."""
+
+    name: str
+    programs: dict[str, str]  #: workload -> the module that measures it
+    module: str = ""
+    variables: tuple[tuple[str, str], ...] = ()
+
+    def command(self, workload: str, python: str) -> list[str]:
+        """What to run, in the repository's folder."""
+        return [python if self.module else sys.executable, "-m", self.programs[workload], workload]
+
+
+def _programs(module: str, workloads: Iterable[str]) -> dict[str, str]:
+    return dict.fromkeys(workloads, f"benchmarks.{module}")
+
+
+_GMP = _programs("programs.gmp_local", _LOCAL) | _programs("programs.gmp_remote", _REMOTE)
+_ERLANG = (
+    *("W1", "W2", "W3", "W4", "W4b", "W5", "W5@1core", "W6", "W7", "W8", "W9", "W11", "W12", "W13", "W13 remote"),
+)
+
+CONTENDERS = (
+    Contender("gmp", _GMP),
+    Contender("gmp TLS", _programs("programs.gmp_remote", _TLS)),
+    Contender("erlang", _programs("erlang.run", _ERLANG)),
+    Contender("zerorpc", _programs("programs.zerorpc_peer", ("W3", "W4", "W4b", "W5", "W5@1core", "W6", "W8")), "zerorpc"),
+    Contender("Pyro5", _programs("programs.pyro5_peer", ("W3", "W5", "W5@1core", "W6", "W8")), "Pyro5"),
+    Contender("rpyc", _programs("programs.rpyc_peer", ("W3", "W5", "W5@1core", "W6", "W8")), "rpyc"),
+    Contender("thespian", _programs("programs.thespian_peer", ("W1", "W3", "W5", "W5@1core", "W8")), "thespian"),
+    Contender("pykka", _programs("programs.pykka_peer", ("W1", "W2", "W7")), "pykka"),
+    Contender("pyzmq", _programs("programs.pyzmq_peer", ("W3", "W4", "W4b", "W5", "W5@1core", "W6", "W8")), "zmq"),
+    Contender(
+        "xoscar", _programs("programs.xoscar_peer", ("W1", "W2", "W3", "W4", "W5", "W5@1core", "W6", "W8")), "xoscar"
+    ),
+)
+
+
+def install() -> None:
+    """Make the peers' environment. Erlang comes from the system's packages (Debian: ``erlang-base``)."""
+    venv.create(PEERS_ENVIRONMENT, with_pip=True)
+    subprocess.run([peers_python(), "-m", "pip", "install", "-q", *PACKAGES], check=True)
+
+
+def peers_python() -> str:
+    """The interpreter that has the peers: ``$GMP_BENCH_PYTHON``, else that of `install`, else this one."""
+    own = PEERS_ENVIRONMENT / "bin" / "python"
+    return os.environ.get("GMP_BENCH_PYTHON") or (str(own) if own.exists() else sys.executable)
+
+
+def missing(contender: Contender, python: str) -> str:
+    """Why it cannot be measured here; "" when it can."""
+    if contender.name == "erlang":
+        return "" if shutil.which("erl") and shutil.which("erlc") else "erl and erlc are not installed"
+    if contender.module:
+        code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({contender.module!r}) is None)"
+        if subprocess.run([python, "-c", code], check=False).returncode:
+            return f"{contender.module} is not installed for {python} (python -m benchmarks --install)"
+    return ""
+
+
+def make_certificate(folder: Path) -> None:
+    """An authority and a certificate that it signed, for both ends of the runs with TLS."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    def name(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+    def signed(text: str, key: ec.EllipticCurvePrivateKey, signer: ec.EllipticCurvePrivateKey, *, authority: bool) -> bytes:
+        start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+        builder = x509.CertificateBuilder(name("authority"), name(text), key.public_key(), x509.random_serial_number())
+        builder = builder.not_valid_before(start).not_valid_after(start + datetime.timedelta(days=30))
+        builder = builder.add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    authority, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "ca.pem").write_bytes(signed("authority", authority, authority, authority=True))
+    (folder / "node.pem").write_bytes(private + signed("node", key, authority, authority=False))

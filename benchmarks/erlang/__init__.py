@@ -1,0 +1,1 @@
+"""Erlang's side of the benchmarks."""

@@ -1,0 +1,47 @@
+"""Plots for the docs: one file for each figure, a bar for each contender. Needs matplotlib (the extra ``bench``)."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks.workloads import WORKLOADS, lower_is_better
+
+
+def plot(results: dict[str, Any], folder: Path) -> list[Path]:
+    """Write the plots; returns where. *Raises:* `SystemExit` when matplotlib is missing."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise SystemExit("plots need matplotlib: pip install -e '.[bench]'") from None
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    matplotlib.rcParams.update({"svg.hashsalt": "gmp", "font.size": 9})
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for workload, metrics in results["figures"].items():
+        for metric, values in metrics.items():
+            if len(values) < 2:
+                continue
+            names = sorted(values, key=lambda name: statistics.median(values[name]), reverse=lower_is_better(metric))
+            medians = [statistics.median(values[name]) for name in names]
+            spread = [
+                [median - min(values[name]) for name, median in zip(names, medians, strict=True)],
+                [max(values[name]) - median for name, median in zip(names, medians, strict=True)],
+            ]
+            figure, axes = pyplot.subplots(figsize=(6.4, 0.6 + 0.35 * len(names)))
+            colours = ["#c0392b" if name.startswith("gmp") else "#7f8c8d" for name in names]
+            axes.barh(names, medians, xerr=spread, color=colours, ecolor="#2c3e50", capsize=2)
+            if max(medians) > 50 * min(medians):
+                axes.set_xscale("log")
+            axes.set_title(f"{workload}: {WORKLOADS[workload]}", fontsize=8)
+            axes.set_xlabel(metric + (", less is better" if lower_is_better(metric) else ""))
+            figure.tight_layout()
+            path = folder / (re.sub(r"\W+", "-", f"{workload}-{metric}".lower()).strip("-") + ".svg")
+            figure.savefig(path, metadata={"Date": None})
+            pyplot.close(figure)
+            written.append(path)
+    return written

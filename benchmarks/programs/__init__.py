@@ -1,0 +1,1 @@
+"""What is run in processes of its own and measures: one program for each peer, all by the rules of `measure`."""

@@ -1,0 +1,15 @@
+"""How the measured gmp nodes are set up: defaults, with a secret (HMAC), or with TLS when ``GMP_BENCH_TLS`` names a folder
+with ``node.pem`` and ``ca.pem``."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def settings() -> dict[str, Any]:
+    """The settings that all nodes of a run share."""
+    folder = os.environ.get("GMP_BENCH_TLS")
+    if folder:
+        return {"cert": os.path.join(folder, "node.pem")}
+    return {"secret": "measured side by side"}
