@@ -80,7 +80,6 @@ class Peer:
         connection = self.connection
         if connection is not None:
             figures["queued_bytes"] += connection.queued
-            figures["gmp"] = self.is_gmp
             for name in ("sent_messages", "received_messages", "sent_bytes", "received_bytes", "address"):
                 figures[name] = getattr(connection, name)
         return figures
