@@ -38,9 +38,13 @@ class Settings:
     seeds: tuple[str, ...] = ()
     secret: bytes | None = None
     secret_given: bool = False
+    cert: str | None = None
+    cert_names: bool = False
+    require_tls: bool | None = None
     allow: tuple[str, ...] = ()
     allow_eval: bool = False
     allow_cleartext: bool = False
+    allow_anonymous: bool = False
     handshake_timeout: float = 10.0
     connect_timeout: float = 10.0
     address_timeout: float = 2.0
@@ -50,6 +54,16 @@ class Settings:
     max_message: int = 64 << 20
     max_unauthenticated: int = 128
     max_unauthenticated_per_address: int = 32
+
+    @property
+    def tls_required(self) -> bool:
+        """Whether a connection without TLS is refused: `require_tls`, by itself whenever there is a certificate."""
+        return self.cert is not None if self.require_tls is None else self.require_tls
+
+    @property
+    def credentials_given(self) -> bool:
+        """Whether the user has given a secret or certificate, so that more than this machine may be meant."""
+        return self.secret_given or self.cert is not None
 
 
 class Address(NamedTuple):
@@ -79,6 +93,22 @@ def _secret(value: object) -> bytes:
     if not isinstance(value, bytes) or not value:
         raise ValueError("a text or bytes, not empty")
     return value
+
+
+def _cert(value: object) -> str:
+    """The PEM text; a text without one is the path of a file that has it."""
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str) or not value:
+        raise ValueError("a PEM text with key and certificate, or the path of a file with one")
+    if "-----BEGIN" in value:
+        return value
+    try:
+        return Path(value).expanduser().read_text(encoding="latin-1")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"a PEM text, or the path of a file with one: {error}") from None
 
 
 def _flag(value: object) -> bool:
@@ -163,9 +193,13 @@ _CONVERTERS: dict[str, Callable[[object], Any]] = {
     "binds": _addresses(parse_bind),
     "seeds": _addresses(parse_seed),
     "secret": _secret,
+    "cert": _cert,
+    "cert_names": _flag,
+    "require_tls": _flag,
     "allow": _texts,
     "allow_eval": _flag,
     "allow_cleartext": _flag,
+    "allow_anonymous": _flag,
     "handshake_timeout": _seconds,
     "connect_timeout": _seconds,
     "address_timeout": _seconds,
@@ -193,11 +227,13 @@ def load_settings(profile: str | None, arguments: Mapping[str, object], environ:
         if value is not None:
             values[key] = _convert(key, value, "argument")
     values["secret_given"] = "secret" in values
-    if "secret" not in values:
+    if "secret" not in values and "cert" not in values:
         values["secret"] = user_secret(path.parent / "secret")
     settings = Settings(profile=profile, **values)
     if settings.low_mark > settings.high_mark:
         raise ConfigError(f"low_mark {settings.low_mark} is over high_mark {settings.high_mark}")
+    if settings.tls_required and settings.cert is None:
+        raise ConfigError("require_tls is set, but there is no cert: TLS needs a certificate on both sides")
     return settings
 
 
@@ -216,7 +252,7 @@ def _convert(key: str, value: object, where: str) -> Any:
     try:
         return converter(value)
     except ValueError as error:
-        shown = "the value" if key == "secret" else repr(value)
+        shown = "the value" if key == "secret" or (key == "cert" and "-----BEGIN" in str(value)) else repr(value)
         raise ConfigError(f"{where}: {key} cannot be {shown}: expected {error}") from None
 
 

@@ -27,6 +27,7 @@ def configure(
     binds: Iterable[str] | None = None,
     seeds: Iterable[str] | None = None,
     secret: str | bytes | None = None,
+    cert: str | None = None,
     **settings: Any,
 ) -> Node:
     """Start the default node, once, and return it.
@@ -34,7 +35,8 @@ def configure(
     `profile` names a profile of the configuration file. `node_id` is this node's name; one that ends in ``/`` gets a
     random part, without one it is the profile's or host's name with a random part. `binds` are the ``host:port`` to listen
     on (None: any free port, on all addresses if a secret was given, else on loopback; ``[]``: none). `seeds` are the
-    ``host:port`` of nodes to join. `secret` is shared by all nodes (None: this user's secret file).
+    ``host:port`` of nodes to join. `secret` is shared by all nodes (None: this user's secret file). `cert`
+    is a PEM text, or the path of one, with key, certificate and what else is trusted: connections then use TLS.
     Further settings: the fields of `gmp.config.Settings`.
 
     *Raises:* `ConfigError` for a setting that cannot be used, or when the default node already has live ports.
@@ -43,7 +45,7 @@ def configure(
     global _default
     if _default is not None and not _default.closed and (_default.started or _default.ports.by_name):
         raise ConfigError("the default node is in use already: call configure once, before ports are made")
-    new = Node(node_id, binds=binds, seeds=seeds, secret=secret, profile=profile, **settings)
+    new = Node(node_id, binds=binds, seeds=seeds, secret=secret, cert=cert, profile=profile, **settings)
     new.start()
     _default = new
     return new

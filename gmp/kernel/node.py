@@ -56,10 +56,11 @@ class Node:
         binds: Iterable[str] | None = None,
         seeds: Iterable[str] | None = None,
         secret: str | bytes | None = None,
+        cert: str | None = None,
         profile: str | None = None,
         **settings: Any,
     ) -> None:
-        given = {"node_id": node_id, "secret": secret, **settings}
+        given = {"node_id": node_id, "secret": secret, "cert": cert, **settings}
         given["binds"] = binds if binds is None or isinstance(binds, str) else list(binds)
         given["seeds"] = seeds if seeds is None or isinstance(seeds, str) else list(seeds)
         self._set_up(load_settings(profile, given, os.environ))
@@ -120,7 +121,7 @@ class Node:
         settings = self.settings
         binds = settings.binds
         if binds is None:
-            binds = ("*:0",) if settings.secret_given else ("127.0.0.1:0",)
+            binds = ("*:0",) if settings.credentials_given else ("127.0.0.1:0",)
         self.network.listen([parse_bind(bind) for bind in binds])
         self._state = "started"
         seeds = [parse_seed(seed) for seed in settings.seeds]

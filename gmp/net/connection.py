@@ -7,7 +7,15 @@ Reading happens in the callback of a read watcher, once per turn of the loop, in
 a network share (it is consumed before the callback returns). Nothing in the callback blocks and no user code runs.
 
 Writing goes through an outbox. The first message of a turn is written at once, the rest when the turn ends or at
-64 KiB; what the socket does not take waits for the write watcher. Never a system call per message.
+64 KiB; what the socket does not take waits for the write watcher. Never a system call per message. One pass of the loop
+writes `A_TURN` bytes at most, or a stream of large messages would keep everybody else waiting.
+
+The outbox is three things in a row: `_pending`, what the socket is in the middle of; `_outbox`; and, only while the
+socket is full, the `SlowLane` of large messages, which small ones for other ports may overtake. race: a small message is
+followed by a large one for the same port: what is in the outbox when one takes the slow lane is sealed, and goes first.
+
+With TLS (`gmp.net.tls`) bytes are decrypted between socket and session, and encrypted between outbox and `_pending`: what
+waits stays plaintext until the socket has room.
 """
 
 from __future__ import annotations
@@ -16,10 +24,12 @@ import _socket
 import logging
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from gmp.errors import AuthenticationError, ProtocolError
+from gmp.net.lanes import LARGE, SlowLane
 from gmp.net.reasons import CloseReason
+from gmp.net.tls import CHUNK, Contexts, Tls, names_node
 from gmp.wire.events import NEED_DATA, Authenticated, Greeted
 
 if TYPE_CHECKING:
@@ -27,6 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gmp.net")
 FLUSH_AT = 64 * 1024
+A_TURN = 512 * 1024  # bytes written per pass of the loop
+NEVER = 1 << 62
 READ, WRITE = 1, 2
 
 
@@ -47,7 +59,11 @@ class Owner(Protocol):
 
 
 class Connection:
-    """A connection to another node, dialled or accepted."""
+    """A connection to another node, dialled or accepted.
+
+    `buffer` and `scratch` are for what is read and what TLS makes of it; they are shared, as they are only used within a
+    callback. `contexts` are there when this node can do TLS; `cert_names` is the setting of that name.
+    """
 
     def __init__(
         self,
@@ -57,6 +73,9 @@ class Connection:
         *,
         hub: Any,
         buffer: bytearray,
+        scratch: bytearray,
+        contexts: Contexts | None,
+        cert_names: bool,
         destinations: dict[str, Any],
         address: str,
         handshake_timeout: float,
@@ -70,21 +89,32 @@ class Connection:
         self.auth_sent = False
         self.node_id = ""  #: of the other side, once it has proved it
         self.incarnation = ""
+        self.high_mark = NEVER  #: `send` returns True when more bytes wait
         self.low_mark = 0  #: `drained` is called when the queued bytes fall to this
         self.sent_messages = self.received_messages = 0
         self.sent_bytes = self.received_bytes = 0
-        self.queued = 0  #: bytes in the outbox
+        self.queued = 0  #: bytes that the socket has not taken
+        self.tls: Tls | None = None
         self._owner = owner
         self._destinations = destinations
         self._drained = drained
         self._buffer = buffer
         self._view = memoryview(buffer)
+        self._scratch, self._contexts, self._cert_names = scratch, contexts, cert_names
         self._sock = _socket.socket(fileno=fd)
         self._sock.setblocking(False)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         set_keepalive(self._sock)
         self._outbox: list[bytes] = []
-        self._corked = False
+        self._sealed: list[bytes] = []  # was in the outbox when a message took the slow lane
+        self._slow = SlowLane()
+        self._slow_next = False
+        self._slow_from = NEVER  # a message of so many bytes must ask the slow lane
+        self._plain: bytes | memoryview = b""  # taken from the outbox, not yet encrypted
+        self._pending: bytes | memoryview = b""  # as it goes over the wire
+        self._flush_at = 0  # `send` flushes when so many bytes wait: at once, when the turn has enough, or not now
+        self._budget = A_TURN
+        self._auth_wanted = False  # our authentication line goes out as soon as it may
         self._encode: Any = None
         loop = hub.loop
         self._run_callback = loop.run_callback
@@ -98,56 +128,112 @@ class Connection:
 
     # ---- sending
 
-    def send(self, name: str, message: tuple[Any, ...]) -> None:
-        """Send `message` to the port `name` there. *Raises:* `MessageError` before anything is queued."""
+    def send(self, name: str, message: tuple[Any, ...]) -> bool:
+        """Send `message` to the port `name` there; return whether more than the high mark waits now.
+
+        *Raises:* `MessageError` before anything is queued.
+        """
         data = self._encode(name, message)
         self.sent_messages += 1
-        self.write(data)
+        size = len(data)
+        if size < self._slow_from or not self._goes_slow(name, data):
+            self._outbox.append(data)
+        self.queued = queued = self.queued + size
+        # one comparison for three states: first message of the turn (0), turn goes on (64 KiB), socket full (high mark)
+        return False if queued < self._flush_at else self._push()
+
+    def _goes_slow(self, name: str, data: bytes) -> bool:
+        if not self._slow.take(name, data):
+            return False
+        self._slow_from = 0  # as long as somebody waits there, each message must ask whether it may overtake
+        self._sealed += self._outbox  # what was sent before it stays before it
+        self._outbox.clear()
+        return True
+
+    def _push(self) -> bool:
+        if self._flush_at == 0:
+            self._flush_at = FLUSH_AT
+            self._run_callback(self._turn_ends)
+        self._flush()
+        return self.queued > self.high_mark
 
     def write(self, data: bytes) -> None:
-        """Put bytes into the outbox; the first ones of a turn are written at once."""
-        if not data or self.reason is not None:
-            return
-        self.queued += len(data)
-        self._outbox.append(data)
-        if not self._corked:
-            self._corked = True
-            self._run_callback(self._turn_ends)
-            self._flush()
-        elif self.queued >= FLUSH_AT:
-            self._flush()
+        """Put bytes into the outbox, as `send` does with a message."""
+        if data and self.reason is None:
+            self._outbox.append(data)
+            self.queued += len(data)
+            if self.queued >= self._flush_at:
+                self._push()
 
     def _turn_ends(self) -> None:
-        self._corked = False
-        if self._outbox:
-            self._flush()
+        self._flush()
+        if not self._writing:
+            self._flush_at = 0
 
     def _flush(self) -> None:
+        """Write until the outbox is empty, the socket is full, or this pass of the loop has written enough."""
         if self._writing or self.reason is not None:
             return
-        outbox = self._outbox
-        data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
-        outbox.clear()
         try:
-            sent = self._sock.send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError as error:
+            while data := self._pending or self._next_piece():
+                try:
+                    sent = self._sock.send(data)
+                except (BlockingIOError, InterruptedError):
+                    sent = 0
+                self.queued -= sent
+                self.sent_bytes += sent
+                self._budget -= sent
+                full = sent < len(data)
+                self._pending = memoryview(data)[sent:] if full else b""
+                if full or self._budget <= 0:
+                    self._wait_writable()
+                    return
+        except (OSError, ProtocolError) as error:
             # race: the owner may be in the middle of a send: let the loop tell of the end
             self._run_callback(self.close, CloseReason.RESET, str(error))
-            return
-        self.queued -= sent
-        self.sent_bytes += sent
-        if sent < len(data):
-            outbox.append(data[sent:])
-            self._writing = True
-            self._writer.start(self._writable)
+
+    def _next_piece(self) -> bytes | memoryview:
+        """What to write next, as it goes over the wire; nothing: empty."""
+        tls = self.tls
+        if tls is None:
+            return self._take_plain()
+        plain = memoryview(self._plain or self._take_plain()) if tls.ready else memoryview(b"")
+        self._plain = plain[CHUNK:] if tls.ready else self._plain
+        data = tls.encrypt(plain[:CHUNK]) if tls.ready else tls.output()
+        self.queued += len(data) - len(plain[:CHUNK])
+        return data
+
+    def _take_plain(self) -> bytes:
+        """The small messages that wait and one of the slow lane in turn, so that neither starves the other."""
+        outbox = self._sealed or self._outbox
+        if self._slow and not self._sealed and (self._slow_next or not outbox):
+            self._slow_next = False
+            data = self._slow.pop()
+            if not self._slow:
+                self._slow_from = LARGE
+            return data
+        if not outbox:
+            return b""
+        self._slow_next = True
+        data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
+        outbox.clear()
+        return data
+
+    def _wait_writable(self) -> None:
+        self._writing = True
+        self._flush_at = self.high_mark
+        if self._slow_from == NEVER:
+            self._slow_from = LARGE
+        self._writer.start(self._writable)
 
     def _writable(self) -> None:
         self._writing = False
         self._writer.stop()
-        if self._outbox:
-            self._flush()
+        self._budget = A_TURN
+        self._flush_at = FLUSH_AT
+        self._flush()
+        if not self._writing:
+            self._flush_at, self._slow_from = 0, NEVER
         if self.queued <= self.low_mark:
             self._drained(self)
 
@@ -165,23 +251,67 @@ class Connection:
             self.close(CloseReason.EOF)
             return
         self.received_bytes += count
-        self._process(self._view[:count])
+        self._guard(self._receive, self._view[:count])
 
-    def _process(self, data: memoryview) -> None:
+    def _guard(self, function: Callable[..., None], *args: Any) -> None:
+        """Call `function`; what it raises ends this connection by name."""
         try:
-            if self.up:
-                self._dispatch(data)
-            else:
-                self.session.receive_data(bytes(data))
-                self._advance()
+            function(*args)
         except AuthenticationError as error:
             self.close(CloseReason.AUTHENTICATION_FAILED, str(error))
         except ProtocolError as error:
             self.close(CloseReason.PROTOCOL_ERROR, str(error))
         except Exception as error:
-            # a bug of ours must end this connection by name, not leave it open and deaf
+            # a bug of ours must end this connection, not leave it open and deaf
             log.exception("connection with %s", self.address)
             self.close(CloseReason.INTERNAL_ERROR, repr(error))
+
+    def _receive(self, data: memoryview) -> None:
+        """Bytes from the socket."""
+        if self.tls is None:
+            self._process(data)
+        else:
+            self.tls.feed(data)
+            self._run_tls(self.tls)
+
+    def _process(self, data: memoryview) -> None:
+        """Bytes in the clear."""
+        if self.up:
+            self._dispatch(data)
+        else:
+            self.session.receive_data(data)
+            self._advance()
+
+    def _run_tls(self, tls: Tls) -> None:
+        """Go on as far as TLS has bytes for; no event of the socket tells of what it still has."""
+        if not tls.ready:
+            if tls.handshake():
+                self._secured(tls)
+            self._flush()
+        while self.reason is None and tls.ready:
+            plain = tls.read()
+            self._flush()  # a read may have made TLS answer
+            if plain:
+                self._process(plain)
+            elif tls.ended:
+                self.close(CloseReason.EOF)
+            else:
+                return
+
+    def _secured(self, tls: Tls) -> None:
+        node_id, names = self.session.greeting.node_id, tls.peer_names() if self._cert_names else []
+        if self._cert_names and not names_node(names, node_id):
+            raise AuthenticationError(f"node {node_id!r} has a certificate for {', '.join(names) or 'nobody'}")
+        self.session.tls_started()
+        if self._auth_wanted:
+            self.send_auth()
+
+    def _start_tls(self, role: Literal["client", "server"]) -> None:
+        self._flush()  # our greeting goes in the clear
+        assert self._contexts is not None
+        self.tls = tls = Tls(self._contexts, role, self._scratch)
+        tls.feed(self.session.trailing_data())
+        self._run_tls(tls)
 
     def _advance(self) -> None:
         """Let the session go on with what it has, as far as the handshake goes."""
@@ -190,9 +320,10 @@ class Connection:
             if event is NEED_DATA:
                 return
             if isinstance(event, Greeted):
+                self._auth_wanted = self._owner.greeted(self)
                 if event.tls_role is not None:
-                    raise ProtocolError("TLS was agreed on, but this node cannot do it")
-                if self._owner.greeted(self):
+                    self._start_tls(event.tls_role)
+                elif self._auth_wanted:
                     self.send_auth()
             elif isinstance(event, Authenticated):
                 self._owner.authenticated(self)
@@ -215,7 +346,7 @@ class Connection:
         """Dispatch what was read too far during the handshake; no watcher fires for that."""
         rest = self.session.trailing_data()
         if rest and self.reason is None:
-            self._process(memoryview(rest))
+            self._guard(self._process, memoryview(rest))
 
     def _dispatch(self, data: memoryview) -> None:
         find = self._destinations.get
@@ -243,12 +374,24 @@ class Connection:
         self._deadline.close()
         self._reader.close()
         self._writer.close()
-        if reason is CloseReason.AUTHENTICATION_FAILED:
-            log.debug("closing %s with its input unread", self.address)
+        if self.tls is not None:
+            self._last_words(self.tls)
         self._sock.close()
         self._outbox.clear()
+        self._sealed.clear()
+        self._slow.clear()
+        self._pending = self._plain = b""
         self.queued = 0
         self._owner.closed(self)
+
+    def _last_words(self, tls: Tls) -> None:
+        """Tell the other side by TLS's own means, an alert or its proper end, when the socket takes it."""
+        data = tls.end()
+        if data and not self._pending:
+            try:
+                self._sock.send(data)
+            except OSError:
+                pass  # the other side will see the end of the connection, which says the same
 
     def __str__(self) -> str:
         return f"{self.node_id or 'unknown node'} at {self.address}"

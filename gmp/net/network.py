@@ -26,6 +26,7 @@ from gmp.net.connection import Connection
 from gmp.net.peer import Peer, PeerEvents
 from gmp.net.peerstate import Verdict, is_arbiter, judge
 from gmp.net.reasons import CloseReason
+from gmp.net.tls import RECORD, make_contexts
 from gmp.wire.session import Session
 
 log = logging.getLogger("gmp.net")
@@ -66,6 +67,8 @@ class Network:
         self._events = events
         self._hub = gevent.get_hub()
         self._buffer = bytearray(READ_SIZE)
+        self._scratch = bytearray(READ_SIZE + 2 * RECORD if settings.cert else 0)
+        self._contexts = make_contexts(settings.cert) if settings.cert else None
         self._servers: list[StreamServer] = []
         self._handshakes: dict[Connection, gevent.event.AsyncResult[str] | None] = {}
         self._expected: dict[Connection, str] = {}
@@ -122,7 +125,10 @@ class Network:
             nonce=b64encode(secrets.token_bytes(66)).decode(),
             secret=settings.secret,
             keys={"gmp": "1", "incarnation": self.incarnation, "mproto": "1", "gproto": "1", "peeraddr": address},
+            tls=settings.cert is not None,
+            require_tls=settings.tls_required,
             allow_cleartext=settings.allow_cleartext,
+            allow_anonymous=settings.allow_anonymous,
             max_message=settings.max_message,
         )
         connection = Connection(
@@ -131,6 +137,9 @@ class Network:
             self,
             hub=self._hub,
             buffer=self._buffer,
+            scratch=self._scratch,
+            contexts=self._contexts,
+            cert_names=settings.cert_names,
             destinations=self._destinations,
             address=address,
             handshake_timeout=settings.handshake_timeout,

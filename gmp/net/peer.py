@@ -50,7 +50,7 @@ class Peer:
         self.newest = ""  #: the highest incarnation that ever authenticated
         self.queued = 0  #: bytes that wait for a connection
         self.dropped = 0
-        self.send: Callable[[str, tuple[Any, ...]], None] = self._queue_message
+        self.send: Callable[[str, tuple[Any, ...]], bool] = self._queue_message  #: True: over the high mark now
         self._events = events
         self._max_message = max_message
         self._high_mark, self._low_mark = high_mark, low_mark
@@ -90,11 +90,12 @@ class Peer:
         connection = self.connection
         return (self.queued if connection is None else connection.queued) > self._high_mark
 
-    def _queue_message(self, name: str, message: tuple[Any, ...]) -> None:
+    def _queue_message(self, name: str, message: tuple[Any, ...]) -> bool:
         data = self._encoder.encode(name, message)
         self._queue.append(data)
         self.queued += len(data)
         self.want()
+        return self.queued > self._high_mark
 
     def want(self) -> None:
         """Ask for a connection, without a message."""
@@ -107,7 +108,7 @@ class Peer:
         self.connection = connection
         self.newest = connection.incarnation
         self.state = PeerState.UP
-        connection.low_mark = self._low_mark
+        connection.high_mark, connection.low_mark = self._high_mark, self._low_mark
         self._events.peer_up(self)
         queue, self._queue, self.queued = self._queue, [], 0
         if connection.session.encoder.name == "msgpack":
@@ -157,8 +158,9 @@ class Peer:
         self.state = PeerState.CLOSED
         self.send = self._drop
 
-    def _drop(self, name: str, message: tuple[Any, ...]) -> None:
+    def _drop(self, name: str, message: tuple[Any, ...]) -> bool:
         self.dropped += 1
+        return False
 
     # ---- the high mark
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
 
 HMAC_SHA3_512 = "hmac_sha3_512"
 TLS_SHA3_512 = "tls_sha3_512"
@@ -12,9 +11,24 @@ CLEARTEXT = "cleartext"
 TLS_ANON = "tls_anon"
 
 
-def choose(accepted: Sequence[str], possible: Sequence[str]) -> str | None:
-    """The first of what the other side accepts that we can do."""
-    return next((method for method in accepted if method in possible), None)
+def sendable(*, secret: bool, tls: bool) -> tuple[str, ...]:
+    """What we prove ourselves with. TLS first: Perl closes when it finds hmac_sha3_512 before it under TLS."""
+    return ((TLS_SHA3_512,) if tls else ()) + ((HMAC_SHA3_512,) if secret else ())
+
+
+def accepted_only(*, cleartext: bool, anonymous: bool) -> tuple[str, ...]:
+    """What we never send and accept when the user has switched it on."""
+    return ((TLS_ANON,) if anonymous else ()) + ((CLEARTEXT,) if cleartext else ())
+
+
+def needs_tls(method: str) -> bool:
+    """Whether the method proves nothing without TLS below it."""
+    return method.startswith("tls_")
+
+
+def needs_secret(method: str) -> bool:
+    """Whether a wrong line means a wrong secret."""
+    return method in (HMAC_SHA3_512, CLEARTEXT)
 
 
 def compute(method: str, secret: bytes, sender: tuple[bytes, bytes], receiver: tuple[bytes, bytes]) -> bytes:

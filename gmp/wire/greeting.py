@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +23,11 @@ class Greeting:
     keys: Mapping[str, str] = field(default_factory=dict)
     line: bytes = b""  #: as on the wire, without the terminator: what is hashed
     nonce: bytes = b""
+
+    @property
+    def offers_tls(self) -> bool:
+        """Whether there is a key ``tls`` whose integer part is 1, as Perl tests it: ``1.7`` is, ``2.0`` is not."""
+        return re.match(r"0*1(?![0-9])", self.keys.get("tls", "")) is not None
 
 
 def format_greeting(

@@ -10,6 +10,7 @@ offered to it, and nothing that a greeting says counts before the authentication
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from gmp.errors import AuthenticationError, ProtocolError
@@ -21,7 +22,11 @@ from gmp.wire.states import TRANSITIONS, State, Step
 
 
 class Session:
-    """One connection's handshake, and the encoder and decoder that it agrees on."""
+    """One connection's handshake, and the encoder and decoder that it agrees on.
+
+    `secret` and `tls` (there is a certificate) are what this side can prove itself with; what it accepts besides are
+    `allow_cleartext` and `allow_anonymous`, which it never sends itself. `require_tls` refuses a side without TLS.
+    """
 
     def __init__(
         self,
@@ -31,16 +36,25 @@ class Session:
         secret: bytes | None,
         keys: Mapping[str, str],
         framings: Sequence[str] = ("msgpack", "json"),
+        tls: bool = False,
+        require_tls: bool = False,
         allow_cleartext: bool = False,
+        allow_anonymous: bool = False,
         max_message: int,
         protocol: str = "aemp",
     ) -> None:
         self.state = State.GREETING
+        self.tls_active = False
         self._node_id = node_id
         self._secret = secret
+        self._tls, self._require_tls = tls, require_tls
         self._framings = tuple(framings)
         self._max_message = max_message
-        self._offered = self._offer(secret, allow_cleartext)
+        self._sent = auth.sendable(secret=secret is not None, tls=tls)
+        self._offered = self._sent + auth.accepted_only(
+            cleartext=allow_cleartext and secret is not None, anonymous=allow_anonymous and tls
+        )
+        keys = {**keys, "tls": "1.0"} if tls else keys
         self._line = format_greeting(node_id, self._offered, self._framings, keys, protocol=protocol)
         self._nonce = nonce.encode()
         self._out = [self._line + b"\n" + self._nonce + b"\n"]
@@ -49,12 +63,6 @@ class Session:
         self._greeting: Greeting | None = None
         self._encoder: Encoder | None = None
         self._decoder: Decoder | None = None
-
-    @staticmethod
-    def _offer(secret: bytes | None, allow_cleartext: bool) -> tuple[str, ...]:
-        if secret is None:
-            return ()
-        return (auth.HMAC_SHA3_512, auth.CLEARTEXT) if allow_cleartext else (auth.HMAC_SHA3_512,)
 
     # ---- what the other side said
 
@@ -92,7 +100,7 @@ class Session:
         self._out.clear()
         return data
 
-    def receive_data(self, data: bytes) -> None:
+    def receive_data(self, data: bytes | memoryview) -> None:
         """Take what was read; `next_event` makes something of it."""
         self._in += data
 
@@ -149,33 +157,55 @@ class Session:
     def _take_nonce(self, greeting: Greeting, nonce: bytes) -> Event:
         if nonce == self._nonce:
             raise ProtocolError("the other side sent our own nonce back")
-        self._greeting = greeting = Greeting(
-            greeting.protocol, greeting.node_id, greeting.auth, greeting.framings, greeting.keys, greeting.line, nonce
+        self._greeting = greeting = dataclasses.replace(greeting, nonce=nonce)
+        self.tls_active = self._tls and greeting.offers_tls
+        if self._require_tls and not self.tls_active:
+            raise AuthenticationError(f"node {greeting.node_id!r} does not do TLS, which is required here")
+        self._method()
+        self._framing()
+        if not self.tls_active:
+            self.state = TRANSITIONS[self.state, Step.GREETED]
+            return Greeted(greeting, None)
+        self.state = TRANSITIONS[self.state, Step.GREETED_FOR_TLS]
+        return Greeted(greeting, "client" if self._nonce < nonce else "server")
+
+    def tls_started(self) -> None:
+        """TLS is set up: what `receive_data` gets from now on was decrypted. *Raises:* `ProtocolError` elsewhere."""
+        if self.state is not State.GREETED:
+            raise ProtocolError(f"TLS cannot start in the state {self.state.value}")
+        self.state = TRANSITIONS[self.state, Step.TLS_STARTED]
+
+    def _usable(self, method: str) -> bool:
+        return self.tls_active or not auth.needs_tls(method)
+
+    def _method(self) -> str:
+        """What we prove ourselves with: the first of what is accepted there that we can do."""
+        accepted = self.greeting.auth
+        for method in accepted:
+            if method in self._sent and self._usable(method):
+                return method
+        raise AuthenticationError(
+            f"no authentication method in common: {','.join(accepted)!r} is accepted there, we can do"
+            f" {','.join(method for method in self._sent if self._usable(method))!r}"
         )
-        if self._method(greeting) is None:
-            raise AuthenticationError(
-                f"no authentication method in common: {','.join(greeting.auth)!r} is accepted there"
-            )
-        if self._framing(greeting) is None:
-            raise ProtocolError(f"no framing in common: {','.join(greeting.framings)!r} can be read there")
-        self.state = TRANSITIONS[self.state, Step.GREETED]
-        return Greeted(greeting, None)
 
-    def _method(self, greeting: Greeting) -> str | None:
-        return auth.choose(greeting.auth, () if self._secret is None else (auth.HMAC_SHA3_512,))
-
-    def _framing(self, greeting: Greeting) -> str | None:
-        return next((framing for framing in greeting.framings if framing in self._framings), None)
+    def _framing(self) -> str:
+        """How we write: the first of what can be read there that we can write."""
+        readable = self.greeting.framings
+        for framing in readable:
+            if framing in self._framings:
+                return framing
+        raise ProtocolError(
+            f"no framing in common: {','.join(readable)!r} can be read there, we can write {','.join(self._framings)!r}"
+        )
 
     def send_auth(self) -> None:
         """Queue our authentication line; from now on `encoder` is there. *Raises:* `ProtocolError` before `Greeted`."""
-        greeting = self.greeting
-        method, framing = self._method(greeting), self._framing(greeting)
-        if self.state not in (State.SECURE, State.DATA) or method is None or framing is None:
+        if self.state not in (State.SECURE, State.DATA):
             raise ProtocolError("too early for the authentication line")
-        data = auth.compute(
-            method, self._secret or b"", (self._line, self._nonce), (greeting.line, greeting.nonce)
-        )
+        greeting = self.greeting
+        method, framing = self._method(), self._framing()
+        data = auth.compute(method, self._secret or b"", (self._line, self._nonce), (greeting.line, greeting.nonce))
         self._out.append(b"%s;%s;%s\n" % (method.encode(), data, framing.encode()))
         self._encoder = make_encoder(framing, self._max_message)
 
@@ -184,7 +214,7 @@ class Session:
         if len(fields) < 3:
             raise AuthenticationError(f"authentication line {line[:40]!r}: expected METHOD;DATA;FRAMING")
         method, framing = fields[0].decode("latin-1"), fields[2].decode("latin-1")
-        if method not in self._offered:
+        if method not in self._offered or not self._usable(method):
             raise AuthenticationError(f"authentication method {method[:40]!r} was not offered")
         if framing not in self._framings:
             raise ProtocolError(f"framing {framing[:40]!r} was not offered")
@@ -192,7 +222,11 @@ class Session:
         if not auth.verify(
             method, fields[1], self._secret or b"", (greeting.line, greeting.nonce), (self._line, self._nonce)
         ):
-            raise AuthenticationError(f"node {greeting.node_id!r} does not have our secret")
+            raise AuthenticationError(
+                f"node {greeting.node_id!r} does not have our secret"
+                if auth.needs_secret(method)
+                else f"node {greeting.node_id!r} has sent a wrong {method} digest"
+            )
         self.state = TRANSITIONS[self.state, Step.AUTHENTICATED]
         self._decoder = make_decoder(framing, self._max_message)
         return Authenticated(method, framing)

@@ -1,0 +1,190 @@
+"""TLS as a transform of bytes between socket and session, through `ssl.MemoryBIO`: one read path, one write path.
+
+Both sides present a certificate and verify the other's; nothing else is asked of it unless `cert_names` is set. One PEM text
+holds key and certificate, and the certificates in it are the ones that are trusted too: either all nodes share one
+self-signed certificate, or each has its own and the text ends with the CA's. Which side is the TLS client was decided
+by the nonces, so a context of each kind is kept.
+
+States: *handshake* (`ready` is False) → *ready* → `ended`, when the other side has closed its direction properly.
+
+What OpenSSL does that one must know: a read gives one record of at most 16 KiB though more is there, and no event of
+the socket tells of the rest, so one reads until nothing is left. A buffer without room would look like the end. Tickets
+and renegotiation would need answers at any time: both are off. A TLS 1.3 client has finished before the server has seen
+its certificate, so *ready* does not mean that the other side has accepted us: its first decrypted bytes do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, NoReturn
+
+from gmp.errors import AuthenticationError, ConfigError, ProtocolError
+
+RECORD = 16 * 1024  #: what one record holds at most
+CHUNK = 256 * 1024  #: plaintext that is encrypted at once
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_NAMES = ("DNS", "URI")
+
+
+class Contexts(NamedTuple):
+    """What a node needs for TLS, whichever side of it a connection turns out to be."""
+
+    client: ssl.SSLContext
+    server: ssl.SSLContext
+
+
+def make_contexts(pem: str) -> Contexts:
+    """Contexts for a PEM text with key, certificate, and whatever else is trusted. *Raises:* `ConfigError`."""
+    trusted = "\n".join(_CERTIFICATE.findall(pem))
+    if not trusted or "PRIVATE KEY-----" not in pem:
+        raise ConfigError("cert: expected a PEM text, or the path of one, with a private key and a certificate")
+    client, server = (ssl.SSLContext(side) for side in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER))
+    server.num_tickets = 0
+    try:
+        with _readable(pem) as path:
+            for context in (client, server):
+                context.minimum_version = ssl.TLSVersion.TLSv1_2
+                context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_REQUIRED
+                context.load_cert_chain(path, password=_no_password)
+                context.load_verify_locations(cadata=trusted)
+    except (ssl.SSLError, ValueError) as error:
+        raise ConfigError(f"cert: key and certificate cannot be used together: {error}") from error
+    return Contexts(client, server)
+
+
+def _no_password() -> NoReturn:
+    raise ConfigError("cert: the private key is encrypted; expected one without a password")
+
+
+@contextmanager
+def _readable(pem: str) -> Iterator[str]:
+    """A path with the text, for the ssl module reads keys from files only; only this user can read it."""
+    descriptor, path = tempfile.mkstemp(prefix="gmp-", suffix=".pem")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(pem)
+        yield path
+    finally:
+        os.unlink(path)
+
+
+class Tls:
+    """TLS on one connection. `scratch` is the buffer that decrypted bytes appear in; it may be shared."""
+
+    def __init__(self, contexts: Contexts, role: Literal["client", "server"], scratch: bytearray) -> None:
+        self.ready = False  #: whether data can flow
+        self.ended = False  #: whether the other side has closed its direction properly
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = contexts.client if role == "client" else contexts.server
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=role == "server")
+        self._scratch = memoryview(scratch)
+
+    @property
+    def version(self) -> str | None:
+        """Such as ``TLSv1.3``, once ready."""
+        return self._object.version()
+
+    def peer_names(self) -> list[str]:
+        """What the other side's certificate calls it: its alternative names and its common name."""
+        return certificate_names(self._object.getpeercert() or {})
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take what came from the socket."""
+        self._incoming.write(data)
+
+    def feed_end(self) -> None:
+        """The socket has ended. *Raises:* `ProtocolError` when the other side did not say so before: a cut."""
+        self._incoming.write_eof()
+        if self.read():
+            raise ProtocolError("TLS: data behind the end")
+        if not self.ended:
+            raise ProtocolError("TLS: cut off")
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; return whether it is done. What is to be sent is in `output` afterwards.
+
+        *Raises:* `AuthenticationError`.
+        """
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except (ssl.SSLError, OSError) as error:
+            raise AuthenticationError(f"TLS handshake: {_words(error)}") from error
+        self.ready = True
+        return True
+
+    def read(self) -> memoryview:
+        """Decrypt what was fed, as much as the scratch buffer holds; nothing left: an empty view.
+
+        The view is valid until the next `read` of any connection that shares the buffer. *Raises:* `ProtocolError`.
+        """
+        scratch, read, incoming = self._scratch, self._object.read, self._incoming
+        size, room, end = len(scratch), len(scratch) - RECORD, 0
+        try:
+            while end <= room and incoming.pending:
+                count: Any = read(size - end, scratch[end:])
+                if not count:
+                    self.ended = True
+                    break
+                end += count
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.ended = True
+        except ssl.SSLError as error:
+            raise ProtocolError(f"TLS: {_words(error)}") from error
+        return scratch[:end]
+
+    def encrypt(self, data: bytes | memoryview) -> bytes:
+        """The bytes to send for `data`, and whatever else is to be sent before them. *Raises:* `ProtocolError`."""
+        write = self._object.write
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[write(view) :]
+        except ssl.SSLError as error:
+            raise ProtocolError(f"TLS: {_words(error)}") from error
+        return self._outgoing.read()
+
+    def output(self) -> bytes:
+        """What TLS itself wants to be sent: parts of the handshake, alerts, answers."""
+        return self._outgoing.read()
+
+    def end(self) -> bytes:
+        """Close our direction, once, with everything read that was there; return what is to be sent.
+
+        The other direction stays open: go on with `read` until `ended`.
+        """
+        if self.ready:
+            try:
+                self._object.unwrap()
+            except ssl.SSLError:
+                pass  # the other side has not closed its direction yet, or has broken off: nothing to wait for
+        return self._outgoing.read()
+
+
+def _words(error: Exception) -> str:
+    """What OpenSSL says, without the place in its source."""
+    text = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
+    return re.sub(r"^\[[^\]]*\] *| *\(_ssl\.c:\d+\)$", "", text) or type(error).__name__
+
+
+def certificate_names(certificate: Mapping[str, Any]) -> list[str]:
+    """The names in a certificate, as `ssl.SSLObject.getpeercert` gives it."""
+    names = [name for kind, name in certificate.get("subjectAltName", ()) if kind in _NAMES]
+    for part in certificate.get("subject", ()):
+        names += [value for key, value in part if key == "commonName"]
+    return names
+
+
+def names_node(names: list[str], node_id: str) -> bool:
+    """Whether one of `names` is that node ID, or ends in ``/`` and is what it begins with (IDs with a random part)."""
+    return any(name == node_id or (name.endswith("/") and node_id.startswith(name)) for name in names)
