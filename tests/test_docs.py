@@ -1,0 +1,56 @@
+"""The documentation tells the truth: the tutorial is followed as it stands, and every session in the pages is run."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gmp
+
+from .tutorial import follow
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def test_the_tutorial_can_be_followed_typing_only_what_it_says(tmp_path: Path) -> None:
+    page = (DOCS / "tutorial.md").read_text()
+    for number, port in zip(("4040", "4041"), free_ports(2), strict=True):
+        page = page.replace(f"127.0.0.1:{number}", f"127.0.0.1:{port}")
+    assert "boss.py" in follow(page, tmp_path)
+
+
+PAGES = sorted([*DOCS.rglob("*.md"), DOCS.parent / "README.md"])
+OWNERS = {"gmp": gmp, "node": gmp.Node, "port": gmp.Port}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS.parent)))
+def test_every_python_block_compiles_and_names_only_what_there_is(page: Path) -> None:
+    text = page.read_text()
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        compile(block, str(page), "exec")
+    named = re.findall(r"(?<![\w./])(gmp|node|port)\.([a-z_]\w*)(?=\()", text)
+    missing = [f"{owner}.{name}" for owner, name in named if not hasattr(OWNERS[owner], name)]
+    assert not missing
+
+
+def test_a_server_in_the_manner_of_zerorpc_answers() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (DOCS / "coming_from" / "zerorpc.md").read_text(), re.S)
+    names: dict[str, Any] = {"gmp": gmp}
+    exec(block, names)
+    assert gmp.call(names["port"], "add", 2, 3) == (5,)
+    assert gmp.call(gmp.group("calculator").pick(), "hello", "Ada") == ("Hello, Ada",)
