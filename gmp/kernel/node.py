@@ -181,7 +181,7 @@ class Node:
             gevent.sleep(0.01)
 
     def __enter__(self) -> Node:
-        return self.start()
+        return self if self.started else self.start()  # what `configure` returns is started already
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

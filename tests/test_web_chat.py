@@ -1,0 +1,162 @@
+"""The web chat: two gunicorns with two workers each, in real headless Chromium, and a worker that is killed.
+
+Needs flask, gunicorn and selenium (extra ``test``), and Debian's chromium and chromium-driver.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.subprocess as subprocess
+import pytest
+
+import gmp
+
+from .conftest import eventually
+
+pytest.importorskip("flask")
+pytest.importorskip("gunicorn")
+webdriver = pytest.importorskip("selenium.webdriver")
+EXAMPLE = Path(__file__).parent.parent / "examples" / "web_chat"
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+needs_chromium = pytest.mark.skipif(
+    not CHROMIUM or not DRIVER, reason="needs Debian's chromium and chromium-driver, which the gate installs as root"
+)
+OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+Site = Callable[[], str]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def seed(make_node: Callable[..., gmp.Node]) -> gmp.Node:
+    return make_node("seed", secret="a secret of this test")
+
+
+@pytest.fixture
+def gunicorn(seed: gmp.Node, tmp_path: Path) -> Iterator[Site]:
+    """Starts a gunicorn as on another host; returns its address once both its workers are in the group."""
+    started: list[Any] = []
+
+    def start() -> str:
+        address = f"127.0.0.1:{free_port()}"
+        environ = {**os.environ, "GMP_SECRET": "a secret of this test", "GMP_SEEDS": seed.binds[0], "BIND": address}
+        with open(tmp_path / f"gunicorn-{len(started)}.log", "wb") as log:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"], cwd=EXAMPLE, env=environ, stderr=log
+                )
+            )
+        seed.group("chat").wait(2 * len(started), timeout=40)
+        return f"http://{address}/"
+
+    yield start
+    for process in started:
+        process.terminate()
+    for process in started:
+        process.wait(timeout=30)
+    for path in tmp_path.glob("gunicorn-*.log"):
+        assert "Traceback" not in path.read_text(), path.read_text()
+
+
+class Browser:
+    """A tab. The driver blocks, so it is called in the thread pool while the test's own node lives on."""
+
+    def __init__(self) -> None:
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        self._folder = tempfile.TemporaryDirectory()
+        for option in (*OPTIONS, f"--user-data-dir={self._folder.name}"):
+            options.add_argument(option)
+        self.driver = self._call(webdriver.Chrome, options, webdriver.ChromeService(DRIVER))
+
+    @staticmethod
+    def _call(function: Callable[..., Any], *args: Any) -> Any:
+        return gevent.get_hub().threadpool.apply(function, args)
+
+    def open(self, address: str) -> None:
+        self._call(self.driver.get, address)
+        eventually(lambda: self.state().startswith("connected to"))
+
+    def script(self, source: str) -> Any:
+        return self._call(self.driver.execute_script, source)
+
+    def state(self) -> str:
+        return str(self.script("return document.getElementById('state').textContent"))
+
+    def lines(self) -> list[str]:
+        return list(self.script("return [...document.querySelectorAll('#lines li')].map(e => e.childNodes[1].textContent)"))
+
+    def say(self, who: str, text: str) -> None:
+        self.script(
+            f"who.value = {who!r}; document.getElementById('text').value = {text!r}; "
+            "document.getElementById('form').requestSubmit()"
+        )
+
+    def close(self) -> None:
+        self._call(self.driver.quit)
+        self._folder.cleanup()
+
+
+@pytest.fixture
+def browser() -> Iterator[Callable[[], Browser]]:
+    opened: list[Browser] = []
+
+    def make() -> Browser:
+        opened.append(Browser())
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@needs_chromium
+def test_two_browsers_at_two_gunicorns_hear_each_other_also_after_a_worker_was_killed(
+    seed: gmp.Node, gunicorn: Site, browser: Callable[[], Browser]
+) -> None:
+    here, there = gunicorn(), gunicorn()
+    ada, bob = browser(), browser()
+    ada.open(here)
+    bob.open(there)
+    ada.say("Ada", "hello over there")
+    eventually(lambda: bob.lines() == ["hello over there"] == ada.lines())
+    bob.say("Bob", "<b>hello</b> back")
+    eventually(lambda: ada.lines() == ["hello over there", "<b>hello</b> back"])
+
+    worker = ada.state().removeprefix("connected to ")
+    pid = int(seed.call(next(port for port in seed.group("chat").members() if gmp.node_of(port) == worker), "pid")[0])
+    os.kill(pid, signal.SIGKILL)
+    bob.say("Bob", "are you still there?")
+    eventually(lambda: ada.lines()[-1:] == ["are you still there?"], timeout=60)
+    assert ada.state().startswith("connected to")
+    assert ada.state() != f"connected to {worker}"
+    seed.group("chat").wait(4, timeout=40)  # gunicorn has started another one
+    ada.say("Ada", "yes")
+    eventually(lambda: bob.lines()[-1:] == ["yes"])
+    assert ada.lines() == bob.lines()
