@@ -1,1 +1,1 @@
-"""The `gmp` command. It uses the public API only; click and rich come with the extra ``gmp[cli]``."""
+"""The `gmp` command (extra ``cli``). Each file of `gmp.cli.commands` is a subcommand; what they share is beside it."""

@@ -12,9 +12,9 @@ def main() -> None:
         import rich  # noqa: F401
     except ImportError as error:
         sys.exit(f"gmp: the command needs {error.name}: install gmp[cli], in a clone: pip install '.[cli]'")
-    from gmp.cli.commands import cli
+    from gmp.cli.group import cli
 
-    cli()
+    cli(prog_name="gmp")
 
 
 if __name__ == "__main__":

@@ -428,9 +428,10 @@ class Node:
         return self.backbone.is_global or self.backbone.master is not None
 
     def stats(self) -> dict[str, Any]:
-        """Figures of this node: messages dropped, ports, and for each peer what was sent, received and waits."""
+        """Figures of this node: messages dropped, ports, its seeds, and for each peer what was sent, received and waits."""
         peers = {peer.node_id: peer.stats() for peer in self.network.peers.values()}
-        return {"dropped": self.ports.dropped, "ports": len(self.ports.by_name), "peers": peers}
+        seeds = [] if self._seeds is None else self._seeds.stats()
+        return {"dropped": self.ports.dropped, "ports": len(self.ports.by_name), "peers": peers, "seeds": seeds}
 
     # ---- what the mesh needs
 

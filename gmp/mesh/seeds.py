@@ -82,6 +82,18 @@ class SeedManager:
         greenlets = [*self._dials, *([] if self._greenlet is None else [self._greenlet])]
         gevent.killall([greenlet for greenlet in greenlets if greenlet is not gevent.getcurrent()])
 
+    def stats(self) -> list[dict[str, Any]]:
+        """Of each seed: its address, who answered there, whether it is connected, and why the last dial failed."""
+        return [
+            {
+                "address": str(seed),
+                "node_id": seed.node_id,
+                "up": bool(seed.node_id) and self._ground.is_up(seed.node_id),
+                "error": seed.last_error,
+            }
+            for seed in self.seeds
+        ]
+
     def poke(self) -> None:
         """Something changed: look at the seeds again."""
         self._changed.set()

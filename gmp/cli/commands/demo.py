@@ -1,4 +1,4 @@
-"""The subcommands and their options."""
+"""`gmp demo`."""
 
 from __future__ import annotations
 
@@ -8,35 +8,24 @@ from pathlib import Path
 
 import click
 
-import gmp
-from gmp.cli.demo import Demo
-from gmp.cli.demo_report import report
+SECTION = "Try out"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(gmp.__version__, prog_name="gmp")
-def cli() -> None:
-    """Erlang-style message passing for Python on gevent."""
-
-
-@cli.command()
+@click.command()
 @click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--workers", default=4, show_default=True, type=click.IntRange(2, 64), help="Worker processes to start.")
 @click.option("--kill/--no-kill", default=True, show_default=True, help="Kill a worker with SIGKILL half-way.")
-def demo(paths: tuple[Path, ...], workers: int, kill: bool) -> None:
+def command(paths: tuple[Path, ...], workers: int, kill: bool) -> None:
     """Count the words of every text file below PATHS on several processes, one of which is killed half-way.
 
     Without PATHS: the sources of the running Python's standard library. Ends with exit code 1 when the totals differ from
     a count made in one process, 130 after Ctrl-C.
     """
+    from gmp.cli.demo import Demo
+    from gmp.cli.demo_report import report
+
     roots = list(paths) or [Path(sysconfig.get_paths()["stdlib"])]
-    try:
-        outcome = Demo(roots, workers=workers, kill=kill).run()
-    except KeyboardInterrupt:
-        click.echo("interrupted; all processes were ended", err=True)
-        sys.exit(130)
-    except (gmp.GmpError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+    outcome = Demo(roots, workers=workers, kill=kill).run()
     report(outcome)
     if not outcome.right:
         sys.exit(1)

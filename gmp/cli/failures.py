@@ -1,0 +1,42 @@
+"""What goes wrong, as one line on standard error and an exit code."""
+
+from __future__ import annotations
+
+import click
+
+import gmp
+
+FAILED, USAGE, UNREACHABLE, NO_ANSWER = 1, 2, 3, 4
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 it failed, was refused or a fault was found; 2 wrong usage or configuration; 3 the network, node"
+    " or port cannot be reached; 4 no answer in time; 130 interrupted (Ctrl-C); 143 ended by SIGTERM."
+)
+
+
+class Failure(click.ClickException):
+    """An error that ends the command with that exit code."""
+
+    def __init__(self, message: str, exit_code: int = FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Unreachable(Failure):
+    """The network, a node or a port cannot be reached."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, UNREACHABLE)
+
+
+def as_click(error: Exception) -> Failure:
+    """The failure that an error of gmp or of the system is."""
+    code = FAILED
+    if isinstance(error, gmp.ConfigError):
+        code = USAGE
+    elif isinstance(error, gmp.CallTimeout | gmp.ReceiveTimeout):
+        code = NO_ANSWER
+    elif isinstance(error, gmp.WaitTimeout):
+        code = UNREACHABLE
+    elif isinstance(error, gmp.PortDied):
+        code = UNREACHABLE if error.reason[:1] in (("transport_error",), ("no_such_port",)) else FAILED
+    return Failure(str(error) or type(error).__name__, code)

@@ -1,0 +1,75 @@
+"""How values are read from the command line and printed.
+
+An argument that begins with ``[``, ``{`` or ``"`` is JSON, every other one is the text itself. What JSON cannot carry is
+printed as its nearest: tuples and sets as lists, bytes as text (else as hexadecimal digits), the rest as text.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+
+def parse_argument(text: str) -> Any:
+    """The value an argument stands for. *Raises:* `click.BadParameter` for JSON that is none."""
+    if text[:1] not in ("[", "{", '"'):
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise click.BadParameter(f"{text!r} begins like JSON, but is none: {error}") from None
+
+
+def parse_arguments(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> tuple[Any, ...]:
+    """A click callback: `parse_argument` of each."""
+    return tuple(parse_argument(text) for text in texts)
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can carry it."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if value - value == 0 else str(value)
+    if isinstance(value, bytes):
+        return _bytes_text(value)
+    if isinstance(value, dict):
+        return {_key(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((plain(item) for item in value), key=repr)
+    return str(value)
+
+
+def _key(key: Any) -> str:
+    return key if isinstance(key, str) else _bytes_text(key) if isinstance(key, bytes) else str(key)
+
+
+def _bytes_text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.hex()
+
+
+def as_json(value: Any) -> str:
+    """`value` as one line of JSON."""
+    return json.dumps(plain(value), ensure_ascii=False)
+
+
+def as_text(value: Any) -> str:
+    """`value` for people: texts as they are, everything else as JSON."""
+    return value if isinstance(value, str) else as_json(value)
+
+
+def as_words(values: Any) -> str:
+    """A message or reason: its elements side by side."""
+    return " ".join(as_text(value) for value in values)
+
+
+def print_json(value: Any) -> None:
+    """Print one line of JSON."""
+    click.echo(as_json(value))
