@@ -8,8 +8,7 @@ The file is ``$GMP_CONFIG``, else ``gmp/config.toml`` in the XDG config director
     parent = "base"
     binds = ["*:0"]
 
-The secret has a file of its own beside it, ``secret``, made on first use with mode 0600; it is linked into place, so
-that of several processes that start together all get the same one.
+The secret has a file of its own beside it (`gmp.secretfile`).
 """
 
 from __future__ import annotations
@@ -17,15 +16,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import secrets
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gmp.configfile import config_path, read_config
 from gmp.errors import ConfigError
-from gmp.ids import ALPHABET
+from gmp.secretfile import user_secret
 
 
 @dataclass(frozen=True)
@@ -218,14 +218,10 @@ def load_settings(profile: str | None, arguments: Mapping[str, object], environ:
     *Raises:* `ConfigError` naming the key, the value, where it stands and what was expected.
     """
     path = config_path(environ)
-    values: dict[str, Any] = _profile_values(path, profile)
-    for key in _CONVERTERS:
-        name = "GMP_" + key.upper()
-        if name in environ and (environ[name] or key == "binds"):
-            values[key] = _convert(key, environ[name], f"environment variable {name}")
+    values: dict[str, Any] = {key: value for _, key, value in _given(profile, environ, path)}
     for key, value in arguments.items():
         if value is not None:
-            values[key] = _convert(key, value, "argument")
+            values[key] = convert(key, value, "argument")
     values["secret_given"] = "secret" in values
     if "secret" not in values and "cert" not in values:
         values["secret"] = user_secret(path.parent / "secret")
@@ -237,84 +233,42 @@ def load_settings(profile: str | None, arguments: Mapping[str, object], environ:
     return settings
 
 
-def config_path(environ: Mapping[str, str]) -> Path:
-    """Where the configuration file is, or would be."""
-    if environ.get("GMP_CONFIG"):
-        return Path(environ["GMP_CONFIG"])
-    base = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".config")
-    return Path(base) / "gmp" / "config.toml"
+def effective(profile: str | None, environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    """Of every setting its value, without arguments, and where it comes from. *Raises:* `ConfigError`."""
+    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
+    found = {name: (defaults[name], "default") for name in setting_names()}
+    for where, key, value in _given(profile, environ, config_path(environ)):
+        found[key] = (value, where)
+    return found
 
 
-def _convert(key: str, value: object, where: str) -> Any:
+def _given(profile: str | None, environ: Mapping[str, str], path: Path) -> Iterator[tuple[str, str, Any]]:
+    """Where, key and value of what file and environment give, the weakest first."""
+    for layer in read_config(path).layers(profile):
+        for key, value in layer.values.items():
+            yield layer.name or "config file", key, convert(key, value, partial(layer.where, key))
+    for key in _CONVERTERS:
+        name = "GMP_" + key.upper()
+        if name in environ and (environ[name] or key == "binds"):
+            yield name, key, convert(key, environ[name], f"environment variable {name}")
+
+
+def convert(key: str, value: object, where: str | Callable[[], str]) -> Any:
+    """The value of the setting `key`. *Raises:* `ConfigError` naming where it stands, and what is allowed."""
     converter = _CONVERTERS.get(key)
     if converter is None:
-        raise ConfigError(f"{where}: {key!r} is no setting; there are {', '.join(sorted(_CONVERTERS))}")
-    try:
-        return converter(value)
-    except ValueError as error:
-        shown = "the value" if key == "secret" or (key == "cert" and "-----BEGIN" in str(value)) else repr(value)
-        raise ConfigError(f"{where}: {key} cannot be {shown}: expected {error}") from None
-
-
-def _profile_values(path: Path, profile: str | None) -> dict[str, Any]:
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        data = {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"config file {path}: {error}") from error
-    profiles = data.pop("profile", {})
-    if not isinstance(profiles, dict) or not all(isinstance(entry, dict) for entry in profiles.values()):
-        raise ConfigError(f"config file {path}: 'profile' must be a table of tables")
-    if profile is not None and profile not in profiles:
-        known = ", ".join(sorted(profiles)) or "none"
-        raise ConfigError(f"profile {profile!r} is not in {path}; there are: {known}")
-    layers: list[tuple[str, dict[str, Any]]] = []
-    name = profile if profile is not None else (os.uname().nodename if os.uname().nodename in profiles else None)
-    seen: list[str] = []
-    while name is not None:
-        if name in seen or name not in profiles:
-            raise ConfigError(f"config file {path}: profile {seen[-1]!r} has the parent {name!r}, which cannot be used")
-        seen.append(name)
-        entry = dict(profiles[name])
-        name = entry.pop("parent", None)
-        layers.append((f"config file {path}, profile {seen[-1]!r}", entry))
-    layers.append((f"config file {path}", data))
-    values: dict[str, Any] = {}
-    for where, entry in reversed(layers):
-        for key, value in entry.items():
-            values[key] = _convert(key, value, where)
-    return values
-
-
-def user_secret(path: Path) -> bytes:
-    """This user's secret, made now when there is none. *Raises:* `ConfigError` naming the path and the way out."""
-    try:
-        if not path.exists():
-            _make_secret(path)
-        if path.stat().st_mode & 0o077:
-            raise ConfigError(f"secret file {path} can be read by others: chmod 600 it, or set GMP_SECRET")
-        secret = path.read_bytes().strip()
-    except OSError as error:
-        raise ConfigError(f"secret file {path}: {error}; mend that, or set GMP_SECRET") from error
-    if not secret:
-        raise ConfigError(f"secret file {path} is empty: remove it, or set GMP_SECRET")
-    return secret
-
-
-def _make_secret(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write("".join(secrets.choice(ALPHABET) for _ in range(43)) + "\n")
+        close = get_close_matches(key, _CONVERTERS, 1)
+        meant = f" (did you mean {close[0]!r}?)" if close else ""
+        problem = f"{key!r} is no setting{meant}; there are {', '.join(sorted(_CONVERTERS))}"
+    else:
         try:
-            os.link(temporary, path)
-        except FileExistsError:
-            pass  # race: another process was faster; its secret is read by both
-    finally:
-        temporary.unlink()
+            return converter(value)
+        except ConfigError as error:
+            problem = f"{key}: {error}"
+        except ValueError as error:
+            shown = "the value" if key == "secret" or (key == "cert" and "-----BEGIN" in str(value)) else repr(value)
+            problem = f"{key} cannot be {shown}: expected {error}"
+    raise ConfigError(f"{where() if callable(where) else where}: {problem}") from None
 
 
 def setting_names() -> list[str]:
