@@ -27,6 +27,7 @@ def emit(metric: str, value: float) -> None:
 
 def emit_rate(count: int, seconds: float, size: int = 0, unit: str = "msg/s") -> None:
     """Report `count` things in `seconds`, each with `size` bytes of payload."""
+    print(json.dumps({"count": count}))
     emit(unit, count / seconds)
     if size:
         emit("MB/s", count * size / seconds / 1e6)
@@ -35,6 +36,7 @@ def emit_rate(count: int, seconds: float, size: int = 0, unit: str = "msg/s") ->
 def emit_round_trips(seconds: Iterable[float]) -> None:
     """Report the rate and the quantiles of round trips that took `seconds`."""
     ordered = sorted(seconds)
+    print(json.dumps({"count": len(ordered)}))
     emit("rtt/s", len(ordered) / sum(ordered))
     emit("p50 us", 1e6 * ordered[len(ordered) // 2])
     emit("p99 us", 1e6 * ordered[len(ordered) * 99 // 100])
