@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import Any
 
+from benchmarks.contenders import CONTENDERS
 from benchmarks.runner import Figures, Results
 from benchmarks.workloads import PUBLISHED, TARGETS, VARIANTS, WORKLOADS, Target, lower_is_better
 
@@ -51,7 +52,8 @@ def ratio(figures: Figures, workload: str, metric: str, contender: str, to: str,
 def tables(results: dict[str, Any]) -> Iterator[str]:
     """The lines of the whole report."""
     figures: Figures = results["figures"]
-    contenders = list(dict.fromkeys(name for metrics in figures.values() for values in metrics.values() for name in values))
+    measured = {name for metrics in figures.values() for values in metrics.values() for name in values}
+    contenders = [contender.name for contender in CONTENDERS if contender.name in measured]
     busy = results["busy before a run"]
     yield f"Medians of {results['rounds']} rounds; before a run the machine was {statistics.median(busy):.0%} busy (median)."
     yield ""
