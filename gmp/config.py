@@ -49,6 +49,9 @@ class Settings:
     connect_timeout: float = 10.0
     address_timeout: float = 2.0
     leave_timeout: float = 10.0
+    lost_after: float = 20.0
+    busy_after: float | None = 10.0
+    hung_after: float | None = 60.0
     high_mark: int = 1 << 20
     low_mark: int = 512 << 10
     max_message: int = 64 << 20
@@ -125,6 +128,25 @@ def _seconds(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise ValueError("a number of seconds over 0")
     return float(value)
+
+
+def _lost_after(value: object) -> float:
+    try:
+        seconds = _seconds(value)
+    except ValueError:
+        seconds = 0.0
+    if seconds < 2:
+        raise ValueError("a number of seconds from 2 on: the kernel's probes are whole seconds apart")
+    return seconds
+
+
+def _seconds_or_never(value: object) -> float | None:
+    if value is None or value == "never":
+        return None
+    try:
+        return _seconds(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, None or 'never'") from None
 
 
 def _count(value: object) -> int:
@@ -204,6 +226,9 @@ _CONVERTERS: dict[str, Callable[[object], Any]] = {
     "connect_timeout": _seconds,
     "address_timeout": _seconds,
     "leave_timeout": _seconds,
+    "lost_after": _lost_after,
+    "busy_after": _seconds_or_never,
+    "hung_after": _seconds_or_never,
     "high_mark": _count,
     "low_mark": _count,
     "max_message": _count,
@@ -211,16 +236,18 @@ _CONVERTERS: dict[str, Callable[[object], Any]] = {
     "max_unauthenticated_per_address": _count,
 }
 
+_NONE_IS_A_VALUE = {"busy_after", "hung_after"}
+
 
 def load_settings(profile: str | None, arguments: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
-    """The settings in force. An argument that is None counts as not given.
+    """The settings in force. An argument that is None counts as not given, but for those that None means something to.
 
     *Raises:* `ConfigError` naming the key, the value, where it stands and what was expected.
     """
     path = config_path(environ)
     values: dict[str, Any] = {key: value for _, key, value in _given(profile, environ, path)}
     for key, value in arguments.items():
-        if value is not None:
+        if value is not None or key in _NONE_IS_A_VALUE:
             values[key] = convert(key, value, "argument")
     values["secret_given"] = "secret" in values
     if "secret" not in values and "cert" not in values:

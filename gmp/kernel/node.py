@@ -25,6 +25,7 @@ from gmp.errors import ConfigError, GmpError, PortDied, WaitTimeout
 from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, random_suffix, split_port_id
 from gmp.kernel.calls import Calls
 from gmp.kernel.monitoring import RemoteMonitors
+from gmp.kernel.node_events import NodeEvents
 from gmp.kernel.requests import LEAVING, SPAWN, Requests
 from gmp.kernel.spawning import function_name, resolve
 from gmp.mesh.backbone import ADDRESSES, Backbone
@@ -83,7 +84,7 @@ class Node:
         self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self)
         self._calls = Calls(self.ports, self._monitor_for_calls)
         self._seeds: SeedManager | None = None
-        self._node_callbacks: list[Callable[..., Any]] = []
+        self._events = NodeEvents(self.defer)
         self._changed = gevent.event.Event()
         self._greenlets: set[gevent.Greenlet[..., Any]] = set()
         self._state = "new"
@@ -124,6 +125,7 @@ class Node:
             binds = ("*:0",) if settings.credentials_given else ("127.0.0.1:0",)
         self.network.listen([parse_bind(bind) for bind in binds])
         self._state = "started"
+        self.network.housekeeper.start()
         seeds = [parse_seed(seed) for seed in settings.seeds]
         self._seeds = SeedManager(
             self,
@@ -403,8 +405,16 @@ class Node:
 
         *Blocks:* never.
         """
-        self._node_callbacks.append(callback)
-        return lambda: self._node_callbacks.remove(callback) if callback in self._node_callbacks else None
+        return self._events.monitor(callback)
+
+    def monitor_busy(self, callback: Callable[..., Any]) -> Callable[[], None]:
+        """Call `callback(node_id, busy, seconds)` when a node's program becomes or is no longer busy.
+
+        Busy: connected, its kernel answers, but its program was silent for `busy_after`. `seconds` is how long the silence
+        has lasted. A node that is lost meanwhile is told of by `monitor_nodes` alone. Returns a function that ends it.
+        *Blocks:* never.
+        """
+        return self._events.monitor_busy(callback)
 
     def wait_up(self, node_id: str | None = None, timeout: float | None = None) -> None:
         """Wait until `node_id` (None: any seed) is connected.
@@ -428,10 +438,15 @@ class Node:
         return self.backbone.is_global or self.backbone.master is not None
 
     def stats(self) -> dict[str, Any]:
-        """Figures of this node: messages dropped, ports, its seeds, and for each peer what was sent, received and waits."""
+        """Figures of this node: messages dropped, ports, its seeds, for each peer what was sent, received and waits.
+
+        `loop_lag` is by how many seconds this node's event loop was late last, `loop_lag_peak` the most so far. Of a peer
+        that is connected: `busy`, and `round_trip`, the seconds its program took for the last heartbeat.
+        """
         peers = {peer.node_id: peer.stats() for peer in self.network.peers.values()}
         seeds = [] if self._seeds is None else self._seeds.stats()
-        return {"dropped": self.ports.dropped, "ports": len(self.ports.by_name), "peers": peers, "seeds": seeds}
+        lag = self.network.housekeeper.stats()
+        return {"dropped": self.ports.dropped, "ports": len(self.ports.by_name), "peers": peers, "seeds": seeds, **lag}
 
     # ---- what the mesh needs
 
@@ -489,6 +504,15 @@ class Node:
         if self._seeds is not None:
             self._seeds.poke()
 
+    def peer_busy(self, peer: Peer, busy: bool, seconds: float) -> None:
+        """`HousekeeperEvents.peer_busy`."""
+        self._events.tell_busy(peer.node_id, busy, seconds)
+
+    def loop_late(self, seconds: float) -> None:
+        """`HousekeeperEvents.loop_late`: others depend on a seed's loop."""
+        if self.backbone.is_global:
+            log.warning("%s: the event loop of this seed was held up for %.1f s", self.id, seconds)
+
     def peer_leaves(self, peer: Peer) -> None:
         """A peer has said that it leaves."""
         if peer.connection is not None:
@@ -496,8 +520,7 @@ class Node:
 
     def _tell(self, node_id: str, up: bool, *reason: Any) -> None:
         self._changed.set()
-        for callback in self._node_callbacks:
-            self.defer(callback, node_id, up, *reason)
+        self._events.tell(node_id, up, *reason)
 
     def node_port_message(self, peer: Peer, message: list[Any]) -> None:
         """`NetworkEvents.node_port_message`: for the node port, or for a port that is not there."""

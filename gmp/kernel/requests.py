@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gmp.errors import ConfigError, GmpError, NotAllowed
 from gmp.kernel.spawning import resolve
+from gmp.net.housekeeper import ALIVE, HEARTBEAT
 
 if TYPE_CHECKING:
     from gmp.kernel.node import Node
@@ -43,6 +44,8 @@ class Requests:
             "eval": self._eval,
             SPAWN: self._spawn,
             LEAVING: self._leaving,
+            HEARTBEAT: self._heartbeat,
+            ALIVE: self._alive,
         }
         self._offered: dict[str, Callable[..., Any]] = {}
 
@@ -77,6 +80,14 @@ class Requests:
 
     def _nothing(self, peer: Peer | None, *_: Any) -> None:
         """A keepalive."""
+
+    def _heartbeat(self, peer: Peer | None, token: Any = 0, *_: Any) -> None:
+        if peer is not None and isinstance(token, int):
+            peer.answer_heartbeat(token)
+
+    def _alive(self, peer: Peer | None, token: Any = 0, *_: Any) -> None:
+        if peer is not None:
+            peer.heartbeat_answered(token)
 
     def _mon1(self, peer: Peer | None, name: Any = "", *_: Any) -> None:
         if peer is not None and isinstance(name, str):

@@ -27,12 +27,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from gmp.errors import AuthenticationError, ProtocolError
+from gmp.net import tcp
+from gmp.net.heartbeat import Limits
 from gmp.net.lanes import LARGE, SlowLane
-from gmp.net.reasons import CloseReason
+from gmp.net.reasons import CloseReason, reason_of
 from gmp.net.tls import CHUNK, Contexts, Tls, names_node
 from gmp.wire.events import NEED_DATA, Authenticated, Greeted
 
 if TYPE_CHECKING:
+    from gmp.net.housekeeper import Watch
     from gmp.wire.session import Session
 
 log = logging.getLogger("gmp.net")
@@ -40,6 +43,8 @@ FLUSH_AT = 64 * 1024
 A_TURN = 512 * 1024  # bytes written per pass of the loop
 NEVER = 1 << 62
 READ, WRITE = 1, 2
+# ends after which what was written cannot arrive, or must not: the other side is told by a RST
+_ABORT = {CloseReason.RESET, CloseReason.LOST, CloseReason.HUNG, CloseReason.REPLACED}
 
 
 class Owner(Protocol):
@@ -79,6 +84,7 @@ class Connection:
         destinations: dict[str, Any],
         address: str,
         handshake_timeout: float,
+        limits: Limits,
         drained: Callable[[Connection], None],
     ) -> None:
         self.session = session
@@ -95,16 +101,17 @@ class Connection:
         self.sent_bytes = self.received_bytes = 0
         self.queued = 0  #: bytes that the socket has not taken
         self.tls: Tls | None = None
+        self.watch: Watch | None = None  #: what the housekeeper knows of it, once it is up
         self._owner = owner
         self._destinations = destinations
         self._drained = drained
         self._buffer = buffer
         self._view = memoryview(buffer)
         self._scratch, self._contexts, self._cert_names = scratch, contexts, cert_names
-        self._sock = _socket.socket(fileno=fd)
-        self._sock.setblocking(False)
-        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        set_keepalive(self._sock)
+        self.sock = _socket.socket(fileno=fd)
+        self.sock.setblocking(False)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.retry_bounded = tcp.set_keepalive(self.sock, limits)
         self._outbox: list[bytes] = []
         self._sealed: list[bytes] = []  # was in the outbox when a message took the slow lane
         self._slow = SlowLane()
@@ -177,7 +184,7 @@ class Connection:
         try:
             while data := self._pending or self._next_piece():
                 try:
-                    sent = self._sock.send(data)
+                    sent = self.sock.send(data)
                 except (BlockingIOError, InterruptedError):
                     sent = 0
                 self.queued -= sent
@@ -190,7 +197,7 @@ class Connection:
                     return
         except (OSError, ProtocolError) as error:
             # race: the owner may be in the middle of a send: let the loop tell of the end
-            self._run_callback(self.close, CloseReason.RESET, str(error))
+            self._run_callback(self.close, reason_of(error), str(error))
 
     def _next_piece(self) -> bytes | memoryview:
         """What to write next, as it goes over the wire; nothing: empty."""
@@ -241,11 +248,11 @@ class Connection:
 
     def _readable(self) -> None:
         try:
-            count = self._sock.recv_into(self._buffer)
+            count = self.sock.recv_into(self._buffer)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self.close(CloseReason.RESET, str(error))
+            self.close(reason_of(error), str(error))
             return
         if count == 0:
             self.close(CloseReason.EOF)
@@ -376,7 +383,9 @@ class Connection:
         self._writer.close()
         if self.tls is not None:
             self._last_words(self.tls)
-        self._sock.close()
+        if reason in _ABORT:
+            tcp.abort_on_close(self.sock)
+        self.sock.close()
         self._outbox.clear()
         self._sealed.clear()
         self._slow.clear()
@@ -389,18 +398,9 @@ class Connection:
         data = tls.end()
         if data and not self._pending:
             try:
-                self._sock.send(data)
+                self.sock.send(data)
             except OSError:
                 pass  # the other side will see the end of the connection, which says the same
 
     def __str__(self) -> str:
         return f"{self.node_id or 'unknown node'} at {self.address}"
-
-
-def set_keepalive(sock: _socket.socket) -> None:
-    """Let the kernel notice a vanished host after about 20 s without traffic."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 3), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 6)):
-        number = getattr(socket, option, None)
-        if number is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, number, value)

@@ -23,6 +23,8 @@ from gmp.config import Address, Settings
 from gmp.errors import AuthenticationError, ConfigError, GmpError, ProtocolError
 from gmp.ids import is_peer_node_id
 from gmp.net.connection import Connection
+from gmp.net.heartbeat import Limits
+from gmp.net.housekeeper import Housekeeper, HousekeeperEvents
 from gmp.net.peer import Peer, PeerEvents
 from gmp.net.peerstate import Verdict, is_arbiter, judge
 from gmp.net.reasons import CloseReason
@@ -36,7 +38,7 @@ LOG_INTERVAL = 60.0  # seconds between two log lines about one address that fail
 _BUG_OR_NORMAL = {CloseReason.DUPLICATE, CloseReason.REPLACED, CloseReason.NODE_CLOSED, CloseReason.LEAVING}
 
 
-class NetworkEvents(PeerEvents, Protocol):
+class NetworkEvents(PeerEvents, HousekeeperEvents, Protocol):
     """What the kernel is told by the network."""
 
     def node_port_message(self, peer: Peer, message: list[Any]) -> None:
@@ -66,6 +68,8 @@ class Network:
         self._destinations = destinations
         self._events = events
         self._hub = gevent.get_hub()
+        self._limits = Limits(settings.lost_after, settings.busy_after, settings.hung_after)
+        self.housekeeper = Housekeeper(self._hub, self._limits, self.up_peers, events)
         self._buffer = bytearray(READ_SIZE)
         self._scratch = bytearray(READ_SIZE + 2 * RECORD if settings.cert else 0)
         self._contexts = make_contexts(settings.cert) if settings.cert else None
@@ -124,7 +128,15 @@ class Network:
             node_id=self.node_id,
             nonce=b64encode(secrets.token_bytes(66)).decode(),
             secret=settings.secret,
-            keys={"gmp": "1", "incarnation": self.incarnation, "mproto": "1", "gproto": "1", "peeraddr": address},
+            keys={
+                "gmp": "1",
+                "incarnation": self.incarnation,
+                "heartbeat": f"{self._limits.heartbeat:g}",
+                "keepalive": str(self._limits.keepalive),
+                "mproto": "1",
+                "gproto": "1",
+                "peeraddr": address,
+            },
             tls=settings.cert is not None,
             require_tls=settings.tls_required,
             allow_cleartext=settings.allow_cleartext,
@@ -143,6 +155,7 @@ class Network:
             destinations=self._destinations,
             address=address,
             handshake_timeout=settings.handshake_timeout,
+            limits=self._limits,
             drained=self._drained,
         )
         if connection.reason is None:
@@ -226,6 +239,7 @@ class Network:
         self._expected.pop(connection, None)
         self._logged.pop(connection.address.rpartition(":")[0], None)
         connection.accept()
+        connection.watch = self.housekeeper.watch(connection)
         peer.attach(connection)
         if result is not None:
             result.set(connection.node_id)
@@ -303,6 +317,7 @@ class Network:
     def close(self) -> None:
         """Close every socket, in silence."""
         self._closed = True
+        self.housekeeper.stop()
         self.stop_listening()
         for connection in list(self._handshakes):
             connection.close(CloseReason.NODE_CLOSED)

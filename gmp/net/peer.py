@@ -10,6 +10,7 @@ then is the peer idle, so that what is sent afterwards goes to the next connecti
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from greenlet import getcurrent
 
 from gmp.errors import MessageError
 from gmp.net.connection import Connection
+from gmp.net.housekeeper import ALIVE
 from gmp.net.peerstate import PeerState
 from gmp.net.reasons import CloseReason
 from gmp.wire.framing import make_decoder, make_encoder
@@ -82,6 +84,8 @@ class Peer:
             figures["queued_bytes"] += connection.queued
             for name in ("sent_messages", "received_messages", "sent_bytes", "received_bytes", "address"):
                 figures[name] = getattr(connection, name)
+            if connection.watch is not None:
+                figures.update(connection.watch.stats())
         return figures
 
     @property
@@ -132,6 +136,16 @@ class Peer:
                 # race: the framing was not known when it was sent. One lost message breaks promise 1, so all go.
                 connection.close(CloseReason.INTERNAL_ERROR, str(error))
                 return
+
+    def answer_heartbeat(self, token: int) -> None:
+        """The peer asks for a sign of life; while more waits than it reads, what waits is one."""
+        if self.connection is not None and not self.congested:
+            self.connection.send("", (ALIVE, token))
+
+    def heartbeat_answered(self, token: object) -> None:
+        """The peer answers a heartbeat."""
+        if self.connection is not None and self.connection.watch is not None:
+            self.connection.watch.pulse.answered(token, time.monotonic())
 
     def fail(self, text: str) -> None:
         """No way was found: drop what waits and fire the monitors."""

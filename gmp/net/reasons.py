@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 
 
 class CloseReason(enum.Enum):
@@ -21,4 +22,13 @@ class CloseReason(enum.Enum):
     LEAVING = "the other node is leaving"
     NODE_CLOSED = "node closed"
     INTERNAL_ERROR = "internal error"
-    LOST = "no sign of life"
+    LOST = "lost"
+    HUNG = "hung"
+
+
+_UNREACHABLE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
+
+
+def reason_of(error: Exception) -> CloseReason:
+    """The reason behind what the kernel reports of a connection."""
+    return CloseReason.LOST if isinstance(error, OSError) and error.errno in _UNREACHABLE else CloseReason.RESET

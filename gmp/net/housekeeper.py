@@ -1,0 +1,139 @@
+"""The housekeeper of a node: one timer that looks at every connection that is up, and at this node's own loop.
+
+It reads counters and the kernel's figures, asks the pure rules of `heartbeat`, and does what they say: sends a heartbeat,
+tells that a peer is busy or no longer is, ends a connection that is lost or hung. Nothing on the way of a message
+knows of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gmp.net import tcp
+from gmp.net.heartbeat import Limits, OwnTime, Pulse, Reach, Sign
+from gmp.net.reasons import CloseReason, reason_of
+
+if TYPE_CHECKING:
+    from gmp.net.connection import Connection
+    from gmp.net.peer import Peer
+
+log = logging.getLogger("gmp.net")
+HEARTBEAT, ALIVE = "gmp.heartbeat", "gmp.alive"
+
+
+class HousekeeperEvents(Protocol):
+    """What the kernel is told; called in the hub, must not block."""
+
+    def peer_busy(self, peer: Peer, busy: bool, seconds: float) -> None:
+        """A peer's program has been silent for `seconds`; or was, and is back."""
+
+    def loop_late(self, seconds: float) -> None:
+        """This node's own loop was held up for `seconds`."""
+
+
+class Watch:
+    """What the housekeeper knows of one connection."""
+
+    def __init__(self, connection: Connection, limits: Limits, now: float) -> None:
+        keys = connection.session.greeting.keys
+        self._connection = connection
+        self.pulse = Pulse(limits, _seconds(keys.get("heartbeat")), now)
+        self.reach = Reach(
+            limits.lost_after,
+            retry_bounded=connection.retry_bounded,
+            peer_keepalive=_seconds(keys.get("keepalive")),
+            now=now,
+        )
+
+    def look(self, now: float) -> Sign:
+        """See what is to be done at own time `now`; ends the connection when it is lost."""
+        connection = self._connection
+        try:
+            figures = tcp.read_figures(connection.sock)
+        except OSError as error:
+            connection.close(reason_of(error), str(error))
+            return Sign.NOTHING
+        if figures is not None and self.reach.lost(now, figures):
+            connection.close(CloseReason.LOST, f"nothing heard of the host for {now - self.reach.heard:.0f} s")
+            return Sign.NOTHING
+        return self.pulse.look(now, connection.received_bytes)
+
+    def beat(self, now: float) -> None:
+        """Send a heartbeat when it is time."""
+        connection, pulse = self._connection, self.pulse
+        if pulse.heartbeat_due(now, connection.sent_bytes, connection.queued):
+            connection.send("", (HEARTBEAT, pulse.next_token(now, time.monotonic())))
+
+    def stats(self) -> dict[str, Any]:
+        """Whether the peer is busy, and the last round trip of a heartbeat in seconds, None before the first."""
+        return {"busy": self.pulse.busy, "round_trip": self.pulse.round_trip}
+
+
+class Housekeeper:
+    """Looks after the connections of one node."""
+
+    def __init__(
+        self, hub: Any, limits: Limits, up_peers: Callable[[], Iterator[Peer]], events: HousekeeperEvents
+    ) -> None:
+        self._hub = hub
+        self._limits = limits
+        self._up_peers = up_peers
+        self._events = events
+        self._time = OwnTime(time.monotonic(), limits)
+        self._timer: Any = None
+
+    def start(self) -> None:
+        """Look from now on."""
+        self._time = OwnTime(time.monotonic(), self._limits)
+        self._timer = self._hub.loop.timer(self._limits.tick, self._limits.tick, ref=False)
+        self._timer.start(self._look)
+
+    def stop(self) -> None:
+        """Look no more. Idempotent."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.close()
+
+    def watch(self, connection: Connection) -> Watch:
+        """A connection is up."""
+        return Watch(connection, self._limits, self._time.now)
+
+    def stats(self) -> dict[str, Any]:
+        """By how many seconds the last look came late, and the most so far."""
+        return {"loop_lag": self._time.lag, "loop_lag_peak": self._time.peak}
+
+    def _look(self) -> None:
+        now = self._time.advance(time.monotonic())
+        if self._time.lag > 1.0:
+            self._events.loop_late(self._time.lag)
+        for peer in self._up_peers():
+            connection = peer.connection
+            watch = None if connection is None else connection.watch
+            if connection is not None and watch is not None:
+                self._look_at(peer, connection, watch, now)
+
+    def _look_at(self, peer: Peer, connection: Connection, watch: Watch, now: float) -> None:
+        heard = watch.pulse.heard
+        sign = watch.look(now)
+        if connection.reason is not None:
+            return  # race: it was lost in this very look
+        if sign is Sign.HUNG:
+            connection.close(CloseReason.HUNG, f"no sign of life from the program for {now - heard:.0f} s")
+            return
+        if sign is not Sign.NOTHING:
+            busy = sign is Sign.BUSY
+            log.info("%s is %s after %.1f s", connection, "busy" if busy else "no longer busy", now - heard)
+            self._events.peer_busy(peer, busy, now - heard)
+        watch.beat(now)
+
+
+def _seconds(text: str | None) -> float | None:
+    """A greeting's number of seconds; None for what is none."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if 0 < value < 3600 else None

@@ -1,0 +1,48 @@
+"""TCP socket options that this library sets and reads, where the system has them."""
+
+from __future__ import annotations
+
+import _socket
+import socket
+import struct
+
+from gmp.net.heartbeat import Limits, TcpFigures
+
+_RTO_MAX_MS = 44  # TCP_RTO_MAX_MS of Linux 6.15, not in the socket module
+_INFO = getattr(socket, "TCP_INFO", None) if hasattr(socket, "SO_PRIORITY") else None  # Linux' layout only
+_INFO_SIZE = 232
+# struct tcp_info: probes at 3, unacked at 24, last_data_sent at 44, last_ack_recv at 56, segs_in at 140, notsent at 144
+_FIGURES = struct.Struct("=3xB20xI16xI8xI80xII")
+_ABORT = struct.pack("ii", 1, 0)
+
+
+def set_keepalive(sock: _socket.socket, limits: Limits) -> bool:
+    """Let the kernel notice a vanished host; return whether its retries are bounded (see `heartbeat.Reach`)."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    keepalive = limits.keepalive
+    for option, value in (("TCP_KEEPIDLE", keepalive), ("TCP_KEEPINTVL", keepalive), ("TCP_KEEPCNT", limits.probes)):
+        number = getattr(socket, option, None)
+        if number is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, number, value)
+    if _INFO is None:
+        return False
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, _RTO_MAX_MS, max(1000, min(120_000, int(limits.lost_after * 100))))
+    except OSError:
+        return False
+    return True
+
+
+def read_figures(sock: _socket.socket) -> TcpFigures | None:
+    """What the kernel says of the connection now; None where it does not say. *Raises:* `OSError`."""
+    if _INFO is None:
+        return None
+    data = sock.getsockopt(socket.IPPROTO_TCP, _INFO, _INFO_SIZE)
+    if len(data) < _FIGURES.size:
+        return None
+    return TcpFigures._make(_FIGURES.unpack_from(data))
+
+
+def abort_on_close(sock: _socket.socket) -> None:
+    """Let `close` send a RST: the other side learns of the end though what was written cannot arrive."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
