@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gmp.configfile import config_path, read_config
+from gmp.configfile import ConfigFile, config_path, read_config
 from gmp.errors import ConfigError
 from gmp.secretfile import user_secret
 
@@ -262,11 +262,18 @@ def load_settings(profile: str | None, arguments: Mapping[str, object], environ:
 
 def effective(profile: str | None, environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
     """Of every setting its value, without arguments, and where it comes from. *Raises:* `ConfigError`."""
-    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
-    found = {name: (defaults[name], "default") for name in setting_names()}
+    found = {name: (value, "default") for name, value in defaults().items()}
     for where, key, value in _given(profile, environ, config_path(environ)):
         found[key] = (value, where)
     return found
+
+
+def check_file(file: ConfigFile) -> None:
+    """See that every profile of a file can be used. *Raises:* `ConfigError` for the first that cannot."""
+    for profile in (None, *file.profiles):
+        for layer in file.layers(profile):
+            for key, value in layer.values.items():
+                convert(key, value, partial(layer.where, key))
 
 
 def _given(profile: str | None, environ: Mapping[str, str], path: Path) -> Iterator[tuple[str, str, Any]]:
@@ -293,11 +300,16 @@ def convert(key: str, value: object, where: str | Callable[[], str]) -> Any:
         except ConfigError as error:
             problem = f"{key}: {error}"
         except ValueError as error:
-            shown = "the value" if key == "secret" or (key == "cert" and "-----BEGIN" in str(value)) else repr(value)
+            shown = "the value" if is_secret(key, value) else repr(value)
             problem = f"{key} cannot be {shown}: expected {error}"
     raise ConfigError(f"{where() if callable(where) else where}: {problem}") from None
 
 
-def setting_names() -> list[str]:
-    """The names of all settings that `configure` takes."""
-    return [field.name for field in dataclasses.fields(Settings) if field.name in _CONVERTERS]
+def is_secret(key: str, value: object) -> bool:
+    """Whether the value of that setting must not be shown."""
+    return key == "secret" or (key == "cert" and "-----BEGIN" in str(value))
+
+
+def defaults() -> dict[str, Any]:
+    """The names of all settings that `configure` takes, and what they are when nothing sets them."""
+    return {field.name: field.default for field in dataclasses.fields(Settings) if field.name in _CONVERTERS}

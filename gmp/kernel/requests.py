@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gmp.errors import ConfigError, GmpError, NotAllowed
+from gmp.kernel.inspection import Inspection
 from gmp.kernel.spawning import resolve
 from gmp.net.housekeeper import ALIVE, HEARTBEAT
 
@@ -31,6 +32,7 @@ class Requests:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._unknown: set[str] = set()
+        inspection = Inspection(node)
         self._table: dict[str, Request] = {
             "": self._nothing,
             "devnull": self._nothing,
@@ -46,6 +48,9 @@ class Requests:
             LEAVING: self._leaving,
             HEARTBEAT: self._heartbeat,
             ALIVE: self._alive,
+            "gmp.info": lambda _, *reply: self._reply(reply, inspection.info()),
+            "gmp.stats": lambda _, *reply: self._reply(reply, inspection.stats()),
+            "gmp.families": lambda _, *reply: self._reply(reply, inspection.families()),
         }
         self._offered: dict[str, Callable[..., Any]] = {}
 

@@ -93,6 +93,11 @@ class Backbone:
             known = {key: value for key, value in known.items() if key.partition("#")[0] not in self._hidden}
         return known
 
+    def families(self) -> frozenset[str]:
+        """The names of the families that are known here; only a global node knows them all."""
+        known = self._directory.families() if self.is_global else self._copies
+        return frozenset((*known, *self._local.shard(self._id)))
+
     def watch(self, family: str, watcher: Watcher) -> None:
         """Call `watcher` with each change from now on."""
         watchers = self._watchers.setdefault(family, [])

@@ -1,0 +1,44 @@
+"""`gmp family`."""
+
+from __future__ import annotations
+
+import click
+
+from gmp.cli.access import Access, with_access
+from gmp.cli.failures import Unreachable
+from gmp.cli.output import as_text, print_json
+from gmp.cli.show import print_table
+from gmp.cli.survey import known_families
+from gmp.cli.targets import settle
+
+SECTION = "Look at a network"
+
+
+@click.command()
+@click.argument("name", required=False)
+@with_access()
+def command(access: Access, name: str | None) -> None:
+    """List the families of the network's directory, or the entries of one.
+
+    A family is a network-wide table of keys and values; a group is one whose keys are ports. Exit code 3: it has no entry.
+    """
+    with access.join() as node:
+        if name is None:
+            found = known_families(access, node)
+            if access.json:
+                print_json(found)
+            else:
+                kinds = ((key, entry.get("entries"), bool(entry.get("group"))) for key, entry in sorted(found.items()))
+                rows = [(key, entries, "group" if is_group else "family") for key, entries, is_group in kinds]
+                print_table(("FAMILY", "ENTRIES", "KIND"), rows)
+            return
+        family = node.family(name)
+        settle(access, node)
+        items = family.items()
+    if not items:
+        raise Unreachable(f"family {name!r} has no entry")
+    if access.json:
+        print_json(items)
+    else:
+        shown = {key: "" if value is None else as_text(value) for key, value in items.items()}
+        print_table(("KEY", "VALUE"), sorted(shown.items()))

@@ -1,0 +1,39 @@
+"""`gmp groups`."""
+
+from __future__ import annotations
+
+import click
+
+import gmp
+from gmp.cli.access import Access, with_access
+from gmp.cli.completion import complete_groups
+from gmp.cli.output import as_text, print_json
+from gmp.cli.show import print_table
+from gmp.cli.survey import known_families
+from gmp.cli.targets import members
+
+SECTION = "Look at a network"
+
+
+@click.command()
+@click.argument("group", required=False, shell_complete=complete_groups)
+@with_access()
+def command(access: Access, group: str | None) -> None:
+    """List the groups of the network, or the members of one.
+
+    GROUP may be written with or without @. Exit code 3: it has no member. 'gmp monitor @GROUP' shows its changes.
+    """
+    with access.join() as node:
+        if group is None:
+            found = {name: entry.get("entries", 0) for name, entry in known_families(access, node).items() if entry["group"]}
+            if access.json:
+                print_json(found)
+            else:
+                print_table(("GROUP", "MEMBERS"), sorted(found.items()))
+            return
+        items = members(access, node, group.removeprefix("@"))
+    if access.json:
+        print_json(items)
+    else:
+        rows = [(gmp.node_of(port), port, "" if value is None else as_text(value)) for port, value in sorted(items.items())]
+        print_table(("NODE", "PORT", "VALUE"), rows)

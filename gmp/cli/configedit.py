@@ -1,0 +1,97 @@
+"""Editing the configuration file: comments and order are kept (tomlkit), and nothing is lost.
+
+An edit reads the file, changes it, checks that the whole result can be used and puts it in the old one's place by a
+rename. A file that cannot be read is left as it is. Two edits at once follow one another: each holds a lock of the
+folder from reading to writing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gmp
+from gmp.cli.failures import Failure
+from gmp.config import check_file
+from gmp.configfile import parse_config, read_config
+
+NEW_MODE = 0o600
+
+
+@contextmanager
+def editing(path: Path) -> Iterator[Any]:
+    """The file as a tomlkit document; what is changed in it is written at the end, unless the block raises.
+
+    *Raises:* `ConfigError` for a file that cannot be read or written, or a result that could not be used.
+    """
+    tomlkit = _tomlkit()
+    path = Path(os.path.realpath(path))  # behind a symbolic link: the rename must not replace the link
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise gmp.ConfigError(f"config file {path}: {error}") from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        before = read_config(path).text
+        document = tomlkit.parse(before)
+        yield document
+        after = tomlkit.dumps(document)
+        if after != before:
+            check_file(parse_config(path, after))
+            _write(path, after)
+    finally:
+        os.close(folder)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        mode = path.stat().st_mode & 0o777 if path.exists() else NEW_MODE
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, NEW_MODE)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise gmp.ConfigError(f"config file {path}: {error}") from error
+
+
+def table(document: Any, keys: Sequence[str], *, make: bool = False) -> Any:
+    """The table at `keys`; None when it is not there and not made."""
+    tomlkit = _tomlkit()
+    found = document
+    for index, key in enumerate(keys):
+        if key not in found:
+            if not make:
+                return None
+            found[key] = tomlkit.table(is_super_table=index < len(keys) - 1)
+        found = found[key]
+    return found
+
+
+def set_value(table: Any, key: str, value: Any) -> None:
+    """Set a value; a comment behind the old one stays."""
+    item = _tomlkit().item(value)
+    if key in table:
+        old = table.item(key) if hasattr(table, "item") else table[key]
+        item.trivia.comment_ws, item.trivia.comment = old.trivia.comment_ws, old.trivia.comment
+    table[key] = item
+
+
+def _tomlkit() -> Any:
+    try:
+        import tomlkit
+    except ImportError:
+        raise Failure("editing the configuration file needs tomlkit: install gmp[cli]") from None
+    return tomlkit

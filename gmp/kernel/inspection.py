@@ -1,0 +1,83 @@
+"""What a node tells of itself: three requests to the node port, for `gmp top`, `gmp trace`, `gmp doctor` and dashboards.
+
+``gmp.info R`` is answered with R + a table of what hardly changes and of its connections, ``gmp.stats R`` with R + a table
+of figures, ``gmp.families R`` with R + a table of the families that this node's directory has, each with its number of
+entries and whether its keys are ports (only a seed knows them all). Like every request they come from authenticated
+peers only; nothing of what they tell is secret.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from gmp.ports.port import Port
+from gmp.version import VERSION
+
+if TYPE_CHECKING:
+    from gmp.kernel.node import Node
+
+BUSIEST = 3  # ports that are named
+
+
+class Inspection:
+    """The figures of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._began = time.monotonic()
+
+    def info(self) -> dict[str, Any]:
+        """What hardly changes, and who is connected. Times are in seconds."""
+        node = self._node
+        return {
+            "node_id": node.id,
+            "incarnation": node.incarnation,
+            "version": VERSION,
+            "python": platform.python_version(),
+            "gevent": gevent.__version__,
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+            "binds": list(node.addresses()),
+            "seed": node.backbone.is_global,
+            "master": node.backbone.master,
+            "time": time.time(),
+            "uptime": time.monotonic() - self._began,
+            "allow_eval": node.settings.allow_eval,
+            "tls": node.settings.cert is not None,
+            "connections": self._connections(),
+        }
+
+    def _connections(self) -> list[dict[str, Any]]:
+        kept = ("address", "gmp", "busy", "relay", "tls")
+        return [
+            {"node_id": node_id, **{key: figures[key] for key in kept if key in figures}}
+            for node_id, figures in self._node.stats()["peers"].items()
+            if figures["state"] == "up"
+        ]
+
+    def stats(self) -> dict[str, Any]:
+        """`Node.stats` and the mailboxes."""
+        return {**self._node.stats(), **self.mailboxes(), "uptime": time.monotonic() - self._began}
+
+    def mailboxes(self) -> dict[str, Any]:
+        """Messages that wait in all ports, the most that ever waited in one that lives, and the fullest ports now."""
+        ports = [port for port in self._node.ports.by_name.values() if isinstance(port, Port)]
+        waiting = sorted(((len(port), port.id) for port in ports), reverse=True)
+        return {
+            "waiting": sum(count for count, _ in waiting),
+            "mailbox_peak": max((port.peak for port in ports), default=0),
+            "fullest": [[port_id, count] for count, port_id in waiting[:BUSIEST] if count],
+        }
+
+    def families(self) -> dict[str, dict[str, Any]]:
+        """The families that the directory has here."""
+        return {
+            name: {"entries": len(items), "group": all("#" in key for key in items)}
+            for name in self._node.backbone.families()
+            if not name.startswith("'") and (items := self._node.backbone.items(name))
+        }
