@@ -59,6 +59,9 @@ class Owner(Protocol):
     def received(self, connection: Connection, message: list[Any]) -> None:
         """A message whose destination is not in the table: the node port, an unknown or a dead port."""
 
+    def hold(self, connection: Connection) -> bool:
+        """The handshake has failed: return True to keep the socket open for a while, and close it yourself."""
+
     def closed(self, connection: Connection) -> None:
         """The connection has ended; `Connection.reason` and `.detail` tell why."""
 
@@ -385,7 +388,8 @@ class Connection:
             self._last_words(self.tls)
         if reason in _ABORT:
             tcp.abort_on_close(self.sock)
-        self.sock.close()
+        if self.up or not self._owner.hold(self):
+            self.sock.close()
         self._outbox.clear()
         self._sealed.clear()
         self._slow.clear()

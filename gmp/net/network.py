@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import socket
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from gevent.server import StreamServer
 from gmp.config import Address, Settings
 from gmp.errors import AuthenticationError, ConfigError, GmpError, ProtocolError
 from gmp.ids import is_peer_node_id
+from gmp.net.admission import Admission
 from gmp.net.connection import Connection
 from gmp.net.heartbeat import Limits
 from gmp.net.housekeeper import Housekeeper, HousekeeperEvents
@@ -34,8 +36,8 @@ from gmp.wire.session import Session
 log = logging.getLogger("gmp.net")
 READ_SIZE = 256 * 1024
 BACKLOG = 1024
-LOG_INTERVAL = 60.0  # seconds between two log lines about one address that fails to log in
 _BUG_OR_NORMAL = {CloseReason.DUPLICATE, CloseReason.REPLACED, CloseReason.NODE_CLOSED, CloseReason.LEAVING}
+_REFUSALS = {CloseReason.AUTHENTICATION_FAILED, CloseReason.PROTOCOL_ERROR}
 
 
 class NetworkEvents(PeerEvents, HousekeeperEvents, Protocol):
@@ -76,7 +78,10 @@ class Network:
         self._servers: list[StreamServer] = []
         self._handshakes: dict[Connection, gevent.event.AsyncResult[str] | None] = {}
         self._expected: dict[Connection, str] = {}
-        self._logged: dict[str, float] = {}
+        self._admission: Admission[Connection] = Admission(
+            settings.max_unauthenticated, settings.max_unauthenticated_per_address, settings.handshake_timeout
+        )
+        self._refused: dict[Connection, Any] = {}  # their sockets are still open; with the timer that closes each
         self._closed = False
 
     # ---- listening
@@ -114,15 +119,16 @@ class Network:
 
     def _accepted(self, sock: Any, address: tuple[Any, ...]) -> None:
         host = str(address[0])
-        in_handshake = [c for c, result in self._handshakes.items() if result is None]
-        same = [c for c in in_handshake if c.address.rpartition(":")[0] == host]
-        if len(same) >= self._settings.max_unauthenticated_per_address:
-            same[0].close(CloseReason.TOO_MANY)
-        elif len(in_handshake) >= self._settings.max_unauthenticated:
-            in_handshake[0].close(CloseReason.TOO_MANY)
-        self._start(sock.detach(), format_address(*address[:2]), None)
+        if (leaver := self._admission.make_room(host)) is not None:
+            leaver.close(CloseReason.TOO_MANY)
+            self._close_refused(leaver)
+        connection = self._start(sock.detach(), format_address(*address[:2]), None)
+        if connection is not None:
+            self._admission.enter(connection, host, time.monotonic())
 
-    def _start(self, fd: int, address: str, result: gevent.event.AsyncResult[str] | None, expect: str = "") -> None:
+    def _start(
+        self, fd: int, address: str, result: gevent.event.AsyncResult[str] | None, expect: str = ""
+    ) -> Connection | None:
         settings = self._settings
         session = Session(
             node_id=self.node_id,
@@ -158,9 +164,11 @@ class Network:
             limits=self._limits,
             drained=self._drained,
         )
-        if connection.reason is None:
-            self._handshakes[connection] = result
-            self._expected[connection] = expect
+        if connection.reason is not None:
+            return None
+        self._handshakes[connection] = result
+        self._expected[connection] = expect
+        return connection
 
     # ---- dialling
 
@@ -237,7 +245,8 @@ class Network:
             old.close(CloseReason.REPLACED)
         result = self._handshakes.pop(connection)
         self._expected.pop(connection, None)
-        self._logged.pop(connection.address.rpartition(":")[0], None)
+        self._admission.leave(connection)
+        self._admission.succeeded(host_of(connection.address))
         connection.accept()
         connection.watch = self.housekeeper.watch(connection)
         peer.attach(connection)
@@ -282,11 +291,30 @@ class Network:
 
     def _log_refusal(self, connection: Connection) -> None:
         """One line per address and minute, or a port scanner would fill the disk."""
-        host = connection.address.rpartition(":")[0]
-        now = gevent.get_hub().loop.now()
-        if now >= self._logged.get(host, 0.0):
-            self._logged[host] = now + LOG_INTERVAL
+        if self._admission.may_log(host_of(connection.address), time.monotonic()):
             log.warning("%s: handshake with %s failed: %s", self.node_id, connection.address, describe(connection))
+
+    def hold(self, connection: Connection) -> bool:
+        """`Owner.hold`: a wrong login of an address that keeps failing is told so after a while."""
+        delay = 0.0
+        if connection in self._handshakes and self._handshakes[connection] is None and not self._closed:  # was accepted
+            if connection.reason in _REFUSALS:
+                delay = self._admission.refuse(connection, time.monotonic())
+            elif connection.reason is CloseReason.HANDSHAKE_TIMEOUT:
+                self._admission.failed(host_of(connection.address), time.monotonic())
+        if delay == 0:
+            self._admission.leave(connection)
+            return False
+        timer = self._refused[connection] = self._hub.loop.timer(delay)
+        timer.start(self._close_refused, connection)
+        return True
+
+    def _close_refused(self, connection: Connection) -> None:
+        timer = self._refused.pop(connection, None)
+        if timer is not None:
+            timer.close()
+            self._admission.leave(connection)
+            connection.sock.close()
 
     def _drained(self, connection: Connection) -> None:
         peer = self.peers.get(connection.node_id)
@@ -321,6 +349,8 @@ class Network:
         self.stop_listening()
         for connection in list(self._handshakes):
             connection.close(CloseReason.NODE_CLOSED)
+        for connection in list(self._refused):
+            self._close_refused(connection)
         for peer in list(self.peers.values()):
             connection_up = peer.connection
             peer.close()
@@ -338,3 +368,8 @@ def describe(connection: Connection) -> str:
 def format_address(host: str, port: int) -> str:
     """``host:port``, IPv6 in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def host_of(address: str) -> str:
+    """The host of what `format_address` made."""
+    return address.rpartition(":")[0].strip("[]")

@@ -1,0 +1,99 @@
+"""Who may be in handshake, and how long a refusal takes: pure decisions, told the time.
+
+Accepted connections that have not proved themselves are *visitors*. There are at most `limit` of them, and at most
+`limit_per_address` from one address; for one more the oldest goes. A visitor is *in handshake*, or *refused*: its login
+was wrong, but it is told so only after a delay that grows with each failure of its address, up to `LONGEST_DELAY`. All in
+all a visitor stays for `patience` seconds at most.
+
+It is the refusal that is delayed, not the handshake: whoever guesses waits, and an honest node that shares its address
+(one host, one NAT) does not. For the same reason the refused go first when room is needed. A success clears an address.
+
+Every table is bounded, as anybody can fill them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Visitor = TypeVar("Visitor")
+
+FREE_FAILURES = 3  #: refused at once: a wrong setting is found soon
+FIRST_DELAY, LONGEST_DELAY = 0.1, 2.0  # seconds
+FORGET_AFTER = 60.0  #: seconds without a failure
+LOG_INTERVAL = 60.0  #: seconds between two log lines about one address
+MOST_ADDRESSES = 1024
+
+
+@dataclass
+class _Address:
+    """What is remembered of an address."""
+
+    failures: int = 0
+    last_failure: float = float("-inf")
+    logged: float = float("-inf")
+
+
+class Admission(Generic[Visitor]):
+    """The visitors of one node, and the addresses that fail."""
+
+    def __init__(self, limit: int, limit_per_address: int, patience: float) -> None:
+        self._limit, self._limit_per_address, self._patience = limit, limit_per_address, patience
+        self._in_handshake: dict[Visitor, str] = {}
+        self._since: dict[Visitor, float] = {}
+        self._refused: dict[Visitor, str] = {}
+        self._addresses: dict[str, _Address] = {}
+
+    def make_room(self, host: str) -> Visitor | None:
+        """The visitor that must go before another one from `host` may `enter`, None when there is room."""
+        by_age = [*self._refused.items(), *self._in_handshake.items()]
+        same = [visitor for visitor, address in by_age if address == host]
+        if len(same) >= self._limit_per_address:
+            return same[0]
+        return by_age[0][0] if len(by_age) >= self._limit else None
+
+    def enter(self, visitor: Visitor, host: str, now: float) -> None:
+        """A connection from `host` was accepted."""
+        self._in_handshake[visitor] = host
+        self._since[visitor] = now
+
+    def leave(self, visitor: Visitor) -> None:
+        """It has proved itself, or is closed."""
+        self._in_handshake.pop(visitor, None)
+        self._refused.pop(visitor, None)
+        self._since.pop(visitor, None)
+
+    def refuse(self, visitor: Visitor, now: float) -> float:
+        """Its login was wrong: return how many seconds it is to wait before it is closed and has to `leave`."""
+        host = self._in_handshake.pop(visitor)
+        self._refused[visitor] = host
+        return max(0.0, min(self.failed(host, now), self._since[visitor] + self._patience - now))
+
+    def failed(self, host: str, now: float) -> float:
+        """Count a failure of an address; return how many seconds its next refusal takes."""
+        address = self._touch(host)
+        address.failures = 1 if now - address.last_failure > FORGET_AFTER else address.failures + 1
+        address.last_failure = now
+        beyond = address.failures - FREE_FAILURES
+        return 0.0 if beyond <= 0 else min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(beyond - 1, 10))
+
+    def succeeded(self, host: str) -> None:
+        """A node at that address has proved itself."""
+        if host in self._addresses:
+            self._addresses[host].failures = 0
+
+    def may_log(self, host: str, now: float) -> bool:
+        """Whether a line about that address may be logged now; then none may for a while."""
+        address = self._touch(host)
+        if now - address.logged < LOG_INTERVAL:
+            return False
+        address.logged = now
+        return True
+
+    def _touch(self, host: str) -> _Address:
+        """The entry of an address, the youngest from now on."""
+        address = self._addresses.pop(host, None) or _Address()
+        self._addresses[host] = address
+        if len(self._addresses) > MOST_ADDRESSES:
+            del self._addresses[next(iter(self._addresses))]
+        return address
