@@ -67,16 +67,3 @@ def split_port_id(port_id: object) -> tuple[str, str]:
     if not is_peer_node_id(node_id):
         raise ConfigError(f"{text!r} is not a port ID: expected 'node#name' or a node ID")
     return node_id, name
-
-
-class NameMaker:
-    """Makes names that no other node makes: the incarnation and a counter."""
-
-    def __init__(self, incarnation: str) -> None:
-        self._prefix = incarnation
-        self._count = 0
-
-    def next(self) -> str:
-        """A new name."""
-        self._count += 1
-        return self._prefix + base62(self._count)

@@ -248,7 +248,7 @@ def test_spawn_on_the_own_node_runs_later(make_node: MakeNode) -> None:
     node = make_node("solo")
     spawned = node.spawn("solo", module.report_then_fail, node.port(), "x")
     assert gmp.node_of(spawned) == "solo"
-    assert node.ports.by_id[spawned]
+    assert node.ports.find(spawned)
 
 
 def test_groups_are_seen_on_every_node(make_node: MakeNode) -> None:

@@ -1,8 +1,15 @@
 """Calls: a table of waiting callers, without a port, a timer or a monitor message for each.
 
-The reply goes to a name of its own, under which the waiting call stands in the table of ports. Time-outs are found by
-a housekeeper that looks every 50 ms while calls wait. One monitor for each target serves all calls to it and is kept
-for ten seconds after the last. A late reply finds no such name and is dropped.
+The reply goes to a name of its own, under which the waiting call stands in the table of ports. Time-outs are found by a
+housekeeper that looks every 50 ms while calls wait. One monitor for each target serves all calls to it and is kept for ten
+seconds after the last. A late reply finds no such name and is dropped.
+
+A call does not wait for room above the high mark as a send does: its caller waits for the reply anyway, and so the
+timeout includes everything.
+
+race: a reply and a death, or the timeout, come in the same turn: the first outcome counts, and the caller is woken once.
+race: the caller is killed when its wake-up is on its way: that callback is stopped, or it would hit whatever the greenlet
+does next.
 """
 
 from __future__ import annotations
@@ -11,9 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import gevent
-from gevent.hub import Waiter
-from greenlet import getcurrent
+from greenlet import getcurrent, greenlet
 
 from gmp.errors import CallTimeout, GmpError, PortDied
 from gmp.ports.mailbox import Message
@@ -27,21 +32,28 @@ KEEP = 10.0
 class Call:
     """One waiting caller, in the place of a port."""
 
-    __slots__ = ("_waiter", "deadline", "outcome", "target")
+    __slots__ = ("_run_callback", "caller", "deadline", "id", "outcome", "target", "wake")
 
-    def __init__(self, target: Target, deadline: float | None) -> None:
+    def __init__(
+        self, call_id: str, target: Target, deadline: float | None, caller: greenlet, run_callback: Callable[..., Any]
+    ) -> None:
+        self.id = call_id
         self.target = target
         self.deadline = deadline
+        self.caller = caller
         self.outcome: Message | Exception | None = None
-        self._waiter: Waiter[None] | None = None
+        self.wake: Any = None  # the callback that will switch to the caller
+        self._run_callback = run_callback
 
-    def put(self, message: Message) -> None:
-        """The reply."""
-        self.finish(message)
+    def put(self, message: Message | Exception) -> None:
+        """The reply, or why there is none; only the first outcome counts. Wakes the caller."""
+        if self.outcome is None:
+            self.outcome = message
+            self.wake = self._run_callback(self.caller.switch, self)
 
     def kill(self, *reason: Any) -> None:
         """Somebody killed the reply port, or the node ends."""
-        self.finish(PortDied(self.target.port_id, reason))
+        self.put(PortDied(self.target.port_id, reason))
 
     def add_monitor(self, monitor: Monitor) -> None:
         """A reply port is gone when its call is: whoever monitors it is told nothing before that."""
@@ -49,100 +61,117 @@ class Call:
     def discard_monitor(self, monitor: Monitor) -> None:
         """As `add_monitor`."""
 
-    def finish(self, outcome: Message | Exception) -> None:
-        """Only the first outcome counts; wakes the caller."""
-        if self.outcome is None:
-            self.outcome = outcome
-            if self._waiter is not None:
-                gevent.get_hub().loop.run_callback(self._waiter.switch, None)
-
-    def wait(self) -> None:
-        """Wait for the outcome."""
-        if self.outcome is None:
-            self._waiter = Waiter()
-            self._waiter.get()
-
 
 class Target:
-    """A port that is called: its calls and the monitor they share."""
+    """A port that is called, and the monitor that all calls to it share."""
 
-    __slots__ = ("calls", "idle_since", "monitor", "port_id")
+    __slots__ = ("_calls", "last_used", "monitor", "port_id")
 
-    def __init__(self, port_id: str) -> None:
+    def __init__(self, port_id: str, calls: Calls) -> None:
         self.port_id = port_id
-        self.calls: set[Call] = set()
         self.monitor: Monitor | None = None
-        self.idle_since = 0.0
+        self.last_used = 0.0
+        self._calls = calls
 
     def died(self, reason: Reason) -> None:
         """Every caller is told."""
         self.monitor = None
-        for call in list(self.calls):
-            call.finish(PortDied(self.port_id, reason))
+        self._calls.target_died(self, reason)
 
 
 class Calls:
-    """The waiting calls of one node."""
+    """The waiting calls of one node. `send` takes a port ID and a message; `monitor` watches a port."""
 
-    def __init__(self, ports: Ports, monitor: Callable[[str, Callable[[Reason], None]], Monitor]) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        send: Callable[[str, Message], Any],
+        monitor: Callable[[str, Callable[[Reason], None]], Monitor],
+    ) -> None:
         self._ports = ports
+        self._send = send
         self._monitor = monitor
         self._targets: dict[str, Target] = {}
-        self._waiting: set[Call] = set()
+        self._waiting: dict[str, Call] = {}
         self._timer: Any = None
+        self._keeps_loop = False  # whether the loop would go on for the timer alone: only while somebody waits for it
 
-    def call(self, port_id: str, send: Callable[..., None], message: Message, timeout: float | None) -> Message:
+    def call(self, port_id: str, message: Message, timeout: float | None) -> Message:
         """Send `message` with a reply port's ID behind it and wait for what comes there."""
-        if getcurrent() is gevent.get_hub():
+        ports, me = self._ports, getcurrent()
+        if me is ports.hub:
             raise GmpError(f"call to {port_id} in the hub: a callback of the event loop must not block")
-        deadline = None if timeout is None else time.monotonic() + timeout
         target = self._targets.get(port_id)
-        if target is None:
-            target = self._targets[port_id] = Target(port_id)
-        call = Call(target, deadline)
-        name = self._ports.new_name()
-        self._ports.add(name, call)
-        target.calls.add(call)
-        self._waiting.add(call)
+        if target is None or target.monitor is None:
+            target = self._watch(port_id)
+        name = ports.new_name()
+        target.last_used = now = time.monotonic()
+        deadline = None if timeout is None else now + timeout
+        call = Call(f"{ports.node_id}#{name}", target, deadline, me, ports.run_callback)
+        ports.by_name[name] = self._waiting[name] = call
+        if not self._keeps_loop:
+            self._start_timer(True)
         try:
-            if target.monitor is None:
-                target.monitor = self._monitor(port_id, target.died)
-            self._start_timer()
-            send(port_id, *message, f"{self._ports.node_id}#{name}")
-            call.wait()
+            self._send(port_id, (*message, call.id))
+            switch = ports.hub.switch
+            while switch() is not call:
+                pass  # a switch of somebody who waited for something else with this greenlet
+            call.wake = None
         finally:
-            self._ports.remove(name)
-            target.calls.discard(call)
-            target.idle_since = time.monotonic()
-            self._waiting.discard(call)
+            del self._waiting[name]
+            ports.remove(name)
+            if call.wake is not None:
+                call.wake.stop()
         outcome = call.outcome
         if isinstance(outcome, CallTimeout):
             raise CallTimeout(f"no reply from {port_id} within {timeout} s")
         if isinstance(outcome, Exception):
             raise outcome
-        assert outcome is not None
+        assert isinstance(outcome, tuple)
         return outcome
 
-    def _start_timer(self) -> None:
-        if self._timer is None:
-            self._timer = gevent.get_hub().loop.timer(TICK, TICK, ref=False)
-            self._timer.start(self._tick)
+    def _watch(self, port_id: str) -> Target:
+        """A target whose death is told; a dead one fires in the next turn, when its first call waits."""
+        target = Target(port_id, self)
+        target.monitor = self._monitor(port_id, target.died)
+        self._targets[port_id] = target
+        return target
+
+    def target_died(self, target: Target, reason: Reason) -> None:
+        """Fail the calls that wait for `target`."""
+        if self._targets.get(target.port_id) is target:
+            del self._targets[target.port_id]
+        for call in self._waiting.values():
+            if call.target is target:
+                call.put(PortDied(target.port_id, reason))
+
+    def _start_timer(self, keeps_loop: bool) -> None:
+        self.close()
+        self._keeps_loop = keeps_loop
+        self._timer = self._ports.hub.loop.timer(TICK, TICK, ref=keeps_loop)
+        self._timer.start(self._tick)
 
     def _tick(self) -> None:
         now = time.monotonic()
-        for call in list(self._waiting):
+        for call in self._waiting.values():
+            call.target.last_used = now
             if call.deadline is not None and call.deadline <= now:
-                call.finish(CallTimeout())
+                call.put(CallTimeout())
         for port_id, target in list(self._targets.items()):
-            if not target.calls and (target.monitor is None or now - target.idle_since > KEEP):
+            if now - target.last_used > KEEP:
                 del self._targets[port_id]
                 if target.monitor is not None:
                     target.monitor.cancel()
-        if not self._waiting and not self._targets:
+        if self._waiting:
+            return
+        if not self._targets:
             self.close()
+        elif self._keeps_loop:
+            self._start_timer(False)
 
     def close(self) -> None:
         """Stop the housekeeper."""
         if self._timer is not None:
             self._timer.close()
             self._timer = None
+            self._keeps_loop = False

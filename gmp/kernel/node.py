@@ -82,7 +82,7 @@ class Node:
         self.backbone = Backbone(self)
         self.requests = Requests(self)
         self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self)
-        self._calls = Calls(self.ports, self._monitor_for_calls)
+        self._calls = Calls(self.ports, self._send, self._monitor)
         self._seeds: SeedManager | None = None
         self._events = NodeEvents(self.defer)
         self._changed = gevent.event.Event()
@@ -191,16 +191,13 @@ class Node:
         self.close()
 
     def _check_open(self) -> None:
-        self.ports.check_thread()
-        if self._state in ("closing", "closed"):
-            raise GmpError(f"node {self.id} is closed")
+        self.ports.check()
 
     # ---- ports and messages
 
     def port(self, body: Callable[..., Any] | None = None, *args: Any, max_queue: int | None = None) -> Port:
         """Make a port; see `gmp.port`."""
-        self._check_open()
-        return self.ports.make(body, *args, max_queue=max_queue)
+        return self.ports.make(body, args, max_queue)
 
     def send(self, dest: Port | str, *message: Any) -> None:
         """Send a message; see `gmp.send`."""
@@ -232,7 +229,7 @@ class Node:
             dest.put(message)
             return None
         port_id = dest.id if dest.__class__ is Port else dest
-        local = self.ports.by_id.get(port_id) if isinstance(port_id, str) else None
+        local = self.ports.find(port_id) if isinstance(port_id, str) else None
         if local is not None:
             local.put(message)
             return None
@@ -251,7 +248,7 @@ class Node:
         """Send a message and wait for the reply; see `gmp.call`."""
         self._check_open()
         node_id, name = split_port_id(dest)
-        return self._calls.call(f"{node_id}#{name}" if name else node_id, self.send, message, timeout)
+        return self._calls.call(f"{node_id}#{name}" if name else node_id, message, timeout)
 
     def kill(self, dest: Port | str, *reason: Any) -> None:
         """Kill a port; see `gmp.kill`."""
@@ -273,7 +270,7 @@ class Node:
             raise ConfigError(f"{node_id!r} is not a node ID")
         name, function = self.ports.new_name(), function_name(init)
         if node_id == self.id:
-            self.ports.make(_run_function, init if callable(init) else None, function, args, name=name)
+            self.ports.make(_run_function, (init if callable(init) else None, function, args), name=name)
         else:
             self._peer(node_id).send("", (SPAWN, name, function, *args))
         return f"{node_id}#{name}"
@@ -287,7 +284,7 @@ class Node:
             log.warning("%s: spawn refused: %s", self.id, error)
             self.ports.remember_end(name, ("not_allowed", str(error)))
             return
-        self.ports.make(found, *args, name=name)
+        self.ports.make(found, args, name=name)
 
     # ---- monitors and timers
 
@@ -298,21 +295,27 @@ class Node:
             action = current_port()
             if action is None:
                 raise GmpError("monitor(target) kills the current port, but there is none here: give a callback")
-        if isinstance(action, str):
-            port_id = action
-            action = self.ports.by_name.get(split_port_id(action)[1]) if port_id in self.ports.by_id else None
-            if action is None:
-                raise GmpError(f"{port_id!r} is no live port of this node")
-        if isinstance(action, Port):
+        watcher = self._own_port(action) if isinstance(action, Port | str) else None
+        if watcher is not None:
             if message:
-                return self._monitor(target, lambda reason: self.send_soon(action, *message, *reason))
-            return self._monitor(target, lambda reason: action.kill(*reason) if reason else None)
+                monitor = self._monitor(target, lambda reason: watcher.put((*message, *reason)))
+            else:
+                monitor = self._monitor(target, lambda reason: watcher.kill(*reason) if reason else None)
+            watcher.watches(monitor)
+            return monitor
         if not callable(action) or message:
             raise GmpError(f"monitor of {target}: expected a callback, or a port of this node and a message for it")
         return self._monitor(target, lambda reason: self.defer(action, *reason), deferred=True)
 
-    def _monitor_for_calls(self, port_id: str, died: Callable[[Reason], None]) -> Monitor:
-        return self._monitor(port_id, died)
+    def _own_port(self, port: Port | str) -> Port:
+        """`port`, where only one of this node will do. *Raises:* `GmpError`."""
+        found = port if isinstance(port, Port) else self.ports.find(port)
+        if isinstance(found, Port) and found.ports is self.ports:
+            return found
+        node_id, _ = split_port_id(port)
+        if node_id != self.id:
+            raise GmpError(f"{str(port)!r} is a port of node {node_id}: expected one of this node, {self.id}")
+        raise GmpError(f"{str(port)!r} is no live port of this node")
 
     def _monitor(self, target: Any, action: Callable[[Reason], None], *, deferred: bool = False) -> Monitor:
         node_id, name = split_port_id(target)
@@ -338,7 +341,9 @@ class Node:
         """Do something later; see `gmp.after`."""
         self._check_open()
         if isinstance(action, Port | str):
-            return Timer(seconds, lambda: self.send_soon(action, *message))
+            port_id = str(action)  # not the port itself, which the timer would keep alive
+            split_port_id(port_id)
+            return Timer(seconds, lambda: None if self.closed else self.send_soon(port_id, *message))
         if not callable(action):
             raise GmpError(f"after: {action!r} is neither a callback nor a port")
         return Timer(seconds, lambda: self.defer(action, *message))
@@ -346,7 +351,7 @@ class Node:
     def on_local_death(self, port: Any, callback: Callable[..., Any]) -> str:
         """`callback` at the death of a live port of this node; returns its ID. For groups."""
         port_id = str(port)
-        local = self.ports.by_id.get(port_id)
+        local = self.ports.find(port_id)
         if local is None:
             raise GmpError(f"{port_id!r} is no live port of this node")
         local.add_monitor(Monitor(lambda reason: callback(*reason), local))

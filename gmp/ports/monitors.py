@@ -1,4 +1,8 @@
-"""A monitor: one-shot notice of a port's (or node's) death. Who keeps it is its *home*; what it does is its action."""
+"""A monitor: one-shot notice of a port's (or node's) death.
+
+Who keeps it until then is its *home*. When it was set for a port (to kill it, or to send it a message) that port is its
+*watcher*, and the monitor goes when the watcher dies. What it does is its action.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +21,22 @@ class Home(Protocol):
         """Forget a monitor; nothing when it is not there."""
 
 
+class Watcher(Protocol):
+    """Whoever a monitor was set for."""
+
+    def watches_no_more(self, monitor: Monitor) -> None:
+        """Forget a monitor; nothing when it is not there."""
+
+
 class Monitor:
     """A set monitor. `cancel()` ends it, as does leaving its ``with`` block; it fires at most once."""
 
-    __slots__ = ("__weakref__", "_action", "_home", "deferred")
+    __slots__ = ("__weakref__", "_action", "_home", "_watcher", "deferred")
 
     def __init__(self, action: Callable[[Reason], None], home: Home, *, deferred: bool = False) -> None:
         self._action: Callable[[Reason], None] | None = action
         self._home: Home | None = home
+        self._watcher: Watcher | None = None
         self.deferred = deferred  #: whether the action only starts a greenlet (a callback), so that it comes last
 
     @property
@@ -32,20 +44,35 @@ class Monitor:
         """Whether it can still fire."""
         return self._action is not None
 
+    def watch_for(self, watcher: Watcher) -> bool:
+        """Tell `watcher` when it ends; False when it has."""
+        if self._action is None:
+            return False
+        self._watcher = watcher
+        return True
+
     def cancel(self) -> None:
         """End it; nothing when it has fired or was cancelled. *Blocks:* never."""
-        home, self._home, self._action = self._home, None, None
+        home = self._home
+        self._end()
         if home is not None:
             home.discard_monitor(self)
 
     def fire(self, reason: Reason) -> None:
         """Do what it is for, once."""
-        action, self._action, self._home = self._action, None, None
+        action = self._action
+        self._end()
         if action is not None:
             try:
                 action(reason)
             except Exception:
                 log.exception("a monitor could not tell of a death")
+
+    def _end(self) -> None:
+        watcher, self._watcher = self._watcher, None
+        self._home = self._action = None
+        if watcher is not None:
+            watcher.watches_no_more(self)
 
     def __enter__(self) -> Monitor:
         return self

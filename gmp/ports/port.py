@@ -1,27 +1,30 @@
-"""A port: a destination for messages and a context to run code in.
+"""A port: a destination for messages and a context to run code in. The messages that wait are in its base, `Mailbox`.
 
 Life: *alive* → `kill` (dead at once: its messages are dropped, it is in no table any more) → *buried* in the next turn
 of the loop: its greenlets end, what it owns is released, its monitors fire in the order they were set.
 
-Handlers run one after another, never two at once, in a pooled greenlet that is borrowed while messages wait for
-them; they may block. race: a kill while a handler runs: the task is thrown at only while it still runs for this port.
+A plain port is a small object (some 300 bytes with its name and its place in the table): its ID is made when somebody asks
+for it, and what only some ports have stands in `_ties` and `_handlers`, which are made when needed. A port without them
+has nothing to bury.
+
+Relations are cleaned from both sides: a port that dies fires the monitors that watch it (`_Ties.monitors`), and ends
+those that it had set itself (`_Ties.watching`), so that nothing keeps a dead port alive.
 """
 
 from __future__ import annotations
 
 import logging
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-import gevent
 import gevent.event
 from greenlet import GreenletExit, getcurrent
 
 from gmp.errors import GmpError, PortDied
-from gmp.ports.mailbox import WARN_AT, Mailbox, Message, find_first, find_if, find_prefix
+from gmp.ports.handlers import Handlers
+from gmp.ports.mailbox import FIRST_MARK, NO_QUEUE, WARN_AT, Mailbox, Message
 from gmp.ports.monitors import Monitor
 from gmp.ports.workers import Task
 
@@ -33,52 +36,80 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
 _current: ContextVar[Port | None] = ContextVar("gmp_current_port", default=None)
 _NOT_GIVEN = object()
-_DEFAULT = object()  # the tag under which the default handler is kept
 _RELEASES = ("kill", "cancel", "close", "stop")
-MESSAGES_A_TURN = 100  # that one port's handlers get before others have their turn
 
 
 def current_port() -> Port | None:
-    """The port whose body or handler runs now, or None. *Blocks:* never."""
+    """The port whose body or handler runs now, or None. *Blocks:* never.
+
+    It is also set in what `Port.run`, `Port.wrap` and `Port.spawn` run. A greenlet that was started in another way, and
+    the callback of a monitor or timer, has none: give them `port.wrap(callback)`.
+
+    >>> import gmp
+    >>> print(gmp.current_port())
+    None
+    >>> port = gmp.port()
+    >>> port.run(gmp.current_port) is port
+    True
+    """
     return _current.get()
 
 
-class Port:
-    """A port of this node, made by `gmp.port`. It may stand wherever a port ID may."""
+class _Ties:
+    """What only some ports have: greenlets, monitors, belongings, somebody in `join`."""
 
-    __slots__ = (
-        "__weakref__",
-        "_handled",
-        "_handler_task",
-        "_handlers",
-        "_limit",
-        "_mailbox",
-        "_monitors",
-        "_owned",
-        "_tasks",
-        "_waiters",
-        "id",
-        "name",
-        "ports",
-        "reason",
-    )
+    __slots__ = ("joined", "monitors", "owned", "tasks", "watching")
+
+    def __init__(self) -> None:
+        self.tasks: set[Task] = set()
+        self.monitors: dict[Monitor, None] = {}  # a dict keeps the order in which they were set
+        self.watching: set[Monitor] = set()  # those that this port has set, of other ports
+        self.owned: list[Any] = []
+        self.joined: gevent.event.Event | None = None
+
+
+class _PortTask(Task):
+    """A greenlet's work for a port."""
+
+    __slots__ = ("_port",)
+
+    def __init__(self, port: Port, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        super().__init__(function, args, port.ports.workers)
+        self._port = port
+
+    def work(self, worker: Any) -> int:
+        super().work(worker)
+        self._port._task_ended(self)
+        del self._port
+        return 1
+
+
+class Port(Mailbox):
+    """A port of this node, made by `gmp.port`. It may stand wherever a port ID may: it equals and hashes as its ID."""
+
+    __slots__ = ("__weakref__", "_handlers", "_id", "_limit", "_ties", "name")
 
     def __init__(self, name: str, ports: Ports, limit: int | None) -> None:
-        self.id = f"{ports.node_id}#{name}"
         self.name = name
         self.ports = ports
-        self.reason: tuple[Any, ...] | None = None  #: what it died with; None while it lives
+        self.reason = None
+        self._id: str | None = None
         self._limit = limit
-        self._mailbox = Mailbox()
-        self._handlers: dict[Any, Callable[..., Any]] | None = None
-        self._handled: deque[tuple[Callable[..., Any], Message]] | None = None
-        self._handler_task: Task | None = None
-        self._tasks: set[Task] | None = None
-        self._owned: list[Any] | None = None
-        self._monitors: dict[Monitor, None] | None = None
-        self._waiters: gevent.event.Event | None = None
+        self._mark = FIRST_MARK if limit is None else limit
+        self._queue = NO_QUEUE
+        self._room = 0
+        self._receiver = self._wake = self._scanned = None
+        self._handlers: Handlers | None = None
+        self._ties: _Ties | None = None
 
     # ---- identity
+
+    @property
+    def id(self) -> str:
+        """The port ID, ``nodeid#name``."""
+        if self._id is None:
+            self._id = f"{self.ports.node_id}#{self.name}"
+        return self._id
 
     def __str__(self) -> str:
         return self.id
@@ -94,13 +125,6 @@ class Port:
             return self is other
         return self.id == other if isinstance(other, str) else NotImplemented
 
-    def __bool__(self) -> bool:
-        return True
-
-    def __len__(self) -> int:
-        """How many messages wait for `receive`."""
-        return len(self._mailbox)
-
     @property
     def __gmp_port_id__(self) -> str:
         return self.id
@@ -112,104 +136,42 @@ class Port:
 
     @property
     def peak(self) -> int:
-        """The most messages that ever waited at once."""
-        return self._mailbox.peak
+        """The most messages that ever waited at once; once fewer do, rounded down to a power of two (under 16: to 0)."""
+        noted = 0 if self._limit is not None or self._mark == FIRST_MARK else (self._mark + 1) // 2
+        return max(len(self._queue), noted)
 
     # ---- messages come in
 
-    def put(self, message: Message) -> None:
-        """Deliver a message: to its handler, else into the mailbox; dropped and counted when the port is dead."""
+    def _put_closely(self, message: Message) -> None:
+        """`put` where there is more to it than an append."""
         if self.reason is not None:
             self.ports.dropped += 1
             return
         handlers = self._handlers
-        if handlers is not None:
-            try:
-                handler = handlers.get(message[0]) if message else None
-            except TypeError:  # an unhashable first element matches no tag
-                handler = None
-            if handler is not None:
-                self._put_handled(handler, message[1:])
-                return
-            handler = handlers.get(_DEFAULT)
-            if handler is not None:
-                self._put_handled(handler, message)
-                return
-        count = self._mailbox.put(message)
-        if self._limit is not None:
-            self._check_limit()
-        elif count == WARN_AT:
-            log.warning("port %s has %d messages waiting", self.id, count)
+        if handlers is None:
+            if self._append(message) > self._mark:
+                self._much_waits(len(self._queue))
+            return
+        if not handlers.take(message):
+            self._append(message)
+        if handlers or self._limit is not None:
+            self._room = 0
+        count = len(self._queue) + len(handlers)
+        if count > self._mark:
+            self._much_waits(count)
 
-    def _put_handled(self, handler: Callable[..., Any], message: Message) -> None:
-        if self._handled is None:
-            self._handled = deque()
-        self._handled.append((handler, message))
+    def _much_waits(self, count: int) -> None:
+        """More wait than `_mark`: over the limit the port dies, or the peak is noted, with a warning at `WARN_AT`."""
         if self._limit is not None:
-            self._check_limit()
-        if self._handler_task is None and self.reason is None:
-            self._handler_task = self.ports.workers.spawn(self._run_handlers)
-
-    def _check_limit(self) -> None:
-        count = len(self._mailbox) + (0 if self._handled is None else len(self._handled))
-        if self._limit is not None and count > self._limit:
             self._die(("queue_overflow", count))
-
-    def _run_handlers(self) -> None:
-        """Run what waits, in a pooled greenlet; after a while let other ports have their turn."""
-        _current.set(self)
-        handled = self._handled
-        assert handled is not None
-        try:
-            for _ in range(MESSAGES_A_TURN):
-                if not handled or self.reason is not None:
-                    break
-                handler, message = handled.popleft()
-                handler(*message)
-        except BaseException as error:
-            self._failed(error)
-        self._handler_task = self.ports.workers.spawn(self._run_handlers) if handled and self.alive else None
-
-    # ---- receiving
-
-    def receive(self, *prefix: Any, timeout: float | None = None) -> Message:
-        """Take the first waiting message that begins with `prefix`, and return it without that prefix.
-
-        Without a prefix: the next message whole. The others stay queued, in order.
-        *Blocks:* until there is one, at most `timeout` seconds (0: look, do not wait; None: without end).
-        *Raises:* `ReceiveTimeout`; `PortDied` when the port is dead or dies meanwhile; `GmpError` when another
-        greenlet is already waiting here.
-        """
-        self._check_receive()
-        if not prefix:
-            return self._mailbox.take(find_first, timeout, self)
-        return self._mailbox.take(find_prefix(prefix), timeout, self)[len(prefix) :]
-
-    def receive_if(self, predicate: Callable[..., Any], timeout: float | None = None) -> Message:
-        """Take the first waiting message for which `predicate(*message)` is true.
-
-        *Blocks:* and *Raises:* as `receive`, and whatever the predicate raises.
-        """
-        self._check_receive()
-        return self._mailbox.take(find_if(predicate), timeout, self)
-
-    def _check_receive(self) -> None:
-        self.ports.check_thread()
-        if self.reason is not None:
-            if _current.get() is self:
-                raise GreenletExit
-            raise PortDied(self.id, self.reason)
-
-    def __iter__(self) -> Iterator[Message]:
-        """The messages as they come, until the port dies. *Blocks:* between them."""
-        while self.reason is None:
-            try:
-                message = self.receive()
-            except PortDied as error:
-                if error.port != self.id:
-                    raise
-                return
-            yield message
+            return
+        self.ports.note_peak(self, count)
+        if count == WARN_AT:
+            log.warning("port %s has %d messages waiting", self.id, count)
+        double = 2 * self._mark + 1
+        self._mark = WARN_AT - 1 if self._mark < WARN_AT - 1 < double else double
+        if self._room:
+            self._room = self._mark
 
     # ---- handlers
 
@@ -222,37 +184,45 @@ class Port:
         """Give messages with that tag to `handler(*rest)` from now on; tag None: every message without a handler.
 
         The default handler gets the message whole. A second handler replaces the first, None removes it; with the tag
-        alone it is a decorator. Messages that wait already stay for `receive`.
+        alone it is a decorator. The handlers of a port run one after another and may block. Messages that wait already
+        stay for `receive`, those that wait for a handler stay with it.
         *Raises:* `PortDied`; `GmpError` for a tag that cannot be looked up. *Blocks:* never.
+
+        >>> import gmp
+        >>> adder = gmp.port()
+        >>> @adder.on("add")
+        ... def add(a, b, reply):
+        ...     gmp.send(reply, a + b)
+        >>> gmp.call(adder, "add", 2, 3)
+        (5,)
         """
         self._check_alive()
         try:
             hash(tag)
         except TypeError:
             raise GmpError(f"{tag!r} cannot be a tag: expected something hashable, by custom a string") from None
-        if handler is _NOT_GIVEN:
+        if handler is not _NOT_GIVEN:
+            self._set_handler(tag, handler)
+            return None
 
+        def decorate(function: Function) -> Function:
+            self._check_alive()
+            self._set_handler(tag, function)
+            return function
 
-            def decorate(function: Function) -> Function:
-                self._set_handler(tag, function)
-                return function
-
-            return decorate
-        self._set_handler(tag, handler)
-        return None
+        return decorate
 
     def _set_handler(self, tag: Any, handler: Callable[..., Any] | None) -> None:
-        key = _DEFAULT if tag is None else tag
-        if handler is None:
-            if self._handlers is not None:
-                self._handlers.pop(key, None)
-                self._handlers = self._handlers or None
-        elif callable(handler):
-            if self._handlers is None:
-                self._handlers = {}
-            self._handlers[key] = handler
-        else:
+        if handler is not None and not callable(handler):
             raise GmpError(f"{handler!r} cannot be a handler: expected something to call, or None")
+        if self._handlers is None:
+            if handler is None:
+                return
+            context = Context()
+            context.run(_current.set, self)
+            self._handlers = Handlers(self, context)
+        self._handlers.set(tag, handler)
+        self._room = 0
 
     # ---- running code as the port
 
@@ -260,19 +230,36 @@ class Port:
         """Call `function(*args)` as this port: `current_port()` is it; an exception kills it, and None is returned.
 
         *Raises:* `PortDied` when the port is dead. *Blocks:* as the function does.
+
+        >>> import gmp
+        >>> port = gmp.port()
+        >>> port.run(int, "12")
+        12
+        >>> port.run(int, "twelve")
+        >>> port.reason[:2]
+        ('die', "ValueError: invalid literal for int() with base 10: 'twelve'")
         """
         self._check_alive()
         token = _current.set(self)
         try:
             return function(*args)
         except Exception as error:
-            self._failed(error)
+            self.failed(error)
             return None
         finally:
             _current.reset(token)
 
     def wrap(self, function: Callable[..., Result]) -> Callable[..., Result | None]:
-        """A function that runs `function` as this port, for callbacks; once the port is dead it does nothing."""
+        """A function that runs `function` as this port, for callbacks; once the port is dead it does nothing.
+
+        *Blocks:* never; the function it returns, as `function` does.
+
+        >>> import gmp
+        >>> port = gmp.port()
+        >>> timer = gmp.after(0, port.wrap(lambda: gmp.send(gmp.current_port(), "tick")))
+        >>> port.receive()
+        ('tick',)
+        """
 
         def run_as_port(*args: Any, **keywords: Any) -> Result | None:
             if self.reason is not None:
@@ -284,16 +271,29 @@ class Port:
     def spawn(self, function: Callable[..., Any], *args: Any) -> Task:
         """Run `function(*args)` as this port in a greenlet of its own, which ends when the port dies.
 
-        Returns something to `join(timeout)`. *Raises:* `PortDied`. *Blocks:* never.
+        Returns a `Task`: `join(timeout)`, `kill()`, `ended`. The port does not die when it returns.
+        *Raises:* `PortDied`; `GmpError` for what cannot be called. *Blocks:* never.
+
+        >>> import gmp
+        >>> port = gmp.port()
+        >>> port.spawn(lambda: gmp.send(port, "from", gmp.current_port() is port)).join()
+        True
+        >>> port.receive()
+        ('from', True)
         """
         self._check_alive()
+        if not callable(function):
+            raise GmpError(f"{function!r} cannot be run: expected something to call")
         return self._start(self._run_task, function, args)
 
+    def start_body(self, body: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Run the body; the port dies with it, unless it has handlers."""
+        self._start(self._run_body, body, args)
+
     def _start(self, runner: Callable[..., None], function: Callable[..., Any], args: tuple[Any, ...]) -> Task:
-        task = self.ports.workers.spawn(runner, function, args)
-        if self._tasks is None:
-            self._tasks = set()
-        self._tasks.add(task)
+        task = _PortTask(self, runner, (function, args))
+        self._tied().tasks.add(task)
+        self.ports.workers.add(task)
         return task
 
     def _run_task(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -301,44 +301,53 @@ class Port:
         try:
             function(*args)
         except BaseException as error:
-            self._failed(error)
-        finally:
-            if self._tasks is not None:
-                self._tasks = {task for task in self._tasks if not task.ended and task.worker is not getcurrent()}
-
-    def start_body(self, body: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        """Run the body; the port dies with it, unless it has handlers."""
-        self._start(self._run_body, body, args)
+            self.failed(error)
 
     def _run_body(self, body: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._run_task(body, (self, *args))
-        if self._handlers is None and self.reason is None:
+        if not self._handlers and self.reason is None:
             self._die(())
 
-    def _failed(self, error: BaseException) -> None:
-        """An exception escaped from user code: it kills this port, and the node lives on."""
+    def _task_ended(self, task: Task) -> None:
+        if self._ties is not None:
+            self._ties.tasks.discard(task)
+
+    def failed(self, error: BaseException) -> None:
+        """An exception escaped from user code: it kills this port, and the node lives on. It is logged once.
+
+        `GreenletExit` is how a greenlet ends in silence. `SystemExit` and `KeyboardInterrupt` kill the port too, and
+        then end the program, as from any greenlet.
+        """
         if isinstance(error, GreenletExit):
             return
+        ends_program = not isinstance(error, Exception)
         if self.reason is None:
-            text = "".join(traceback.format_exception(error)).rstrip()
-            log.error("port %s died of %s", self.id, error.__class__.__name__, exc_info=error)
-            self._die(("die", f"{error.__class__.__name__}: {error}", text))
-        elif not isinstance(error, PortDied):
-            log.error("port %s, already dead, raised", self.id, exc_info=error)
-        if not isinstance(error, Exception):
-            raise error
+            if not ends_program:
+                log.error("port %s died of %s", self.id, type(error).__name__, exc_info=error)
+            trace = "".join(traceback.format_exception(error)).rstrip()
+            self._die(("die", f"{type(error).__name__}: {_text(error)}", trace))
+        elif not ends_program and not (isinstance(error, PortDied) and error.port == self.id):
+            log.error("port %s, already dead, raised %s", self.id, type(error).__name__, exc_info=error)
+        if ends_program:
+            self.ports.workers.failed(error)
 
     def own(self, resource: Result) -> Result:
-        """Release `resource` when the port dies: kill, cancel, close or stop it, whichever it has; return it.
+        """Release `resource` when the port dies: kill, cancel, close or stop it, whichever it has first; return it.
 
+        The last one owned is released first, each in a greenlet of its own.
         *Raises:* `GmpError` when it has none of these; `PortDied`. *Blocks:* never.
+
+        >>> import gmp
+        >>> port = gmp.port()
+        >>> helper = port.own(gmp.port())
+        >>> port.kill()
+        >>> helper.join(5)
+        True
         """
         self._check_alive()
         if not any(callable(getattr(resource, name, None)) for name in _RELEASES):
             raise GmpError(f"{resource!r} cannot be owned: expected a kill, cancel, close or stop method")
-        if self._owned is None:
-            self._owned = []
-        self._owned.append(resource)
+        self._tied().owned.append(resource)
         return resource
 
     # ---- death
@@ -346,70 +355,121 @@ class Port:
     def kill(self, *reason: Any) -> None:
         """Kill the port; no reason: a normal death. Dead at once, its greenlets and monitors follow in the next turn.
 
-        Nothing when it is dead already. *Blocks:* never.
+        Nothing when it is dead already. A port that kills itself does not get past its next switch. *Blocks:* never.
+
+        >>> import gmp
+        >>> port = gmp.port()
+        >>> port.kill("no longer needed")
+        >>> port.alive, port.reason
+        (False, ('no longer needed',))
         """
-        self.ports.check_thread()
+        if not self.ports.hold._is_owned():
+            self.ports.check_thread()  # the node may be closing, which is how its ports are killed
         self._die(reason)
 
     def _die(self, reason: tuple[Any, ...]) -> None:
         if self.reason is not None:
             return
+        ports = self.ports
         self.reason = reason
-        self.ports.forget(self)
-        self.ports.dropped += self._mailbox.clear() + (0 if self._handled is None else len(self._handled))
-        self._handlers = None
-        gevent.get_hub().loop.run_callback(self._bury)
+        ports.forget(self)
+        waiting, handlers = len(self._queue), self._handlers
+        self._queue, self._room, self._scanned = NO_QUEUE, 0, None
+        if handlers is not None:
+            waiting += len(handlers)
+        if waiting:
+            ports.dropped += waiting
+        if handlers is not None or self._ties is not None or self._receiver is not None:
+            ports.run_callback(self._bury)
 
     def _bury(self) -> None:
-        waiter = self._mailbox.waiter
-        tasks, self._tasks = self._tasks, None
-        own = [task for task in (*(tasks or ()), self._handler_task) if task is not None]
-        self._handler_task = None
-        self._handled = None
-        for task in own:
+        """In the hub, one turn after the death."""
+        reason = self.reason or ()
+        ties, handlers = self._ties or _Ties(), self._handlers
+        receiver = self._receiver
+        for task in list(ties.tasks):
             task.throw()
-        if waiter is not None and waiter is self._mailbox.waiter:
-            waiter.throw(PortDied(self.id, self.reason or ()))
-        self._release()
-        monitors, self._monitors = self._monitors, None
-        for monitor in monitors or ():
-            monitor.fire(self.reason or ())
-        if self._waiters is not None:
-            self._waiters.set()
-
-    def _release(self) -> None:
-        owned, self._owned = self._owned, None
-        for resource in reversed(owned or ()):
-            method = next(name for name in _RELEASES if callable(getattr(resource, name, None)))
+        if handlers is not None:
+            handlers.throw()
+        if receiver is not None and receiver is self._receiver:  # not one of those that have just ended
+            receiver.throw(PortDied(self.id, reason))
+        self._ties = self._handlers = None
+        for resource in reversed(ties.owned):
+            release = next(name for name in _RELEASES if callable(getattr(resource, name, None)))
             # releasing may block or fail, which must not hold up the monitors
-            self.ports.workers.spawn(getattr(resource, method))
+            self.ports.workers.spawn(getattr(resource, release))
+        for monitor in list(ties.watching):
+            monitor.cancel()
+        for monitor in ties.monitors:
+            monitor.fire(reason)
+        if ties.joined is not None:
+            ties.joined.set()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the port's death; return whether it is dead. *Blocks:* up to `timeout` seconds."""
+        """Wait for the port's death; return whether it is dead.
+
+        *Blocks:* up to `timeout` seconds (None: without end).
+
+        >>> import gmp
+        >>> gmp.port(lambda port: port.receive("stop")).join(timeout=0.01)
+        False
+        """
         self.ports.check_thread()
         if self.reason is not None:
             return True
-        if self._waiters is None:
-            self._waiters = gevent.event.Event()
-        return bool(self._waiters.wait(timeout))
+        ties = self._tied()
+        if ties.joined is None:
+            ties.joined = gevent.event.Event()
+        return bool(ties.joined.wait(timeout))
 
     def add_monitor(self, monitor: Monitor) -> None:
         """Fire `monitor` at this port's death; in the next turn when it is dead already."""
-        if self.reason is not None:
-            gevent.get_hub().loop.run_callback(monitor.fire, self.reason)
-            return
-        if self._monitors is None:
-            self._monitors = {}
-        self._monitors[monitor] = None
+        if self.reason is not None and self._ties is None:
+            self.ports.run_callback(monitor.fire, self.reason)
+        else:
+            self._tied().monitors[monitor] = None
 
     def discard_monitor(self, monitor: Monitor) -> None:
         """Forget `monitor`."""
-        if self._monitors is not None:
-            self._monitors.pop(monitor, None)
+        if self._ties is not None:
+            self._ties.monitors.pop(monitor, None)
+
+    def watches(self, monitor: Monitor) -> None:
+        """`monitor`, of another port, was set for this one: it ends with this port."""
+        if self.reason is not None:
+            monitor.cancel()
+        elif monitor.watch_for(self):
+            self._tied().watching.add(monitor)
+
+    def watches_no_more(self, monitor: Monitor) -> None:
+        """It has fired or was cancelled."""
+        if self._ties is not None:
+            self._ties.watching.discard(monitor)
+
+    def _tied(self) -> _Ties:
+        if self._ties is None:
+            self._ties = _Ties()
+        return self._ties
 
     def _check_alive(self) -> None:
         self.ports.check_thread()
         if self.reason is not None:
             raise PortDied(self.id, self.reason)
 
+    def _check_receive(self) -> None:
+        self.ports.check_thread()
+        if self.reason is not None:
+            current, ties, handlers = getcurrent(), self._ties, self._handlers
+            own = ties is not None and any(task.worker is current for task in ties.tasks)
+            if own or (handlers is not None and handlers.runs_in(current)):
+                raise GreenletExit  # it has killed itself, and would be ended at its next switch
+            raise PortDied(self.id, self.reason)
+        if self._receiver is not None:
+            raise GmpError(f"another greenlet already waits in receive at {self.id}: only one may at a time")
 
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:
+        return f"<its text cannot be made: {type(second).__name__}>"

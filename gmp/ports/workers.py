@@ -1,8 +1,16 @@
 """Pooled greenlets: they run port bodies, handlers and callbacks.
 
-Making and ending a greenlet costs some 20 µs, a pooled one 2 to 6. A worker belongs to a *task* while it runs for it
-and is parked in the pool between tasks; whoever wants to end a task throws only while the worker still runs for it, and
-only from the hub. Each task starts with a fresh contextvars context, or the one before would leak into it.
+Making and ending a greenlet costs some 20 µs, a pooled one 2 to 6. What is to be run stands in one queue of *jobs*, in the
+order it came: a task (a function), or the handlers of a port that has messages. A callback of the loop switches to a
+worker, and gets control back when its job blocks or when nothing is left; a worker whose job blocked goes on with the
+queue when it is through. So blocking is allowed everywhere, and costs only whoever blocks.
+
+One turn handles `A_TURN` messages at most, then timers and sockets have theirs: it goes on by a timer of no length.
+(Callbacks of the loop would be run in a row without looking at either, and an idle watcher is starved by a busy socket.)
+
+A worker belongs to a job while it runs for it. race: who wants to end a job throws only while the worker still runs for
+it, and only from the hub. A switch that is not ours is not believed by a parked worker. Each job starts with a fresh
+contextvars context, or the one before would leak into it.
 """
 
 from __future__ import annotations
@@ -10,7 +18,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 import gevent.event
@@ -18,44 +26,63 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 log = logging.getLogger("gmp")
 MOST_IDLE = 256
+A_TURN = 500
+_GO = object()
+
+
+class Job(Protocol):
+    """What a worker can run."""
+
+    def work(self, worker: greenlet) -> int:
+        """Run, in `worker`; return how many messages that was. Raises nothing."""
 
 
 class Task:
-    """A function that runs, or will run, in a pooled greenlet."""
+    """A function that runs, or will run, in a pooled greenlet; what `Port.spawn` returns."""
 
-    __slots__ = ("_args", "_done", "_function", "cancelled", "ended", "worker")
+    __slots__ = ("_args", "_done", "_function", "_pool", "cancelled", "ended", "worker")
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], pool: Workers) -> None:
         self._function = function
         self._args = args
         self._done: gevent.event.Event | None = None
+        self._pool = pool
         self.worker: greenlet | None = None
         self.cancelled = False
-        self.ended = False
+        self.ended = False  #: whether it has returned, or was ended
 
-    def run(self) -> None:
-        """Run it, in the worker."""
+    def work(self, worker: greenlet) -> int:
+        """`Job.work`."""
         function, args = self._function, self._args
-        self._args = ()
+        self._args, self._function = (), _nothing  # an ended task keeps nothing alive
+        worker.gr_context = None
+        self.worker = worker
         try:
             if not self.cancelled:
                 function(*args)
+        except BaseException as error:
+            self._pool.failed(error)
         finally:
             del function, args
             self.worker = None
             self.ended = True
-            self._function = _nothing
             if self._done is not None:
                 self._done.set()
+        return 1
 
     def throw(self) -> None:
         """End it by `GreenletExit`; only from the hub. Nothing when it has ended."""
         self.cancelled = True
-        if self.worker is not None and self.worker is not getcurrent():
-            self.worker.throw(GreenletExit)
+        if self.worker is not None:
+            self._pool.throw(self.worker)
+
+    def kill(self) -> None:
+        """End it by `GreenletExit` in the next turn of the loop; nothing when it has ended. *Blocks:* never."""
+        self.cancelled = True
+        self._pool.run_callback(self.throw)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for its end; return whether it has ended. *Blocks:* up to `timeout` seconds."""
+        """Wait for its end; return whether it has ended. *Blocks:* up to `timeout` seconds (None: without end)."""
         if self.ended:
             return True
         if self._done is None:
@@ -64,7 +91,7 @@ class Task:
 
 
 def _nothing() -> None:
-    """What an ended task has instead of its function, so that it keeps nothing alive."""
+    """What an ended task has instead of its function."""
 
 
 class Workers:
@@ -72,58 +99,80 @@ class Workers:
 
     def __init__(self) -> None:
         self.hub = gevent.get_hub()
-        self._run_callback = self.hub.loop.run_callback
+        self.run_callback = self.hub.loop.run_callback
+        self._later: Any = None  # the timer that goes on with `_drain`
         self._idle: list[greenlet] = []
-        self._tasks: deque[Task] = deque()
-        self._scheduled = False
+        self._jobs: deque[Job] = deque()
+        self._scheduled = False  # whether `_drain` runs or will: true whenever there are jobs
+        self._left = 0  # messages that may be handled before the turn is over
 
-    def spawn(self, function: Callable[..., Any], *args: Any) -> Task:
-        """Run `function(*args)` in a pooled greenlet, from the next turn of the loop on."""
-        task = Task(function, args)
-        self._tasks.append(task)
+    def add(self, job: Job) -> None:
+        """Run `job` behind those that wait, from the next turn of the loop on."""
+        self._jobs.append(job)
         if not self._scheduled:
             self._scheduled = True
-            self._run_callback(self._start_tasks)
+            self.run_callback(self._drain)
+
+    def spawn(self, function: Callable[..., Any], *args: Any) -> Task:
+        """Run `function(*args)` in a pooled greenlet; what it raises is logged."""
+        task = Task(function, args, self)
+        self.add(task)
         return task
 
-    def _start_tasks(self) -> None:
-        """In the hub: the switch returns when the task blocks, or the worker has found no more of them."""
-        self._scheduled = False
-        while self._tasks:
-            worker = self._idle.pop() if self._idle else greenlet(self._work, self.hub)
-            worker.switch()
+    def _drain(self) -> None:
+        """In the hub: the switch returns when the job blocks, or the worker has found no more of them."""
+        self._left = A_TURN
+        if self._later is not None:
+            self._later.close()
+            self._later = None
+        try:
+            while self._jobs and self._left > 0:
+                worker = self._idle.pop() if self._idle else greenlet(self._work, self.hub)
+                worker.switch(_GO)
+        finally:  # also when a Ctrl-C strikes here
+            if self._jobs:
+                self._later = self.hub.loop.timer(0)
+                self._later.start(self._drain)
+            else:
+                self._scheduled = False
 
-    def _work(self) -> None:
-        me = getcurrent()
+    def _work(self, _: object) -> None:
+        me, jobs = getcurrent(), self._jobs
         while True:
-            while self._tasks:
-                task = self._tasks.popleft()
-                me.gr_context = None
-                task.worker = me
-                self._run(task)
-                del task
+            while jobs and self._left > 0:
+                self._left -= jobs.popleft().work(me)
+            me.gr_context = None
             if len(self._idle) >= MOST_IDLE:
                 return
             self._idle.append(me)
-            me.gr_context = None
             try:
-                self.hub.switch()
+                while self.hub.switch() is not _GO:
+                    pass
             except GreenletExit:
+                if me in self._idle:
+                    self._idle.remove(me)
                 return
 
-    def _run(self, task: Task) -> None:
-        try:
-            task.run()
-        except GreenletExit:
+    def throw(self, worker: greenlet) -> None:
+        """In the hub: end the job that runs in `worker`, which then parks: other jobs are not for the thrower to start."""
+        self._left = 0
+        worker.throw(GreenletExit)
+
+    def failed(self, error: BaseException) -> None:
+        """Something escaped from a job that nobody else answers for: log it, once.
+
+        `SystemExit` and `KeyboardInterrupt` end the program, as from any greenlet: the main one gets them.
+        """
+        if isinstance(error, GreenletExit):
             return
-        except Exception:
-            log.exception("a callback failed")
-        except BaseException as error:
-            # SystemExit and KeyboardInterrupt end the program, as from any greenlet
-            self.hub.handle_error(task, type(error), error, error.__traceback__)
+        if isinstance(error, Exception):
+            log.error("a callback failed: %r", error, exc_info=error)
+        else:
+            self.hub.handle_error(getcurrent(), type(error), error, error.__traceback__)
 
     def close(self) -> None:
         """End the idle greenlets, in the next turn: a greenlet that ends goes on in the hub, not in its thrower."""
         idle, self._idle = self._idle, []
         for worker in idle:
-            self._run_callback(worker.throw, GreenletExit)
+            self.run_callback(worker.throw, GreenletExit)
+

@@ -1,0 +1,108 @@
+"""The handlers of one port: which function gets which message, and the messages that wait for them.
+
+A message is given to its handler when it *arrives*; handlers that are set, replaced or removed later do not change that. The
+handlers run one after another, never two at once: `busy` from the first message that waits until none does. They are a
+job of the node's pool of greenlets, and take their turns there with the other ports.
+
+race: a kill while a handler runs: it is thrown at the worker only while that still runs for this port.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from greenlet import greenlet
+
+from gmp.ports.mailbox import Message
+
+if TYPE_CHECKING:
+    from gmp.ports.port import Port
+
+A_TURN = 100  # messages that one port's handlers get before others have their turn
+Handler = Callable[..., Any]
+
+
+class Handlers:
+    """What a port with handlers has besides a mailbox."""
+
+    __slots__ = ("_busy", "_context", "_default", "_port", "_table", "_waiting", "_worker")
+
+    def __init__(self, port: Port, context: Context) -> None:
+        self._port = port
+        self._context = context  # what each handler starts with: a copy of it costs a fifth of a new one
+        self._table: dict[Any, Handler] = {}
+        self._default: Handler | None = None
+        self._waiting: deque[tuple[Handler, Message]] = deque()
+        self._busy = False
+        self._worker: greenlet | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is a handler."""
+        return bool(self._table) or self._default is not None
+
+    def __len__(self) -> int:
+        """How many messages wait for handlers."""
+        return len(self._waiting)
+
+    def set(self, tag: Any, handler: Handler | None) -> None:
+        """Set, replace or (None) remove the handler of `tag`; tag None: the default handler."""
+        if tag is None:
+            self._default = handler
+        elif handler is None:
+            self._table.pop(tag, None)
+        else:
+            self._table[tag] = handler
+
+    def take(self, message: Message) -> bool:
+        """Let a message wait for its handler; False when it has none."""
+        handler = None
+        if message:
+            try:
+                handler = self._table.get(message[0])
+            except TypeError:
+                pass  # an unhashable first element matches no tag
+        if handler is not None:
+            self._waiting.append((handler, message[1:]))
+        elif self._default is not None:
+            self._waiting.append((self._default, message))
+        else:
+            return False
+        if not self._busy:
+            self._busy = True
+            self._port.ports.workers.add(self)
+        return True
+
+    def work(self, worker: greenlet) -> int:
+        """`Job.work`: run the handlers of what waits, for a while."""
+        port, waiting, fresh = self._port, self._waiting, self._context.copy
+        count = 0
+        self._worker = worker
+        try:
+            while waiting and count < A_TURN and port.reason is None:
+                handler, message = waiting.popleft()
+                count += 1
+                worker.gr_context = fresh()
+                handler(*message)
+        except BaseException as error:
+            port.failed(error)
+        finally:
+            handler = message = None  # type: ignore[assignment]  # what is done keeps nothing alive
+            self._worker = None
+        if waiting and port.reason is None:
+            port.ports.workers.add(self)
+        else:
+            self._busy = False
+        return count
+
+    def runs_in(self, current: greenlet) -> bool:
+        """Whether a handler runs in that greenlet now."""
+        return self._worker is current
+
+    def throw(self) -> None:
+        """End the handler that runs, if one does; only from the hub."""
+        self._waiting.clear()
+        if self._worker is not None:
+            self._port.ports.workers.throw(self._worker)
