@@ -1,0 +1,31 @@
+"""A prompt that stays alive: greenlets run while ``python`` or IPython waits for a key.
+
+``import gmp.repl`` is enough, at the prompt or in a startup file (``$PYTHONSTARTUP``, IPython's ``startup/``): it calls
+`install`. Nothing is patched: Python and IPython each have a place for such a hook.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from gmp.repl import inputhook, ipython
+
+
+def install() -> None:
+    """Let greenlets run while the prompt waits for a key. Call it again when something else has taken the place.
+
+    In plain Python, its new prompt included, and wherever `input` is called in this thread; in IPython too.
+    *Raises:* `GmpError` in any thread but the main one. *Blocks:* never.
+    """
+    inputhook.install()
+    ipython.install(sys.modules)
+
+
+def uninstall() -> None:
+    """Take the hooks away again. *Blocks:* never."""
+    inputhook.uninstall()
+    ipython.uninstall(sys.modules)
+
+
+install()
+__all__ = ["install", "uninstall"]
