@@ -27,6 +27,7 @@ from gmp.kernel.calls import Calls
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
 from gmp.kernel.requests import LEAVING, SPAWN, Requests
+from gmp.kernel.services import start_services
 from gmp.kernel.spawning import function_name, resolve
 from gmp.mesh.backbone import ADDRESSES, Backbone
 from gmp.mesh.connector import connect
@@ -84,6 +85,7 @@ class Node:
         self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self)
         self._calls = Calls(self.ports, self._send, self._monitor)
         self._seeds: SeedManager | None = None
+        self.services: list[tuple[str, Port]] = []  #: name and port of each service that was started
         self._events = NodeEvents(self.defer)
         self._changed = gevent.event.Event()
         self._greenlets: set[gevent.Greenlet[..., Any]] = set()
@@ -114,7 +116,8 @@ class Node:
     def start(self) -> Node:
         """Listen and begin to join the network; joining goes on underneath. Returns the node.
 
-        *Blocks:* until the listeners are bound. *Raises:* `ConfigError` naming a bind that cannot be had.
+        *Blocks:* until the listeners are bound and the modules of the services imported. *Raises:* `ConfigError` naming a
+        bind that cannot be had or a service that is not there.
         """
         self.ports.check_thread()
         if self._state != "new":
@@ -138,6 +141,11 @@ class Node:
             self.backbone.become_global()
         self.backbone.announce()
         self._seeds.start()
+        try:
+            self.services = start_services(self, settings.services)
+        except ConfigError:
+            self.close()
+            raise
         return self
 
     def _seed_up(self, node_id: str) -> None:
