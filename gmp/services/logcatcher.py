@@ -4,8 +4,8 @@
 visits every node that it knows of, or those it is told to, and again whenever one comes back.
 
 A visit of a node: *asking* (it is dialled and asked whether it has the service on) → *catching* (its lines come to a port
-of this visit alone, which is how one knows whose they are) → *lost* (again after a pause that grows) … A gmp node that has
-the service off is asked again; a Perl node always has it, and must not be asked twice, or it sends each line twice.
+of this visit alone, which is how one knows whose they are) or *off* → *lost* (again after a pause that grows) … A gmp node
+is asked again and again; a Perl node always has the service, and must not be asked twice, or it sends each line twice.
 
 Lines go through a queue of `MOST_WAITING` for each node to the callback, which may block; what is over is counted, and one
 line tells how many there were. What the callback itself logs is not sent anywhere (`catching`).
@@ -23,7 +23,7 @@ from typing import Any
 
 import gmp
 from gmp.services.logline import SERVICE, LogLine, catching, level_name, parse_level, parse_line, to_perl
-from gmp.services.logsender import LogSender
+from gmp.services.logsender import LogSender, send_logs
 
 MOST_WAITING = 1000  # lines of one node that wait for the callback
 ASK_AGAIN = 5.0  # seconds between two questions whether a gmp node has the service on
@@ -71,7 +71,14 @@ class LogCatcher:
     @property
     def catching(self) -> list[str]:
         """The IDs of the nodes that send their lines now."""
-        return sorted(node_id for node_id, visit in self._visits.items() if visit.catching)
+        return sorted(node_id for node_id, visit in self._visits.items() if visit.state == "catching")
+
+    def states(self) -> dict[str, str]:
+        """Of each node that is visited: ``asking``, ``catching``, ``off`` (it has the service off) or ``lost``.
+
+        *Blocks:* never.
+        """
+        return {node_id: visit.state for node_id, visit in self._visits.items()}
 
     def close(self) -> None:
         """Catch no more. Idempotent. *Blocks:* never."""
@@ -145,7 +152,7 @@ class _Visit:
 
     def __init__(self, catcher: LogCatcher, node_id: str, *, named: bool) -> None:
         self.node_id = node_id
-        self.catching = False
+        self.state = "asking"
         self.waiting = 0
         self.missed = 0
         self._catcher = catcher
@@ -163,6 +170,7 @@ class _Visit:
         if self._port is not None:
             return
         self._cancel_timer()
+        self.state = "asking"
         self._port = self._node.port()
         self._port.on("can", self._answered)
         self._port.on(None, self._line)
@@ -171,7 +179,7 @@ class _Visit:
 
     def close(self) -> None:
         """End it."""
-        self.catching = False
+        self.state = "lost"
         self._cancel_timer()
         if self._monitor is not None:
             self._monitor.cancel()
@@ -195,12 +203,12 @@ class _Visit:
         if what == "gmp":
             self._is_gmp = bool(yes)
             return
-        if self.catching and not self._is_gmp:
+        if self.state == "catching" and not self._is_gmp:
             return
         self._pause = FIRST_RETRY
         self._seen = time.monotonic()
-        self.catching = bool(yes) or not self._is_gmp
-        if self.catching:
+        self.state = "catching" if yes or not self._is_gmp else "off"
+        if self.state == "catching":
             self._node.try_send(self.node_id, SERVICE, 0, self._port, to_perl(self._catcher.level))
         if not self._is_gmp:
             self._cancel_timer()
@@ -245,4 +253,4 @@ def relog(line: LogLine) -> None:
         )
 
 
-__all__ = ["LogCatcher", "LogLine", "LogSender", "level_name", "parse_level", "relog"]
+__all__ = ["LogCatcher", "LogLine", "LogSender", "level_name", "parse_level", "relog", "send_logs"]

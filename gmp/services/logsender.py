@@ -230,3 +230,12 @@ class _Catcher:
 def sendable(text: str) -> str:
     """The text, with what no text on the wire may have (lone surrogates, from undecodable file names) escaped."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def send_logs(port: gmp.Port, level: int | str = 0, logger: str = "") -> None:
+    """`LogSender` as a service of the default node: ``gmp run --service gmp.services.logcatcher:send_logs``.
+
+    It is on as long as `port` lives. *Raises:* `ConfigError`. *Blocks:* never.
+    """
+    port.own(LogSender(level=level, logger=logger))
+    port.on(None, lambda *_: None)
