@@ -25,9 +25,7 @@ from typing import Any, NamedTuple
 
 from gmp.configfile import ConfigFile, config_path, read_config
 from gmp.errors import ConfigError
-from gmp.ids import check_node_id
 from gmp.secretfile import user_secret
-from gmp.servicelist import Service, parse_services
 
 
 @dataclass(frozen=True)
@@ -38,12 +36,12 @@ class Settings:
     profile: str | None = None
     binds: tuple[str, ...] | None = None
     seeds: tuple[str, ...] = ()
+    advertise: tuple[str, ...] | None = None
     secret: bytes | None = None
     secret_given: bool = False
     cert: str | None = None
     cert_names: bool = False
     require_tls: bool | None = None
-    services: tuple[Service, ...] = ()
     allow: tuple[str, ...] = ()
     allow_eval: bool = False
     allow_cleartext: bool = False
@@ -77,6 +75,12 @@ class Address(NamedTuple):
 
     host: str
     port: int
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("a text")
+    return value
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -187,18 +191,33 @@ def _port(text: str, what: str, digits: str) -> int:
     return int(digits)
 
 
+SRV_PREFIX = "srv+"  #: a seed that begins so is a DNS SRV name; it has no port of its own
+
+
 def parse_bind(text: str) -> Address:
     """Where to listen: ``host:port``; ``*`` or nothing as host: all addresses, as port: any free one.
 
     *Raises:* `ConfigError`.
     """
     host, port = _split_address(text, "bind")
+    if host.isdigit():
+        raise ConfigError(f"bind {text!r}: expected host:port; for a port on all addresses write ':{host}'")
     return Address(host or "*", 0 if port in (None, "", "*") else _port(text, "bind", str(port)))
 
 
+def parse_advertised(text: str) -> Address:
+    """An address to announce: ``host:port``; without a port that of the first bind. *Raises:* `ConfigError`."""
+    host, port = _split_address(text, "advertised address")
+    if not host or host == "*" or host.isdigit():
+        raise ConfigError(f"advertised address {text!r}: expected host:port, or host alone for the port of the first bind")
+    return Address(host, 0 if port in (None, "", "*") else _port(text, "advertised address", str(port)))
+
+
 def parse_seed(text: str) -> Address:
-    """Where a seed listens: ``host:port``. *Raises:* `ConfigError`."""
+    """Where a seed listens: ``host:port``, or a DNS SRV name ``srv+_gmp._tcp.example.org``. *Raises:* `ConfigError`."""
     host, port = _split_address(text, "seed")
+    if host.startswith(SRV_PREFIX) and host != SRV_PREFIX and port is None:
+        return Address(host, 0)
     if not host or host == "*" or not port:
         raise ConfigError(f"seed {text!r}: expected host:port")
     number = _port(text, "seed", port)
@@ -208,14 +227,14 @@ def parse_seed(text: str) -> Address:
 
 
 _CONVERTERS: dict[str, Callable[[object], Any]] = {
-    "node_id": check_node_id,
+    "node_id": _text,
     "binds": _addresses(parse_bind),
     "seeds": _addresses(parse_seed),
+    "advertise": _addresses(parse_advertised),
     "secret": _secret,
     "cert": _cert,
     "cert_names": _flag,
     "require_tls": _flag,
-    "services": parse_services,
     "allow": _texts,
     "allow_eval": _flag,
     "allow_cleartext": _flag,

@@ -27,12 +27,11 @@ from gmp.kernel.calls import Calls
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
 from gmp.kernel.requests import LEAVING, SPAWN, Requests
-from gmp.kernel.services import start_services
 from gmp.kernel.spawning import function_name, resolve
-from gmp.mesh.backbone import ADDRESSES, Backbone
-from gmp.mesh.connector import connect
+from gmp.mesh.addresses import ADDRESSES, is_loopback
 from gmp.mesh.groups import Family, Group, watch
-from gmp.mesh.seeds import SeedManager
+from gmp.mesh.mesh import Mesh
+from gmp.net import names
 from gmp.net.network import Network, SelfDial
 from gmp.net.peer import Peer
 from gmp.net.reasons import CloseReason
@@ -80,12 +79,11 @@ class Node:
         self.incarnation = make_incarnation(time.time_ns(), secrets.randbits(32))
         self.ports = Ports(self.id, self.incarnation)
         self.monitors = RemoteMonitors(self.ports, self.request, self.connect)
-        self.backbone = Backbone(self)
+        self.mesh = Mesh(self, connect_timeout=settings.connect_timeout)
+        self.backbone = self.mesh.backbone
         self.requests = Requests(self)
         self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self)
         self._calls = Calls(self.ports, self._send, self._monitor)
-        self._seeds: SeedManager | None = None
-        self.services: list[tuple[str, Port]] = []  #: name and port of each service that was started
         self._events = NodeEvents(self.defer)
         self._changed = gevent.event.Event()
         self._greenlets: set[gevent.Greenlet[..., Any]] = set()
@@ -116,8 +114,7 @@ class Node:
     def start(self) -> Node:
         """Listen and begin to join the network; joining goes on underneath. Returns the node.
 
-        *Blocks:* until the listeners are bound and the modules of the services imported. *Raises:* `ConfigError` naming a
-        bind that cannot be had or a service that is not there.
+        *Blocks:* until the listeners are bound. *Raises:* `ConfigError` naming a bind that cannot be had.
         """
         self.ports.check_thread()
         if self._state != "new":
@@ -126,35 +123,14 @@ class Node:
         binds = settings.binds
         if binds is None:
             binds = ("*:0",) if settings.credentials_given else ("127.0.0.1:0",)
+        seeds = [parse_seed(seed) for seed in settings.seeds]
+        for seed in seeds:
+            names.check_seed(seed)
         self.network.listen([parse_bind(bind) for bind in binds])
         self._state = "started"
         self.network.housekeeper.start()
-        seeds = [parse_seed(seed) for seed in settings.seeds]
-        self._seeds = SeedManager(
-            self,
-            seeds,
-            seed_up=self._seed_up,
-            found_self=self._found_self,
-            self_dial=SelfDial,
-        )
-        if not seeds:
-            self.backbone.become_global()
-        self.backbone.announce()
-        self._seeds.start()
-        try:
-            self.services = start_services(self, settings.services)
-        except ConfigError:
-            self.close()
-            raise
+        self.mesh.start(seeds, SelfDial)
         return self
-
-    def _seed_up(self, node_id: str) -> None:
-        self.backbone.seed_up(node_id)
-        self._changed.set()  # race: the peer came up, and woke `wait_up`, before it was known to be a seed
-
-    def _found_self(self) -> None:
-        self.backbone.become_global()
-        self._changed.set()
 
     def close(self) -> None:
         """Leave the network: kill the ports with ``("leaving", node_id)``, write what is queued, tell the peers.
@@ -165,8 +141,7 @@ class Node:
         if self._state in ("closing", "closed"):
             return
         started, self._state = self._state == "started", "closing"
-        if self._seeds is not None:
-            self._seeds.stop()
+        self.mesh.stop()
         self.network.stop_listening()
         self.ports.close(("leaving", self.id))
         gevent.sleep(0)  # the ports are buried in the next turn, which is when their monitors' messages go out
@@ -448,7 +423,7 @@ class Node:
         self._check_open()
         if node_id is not None:
             return self.is_up(node_id)
-        return self.backbone.is_global or self.backbone.master is not None
+        return self.mesh.joined
 
     def stats(self) -> dict[str, Any]:
         """Figures of this node: messages dropped, ports, its seeds, for each peer what was sent, received and waits.
@@ -457,17 +432,36 @@ class Node:
         that is connected: `busy`, and `round_trip`, the seconds its program took for the last heartbeat.
         """
         peers = {peer.node_id: peer.stats() for peer in self.network.peers.values()}
-        seeds = [] if self._seeds is None else self._seeds.stats()
         lag = self.network.housekeeper.stats()
-        return {"dropped": self.ports.dropped, "ports": len(self.ports.by_name), "peers": peers, "seeds": seeds, **lag}
+        figures = {"dropped": self.ports.dropped, "ports": len(self.ports.by_name)}
+        return {**figures, "peers": peers, "seeds": self.mesh.stats(), **lag}
 
     # ---- what the mesh needs
 
     def request(self, node_id: str, *request: Any) -> None:
-        """Send a request to another node's node port; a g_* request is dropped when it is not connected."""
+        """Send a request to another node's node port; one of the mesh is dropped when it is not connected."""
         peer = self._peer(node_id)
-        if peer.is_up or not str(request[0]).startswith("g_"):
+        if peer.is_up or not str(request[0]).startswith(("g_", "gmp.")):
             peer.send("", request)
+
+    def is_linked(self, node_id: str) -> bool:
+        """`Ground.is_linked`."""
+        peer = self.network.peers.get(node_id)
+        return peer is not None and peer.is_up
+
+    def is_gmp(self, node_id: str) -> bool:
+        """`Ground.is_gmp`."""
+        peer = self.network.peers.get(node_id)
+        return peer is not None and peer.is_gmp
+
+    def is_near(self, node_id: str) -> bool:
+        """`Ground.is_near`."""
+        peer = self.network.peers.get(node_id)
+        return peer is not None and peer.connection is not None and is_loopback(peer.connection.address)
+
+    def resolve(self, address: Address) -> list[Address]:
+        """`Ground.resolve`."""
+        return names.resolve(address)
 
     def dial(self, address: Address, *, expect: str = "") -> str:
         """`Network.dial`."""
@@ -478,10 +472,21 @@ class Node:
         if node_id != self.id:
             self._peer(node_id).want()
 
+    def later(self, seconds: float, function: Callable[[], None]) -> Timer:
+        """`Ground.later`."""
+        return Timer(seconds, function)
+
+    def now(self) -> float:
+        """`Ground.now`."""
+        return time.monotonic()
+
+    def joined(self) -> None:
+        """`Ground.joined`."""
+        self._changed.set()
+
     def addresses(self) -> list[str]:
         """Where this node listens, as told to others."""
-        host = os.uname().nodename
-        return [bind.replace("0.0.0.0", host) if bind.startswith("0.0.0.0:") else bind for bind in self.network.binds]
+        return self.network.announced()
 
     def _peer(self, node_id: str) -> Peer:
         if self._state == "new":
@@ -497,13 +502,13 @@ class Node:
         greenlet.rawlink(self._greenlets.discard)
 
     def _find_way(self, peer: Peer) -> None:
-        problem = connect(self, self.backbone, peer.node_id, self.settings.connect_timeout)
+        problem = self.mesh.find_way(peer.node_id)
         if not peer.is_up and self._state == "started":
             peer.fail(f"cannot connect: {problem or 'the connection was lost at once'}")
 
     def peer_up(self, peer: Peer) -> None:
         """`PeerEvents.peer_up`."""
-        self.backbone.node_up(peer.node_id)
+        self.mesh.node_up(peer.node_id)
         self._tell(peer.node_id, True)
 
     def peer_lost(self, peer: Peer, reason: Reason, was_up: bool) -> None:
@@ -511,11 +516,9 @@ class Node:
         self.monitors.node_lost(peer.node_id, reason)
         if self._state != "started":
             return
-        self.backbone.node_down(peer.node_id)
+        self.mesh.node_down(peer.node_id, ended=peer.ended)
         if was_up:
             self._tell(peer.node_id, False, *reason)
-        if self._seeds is not None:
-            self._seeds.poke()
 
     def peer_busy(self, peer: Peer, busy: bool, seconds: float) -> None:
         """`HousekeeperEvents.peer_busy`."""

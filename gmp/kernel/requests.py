@@ -56,7 +56,7 @@ class Requests:
 
     def offer(self, name: str, function: Callable[..., Any]) -> Callable[[], None]:
         """Let peers call `function(asker, *args)` by `name`; returns a function that ends it."""
-        if name in self._table or name in self._offered or self._node.backbone.handles(name):
+        if name in self._table or name in self._offered or self._node.mesh.handles(name):
             raise ConfigError(f"{name!r} is offered on node {self._node.id} already")
         self._offered[name] = function
 
@@ -73,8 +73,8 @@ class Requests:
         try:
             if request is not None:
                 request(peer, *message[1:])
-            elif peer is not None and isinstance(name, str) and self._node.backbone.handles(name):
-                self._node.backbone.handle(peer.node_id, name, message[1:])
+            elif peer is not None and isinstance(name, str) and self._node.mesh.handles(name):
+                self._node.mesh.handle(peer.node_id, name, message[1:])
             elif isinstance(name, str) and name in self._offered:
                 asker = self._node.id if peer is None else peer.node_id
                 self._node.defer(self._offered[name], asker, *message[1:])
@@ -122,7 +122,7 @@ class Requests:
 
     def _can(self, peer: Peer | None, name: Any, *reply: Any) -> None:
         known = isinstance(name, str) and (
-            name in self._table or name in self._offered or self._node.backbone.handles(name)
+            name in self._table or name in self._offered or self._node.mesh.handles(name)
         )
         self._reply(reply, "1" if known else "")
 

@@ -1,48 +1,115 @@
-"""Connections on demand: find where a node listens, and dial it."""
+"""Connections on demand: find where a node listens, and dial it.
+
+One `Search` runs for each node that is wanted and not connected. Its addresses come from the directory, are resolved, and
+dialled in order: the next attempt begins when the one before has failed, or after `STAGGER` seconds beside it; the
+first success ends the others. Nobody's knowing the node may end in a moment, so the directory is asked again.
+
+race: the other node dials us meanwhile: each step looks whether it is connected, and whoever connects it wakes the search.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import gevent
 import gevent.event
 
-from gmp.config import parse_seed
+from gmp.config import Address, parse_seed
 from gmp.errors import ConfigError, GmpError
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.ground import Ground
 
 ASK_AGAIN = 0.5  # seconds after which the directory is asked again about a node that it did not know
+STAGGER = 0.25  # seconds after which the next address is tried beside the one before
 
 
-def connect(ground: Ground, backbone: Backbone, node_id: str, timeout: float) -> str:
-    """Connect to `node_id` within `timeout` seconds; return what went wrong, or nothing when it is connected.
+class Search:
+    """The search for a way to one node."""
 
-    *Blocks:* until it is connected, every address has failed, or the time is up.
-    """
-    problem = "nobody knows where it listens"
-    with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block in silence
-        while not ground.is_up(node_id):
-            addresses = _find(backbone, node_id)
-            if addresses is None:
-                gevent.sleep(ASK_AGAIN)
-                continue
-            problem = _dial_each(ground, node_id, addresses)
-            break
-    return "" if ground.is_up(node_id) else problem
+    def __init__(self, ground: Ground, backbone: Backbone, node_id: str) -> None:
+        self.problem = "nobody knows where it listens"
+        self.changed = gevent.event.Event()  #: something happened: look again
+        self._ground = ground
+        self._backbone = backbone
+        self._node_id = node_id
+        self._dials: set[gevent.Greenlet[..., Any]] = set()
 
+    @property
+    def found(self) -> bool:
+        """Whether the node is connected."""
+        return self._ground.is_up(self._node_id)
 
-def _find(backbone: Backbone, node_id: str) -> list[str] | None:
-    result: gevent.event.AsyncResult[list[str] | None] = gevent.event.AsyncResult()
-    backbone.find(node_id, result.set)
-    return result.get()
+    def run(self, detour: Callable[[Search], None], timeout: float) -> str:
+        """Search for up to `timeout` seconds; return what went wrong, or nothing when the node is connected.
 
+        When it cannot be dialled, `detour(search)` tries everything else. *Blocks.*
+        """
+        with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block in silence
+            while not self.found:
+                addresses = self._ask()
+                if addresses is None:
+                    self.wait(ASK_AGAIN)
+                    continue
+                self._dial_each(addresses)
+                if not self.found:
+                    detour(self)
+                break
+        return "" if self.found else self.problem
 
-def _dial_each(ground: Ground, node_id: str, addresses: list[str]) -> str:
-    problem = "it listens nowhere"
-    for text in addresses:
-        if ground.is_up(node_id):
-            return ""
+    def wait(self, seconds: float) -> None:
+        """Wait for `changed`. *Blocks:* up to `seconds`."""
+        self.changed.clear()
+        if not self.found:
+            self.changed.wait(seconds)
+
+    def _ask(self) -> list[str] | None:
+        """The addresses of the node; None when nobody knows it, or it is connected meanwhile."""
+        answers: list[list[str] | None] = []
+
+        def answered(addresses: list[str] | None) -> None:
+            answers.append(addresses)
+            self.changed.set()
+
+        self._backbone.find(self._node_id, answered)
+        while not answers and not self.found:
+            self.changed.wait()
+            self.changed.clear()
+        return answers[0] if answers and not self.found else None
+
+    def _dial_each(self, addresses: list[str]) -> None:
+        """Dial `addresses` in order, staggered. *Blocks:* until one is connected or all have failed."""
+        self.problem = "it listens nowhere"
         try:
-            ground.dial(parse_seed(text), expect=node_id)
-        except (GmpError, ConfigError, OSError) as error:
-            problem = f"{text}: {error}"
-    return problem
+            for text in addresses:
+                for address in self._resolve(text):
+                    if self.found:
+                        return
+                    self._start(address)
+                    self.wait(STAGGER)
+            while self._dials and not self.found:
+                self.wait(STAGGER)
+        finally:
+            gevent.killall(list(self._dials), block=False)
+
+    def _resolve(self, text: str) -> list[Address]:
+        try:
+            return self._ground.resolve(parse_seed(text))
+        except (ConfigError, GmpError, OSError) as error:
+            self.problem = f"{text}: {error}"
+            return []
+
+    def _start(self, address: Address) -> None:
+        greenlet = gevent.spawn(self._dial, address)
+        self._dials.add(greenlet)
+        greenlet.rawlink(self._ended)
+
+    def _ended(self, greenlet: gevent.Greenlet[..., Any]) -> None:
+        self._dials.discard(greenlet)
+        self.changed.set()
+
+    def _dial(self, address: Address) -> None:
+        try:
+            self._ground.dial(address, expect=self._node_id)
+        except (GmpError, OSError) as error:
+            self.problem = f"{address.host}:{address.port}: {error}"

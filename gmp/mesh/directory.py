@@ -1,8 +1,8 @@
 """The database of the network: family → key → value, every entry owned by the node that set it. Pure.
 
-It is kept as *shards*: what each neighbour reported, the own node's entries among them. A global node has a shard
-for each of its slaves and for each other global node; the merged view is what readers see. No vote is taken: where
-several shards have the same key, the own node's wins, else that of the smallest node ID, so that all choose alike.
+It is kept as *shards*, one for each owner: the own node, a gmp node, a Perl slave, a Perl global node with all that it
+reports. Readers see the merged view, which is kept up to date key by key. No vote is taken: where several shards have the
+same key, the own node's wins, else that of the smallest node ID, so that all choose alike.
 
 Changes are returned, not announced: whoever calls tells the subscribers.
 """
@@ -30,15 +30,31 @@ def difference(family: str, before: Mapping[str, Any], after: Mapping[str, Any])
     return Change(family, changed, [key for key in before if key not in after])
 
 
+def differences(before: Database, after: Database) -> list[Change]:
+    """What leads from one database to another, families without a change left out."""
+    changes = (difference(name, before.get(name, {}), after.get(name, {})) for name in before.keys() | after.keys())
+    return [change for change in changes if change.set or change.deleted]
+
+
+def clean_family(value: object) -> Family:
+    """The entries of a family as a peer sent them, with everything left out that cannot be one."""
+    return {key: item for key, item in value.items() if isinstance(key, str)} if isinstance(value, dict) else {}
+
+
 def clean_database(value: object) -> Database:
     """A two-level hash as a peer sent it, with everything left out that is not of that shape."""
     if not isinstance(value, dict):
         return {}
     return {
-        family: {key: item for key, item in entries.items() if isinstance(key, str)}
+        family: clean_family(entries)
         for family, entries in value.items()
         if isinstance(family, str) and isinstance(entries, dict)
     }
+
+
+def clean_keys(value: object) -> list[str]:
+    """A list of keys as a peer sent it."""
+    return [key for key in value if isinstance(key, str)] if isinstance(value, list | tuple) else []
 
 
 class Directory:
@@ -47,63 +63,89 @@ class Directory:
     def __init__(self, own_id: str) -> None:
         self._own_id = own_id
         self._shards: dict[str, Database] = {}
+        self._owners: dict[str, dict[str, set[str]]] = {}  # family → key → who has it
+        self._views: dict[str, Family] = {}
 
-    def view(self, family: str) -> Family:
-        """The merged entries of a family."""
-        merged: Family = {}
-        for owner in sorted(self._shards, key=self._rank, reverse=True):
-            merged.update(self._shards[owner].get(family, {}))
-        return merged
+    def view(self, family: str) -> Mapping[str, Any]:
+        """The merged entries of a family; not to be changed or kept."""
+        return self._views.get(family, {})
 
-    def _rank(self, owner: str) -> tuple[bool, bytes]:
-        return owner != self._own_id, owner.encode()
+    def families(self) -> list[str]:
+        """The names of all families that have entries."""
+        return list(self._views)
+
+    def shard(self, owner: str) -> Database:
+        """What `owner` has; not to be changed."""
+        return self._shards.get(owner, {})
 
     def lookup(self, family: str, key: str) -> Any:
-        """The value of one key, None without one."""
-        for owner in sorted(self._shards, key=self._rank):
-            entries = self._shards[owner].get(family)
-            if entries is not None and key in entries:
-                return entries[key]
-        return None
+        """The value of one key, None without one; that of the key's namesake goes first: a node knows itself best."""
+        own = self._shards.get(key, {}).get(family, {})
+        return own[key] if key in own else self._views.get(family, {}).get(key)
 
-    def families(self) -> set[str]:
-        """The names of all families that have entries."""
-        return {family for shard in self._shards.values() for family, entries in shard.items() if entries}
-
-    def merged(self, owners: Iterable[str]) -> Database:
-        """The entries of the shards of `owners`, merged."""
-        result: Database = {}
+    def merged(self, family: str, owners: Iterable[str]) -> Family:
+        """The entries of the shards of `owners` in one family, merged."""
+        result: Family = {}
         for owner in sorted(owners, key=self._rank, reverse=True):
-            for family, entries in self._shards.get(owner, {}).items():
-                result.setdefault(family, {}).update(entries)
+            result.update(self._shards.get(owner, {}).get(family, {}))
         return result
 
-    def replace(self, owner: str, database: Database) -> list[Change]:
-        """`owner` reported everything it has: that is its shard now."""
-        families = set(database) | set(self._shards.get(owner, {}))
-        before = {family: self.view(family) for family in families}
-        self._shards[owner] = {family: dict(entries) for family, entries in database.items()}
-        return self._changes(before)
+    def merged_database(self, owners: Iterable[str]) -> Database:
+        """The entries of the shards of `owners`, merged."""
+        owners = list(owners)
+        families = {family for owner in owners for family in self._shards.get(owner, {})}
+        return {family: self.merged(family, owners) for family in families}
 
-    def update(self, owner: str, family: str, changed: Mapping[str, Any], deleted: Iterable[str]) -> list[Change]:
-        """`owner` reported a change of its entries in one family."""
-        before = {family: self.view(family)}
-        entries = self._shards.setdefault(owner, {}).setdefault(family, {})
-        for key in deleted:
-            entries.pop(key, None)
-        entries.update(changed)
-        return self._changes(before)
+    def replace(self, owner: str, database: Database) -> list[Change]:
+        """That is the shard of `owner` now."""
+        return [
+            change
+            for family, changed, deleted in differences(self._shards.get(owner, {}), database)
+            for change in self.update(owner, family, changed, deleted)
+        ]
 
     def drop(self, owner: str) -> list[Change]:
         """`owner` is gone: its shard goes with it."""
-        changes = self.replace(owner, {})
-        del self._shards[owner]
-        return changes
+        return self.replace(owner, {})
 
-    def shard(self, owner: str) -> Database:
-        """What `owner` reported."""
-        return self._shards.get(owner, {})
+    def update(self, owner: str, family: str, changed: Mapping[str, Any], deleted: Iterable[str]) -> list[Change]:
+        """Change the shard of `owner` in one family."""
+        shard = self._shards.setdefault(owner, {})
+        entries = shard.setdefault(family, {})
+        owners = self._owners.setdefault(family, {})
+        touched = []
+        for key in deleted:
+            if key in entries and key not in changed:
+                del entries[key]
+                owners[key].discard(owner)
+                touched.append(key)
+        for key, value in changed.items():
+            entries[key] = value
+            owners.setdefault(key, set()).add(owner)
+            touched.append(key)
+        if not entries:
+            del shard[family]
+            if not shard:
+                del self._shards[owner]
+        return self._settle(family, touched)
 
-    def _changes(self, before: Database) -> list[Change]:
-        changes = (difference(family, entries, self.view(family)) for family, entries in before.items())
-        return [change for change in changes if change.set or change.deleted]
+    def _settle(self, family: str, keys: Iterable[str]) -> list[Change]:
+        owners, view = self._owners[family], self._views.setdefault(family, {})
+        change = Change(family, {}, [])
+        for key in keys:
+            having = owners.get(key)
+            if having:
+                value = self._shards[min(having, key=self._rank)][family][key]
+                if key not in view or view[key] != value:
+                    view[key] = change.set[key] = value
+            else:
+                owners.pop(key, None)
+                if key in view:
+                    del view[key]
+                    change.deleted.append(key)
+        if not view:
+            del self._views[family], self._owners[family]
+        return [change] if change.set or change.deleted else []
+
+    def _rank(self, owner: str) -> tuple[bool, bytes]:
+        return owner != self._own_id, owner.encode("utf-8", "surrogatepass")

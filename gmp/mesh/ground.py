@@ -8,28 +8,57 @@ from typing import Any, Protocol
 from gmp.config import Address
 
 
+class Cancellable(Protocol):
+    """Something that will happen unless it is cancelled."""
+
+    def cancel(self) -> None:
+        """It does not happen."""
+
+
 class Ground(Protocol):
-    """The node as the mesh sees it. None of these blocks, but `dial`."""
+    """The node as the mesh sees it. None of these blocks, but `dial` and `resolve`."""
 
     id: str
+    incarnation: str
 
     def request(self, node_id: str, *request: Any) -> None:
         """Send a request to the node port of a node that is up; dropped when it is not."""
 
     def is_up(self, node_id: str) -> bool:
-        """Whether that node is connected."""
+        """Whether that node is connected, directly or relayed."""
+
+    def is_linked(self, node_id: str) -> bool:
+        """Whether that node is connected directly."""
+
+    def is_gmp(self, node_id: str) -> bool:
+        """Whether the node that is connected is a gmp node."""
+
+    def is_near(self, node_id: str) -> bool:
+        """Whether that node is seen from loopback: it is on this machine."""
 
     def up_nodes(self) -> list[str]:
         """The IDs of the nodes that are connected."""
 
+    def resolve(self, address: Address) -> list[Address]:
+        """The numeric addresses that `address` stands for now. *Blocks.* *Raises:* `GmpError`, `OSError`."""
+
     def dial(self, address: Address, *, expect: str = "") -> str:
-        """Connect; return the node's ID. *Blocks.* *Raises:* `SelfDial`, `GmpError`, `OSError`."""
+        """Connect; return the node's ID. *Blocks.* *Raises:* `GmpError`, `OSError`."""
 
     def connect(self, node_id: str) -> None:
         """Ask for a connection with that node."""
 
     def defer(self, function: Callable[..., Any], *args: Any) -> object:
         """Run `function` in a greenlet of its own; what it raises is logged."""
+
+    def later(self, seconds: float, function: Callable[[], None]) -> Cancellable:
+        """Call `function`, which must not block, after `seconds`."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    def joined(self) -> None:
+        """This node has a master now, or is a seed itself."""
 
     def addresses(self) -> Iterable[str]:
         """Where this node listens, as told to others."""

@@ -1,16 +1,21 @@
-"""The seed manager: a greenlet that keeps a connection to every configured seed, for ever.
+"""The seed manager: a greenlet that keeps a connection to every configured seed, for ever, also while others are up.
 
-Each seed has its own delay, 0.3 s doubling to 30 s with jitter, reset when it was connected. A seed that turns out to
-be this node itself is dropped, and makes this node global. The manager sleeps until the next dial is due or something
-changed; each dial runs in a greenlet of its own, so that one seed that does not answer holds up no other.
+A seed is a name or a numeric address. A name is resolved anew at each try and may stand for several addresses (a host
+with several, a DNS SRV name, a headless service), each a *target* of its own with its own delay: 0.3 s doubling to 30 s,
+with jitter, reset when it was connected. Names whose targets are all up are looked up again each `REFRESH` seconds. A
+target that DNS no longer has is not dialled any more, but its connection stays.
+
+A target that turns out to be this node itself is dropped, and makes this node global. The same greenlet dials the nodes
+that are wanted by ID: other global nodes, and those of members that are listed but lost (`Backbone.wanted`).
+
+Each look-up and dial runs in a greenlet of its own, so that a seed that does not answer holds up no other.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import gevent
@@ -21,7 +26,36 @@ from gmp.errors import GmpError
 from gmp.mesh.ground import Ground
 
 log = logging.getLogger("gmp.mesh")
-FIRST_DELAY, MOST_DELAY = 0.3, 30.0
+FIRST_DELAY, MOST_DELAY, REFRESH = 0.3, 30.0, 30.0
+
+
+class Retry:
+    """When to try next. Pure."""
+
+    def __init__(self) -> None:
+        self.delay = FIRST_DELAY
+        self.due = 0.0  #: monotonic seconds
+
+    def failed(self, now: float, jitter: float) -> None:
+        """A try failed, or began: wait longer before the next. `jitter` is between 0 and 1."""
+        self.due = now + self.delay * (0.5 + jitter / 2)
+        self.delay = min(self.delay * 2, MOST_DELAY)
+
+    def succeeded(self) -> None:
+        """It is connected."""
+        self.delay = FIRST_DELAY
+        self.due = 0.0
+
+
+class Target:
+    """One numeric address of a seed."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.retry = Retry()
+        self.node_id = ""  #: who answered there last
+        self.dialling = False
+        self.is_self = False
 
 
 class Seed:
@@ -29,107 +63,161 @@ class Seed:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self.node_id = ""  #: who answered there last
-        self.delay = FIRST_DELAY
-        self.due = 0.0  #: when to dial next, monotonic seconds
-        self.dialling = False
-        self.last_error = ""
+        self.targets: dict[Address, Target] = {}
+        self.retry = Retry()  #: of the look-up
+        self.looking = False
+        self.refresh = 0.0  #: when to look a name up again whose targets are all up
+        self.error = ""  #: why the last try failed
 
-    def failed(self, now: float, jitter: float) -> None:
-        """A dial failed: wait longer. `jitter` is between 0 and 1."""
-        self.due = now + self.delay * (0.5 + jitter / 2)
-        self.delay = min(self.delay * 2, MOST_DELAY)
+    def meet(self, addresses: Sequence[Address], is_up: Callable[[str], bool]) -> None:
+        """It stands for these addresses now."""
+        for address in addresses:
+            self.targets.setdefault(address, Target(address))
+        for address, target in list(self.targets.items()):
+            if address not in addresses and not target.dialling and not is_up(target.node_id):
+                del self.targets[address]
 
-    def succeeded(self, node_id: str) -> None:
-        """The seed is connected."""
-        self.node_id = node_id
-        self.delay = FIRST_DELAY
-        self.due = 0.0
-        self.last_error = ""
+    def to_dial(self, is_up: Callable[[str], bool]) -> list[Target]:
+        """The targets that should be connected and are not, without those that are dialled now."""
+        targets = self.targets.values()
+        return [each for each in targets if not (each.is_self or each.dialling or is_up(each.node_id))]
+
+    def due(self, is_up: Callable[[str], bool]) -> float:
+        """When to do something about it."""
+        if not self.targets or self.retry.due:
+            return self.retry.due
+        waiting = [target.retry.due for target in self.to_dial(is_up)]
+        return min(waiting, default=self.refresh)
 
     def __str__(self) -> str:
-        return f"{self.address.host}:{self.address.port}"
+        host, port = self.address
+        return f"{host}:{port}" if port else host
 
 
 class SeedManager:
-    """Keeps the configured seeds connected."""
+    """Keeps the configured seeds connected, and the nodes that are wanted."""
 
     def __init__(
         self,
         ground: Ground,
-        addresses: Sequence[Address],
+        addresses: Iterable[Address],
         *,
         seed_up: Callable[[str], None],
         found_self: Callable[[], None],
+        wanted: Callable[[], frozenset[str]],
         self_dial: type[GmpError],
     ) -> None:
         self.seeds = [Seed(address) for address in addresses]
         self._ground = ground
         self._seed_up = seed_up
         self._found_self = found_self
+        self._wanted = wanted
         self._self_dial = self_dial
+        self._links: dict[str, Retry] = {}
         self._changed = gevent.event.Event()
-        self._dials: set[gevent.Greenlet[..., Any]] = set()
+        self._running: set[gevent.Greenlet[..., Any]] = set()
         self._greenlet: gevent.Greenlet[..., Any] | None = None
 
     def start(self) -> None:
         """Start the greenlet."""
-        if self.seeds:
-            self._greenlet = gevent.spawn(self._run)
+        random.shuffle(self.seeds)  # so that many nodes with the same seeds do not all take the same master
+        self._greenlet = gevent.spawn(self._run)
 
     def stop(self) -> None:
         """End the greenlet and its dials. *Blocks:* until they have ended."""
-        greenlets = [*self._dials, *([] if self._greenlet is None else [self._greenlet])]
+        greenlets = [*self._running, *([] if self._greenlet is None else [self._greenlet])]
         gevent.killall([greenlet for greenlet in greenlets if greenlet is not gevent.getcurrent()])
 
     def stats(self) -> list[dict[str, Any]]:
-        """Of each seed: its address, who answered there, whether it is connected, and why the last dial failed."""
-        return [
-            {
-                "address": str(seed),
-                "node_id": seed.node_id,
-                "up": bool(seed.node_id) and self._ground.is_up(seed.node_id),
-                "error": seed.last_error,
-            }
-            for seed in self.seeds
-        ]
+        """Of each seed: its address, who answered there, whether it is connected, and why the last try failed."""
+        figures = []
+        for seed in self.seeds:
+            targets = [target for target in seed.targets.values() if not target.is_self]
+            node_ids = [target.node_id for target in targets if target.node_id]
+            up = bool(targets) and not seed.to_dial(self._is_up) and not any(target.dialling for target in targets)
+            figures.append({"address": str(seed), "node_id": ", ".join(node_ids), "up": up, "error": seed.error})
+        return figures
+
+    def is_seed(self, node_id: str) -> bool:
+        """Whether a configured seed was that node when it was dialled last."""
+        return any(target.node_id == node_id for seed in self.seeds for target in seed.targets.values())
 
     def poke(self) -> None:
-        """Something changed: look at the seeds again."""
+        """Something changed: look at everything again."""
         self._changed.set()
 
-    def _run(self) -> None:
-        while self.seeds:
-            self._changed.clear()
-            now = time.monotonic()
-            wait = None
-            for seed in self.seeds:
-                if seed.dialling or (seed.node_id and self._ground.is_up(seed.node_id)):
-                    continue
-                if seed.due <= now:
-                    seed.dialling = True
-                    dial = gevent.spawn(self._dial, seed)
-                    self._dials.add(dial)
-                    dial.rawlink(self._dials.discard)
-                else:
-                    wait = seed.due - now if wait is None else min(wait, seed.due - now)
-            self._changed.wait(wait)
+    def _is_up(self, node_id: str) -> bool:
+        return bool(node_id) and self._ground.is_linked(node_id)
 
-    def _dial(self, seed: Seed) -> None:
+    def _run(self) -> None:
+        while True:
+            self._changed.clear()
+            now = self._ground.now()
+            dues = [self._look_if_due(seed, now) for seed in self.seeds if not seed.looking]
+            dues += self._connect_wanted(now)
+            wait = min(dues, default=float("inf")) - now
+            self._changed.wait(None if wait == float("inf") else max(wait, 0.0))
+
+    def _look_if_due(self, seed: Seed, now: float) -> float:
+        due = seed.due(self._is_up)
+        if due > now:
+            return due
+        seed.looking = True
+        self._start(self._look, seed)
+        return float("inf")  # the end of the look-up wakes the manager
+
+    def _connect_wanted(self, now: float) -> list[float]:
+        wanted = self._wanted()
+        self._links = {node_id: self._links.get(node_id) or Retry() for node_id in wanted}
+        for node_id, retry in self._links.items():
+            if retry.due <= now:
+                retry.failed(now, random.random())
+                self._ground.connect(node_id)
+        return [retry.due for retry in self._links.values()]
+
+    def _start(self, function: Callable[..., None], *args: Any) -> None:
+        greenlet = gevent.spawn(function, *args)
+        self._running.add(greenlet)
+        greenlet.rawlink(self._running.discard)
+
+    def _look(self, seed: Seed) -> None:
         try:
-            node_id = self._ground.dial(seed.address)
+            addresses = self._ground.resolve(seed.address)
+            seed.retry.succeeded()
+            seed.refresh = float("inf") if addresses == [seed.address] else self._ground.now() + REFRESH
+            seed.meet(addresses, self._is_up)
+            for target in seed.to_dial(self._is_up):
+                if target.retry.due <= self._ground.now():
+                    target.dialling = True
+                    self._start(self._dial, seed, target)
+        except (GmpError, OSError) as error:
+            seed.retry.failed(self._ground.now(), random.random())
+            self._failed(seed, error)
+        finally:
+            seed.looking = False
+            self._changed.set()
+
+    def _dial(self, seed: Seed, target: Target) -> None:
+        try:
+            target.node_id = self._ground.dial(target.address)
         except self._self_dial:
             log.info("%s: seed %s is this node itself", self._ground.id, seed)
-            self.seeds.remove(seed)
+            target.is_self = True
+            if target.address == seed.address and seed in self.seeds:
+                self.seeds.remove(seed)
             self._found_self()
         except (GmpError, OSError) as error:
-            seed.failed(time.monotonic(), random.random())
-            if str(error) != seed.last_error:
-                seed.last_error = str(error)
-                log.warning("%s: seed %s cannot be reached: %s; trying on", self._ground.id, seed, error)
+            target.retry.failed(self._ground.now(), random.random())
+            self._failed(seed, error)
         else:
-            seed.succeeded(node_id)
-            self._seed_up(node_id)
+            target.retry.succeeded()
+            seed.error = ""
+            self._seed_up(target.node_id)
         finally:
-            seed.dialling = False
+            target.dialling = False
             self._changed.set()
+
+    def _failed(self, seed: Seed, error: Exception) -> None:
+        if str(error) != seed.error:
+            seed.error = str(error)
+            log.warning("%s: seed %s cannot be reached: %s; trying on", self._ground.id, seed, error)

@@ -18,15 +18,16 @@ from typing import Any, Protocol
 import gevent
 import gevent.event
 import gevent.socket
-from gevent.server import StreamServer
 
-from gmp.config import Address, Settings
-from gmp.errors import AuthenticationError, ConfigError, GmpError, ProtocolError
+from gmp.config import Address, Settings, parse_advertised
+from gmp.errors import AuthenticationError, GmpError, ProtocolError
 from gmp.ids import is_peer_node_id
 from gmp.net.admission import Admission
 from gmp.net.connection import Connection
 from gmp.net.heartbeat import Limits
 from gmp.net.housekeeper import Housekeeper, HousekeeperEvents
+from gmp.net.listening import Listeners, format_address
+from gmp.net.names import family_of
 from gmp.net.peer import Peer, PeerEvents
 from gmp.net.peerstate import Verdict, is_arbiter, judge
 from gmp.net.reasons import CloseReason
@@ -35,9 +36,15 @@ from gmp.wire.session import Session
 
 log = logging.getLogger("gmp.net")
 READ_SIZE = 256 * 1024
-BACKLOG = 1024
-_BUG_OR_NORMAL = {CloseReason.DUPLICATE, CloseReason.REPLACED, CloseReason.NODE_CLOSED, CloseReason.LEAVING}
 _REFUSALS = {CloseReason.AUTHENTICATION_FAILED, CloseReason.PROTOCOL_ERROR}
+_BUG_OR_NORMAL = {
+    CloseReason.DUPLICATE,
+    CloseReason.REPLACED,
+    CloseReason.RESTARTED,
+    CloseReason.NODE_CLOSED,
+    CloseReason.LEAVING,
+}
+_ENDED = {CloseReason.EOF, CloseReason.LEAVING, CloseReason.RESTARTED}  # what shows that a process is gone
 
 
 class NetworkEvents(PeerEvents, HousekeeperEvents, Protocol):
@@ -75,7 +82,7 @@ class Network:
         self._buffer = bytearray(READ_SIZE)
         self._scratch = bytearray(READ_SIZE + 2 * RECORD if settings.cert else 0)
         self._contexts = make_contexts(settings.cert) if settings.cert else None
-        self._servers: list[StreamServer] = []
+        self._listeners = Listeners(self._accepted)
         self._handshakes: dict[Connection, gevent.event.AsyncResult[str] | None] = {}
         self._expected: dict[Connection, str] = {}
         self._admission: Admission[Connection] = Admission(
@@ -87,35 +94,18 @@ class Network:
     # ---- listening
 
     def listen(self, binds: list[Address]) -> None:
-        """Listen on each of `binds`. *Raises:* `ConfigError` naming the one that cannot be had; then none is open."""
-        try:
-            for bind in binds:
-                self._listen(bind)
-        except BaseException:
-            self.stop_listening()
-            raise
+        """`Listeners.listen`."""
+        self._listeners.listen(binds)
+        self.binds = self._listeners.binds
 
-    def _listen(self, bind: Address) -> None:
-        host = "0.0.0.0" if bind.host == "*" else bind.host
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = gevent.socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, bind.port))
-            listener.listen(BACKLOG)
-        except OSError as error:
-            listener.close()  # StreamServer, given an address, would leave it open
-            raise ConfigError(f"cannot listen on {format_address(bind.host, bind.port)}: {error}") from error
-        server = StreamServer(listener, self._accepted, spawn=None)
-        server.start()
-        self._servers.append(server)
-        self.binds.append(format_address(*server.address[:2]))
+    def announced(self) -> list[str]:
+        """The addresses to tell others."""
+        advertise = self._settings.advertise
+        return self._listeners.announced(None if advertise is None else [parse_advertised(text) for text in advertise])
 
     def stop_listening(self) -> None:
         """Close the listening sockets."""
-        for server in self._servers:
-            server.stop()
-        self._servers.clear()
+        self._listeners.stop()
 
     def _accepted(self, sock: Any, address: tuple[Any, ...]) -> None:
         host = str(address[0])
@@ -173,38 +163,36 @@ class Network:
     # ---- dialling
 
     def dial(self, address: Address, *, expect: str = "") -> str:
-        """Connect to `address` and return the ID of the node there. `expect`: the only node ID to accept.
+        """Connect to the numeric `address` and return the ID of the node there. `expect`: the only node ID to accept.
 
         *Blocks:* for up to the settings' `address_timeout` for TCP and `handshake_timeout` for the handshake.
         *Raises:* `SelfDial`, or `GmpError` or `OSError` that tell what happened.
         """
-        family, where = self._resolve(address)
-        sock = gevent.socket.socket(family, socket.SOCK_STREAM)
+        family = family_of(address.host)
+        if family is None:
+            raise GmpError(f"{address.host!r} is not resolved yet")
+        where = format_address(*address)
         result: gevent.event.AsyncResult[str] = gevent.event.AsyncResult()
+        sock = gevent.socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.settimeout(self._settings.address_timeout)
-            sock.connect(where)
+            sock.connect(address)
             if sock.getsockname() == sock.getpeername():
                 raise ConnectionRefusedError("TCP connected to itself")
             if self._closed:
                 raise GmpError("the node is closed")
-            self._start(sock.detach(), format_address(address.host, address.port), result, expect)
+            connection = self._start(sock.detach(), where, result, expect)
         finally:
             sock.close()
-        node_id = result.get()
+        if connection is None:
+            raise GmpError(f"{where}: the connection broke at once")
+        try:
+            node_id = result.get()
+        finally:
+            if not result.ready():  # whoever wanted it has another connection
+                connection.close(CloseReason.DUPLICATE)
         assert node_id is not None
         return node_id
-
-    def _resolve(self, address: Address) -> tuple[int, Any]:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            try:
-                socket.inet_pton(family, address.host)
-            except OSError:
-                continue
-            # a numeric address must not start the resolver's thread pool: that costs 10 to 20 ms
-            return family, (address.host, address.port)
-        found = gevent.socket.getaddrinfo(address.host, address.port, 0, socket.SOCK_STREAM)
-        return found[0][0], found[0][4]
 
     # ---- what connections tell
 
@@ -242,7 +230,7 @@ class Network:
                 old.send("", ())  # a no-op: the kernels tell whether the old connection is dead
             return
         if verdict is Verdict.REPLACE and old is not None:
-            old.close(CloseReason.REPLACED)
+            old.close(CloseReason.RESTARTED if connection.incarnation > old.incarnation else CloseReason.REPLACED)
         result = self._handshakes.pop(connection)
         self._expected.pop(connection, None)
         self._admission.leave(connection)
@@ -268,6 +256,7 @@ class Network:
         if peer is not None and peer.connection is connection:
             if not self._closed:
                 log.info("%s: connection with %s ended: %s", self.node_id, connection, describe(connection))
+            peer.ended = reason in _ENDED
             if reason is CloseReason.LEAVING:
                 peer.lose(("leaving", peer.node_id))
             else:
@@ -363,11 +352,6 @@ def describe(connection: Connection) -> str:
     reason = connection.reason
     text = "" if reason is None else reason.value
     return f"{text}: {connection.detail}" if connection.detail else text
-
-
-def format_address(host: str, port: int) -> str:
-    """``host:port``, IPv6 in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def host_of(address: str) -> str:

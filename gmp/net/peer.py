@@ -49,6 +49,7 @@ class Peer:
         self.node_id = node_id
         self.state = PeerState.IDLE
         self.connection: Connection | None = None
+        self.ended = False  #: when it was lost last it left, or its process was seen to end
         self.newest = ""  #: the highest incarnation that ever authenticated
         self.queued = 0  #: bytes that wait for a connection
         self.dropped = 0
@@ -84,10 +85,6 @@ class Peer:
             figures["queued_bytes"] += connection.queued
             for name in ("sent_messages", "received_messages", "sent_bytes", "received_bytes", "address"):
                 figures[name] = getattr(connection, name)
-            figures["gmp"] = self.is_gmp
-            figures["seen_as"] = connection.session.greeting.keys.get("peeraddr", "")
-            if connection.tls is not None:
-                figures.update(connection.tls.stats())
             if connection.watch is not None:
                 figures.update(connection.watch.stats())
         return figures

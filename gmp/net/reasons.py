@@ -18,6 +18,7 @@ class CloseReason(enum.Enum):
     OLD_INCARNATION = "connection of an older incarnation"
     DUPLICATE = "second connection of the same node"
     REPLACED = "replaced by a newer connection"
+    RESTARTED = "the node was restarted"
     WRONG_NODE = "another node answered"
     LEAVING = "the other node is leaving"
     NODE_CLOSED = "node closed"

@@ -1,0 +1,126 @@
+"""Which report about an owner counts, and how long its entries live. Pure; times are handed in.
+
+Each gmp node numbers the states of its entries: a *version* is its incarnation and a counter that it raises at each change
+and each time it attaches to a master. A global node *claims* the nodes that are attached to it. The highest version
+wins, whoever reports it, and whoever reports the highest version is the only claimant, so that reports may come in
+any order over any links and all end alike.
+
+An owner that nobody claims is an *orphan*: its master is lost, and it may attach to another one in a moment. It keeps its
+entries for `GRACE` seconds. One whose end was seen (it left, or its process ended) goes at once, and its version is
+remembered. race: a report that was on its way when the owner ended comes after it: not newer, so it is ignored.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+GRACE = 5.0  #: seconds for which an owner that nobody claims keeps its entries
+REMEMBERED = 60.0  #: seconds for which the end of an owner is remembered
+Version = tuple[str, int]  #: incarnation and counter
+
+
+class Step(enum.Enum):
+    """What to do with a change that is reported."""
+
+    APPLY = "apply"
+    IGNORE = "ignore"  #: it is known already
+    ASK = "ask"  #: something is missing before it: ask for the whole
+
+
+@dataclass
+class Record:
+    """An owner: the version of what is known of it, who claims it, or since when nobody does."""
+
+    version: Version
+    claimant: str | None
+    orphaned: float = 0.0
+
+
+class Claims:
+    """The owners that one global node knows of."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
+        self._ended: dict[str, tuple[Version, float]] = {}
+
+    def __contains__(self, owner: str) -> bool:
+        return owner in self._records
+
+    def claimant(self, owner: str) -> str | None:
+        """Who claims `owner`; None when nobody does."""
+        record = self._records.get(owner)
+        return None if record is None else record.claimant
+
+    def version(self, owner: str) -> Version:
+        """The version of what is known of `owner`. *Raises:* `KeyError`."""
+        return self._records[owner].version
+
+    def claimed_by(self, seed: str) -> list[str]:
+        """The owners that `seed` claims."""
+        return [owner for owner, record in self._records.items() if record.claimant == seed]
+
+    def claim(self, owner: str, seed: str, version: Version) -> bool:
+        """`seed` reports the whole of `owner`; return whether its contents are to be taken."""
+        if owner in self._ended and version <= self._ended[owner][0]:
+            return False
+        record = self._records.get(owner)
+        if record is None or version > record.version:
+            self._records[owner] = Record(version, seed)
+            return True
+        if version == record.version and (record.claimant is None or seed < record.claimant):
+            record.claimant = seed
+        return False
+
+    def change(self, owner: str, seed: str, version: Version) -> Step:
+        """`seed` reports a change of `owner`, which leads to `version`."""
+        record = self._records.get(owner)
+        if record is not None and version <= record.version:
+            return Step.IGNORE
+        incarnation, counter = version
+        if record is None or record.claimant != seed or record.version != (incarnation, counter - 1):
+            return Step.ASK
+        record.version = version
+        return Step.APPLY
+
+    def release(self, owner: str, version: Version, *, ended: bool, now: float) -> bool:
+        """Who claimed `owner` at `version` no longer does; `ended`: nor will anybody. Return whether to drop it now."""
+        record = self._records.get(owner)
+        if record is not None and version < record.version:
+            return False  # race: it has attached to somebody else meanwhile
+        if not ended:
+            if record is not None and record.claimant is not None:
+                record.claimant, record.orphaned = None, now
+            return False
+        self._ended[owner] = (version, now)
+        return self._records.pop(owner, None) is not None
+
+    def end(self, owner: str, *, now: float) -> bool:
+        """The end of `owner` was seen: when nobody claims it, it goes now. Return whether to drop it."""
+        record = self._records.get(owner)
+        if record is None or record.claimant is not None:
+            return False
+        return self.release(owner, record.version, ended=True, now=now)
+
+    def seed_lost(self, seed: str, now: float) -> None:
+        """What `seed` claims is known to nobody who can be asked."""
+        for record in self._records.values():
+            if record.claimant == seed:
+                record.claimant, record.orphaned = None, now
+
+    def expire(self, now: float) -> list[str]:
+        """The owners whose time is up: drop them."""
+        for owner in [owner for owner, (_, since) in self._ended.items() if since + REMEMBERED <= now]:
+            del self._ended[owner]
+        gone = [owner for owner, record in self._records.items() if self._due(record) <= now]
+        for owner in gone:
+            del self._records[owner]
+        return gone
+
+    @staticmethod
+    def _due(record: Record) -> float:
+        return float("inf") if record.claimant is not None else record.orphaned + GRACE
+
+    def next_expiry(self) -> float | None:
+        """When an orphan's time will be up; None without one."""
+        return min((self._due(record) for record in self._records.values() if record.claimant is None), default=None)

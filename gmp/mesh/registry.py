@@ -1,0 +1,413 @@
+"""A global node's side of the global protocol: it keeps the directory, and tells subscribers and other global nodes.
+
+Between gmp nodes each owner's entries travel under the owner's name with a version (`gmp.mesh.claims`), so that a node
+that changes its master does not flap out of its groups:
+
+    gmp.attach incarnation counter database             slave → master: I am yours, this is all I have
+    gmp.update counter family set deleted               slave → master: a change
+    gmp.set {owner: [incarnation, counter, database]}   global → global, on meeting: all that I claim
+    gmp.claim owner incarnation counter database        global → global: that node is attached to me
+    gmp.change owner incarnation counter family set deleted
+    gmp.release owner incarnation counter ended         global → global: it no longer is
+    gmp.want owner                                      global → global: I miss something; answered by gmp.claim
+
+Perl nodes speak plain g_*. A Perl slave's entries are reported to gmp nodes as part of this node's own; a Perl global
+node's are a shard of their own, as in AnyEvent::MP, and it is told of everything that this node's slaves have, merged.
+
+Listen addresses on loopback never cross a connection that is not on loopback itself, in either direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from gmp.mesh.addresses import ADDRESSES, for_others, for_others_in
+from gmp.mesh.claims import Claims, Step, Version
+from gmp.mesh.directory import (
+    Change,
+    Database,
+    Directory,
+    Family,
+    clean_database,
+    clean_family,
+    clean_keys,
+    difference,
+)
+from gmp.mesh.ground import Cancellable, Ground
+
+GLOBALS = "'g"
+FORMER = "\uffff#former master"  # no node's ID, and behind all of them in rank
+
+
+class Registry:
+    """The directory as one global node keeps it."""
+
+    def __init__(self, ground: Ground, changed: Callable[[list[Change]], None]) -> None:
+        self.directory = Directory(ground.id)
+        self.claims = Claims()
+        self.globals: set[str] = set()  #: connected nodes that said they are global; kept also while this node is not
+        self._ground = ground
+        self._id = ground.id
+        self._changed = changed
+        self._active = False
+        self._counter = 0
+        self._perl_slaves: set[str] = set()
+        self._told_perl: Database = {}  # what Perl global nodes know of this node
+        self._subscribers: dict[str, set[str]] = {}
+        self._expiry: Cancellable | None = None
+        self._table: dict[str, Callable[..., None]] = {
+            "gmp.attach": self._attach,
+            "gmp.update": self._update,
+            "gmp.set": self._set,
+            "gmp.claim": self._claim,
+            "gmp.change": self._change,
+            "gmp.release": self._release,
+            "gmp.want": self._want,
+            "g_set": self._g_set,
+            "g_upd": self._g_upd,
+            "g_find": self._g_find,
+            "g_mon1": self._g_mon1,
+            "g_mon0": self._g_mon0,
+            "g_db_family": self._g_db_family,
+            "g_db_keys": self._g_db_keys,
+            "g_db_values": self._g_db_values,
+        }
+
+    @property
+    def requests(self) -> Mapping[str, Callable[..., None]]:
+        """Name → function(sender, *args) of the requests that are answered here."""
+        return self._table
+
+    # ---- the own node
+
+    def start(self, own: Database, counter: int) -> None:
+        """This node is global now, with these entries."""
+        self._counter = counter
+        self._emit(self.directory.replace(self._id, own))
+        self._active = True
+        for node_id in self._ground.up_nodes():
+            self._ground.request(node_id, "g_global")
+        for node_id in sorted(self.globals):
+            self._meet(node_id)
+
+    def set_own(self, family: str, changed: Family, deleted: list[str]) -> None:
+        """The own node's entries change."""
+        self._change_reported(self._id, family, changed, deleted)
+
+    def stop(self) -> None:
+        """The node ends."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+
+    # ---- meeting and parting
+
+    def node_up(self, node_id: str) -> None:
+        """A node is connected."""
+        if self._active and self._ground.is_linked(node_id):
+            self._ground.request(node_id, "g_global")
+
+    def met_global(self, sender: str) -> None:
+        """``g_global``: that node keeps the directory too. race: it says so before this node does, so it is noted."""
+        self.globals.add(sender)
+        if not self._active:
+            return
+        if sender in self._perl_slaves:
+            self._replace_reported(sender, {})
+            self._perl_slaves.discard(sender)
+        self._give_up(sender, ended=False)
+        self._meet(sender)
+
+    def _meet(self, node_id: str) -> None:
+        if self._ground.is_gmp(node_id):
+            owners = [self._id, *self.claims.claimed_by(self._id)]
+            report = {owner: [*self._version(owner), self._shown(node_id, owner)] for owner in owners}
+            self._ground.request(node_id, "gmp.set", report)
+        else:
+            self._sync_perl(but=node_id)
+            self._ground.request(node_id, "g_set", for_others_in(self._told_perl, near=self._ground.is_near(node_id)))
+        self._note_global(node_id)
+
+    def _note_global(self, node_id: str) -> None:
+        """Note a global node and where it listens among the own entries, so that all global nodes learn of all."""
+        self.set_own(GLOBALS, {node_id: None}, [])
+        addresses = self.directory.shard(node_id).get(ADDRESSES, {}).get(node_id)
+        if addresses is not None and self.directory.shard(self._id).get(ADDRESSES, {}).get(node_id) != addresses:
+            self.set_own(ADDRESSES, {node_id: addresses}, [])
+
+    def node_down(self, node_id: str, *, ended: bool) -> None:
+        """The way to a node is gone; `ended`: it left, or its process was seen to end."""
+        for subscribers in self._subscribers.values():
+            subscribers.discard(node_id)
+        now = self._ground.now()
+        if node_id in self._perl_slaves:
+            self._replace_reported(node_id, {})
+            self._perl_slaves.discard(node_id)
+        self._give_up(node_id, ended=ended)
+        if node_id in self.globals:
+            self.globals.discard(node_id)
+            self.claims.seed_lost(node_id, now)
+            if self._active:
+                self.set_own(GLOBALS, {}, [node_id])
+                self.set_own(ADDRESSES, {}, [node_id])
+        if node_id not in self.claims:
+            self._emit(self.directory.drop(node_id))  # a Perl global node's
+        elif ended and self.claims.end(node_id, now=now):
+            self._emit(self.directory.drop(node_id))
+        self._watch_expiry()
+
+    def _give_up(self, owner: str, *, ended: bool) -> None:
+        """A gmp slave is no longer attached here."""
+        if self.claims.claimant(owner) == self._id:
+            version = self.claims.version(owner)
+            if self.claims.release(owner, version, ended=ended, now=self._ground.now()):
+                self._drop(owner)
+            self._tell_gmp("gmp.release", owner, *version, ended)
+            self._sync_perl()
+            self._watch_expiry()
+
+    def provisional(self, copies: Database) -> None:
+        """Show what the former master had for the time of grace: the reports of the other global nodes are on their way."""
+        self.claims.claim(FORMER, FORMER, ("", 0))
+        self.claims.seed_lost(FORMER, self._ground.now())
+        self._emit(self.directory.replace(FORMER, copies))
+        self._watch_expiry()
+
+    def _watch_expiry(self) -> None:
+        due = self.claims.next_expiry()
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if due is not None:
+            self._expiry = self._ground.later(max(0.0, due - self._ground.now()), self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        for owner in self.claims.expire(self._ground.now()):
+            self._drop(owner)
+        self._watch_expiry()
+
+    # ---- what others are told
+
+    def _version(self, owner: str) -> Version:
+        return (self._ground.incarnation, self._counter) if owner == self._id else self.claims.version(owner)
+
+    def _shown(self, node_id: str, owner: str) -> Database:
+        """The entries of an owner as `node_id` may see them; the own ones with those of Perl slaves."""
+        owners = self._reported() if owner == self._id else [owner]
+        return for_others_in(self.directory.merged_database(owners), near=self._ground.is_near(node_id))
+
+    def _reported(self) -> list[str]:
+        """Whose entries gmp nodes see as the own ones."""
+        return [self._id, *self._perl_slaves]
+
+    def _tell_gmp(self, name: str, owner: str, *args: Any) -> None:
+        for node_id in self._gmp_globals():
+            self._ground.request(node_id, name, owner, *args)
+
+    def _gmp_globals(self) -> list[str]:
+        return [node_id for node_id in self.globals if self._ground.is_gmp(node_id)]
+
+    def _tell_change(self, owner: str, family: str, changed: Family, deleted: list[str]) -> None:
+        version = self._version(owner)
+        for node_id in self._gmp_globals():
+            shown = for_others(family, changed, near=self._ground.is_near(node_id))
+            self._ground.request(node_id, "gmp.change", owner, *version, family, shown, deleted)
+
+    def _sync_perl(self, family: str | None = None, *, but: str = "") -> None:
+        """Tell Perl global nodes what has changed of what they are told, in one family or all; not the node `but`."""
+        told = [node_id for node_id in self.globals if not self._ground.is_gmp(node_id)]
+        if not told:
+            return
+        owners = [*self._reported(), *self.claims.claimed_by(self._id)]
+        now = self.directory.merged_database(owners)
+        for name in [family] if family is not None else list(self._told_perl.keys() | now.keys()):
+            _, changed, deleted = difference(name, self._told_perl.get(name, {}), now.get(name, {}))
+            self._told_perl[name] = now.get(name, {})
+            for node_id in told if changed or deleted else ():
+                if node_id != but:
+                    shown = for_others(name, changed, near=self._ground.is_near(node_id))
+                    self._ground.request(node_id, "g_upd", name, shown, deleted)
+
+    def _emit(self, changes: list[Change]) -> None:
+        """The merged view changed: tell subscribers and the own node."""
+        for family, changed, deleted in changes:
+            for node_id in self._subscribers.get(family, ()):
+                shown = for_others(family, changed, near=self._ground.is_near(node_id))
+                self._ground.request(node_id, "g_chg2", family, shown, deleted)
+        if changes and self._active:
+            self._changed(changes)
+
+    # ---- changes of what this node reports
+
+    def _change_reported(self, owner: str, family: str, changed: Family, deleted: Iterable[str]) -> None:
+        """The own node or a Perl slave changes a family."""
+        before = self.directory.merged(family, self._reported())
+        changes = self.directory.update(owner, family, changed, deleted)
+        _, now_set, now_gone = difference(family, before, self.directory.merged(family, self._reported()))
+        if now_set or now_gone:
+            self._counter += 1
+            self._tell_change(self._id, family, now_set, now_gone)
+            self._sync_perl(family)
+        self._emit(changes)
+
+    def _replace_reported(self, owner: str, database: Database) -> None:
+        for family in list(self.directory.shard(owner).keys() | database.keys()):
+            old, new = self.directory.shard(owner).get(family, {}), database.get(family, {})
+            _, changed, deleted = difference(family, old, new)
+            if changed or deleted:
+                self._change_reported(owner, family, changed, deleted)
+
+    def _replace(self, owner: str, database: Database) -> None:
+        """The whole of a gmp owner."""
+        for family in list(self.directory.shard(owner).keys() | database.keys()):
+            old, new = self.directory.shard(owner).get(family, {}), database.get(family, {})
+            self._apply(owner, *difference(family, old, new))
+
+    def _apply(self, owner: str, family: str, changed: Family, deleted: list[str]) -> None:
+        self._emit(self.directory.update(owner, family, changed, deleted))
+        self._sync_perl(family)
+
+    def _drop(self, owner: str) -> None:
+        self._replace(owner, {})
+
+    # ---- requests of gmp nodes
+
+    def _attach(self, sender: str, incarnation: Any, counter: Any, database: Any, *_: Any) -> None:
+        version = _make_version(incarnation, counter)
+        shard = for_others_in(clean_database(database), near=self._ground.is_near(sender))
+        if version is None or not self._active or sender in self.globals:
+            return
+        self._take(sender, self._id, version, shard)
+
+    def _take(self, owner: str, seed: str, version: Version, database: Database) -> None:
+        """`seed` claims `owner`."""
+        was_mine = self.claims.version(owner) if self.claims.claimant(owner) == self._id else None
+        if not self.claims.claim(owner, seed, version):
+            return
+        self._replace(owner, database)
+        self._sync_perl()
+        if seed == self._id:
+            for node_id in self._gmp_globals():
+                self._ground.request(node_id, "gmp.claim", owner, *version, self._shown(node_id, owner))
+        elif was_mine is not None:
+            self._tell_gmp("gmp.release", owner, *was_mine, False)
+        self._watch_expiry()
+
+    def _update(self, sender: str, counter: Any, family: Any, changed: Any, deleted: Any, *_: Any) -> None:
+        if not isinstance(counter, int) or not isinstance(family, str) or self.claims.claimant(sender) != self._id:
+            return
+        incarnation, _before = self.claims.version(sender)
+        if self.claims.change(sender, self._id, (incarnation, counter)) is not Step.APPLY:
+            return
+        entries, keys = for_others(family, clean_family(changed), near=self._ground.is_near(sender)), clean_keys(deleted)
+        self._tell_change(sender, family, entries, keys)
+        self._apply(sender, family, entries, keys)
+
+    def _from_global(self, sender: str, owner: Any) -> bool:
+        return self._active and sender in self.globals and isinstance(owner, str) and owner != self._id
+
+    def _set(self, sender: str, report: Any, *_: Any) -> None:
+        if not self._from_global(sender, ""):
+            return
+        self.claims.seed_lost(sender, self._ground.now())
+        for owner, entry in report.items() if isinstance(report, dict) else ():
+            if isinstance(entry, list | tuple) and len(entry) >= 3:
+                self._claim(sender, owner, *entry[:3])
+        self._watch_expiry()
+
+    def _claim(self, sender: str, owner: Any, incarnation: Any, counter: Any, database: Any, *_: Any) -> None:
+        version = _make_version(incarnation, counter)
+        if version is not None and self._from_global(sender, owner):
+            self._take(owner, sender, version, for_others_in(clean_database(database), near=self._ground.is_near(sender)))
+            if owner == sender:
+                self._note_global(sender)
+
+    def _change(
+        self, sender: str, owner: Any, incarnation: Any, counter: Any, family: Any, changed: Any, deleted: Any, *_: Any
+    ) -> None:
+        version = _make_version(incarnation, counter)
+        if version is None or not isinstance(family, str) or not self._from_global(sender, owner):
+            return
+        step = self.claims.change(owner, sender, version)
+        if step is Step.ASK:
+            self._ground.request(sender, "gmp.want", owner)
+        elif step is Step.APPLY:
+            entries = for_others(family, clean_family(changed), near=self._ground.is_near(sender))
+            self._apply(owner, family, entries, clean_keys(deleted))
+            if owner == sender and family == ADDRESSES:
+                self._note_global(sender)
+
+    def _release(self, sender: str, owner: Any, incarnation: Any, counter: Any, ended: Any, *_: Any) -> None:
+        version = _make_version(incarnation, counter)
+        if version is None or not self._from_global(sender, owner):
+            return
+        # race: the other seed saw the end of its connection, but ours with that node lives: it is not gone
+        really = bool(ended) and not self._ground.is_linked(owner)
+        if self.claims.release(owner, version, ended=really, now=self._ground.now()):
+            self._drop(owner)
+        self._watch_expiry()
+
+    def _want(self, sender: str, owner: Any, *_: Any) -> None:
+        if self._from_global(sender, "") and (owner == self._id or self.claims.claimant(owner) == self._id):
+            self._ground.request(sender, "gmp.claim", owner, *self._version(owner), self._shown(sender, owner))
+
+    # ---- requests of Perl nodes, and queries of all
+
+    def perl_slave(self, sender: str, database: Any) -> None:
+        """``g_slave`` with a database: that node is attached here."""
+        if sender not in self.globals:
+            self._perl_slaves.add(sender)
+            self._replace_reported(sender, for_others_in(clean_database(database), near=self._ground.is_near(sender)))
+
+    def _g_set(self, sender: str, database: Any = None, *_: Any) -> None:
+        if self._active and sender in self.globals and not self._ground.is_gmp(sender):
+            shard = for_others_in(clean_database(database), near=self._ground.is_near(sender))
+            self._emit(self.directory.replace(sender, shard))
+            self._note_global(sender)
+
+    def _g_upd(self, sender: str, family: Any, changed: Any = None, deleted: Any = None, *_: Any) -> None:
+        if not self._active or not isinstance(family, str):
+            return
+        entries = for_others(family, clean_family(changed), near=self._ground.is_near(sender))
+        keys = clean_keys(deleted)
+        if sender in self.globals:
+            self._emit(self.directory.update(sender, family, entries, keys))
+        elif self.claims.claimant(sender) != self._id:
+            self._perl_slaves.add(sender)
+            self._change_reported(sender, family, entries, keys)
+
+    def _g_find(self, sender: str, node_id: Any, *_: Any) -> None:
+        if isinstance(node_id, str):
+            found = self.directory.lookup(ADDRESSES, node_id) if self._active else None
+            shown = for_others(ADDRESSES, {node_id: found}, near=self._ground.is_near(sender))[node_id]
+            self._ground.request(sender, "g_found", node_id, shown)
+
+    def _g_mon1(self, sender: str, family: Any, *_: Any) -> None:
+        if isinstance(family, str):
+            self._subscribers.setdefault(family, set()).add(sender)
+            self._ground.request(sender, "g_chg1", family, self._view_for(sender, family) or None)
+
+    def _g_mon0(self, sender: str, family: Any, *_: Any) -> None:
+        if isinstance(family, str):
+            self._subscribers.get(family, set()).discard(sender)
+
+    def _view_for(self, sender: str, family: Any) -> Family:
+        view = self.directory.view(family) if isinstance(family, str) else {}
+        return for_others(str(family), view, near=self._ground.is_near(sender))
+
+    def _g_db_family(self, sender: str, family: Any, request_id: Any = None, *_: Any) -> None:
+        self._ground.request(sender, "g_reply", request_id, self._view_for(sender, family))
+
+    def _g_db_keys(self, sender: str, family: Any, request_id: Any = None, *_: Any) -> None:
+        self._ground.request(sender, "g_reply", request_id, list(self._view_for(sender, family)))
+
+    def _g_db_values(self, sender: str, family: Any, request_id: Any = None, *_: Any) -> None:
+        self._ground.request(sender, "g_reply", request_id, list(self._view_for(sender, family).values()))
+
+
+def _make_version(incarnation: object, counter: object) -> Version | None:
+    """A version as a peer sent it; None when it is none."""
+    if isinstance(incarnation, str) and isinstance(counter, int):
+        return incarnation, counter
+    return None

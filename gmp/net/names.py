@@ -1,0 +1,69 @@
+"""What a ``host:port`` stands for now: numeric addresses, by the system's resolver or a DNS SRV look-up.
+
+A numeric address is itself, without the resolver, whose thread pool costs 10 to 20 ms to start. SRV names,
+``srv+_gmp._tcp.example.org``, need dnspython (extra ``dns``); it runs in the hub's thread pool, as it blocks.
+"""
+
+from __future__ import annotations
+
+import importlib
+import socket
+from typing import Any
+
+import gevent
+import gevent.socket
+
+from gmp.config import SRV_PREFIX, Address
+from gmp.errors import ConfigError, GmpError
+
+
+def family_of(host: str) -> socket.AddressFamily | None:
+    """The address family of a numeric host; None for a name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host.partition("%")[0])
+        except OSError:
+            continue
+        return family
+    return None
+
+
+def resolve(address: Address) -> list[Address]:
+    """The numeric addresses that `address` stands for, each once.
+
+    *Blocks:* while it looks names up. *Raises:* `OSError` or `GmpError` that names it.
+    """
+    if address.host.startswith(SRV_PREFIX):
+        return [found for target in _look_up_srv(address.host) for found in resolve(target)]
+    if family_of(address.host) is not None:
+        return [address]
+    try:
+        found = gevent.socket.getaddrinfo(address.host, address.port, 0, socket.SOCK_STREAM)
+    except OSError as error:
+        raise GmpError(f"host name {address.host!r} cannot be resolved: {error}") from error
+    return list(dict.fromkeys(Address(str(where[0]), int(where[1])) for *_, where in found))
+
+
+def check_seed(address: Address) -> None:
+    """*Raises:* `ConfigError` when what it takes to look `address` up is not installed."""
+    if address.host.startswith(SRV_PREFIX):
+        _dns()
+
+
+def _dns() -> Any:
+    try:
+        return importlib.import_module("dns.resolver")
+    except ImportError:
+        raise ConfigError("seeds by DNS SRV need dnspython: pip install 'gmp[dns]'") from None
+
+
+def _look_up_srv(name: str) -> list[Address]:
+    """The targets of an SRV name, best first."""
+    dns = _dns()
+    question = name.removeprefix(SRV_PREFIX)
+    try:
+        answer = gevent.get_hub().threadpool.apply(dns.resolve, (question, "SRV"))
+    except dns.dns.exception.DNSException as error:
+        raise GmpError(f"DNS SRV name {question!r} cannot be resolved: {error}") from error
+    records = sorted(answer, key=lambda record: (record.priority, -record.weight))
+    return [Address(str(record.target).rstrip("."), record.port) for record in records]

@@ -1,0 +1,413 @@
+"""The mesh's pure decisions, without sockets: the directory, whose report counts, and a whole backbone on paper."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gmp.mesh.addresses import for_others, is_loopback
+from gmp.mesh.backbone import Backbone
+from gmp.mesh.claims import GRACE, Claims, Step
+from gmp.mesh.directory import Change, Directory, clean_database, difference
+from gmp.mesh.seeds import MOST_DELAY, Retry, Seed
+
+# ---- directory
+
+keys = st.sampled_from(["k1", "k2", "k3"])
+families = st.sampled_from(["f1", "f2"])
+owners = st.sampled_from(["me", "a", "b", "c"])
+reports = st.tuples(owners, families, st.dictionaries(keys, st.integers(0, 3)), st.lists(keys, max_size=2))
+
+
+def merged_slowly(shards: dict[str, dict[str, dict[str, int]]], family: str) -> dict[str, int]:
+    result: dict[str, int] = {}
+    for owner in sorted(shards, key=lambda owner: (owner != "me", owner), reverse=True):
+        result.update(shards[owner].get(family, {}))
+    return result
+
+
+@given(st.lists(st.one_of(reports, owners), max_size=30))
+def test_the_view_is_always_the_merged_shards_and_changes_lead_from_view_to_view(steps: list[Any]) -> None:
+    directory = Directory("me")
+    shards: dict[str, dict[str, dict[str, int]]] = {}
+    seen: dict[str, dict[str, int]] = {"f1": {}, "f2": {}}
+    for step in steps:
+        if isinstance(step, str):
+            shards.pop(step, None)
+            changes = directory.drop(step)
+        else:
+            owner, family, changed, deleted = step
+            entries = shards.setdefault(owner, {}).setdefault(family, {})
+            for key in deleted:
+                entries.pop(key, None)
+            entries.update(changed)
+            changes = directory.update(owner, family, changed, deleted)
+        for change in changes:
+            assert change.set or change.deleted
+            for key in change.deleted:
+                del seen[change.family][key]
+            seen[change.family].update(change.set)
+        for family, entries in seen.items():
+            assert entries == directory.view(family) == merged_slowly(shards, family)
+
+
+def test_a_node_knows_itself_best() -> None:
+    directory = Directory("me")
+    directory.update("a", "'l", {"z": ["mirrored"]}, [])
+    directory.update("z", "'l", {"z": ["its own"]}, [])
+    assert directory.view("'l") == {"z": ["mirrored"]}
+    assert directory.lookup("'l", "z") == ["its own"]
+
+
+def test_what_a_peer_sends_is_cleaned() -> None:
+    assert clean_database({"f": {"k": 1, 2: 3}, 4: {}, "g": []}) == {"f": {"k": 1}}
+    assert clean_database([1]) == {}
+    assert difference("f", {"a": 1, "b": 2}, {"b": 3, "c": 4}) == Change("f", {"b": 3, "c": 4}, ["a"])
+
+
+def test_loopback_addresses_do_not_cross_other_connections() -> None:
+    addresses = ["10.0.0.1:4040", "127.0.0.1:4040", "[::1]:4040", "[2001:db8::1]:4040", "localhost:1"]
+    assert [address for address in addresses if is_loopback(address)] == ["127.0.0.1:4040", "[::1]:4040", "localhost:1"]
+    assert for_others("'l", {"n": addresses}, near=False) == {"n": ["10.0.0.1:4040", "[2001:db8::1]:4040"]}
+    assert for_others("'l", {"n": addresses}, near=True) == {"n": addresses}
+    assert for_others("group", {"n": ["127.0.0.1:1"]}, near=False) == {"n": ["127.0.0.1:1"]}
+
+
+# ---- claims
+
+
+def test_the_highest_version_wins_whoever_reports_it() -> None:
+    claims = Claims()
+    assert claims.claim("x", "seed1", ("i1", 5))
+    assert not claims.claim("x", "seed2", ("i1", 4))
+    assert claims.claimant("x") == "seed1"
+    assert claims.claim("x", "seed2", ("i2", 1))
+    assert claims.claimant("x") == "seed2"
+
+
+def test_an_orphan_is_kept_for_its_time_and_may_come_back() -> None:
+    claims = Claims()
+    claims.claim("x", "seed1", ("i", 1))
+    claims.claim("y", "seed1", ("i", 1))
+    claims.seed_lost("seed1", 100.0)
+    assert claims.next_expiry() == 100.0 + GRACE
+    assert claims.claim("x", "seed2", ("i", 2))
+    assert claims.expire(100.0 + GRACE - 0.1) == []
+    assert claims.expire(100.0 + GRACE) == ["y"]
+    assert claims.next_expiry() is None
+
+
+def test_a_late_report_about_an_owner_that_has_ended_is_ignored() -> None:
+    claims = Claims()
+    claims.claim("x", "seed1", ("i1", 3))
+    assert claims.release("x", ("i1", 3), ended=True, now=0.0)
+    assert not claims.claim("x", "seed2", ("i1", 3))
+    assert "x" not in claims
+    assert claims.claim("x", "seed2", ("i2", 1))
+
+
+def test_a_release_does_not_touch_an_owner_that_has_moved() -> None:
+    claims = Claims()
+    claims.claim("x", "seed1", ("i", 1))
+    claims.claim("x", "seed2", ("i", 2))
+    assert not claims.release("x", ("i", 1), ended=True, now=0.0)
+    assert claims.claimant("x") == "seed2"
+
+
+def test_a_gap_asks_for_the_whole() -> None:
+    claims = Claims()
+    claims.claim("x", "seed1", ("i", 1))
+    assert claims.change("x", "seed1", ("i", 2)) is Step.APPLY
+    assert claims.change("x", "seed1", ("i", 2)) is Step.IGNORE
+    assert claims.change("x", "seed1", ("i", 4)) is Step.ASK
+    assert claims.change("x", "seed2", ("i", 3)) is Step.ASK
+    assert claims.change("new", "seed2", ("i", 3)) is Step.ASK
+
+
+@given(st.data())
+def test_any_order_of_reports_ends_alike(data: st.DataObject) -> None:
+    """An owner wanders from seed to seed; what the seeds tell of it reaches an observer in any order between seeds."""
+    links: dict[str, deque[tuple[Any, ...]]] = {f"seed{number}": deque() for number in range(3)}
+    version, at, incarnation = 0, "", "i00"
+    contents: dict[str, int] = {}
+    for step in range(data.draw(st.integers(1, 12))):
+        what = data.draw(st.sampled_from(["move", "change", "restart"])) if at else "move"
+        if what == "change":
+            version += 1
+            contents = {**contents, str(version % 3): version}
+            links[at].append(("change", (incarnation, version), {str(version % 3): version}))
+            continue
+        if at:
+            links[at].append(("release", (incarnation, version), what == "restart"))
+        if what == "restart":
+            incarnation, version, contents = f"i{step + 1:02}", 0, {"start": step}
+        at = data.draw(st.sampled_from(sorted(links)))
+        version += 1
+        links[at].append(("claim", (incarnation, version), dict(contents)))
+    claims, directory = Claims(), Directory("observer")
+    while any(links.values()):
+        seed = data.draw(st.sampled_from([seed for seed, link in links.items() if link]))
+        name, its_version, extra = links[seed].popleft()
+        if name == "claim":
+            if claims.claim("x", seed, its_version):
+                directory.replace("x", {"f": extra})
+        elif name == "release":
+            if claims.release("x", its_version, ended=extra, now=0.0):
+                directory.drop("x")
+        elif claims.change("x", seed, its_version) is Step.APPLY:
+            directory.update("x", "f", extra, [])
+    assert claims.claimant("x") == at
+    assert claims.version("x") == (incarnation, version)
+    assert directory.view("f") == contents
+
+
+# ---- seeds
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_delays_grow_to_a_bound_with_jitter_and_start_anew(jitters: list[float]) -> None:
+    retry = Retry()
+    for count, jitter in enumerate(jitters):
+        retry.failed(1000.0, jitter)
+        longest = min(0.3 * 2**count, MOST_DELAY)
+        assert longest / 2 - 1e-9 <= retry.due - 1000.0 <= longest + 1e-9
+    retry.succeeded()
+    assert retry.due == 0.0
+    retry.failed(0.0, 1.0)
+    assert retry.due <= 0.3 + 1e-9
+
+
+def test_a_name_keeps_its_connected_addresses_and_forgets_the_others_that_dns_no_longer_has() -> None:
+    from gmp.config import Address
+
+    one, two, three = (Address(f"10.0.0.{number}", 1) for number in (1, 2, 3))
+    seed = Seed(Address("seeds.example.org", 1))
+    assert seed.due(lambda _: False) == 0.0
+    seed.meet([one, two], lambda _: False)
+    seed.targets[one].node_id = "n1"
+    seed.meet([two, three], lambda node_id: node_id == "n1")
+    assert set(seed.targets) == {one, two, three}
+    assert [target.address for target in seed.to_dial(lambda node_id: node_id == "n1")] == [two, three]
+    seed.meet([three], lambda _: False)
+    assert set(seed.targets) == {three}
+
+
+# ---- a backbone on paper
+
+
+class Paper:
+    """Nodes whose requests travel over queues, one for each direction of each link; links and nodes may end."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, PaperNode] = {}
+        self.links: set[frozenset[str]] = set()
+        self.queues: dict[tuple[str, str], deque[tuple[Any, ...]]] = {}
+        self.time = 0.0
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+
+    def add(self, name: str, incarnation: str, seeds: list[str]) -> PaperNode:
+        node = self.nodes[name] = PaperNode(self, name, incarnation, seeds)
+        return node
+
+    def link(self, a: str, b: str) -> None:
+        if a in self.nodes and b in self.nodes and a != b and frozenset((a, b)) not in self.links:
+            self.links.add(frozenset((a, b)))
+            for one, other in ((a, b), (b, a)):
+                self.queues[one, other] = deque()
+            for one, other in ((a, b), (b, a)):
+                self.nodes[one].backbone.node_up(other)
+                if other in self.nodes[one].seeds:
+                    self.nodes[one].backbone.seed_up(other)
+
+    def cut(self, a: str, b: str, *, ended: bool = False) -> None:
+        if frozenset((a, b)) in self.links:
+            self.links.discard(frozenset((a, b)))
+            for one, other in ((a, b), (b, a)):
+                self.queues.pop((one, other))
+            for one, other in ((a, b), (b, a)):
+                if one in self.nodes and (not ended or other not in self.nodes):
+                    self.nodes[one].backbone.node_down(other, ended=ended)
+
+    def kill(self, name: str) -> None:
+        self.nodes.pop(name).backbone.stop()
+        for link in [link for link in self.links if name in link]:
+            (other,) = link - {name}
+            self.cut(other, name, ended=True)
+
+    def deliver_one(self, rng: random.Random) -> bool:
+        waiting = [pair for pair, queue in self.queues.items() if queue]
+        if not waiting:
+            return False
+        sender, receiver = rng.choice(waiting)
+        name, *args = self.queues[sender, receiver].popleft()
+        backbone = self.nodes[receiver].backbone
+        assert backbone.handles(name), name
+        backbone.handle(sender, name, tuple(args))
+        return True
+
+    def settle(self, rng: random.Random, seconds: float = 0.0) -> None:
+        self.time += seconds
+        while True:
+            while self.deliver_one(rng):
+                pass
+            due = [timer for timer in self.timers if timer[0] <= self.time]
+            if not due:
+                return
+            for timer in due:
+                self.timers.remove(timer)
+                timer[1]()
+
+
+class PaperNode:
+    """What a backbone needs of its node, and what a watcher of one group saw."""
+
+    def __init__(self, paper: Paper, name: str, incarnation: str, seeds: list[str]) -> None:
+        self.id, self.incarnation, self.seeds = name, incarnation, seeds
+        self._paper = paper
+        self.perl = name.startswith("perl")
+        self.removed: list[str] = []
+        self.backbone = Backbone(self, lambda: None)  # type: ignore[arg-type]
+        self.backbone.watch("group", lambda change: self.removed.extend(change.deleted))
+        self.backbone.announce()
+        if name in seeds:
+            self.backbone.become_global()
+
+    def request(self, node_id: str, *request: Any) -> None:
+        if (self.id, node_id) in self._paper.queues:
+            self._paper.queues[self.id, node_id].append(request)
+
+    def is_linked(self, node_id: str) -> bool:
+        return frozenset((self.id, node_id)) in self._paper.links
+
+    is_up = is_linked
+
+    def is_gmp(self, node_id: str) -> bool:
+        return not self.perl and not node_id.startswith("perl")
+
+    def is_near(self, node_id: str) -> bool:
+        return True
+
+    def up_nodes(self) -> list[str]:
+        return [node_id for node_id in self._paper.nodes if self.is_linked(node_id)]
+
+    def later(self, seconds: float, function: Callable[[], None]) -> Any:
+        timer = (self._paper.time + seconds, function)
+        self._paper.timers.append(timer)
+
+        class Timer:
+            def cancel(_) -> None:  # noqa: N805
+                if timer in self._paper.timers:
+                    self._paper.timers.remove(timer)
+
+        return Timer()
+
+    def now(self) -> float:
+        return self._paper.time
+
+    def addresses(self) -> list[str]:
+        return [f"127.0.0.1:{1000 + len(self.id)}"]
+
+
+SEEDS = ["seed1", "seed2", "seed3"]
+
+
+def everybody(paper: Paper, seeds: list[str]) -> list[tuple[str, str]]:
+    return [(a, b) for a in sorted(paper.nodes) for b in sorted(paper.nodes) if a < b and (a in seeds or b in seeds)]
+
+
+def check_one_view(paper: Paper, seeds: list[str], member: Callable[[str], str]) -> None:
+    expected = {member(name) for name in paper.nodes}
+    for name, node in paper.nodes.items():
+        assert set(node.backbone.items("group")) == expected, name
+        assert node.backbone.is_global == (name in seeds)
+        if name not in seeds:
+            assert node.backbone.master in seeds
+        for other in paper.nodes:
+            found: list[Any] = []
+            node.backbone.find(other, found.append)
+            paper.settle(random.Random(0))
+            assert found == [paper.nodes[other].addresses()], (name, other)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(["seed3", "perl-seed"]), st.sampled_from(["n4", "perl-slave"]))
+def test_whatever_happens_on_the_way_all_nodes_see_the_same_in_the_end(seed: int, third: str, fourth: str) -> None:
+    rng = random.Random(seed)
+    paper = Paper()
+    seeds = ["seed1", "seed2", third]
+    names = [*seeds, "n1", "n2", "n3", fourth]
+    generation = dict.fromkeys(names, 0)
+
+    def member(name: str) -> str:
+        return f"{name}#{generation[name]}"
+
+    def start(name: str) -> None:
+        generation[name] += 1
+        paper.add(name, f"i{generation[name]}", seeds)
+        paper.nodes[name].backbone.set("group", member(name), generation[name])
+
+    for name in names:
+        start(name)
+    for _ in range(60):
+        what = rng.random()
+        a, b = rng.choice(everybody(paper, seeds) or [("", "")])
+        if what < 0.45:
+            paper.link(a, b)
+        elif what < 0.55:
+            paper.cut(a, b)
+        elif what < 0.6:
+            name = rng.choice(names)
+            if name in paper.nodes:
+                paper.kill(name)
+            else:
+                start(name)
+        elif what < 0.65:
+            paper.time += rng.random() * 4
+        elif what < 0.75:
+            name = rng.choice(sorted(paper.nodes) or [""])
+            if name:
+                paper.nodes[name].backbone.set("counters", name, rng.random())
+        for _ in range(rng.randrange(20)):
+            paper.deliver_one(rng)
+    for name in names:
+        if name not in paper.nodes:
+            start(name)
+    pairs = everybody(paper, seeds)
+    rng.shuffle(pairs)
+    for a, b in pairs:
+        paper.link(a, b)
+        for _ in range(rng.randrange(20)):
+            paper.deliver_one(rng)
+    paper.settle(rng)
+    paper.settle(rng, GRACE + 1)
+    check_one_view(paper, seeds, member)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32))
+def test_nobody_flaps_when_the_masters_are_killed_one_after_another(seed: int) -> None:
+    rng = random.Random(seed)
+    paper = Paper()
+    members = ["n1", "n2", "n3", "n4"]
+    for name in [*SEEDS, *members]:
+        paper.add(name, "i1", SEEDS)
+    for name in members:
+        paper.nodes[name].backbone.set("group", f"{name}#1", None)
+    pairs = everybody(paper, SEEDS)
+    rng.shuffle(pairs)
+    for a, b in pairs:
+        paper.link(a, b)
+    paper.settle(rng)
+    order = rng.sample(SEEDS, 2)
+    for dead in order:
+        paper.kill(dead)
+        paper.settle(rng, rng.random())
+        paper.settle(rng, GRACE + 1)
+    for name, node in paper.nodes.items():
+        assert node.removed == [], name
+        assert set(node.backbone.items("group")) == {f"{name}#1" for name in members}
