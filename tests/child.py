@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 
 import gevent
 
@@ -24,6 +25,13 @@ def report_then_fail(port: gmp.Port, boss: str, text: str) -> None:
     gmp.send(boss, "started", port, text)
     port.receive("fail")
     raise ValueError(text)
+
+
+@gmp.spawnable
+def compute(port: gmp.Port, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
 
 
 def not_spawnable(port: gmp.Port) -> None:

@@ -15,6 +15,8 @@ from gevent.util import format_run_info
 import gmp
 from gmp import face
 
+from .processes import Processes
+
 DEADLINE = 60.0  # seconds; a test marked timeout(n) has n
 
 
@@ -99,3 +101,11 @@ def eventually(condition: Callable[[], object], timeout: float = 20.0) -> None:
 @pytest.fixture
 def recorder() -> Recorder:
     return Recorder()
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    """Starts nodes in processes of their own; none is left at the end."""
+    made = Processes()
+    yield made
+    made.close()

@@ -6,42 +6,24 @@ Needs flask, gunicorn and selenium (extra ``test``), and Debian's chromium and c
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import gevent
 import gevent.subprocess as subprocess
 import pytest
 
 import gmp
 
+from .browser import Browser, needs_chromium
 from .conftest import eventually
 
 pytest.importorskip("flask")
 pytest.importorskip("gunicorn")
-webdriver = pytest.importorskip("selenium.webdriver")
 EXAMPLE = Path(__file__).parent.parent / "examples" / "web_chat"
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-needs_chromium = pytest.mark.skipif(
-    not CHROMIUM or not DRIVER, reason="needs Debian's chromium and chromium-driver, which the gate installs as root"
-)
-OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 Site = Callable[[], str]
 
 
@@ -82,27 +64,12 @@ def gunicorn(seed: gmp.Node, tmp_path: Path) -> Iterator[Site]:
         assert "Traceback" not in path.read_text(), path.read_text()
 
 
-class Browser:
-    """A tab. The driver blocks, so it is called in the thread pool while the test's own node lives on."""
-
-    def __init__(self) -> None:
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        self._folder = tempfile.TemporaryDirectory()
-        for option in (*OPTIONS, f"--user-data-dir={self._folder.name}"):
-            options.add_argument(option)
-        self.driver = self._call(webdriver.Chrome, options, webdriver.ChromeService(DRIVER))
-
-    @staticmethod
-    def _call(function: Callable[..., Any], *args: Any) -> Any:
-        return gevent.get_hub().threadpool.apply(function, args)
+class Tab(Browser):
+    """A tab with the chat."""
 
     def open(self, address: str) -> None:
-        self._call(self.driver.get, address)
+        super().open(address)
         eventually(lambda: self.state().startswith("connected to"))
-
-    def script(self, source: str) -> Any:
-        return self._call(self.driver.execute_script, source)
 
     def state(self) -> str:
         return str(self.script("return document.getElementById('state').textContent"))
@@ -116,17 +83,13 @@ class Browser:
             "document.getElementById('form').requestSubmit()"
         )
 
-    def close(self) -> None:
-        self._call(self.driver.quit)
-        self._folder.cleanup()
-
 
 @pytest.fixture
-def browser() -> Iterator[Callable[[], Browser]]:
-    opened: list[Browser] = []
+def browser() -> Iterator[Callable[[], Tab]]:
+    opened: list[Tab] = []
 
-    def make() -> Browser:
-        opened.append(Browser())
+    def make() -> Tab:
+        opened.append(Tab())
         return opened[-1]
 
     yield make
@@ -138,7 +101,7 @@ def browser() -> Iterator[Callable[[], Browser]]:
 @pytest.mark.timeout(240)
 @needs_chromium
 def test_two_browsers_at_two_gunicorns_hear_each_other_also_after_a_worker_was_killed(
-    seed: gmp.Node, gunicorn: Site, browser: Callable[[], Browser]
+    seed: gmp.Node, gunicorn: Site, browser: Callable[[], Tab]
 ) -> None:
     here, there = gunicorn(), gunicorn()
     ada, bob = browser(), browser()

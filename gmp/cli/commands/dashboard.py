@@ -1,0 +1,58 @@
+"""`gmp dashboard`."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+
+import click
+
+from gmp.cli.access import Access, with_access
+from gmp.config import parse_bind
+
+SECTION = "Look at a network"
+TOKEN = "GMP_DASHBOARD_TOKEN"
+
+
+@click.command()
+@click.option("--bind", default="127.0.0.1:4080", show_default=True, metavar="HOST:PORT", help="Where the page is served.")
+@with_access(timeout=10.0, json=False)
+def command(access: Access, bind: str) -> None:
+    """Show the network as a live picture in the browser, until Ctrl-C.
+
+    Prints the page's address. On loopback no token is needed; elsewhere one is, the environment's GMP_DASHBOARD_TOKEN or one
+    that is made now and printed as part of the address. The page is read-only, and plain HTTP: where the path is not to
+    be trusted, put a server with TLS before it.
+    """
+    from gevent.pywsgi import WSGIServer
+
+    from gmp.services.dashboard import Dashboard
+
+    address = parse_bind(bind)
+    token = os.environ.get(TOKEN) or (None if is_loopback(address.host) else secrets.token_urlsafe(18))
+    with access.join() as node:
+        dashboard = Dashboard(token=token, node=node)
+        host = "" if address.host == "*" else address.host
+        server = WSGIServer((host, address.port), dashboard, log=None)
+        server.start()
+        try:
+            click.echo(f"http://{shown(address.host, int(server.address[1]))}/{f'?token={token}' if token else ''}")
+            server.serve_forever()
+        finally:
+            dashboard.close()
+            server.stop(timeout=1)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def shown(host: str, port: int) -> str:
+    """The address for a browser."""
+    name = os.uname().nodename if host == "*" else host
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"

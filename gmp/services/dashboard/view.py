@@ -1,0 +1,141 @@
+"""What the dashboard knows of one node, and how it is told to a browser. Pure: `now` and what nodes answered come in.
+
+A node is *up* while it answers, *busy* when an answer is overdue, *lost* when its connection ended; it comes back by an
+answer. What a node says of itself is data: it is passed on as JSON and shown as text, never as markup.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+OVERDUE = 3.0  # seconds without an answer after which a node is shown as busy
+RATES = {"messages": ("sent_messages", "received_messages"), "bytes": ("sent_bytes", "received_bytes")}
+
+
+class NodeView:
+    """One node as the dashboard sees it. Times are in seconds."""
+
+    def __init__(self, node_id: str, now: float) -> None:
+        self.node_id = node_id
+        self.info: dict[str, Any] = {}
+        self.stats: dict[str, Any] = {}
+        self.rates: dict[str, dict[str, float]] = {}  #: of each peer
+        self.lost_at: float | None = None
+        self.reason = ""
+        self._answered = now
+        self._counted: tuple[float, str, dict[str, dict[str, float]]] | None = None
+
+    def told(self, stats: dict[str, Any], now: float) -> None:
+        """The node answered with its figures."""
+        self.stats = stats
+        self.lost_at, self.reason = None, ""
+        self._answered = now
+        counts = {
+            peer: {rate: sum(number(figures.get(name)) for name in names) for rate, names in RATES.items()}
+            for peer, figures in table(stats.get("peers")).items()
+            if isinstance(figures, dict)
+        }
+        before, self._counted = self._counted, (now, str(self.info.get("incarnation", "")), counts)
+        if before is not None and before[1] == self._counted[1] and now > before[0]:
+            self.rates = {
+                peer: {rate: max(0.0, count - before[2].get(peer, {}).get(rate, 0.0)) / (now - before[0])
+                       for rate, count in each.items()}
+                for peer, each in counts.items()
+            }  # fmt: skip
+
+    def lost(self, reason: tuple[Any, ...], now: float) -> None:
+        """The way to the node is gone."""
+        if self.lost_at is None:
+            self.lost_at, self.reason = now, ", ".join(str(part) for part in reason)
+        self.rates = {}
+
+    def state(self, now: float) -> str:
+        """Such as ``up``."""
+        if self.lost_at is not None:
+            return "lost"
+        if not self.stats:
+            return "asked"
+        return "busy" if now - self._answered > OVERDUE else "up"
+
+    def summary(self, now: float) -> dict[str, Any]:
+        """What the picture shows of it."""
+        info, stats = self.info, self.stats
+        peers = [figures for figures in table(stats.get("peers")).values() if isinstance(figures, dict)]
+        return {
+            "id": self.node_id,
+            "state": self.state(now),
+            "silent": round(now - self._answered, 1),
+            "reason": self.reason,
+            "seed": info.get("seed") is True,
+            "private": bool(info) and not info.get("binds"),
+            "master": str(info.get("master") or ""),
+            "ports": number(stats.get("ports")),
+            "waiting": number(stats.get("waiting")),
+            "peak": number(stats.get("mailbox_peak")),
+            "queue": sum(number(figures.get("queued_bytes")) for figures in peers),
+            "lag": number(stats.get("loop_lag")),
+            "messages": sum(rates["messages"] for rates in self.rates.values()),
+            "bytes": sum(rates["bytes"] for rates in self.rates.values()),
+        }
+
+    def links(self) -> list[dict[str, Any]]:
+        """The connections it has, with the traffic over each."""
+        found = []
+        for connection in self.info.get("connections") or ():
+            if not isinstance(connection, dict) or not isinstance(connection.get("node_id"), str):
+                continue
+            peer = connection["node_id"]
+            figures = table(table(self.stats.get("peers")).get(peer))
+            rates = self.rates.get(peer, {})
+            found.append(
+                {
+                    "a": self.node_id,
+                    "b": peer,
+                    "bytes": rates.get("bytes", 0.0),
+                    "messages": rates.get("messages", 0.0),
+                    "round_trip": figures.get("round_trip"),
+                    "queue": number(figures.get("queued_bytes")),
+                    "busy": figures.get("busy") is True,
+                    "relay": str(connection.get("relay") or ""),
+                    "tls": str(connection.get("tls") or ""),
+                }
+            )
+        return found
+
+
+def merge_links(views: list[NodeView]) -> list[dict[str, Any]]:
+    """Each connection once, although both its ends tell of it: the busier report counts. Lost nodes have none."""
+    links: dict[tuple[str, str], dict[str, Any]] = {}
+    lost = {view.node_id for view in views if view.lost_at is not None}
+    for view in views:
+        for link in view.links():
+            if lost & {link["a"], link["b"]}:
+                continue
+            key = (min(link["a"], link["b"]), max(link["a"], link["b"]))
+            if key not in links or link["bytes"] > links[key]["bytes"]:
+                links[key] = link
+    return list(links.values())
+
+
+def table(value: Any) -> dict[Any, Any]:
+    """`value` if it is a table, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def number(value: Any) -> float:
+    """`value` if it is a number that JSON can carry, else 0."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else 0
+
+
+def plain(value: Any) -> Any:
+    """What a node said, as JSON can carry it; whatever else it may be becomes its text."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int | float):
+        return number(value)
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    return repr(value)

@@ -1,0 +1,185 @@
+"""The greenlets that ask every node of the network for its figures, once a second, and catch its log lines.
+
+Each node has a greenlet of its own, so one that does not answer holds up no other. A node is asked as long as the directory
+lists it, and for `FORGET` seconds after it was lost, so that its loss is seen. race: an answer that comes after the
+loss was noticed is that of the node that is back, and counts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from typing import Any
+
+import gevent
+import gevent.event
+
+import gmp
+from gmp.services.dashboard.view import NodeView, merge_links, table
+from gmp.services.logcatcher import LogCatcher
+from gmp.services.logline import LogLine
+
+HISTORY = 600  # points, one a second: ten minutes
+LINES = 300
+FORGET = 120.0
+ANSWER = 20.0  # seconds for one answer; a node that only computes is not asked again meanwhile
+FIRST_RETRY, LAST_RETRY = 1.0, 10.0
+FAMILIES, ENTRIES = 200, 100  # that are shown at most
+
+
+class Watcher:
+    """Watches the network of `node` until `close`, or until the node ends. *Blocks:* never, but `detail`."""
+
+    def __init__(self, node: gmp.Node, *, interval: float = 1.0) -> None:
+        self.node = node
+        self.tick = 0  #: grows with each look
+        self.history: deque[dict[str, float]] = deque(maxlen=HISTORY)
+        self.lines: deque[tuple[int, LogLine]] = deque(maxlen=LINES)
+        self._views: dict[str, NodeView] = {}
+        self._families: dict[str, dict[str, Any]] = {}
+        self._interval = interval
+        self._looked = gevent.event.Event()
+        self._numbers = itertools.count(1)
+        self._port = node.port()  # whose greenlets these are: they end with it, and it with the node
+        self._catcher = LogCatcher(self._caught, level="INFO", node=node)
+        self._port.own(self._catcher)
+        self._port.spawn(self._look)
+        stop = (node.monitor_known_nodes(self._known), node.monitor_nodes(self._event))
+        self._stop = stop
+
+    def close(self) -> None:
+        """Watch no more. Idempotent."""
+        for stop in self._stop:
+            stop()
+        self._port.kill()
+        self._looked.set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return not self._port.alive
+
+    def wait(self, tick: int, timeout: float) -> bool:
+        """Wait for a look after `tick`; return whether there was one. *Blocks:* up to `timeout` seconds."""
+        while self.tick <= tick and not self.closed:
+            self._looked.clear()
+            if not self._looked.wait(timeout):
+                return False
+        return not self.closed
+
+    # ---- which nodes
+
+    def _known(self, known: list[str], added: list[str], removed: list[str]) -> None:
+        for node_id in added:
+            self._watch(node_id)
+
+    def _event(self, node_id: str, up: bool, *reason: Any) -> None:
+        if up:
+            self._watch(node_id)
+        elif node_id in self._views:
+            self._views[node_id].lost(reason, time.monotonic())
+
+    def _watch(self, node_id: str) -> None:
+        if node_id not in self._views and self._port.alive:
+            view = self._views[node_id] = NodeView(node_id, time.monotonic())
+            self._port.spawn(self._ask, view)
+
+    def _ask(self, view: NodeView) -> None:
+        retry = FIRST_RETRY
+        while view.lost_at is None or time.monotonic() - view.lost_at < FORGET or self._is_listed(view.node_id):
+            try:
+                view.info = table(self.node.call(view.node_id, "gmp.info", timeout=ANSWER)[0])
+                view.told(table(self.node.call(view.node_id, "gmp.stats", timeout=ANSWER)[0]), time.monotonic())
+            except gmp.CallTimeout:
+                continue  # it is shown as busy, from how long ago it answered
+            except gmp.PortDied as died:
+                view.lost(died.reason, time.monotonic())
+                gevent.sleep(retry)
+                retry = min(retry * 2, LAST_RETRY)
+            else:
+                retry = FIRST_RETRY
+                gevent.sleep(self._interval)
+        del self._views[view.node_id]
+
+    def _is_listed(self, node_id: str) -> bool:
+        return node_id in self.node.known_nodes()
+
+    # ---- what is seen
+
+    def _caught(self, line: LogLine) -> None:
+        self.lines.append((next(self._numbers), line))
+
+    def _look(self) -> None:
+        while True:
+            if self.tick % 3 == 0:
+                self._port.spawn(self._ask_families)
+            nodes = [view.summary(time.monotonic()) for view in self._views.values()]
+            self.history.append(
+                {
+                    "time": time.time(),
+                    "messages": sum(node["messages"] for node in nodes) / 2,  # each is told by both its ends
+                    "bytes": sum(node["bytes"] for node in nodes) / 2,
+                    "queue": sum(node["queue"] for node in nodes),
+                    "lag": max((node["lag"] for node in nodes), default=0.0),
+                }
+            )
+            self.tick += 1
+            self._looked.set()
+            gevent.sleep(self._interval)
+
+    def _ask_families(self) -> None:
+        """A seed knows all families; what is in them comes from this node's own copies."""
+        now = time.monotonic()
+        seeds = [view.node_id for view in self._views.values() if view.info.get("seed") and view.state(now) == "up"]
+        if not seeds:
+            return
+        try:
+            families = table(self.node.call(seeds[0], "gmp.families", timeout=ANSWER)[0])
+        except gmp.GmpError:
+            return  # it is asked again, or another one is
+        self._families = {
+            str(name): {**table(told), "items": self._items(str(name))} for name, told in sorted(families.items())[:FAMILIES]
+        }
+
+    def _items(self, name: str) -> list[list[str]]:
+        return [[key, "" if value is None else repr(value)[:200]]
+                for key, value in itertools.islice(self.node.family(name).items().items(), ENTRIES)]  # fmt: skip
+
+    def snapshot(self) -> dict[str, Any]:
+        """The network now."""
+        now = time.monotonic()
+        views = list(self._views.values())
+        return {
+            "time": time.time(),
+            "own": self.node.id,
+            "nodes": [view.summary(now) for view in views],
+            "links": merge_links(views),
+            "families": self._families,
+            "point": self.history[-1] if self.history else None,
+        }
+
+    def detail(self, node_id: str) -> dict[str, Any] | None:
+        """All that is known of a node, and its ports; None when it is not known. *Blocks:* until it has answered."""
+        view = self._views.get(node_id)
+        if view is None:
+            return None
+        ports: dict[str, Any] = {}
+        if view.state(time.monotonic()) == "up":
+            try:
+                ports = table(self.node.call(node_id, "gmp.ports", timeout=2.0)[0])
+            except gmp.GmpError:
+                ports = {}  # an older node does not know the question, or this one has become busy or lost
+        return {
+            **view.summary(time.monotonic()),
+            "info": view.info,
+            "stats": view.stats,
+            "links": view.links(),
+            "ports_list": ports,
+            "lines": [line_of(number, line) for number, line in self.lines if line.node == node_id][-50:],
+        }
+
+
+def line_of(number: int, line: LogLine) -> dict[str, Any]:
+    """A log line as it is sent to the browser."""
+    return {"number": number, **line._asdict()}

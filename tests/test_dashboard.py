@@ -1,0 +1,235 @@
+"""The dashboard: what it answers, what it refuses, and the picture of a network of processes in real headless Chromium."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+from gevent.pywsgi import WSGIServer
+
+import gmp
+from gmp.cli.commands.dashboard import is_loopback, shown
+from gmp.services.dashboard import Dashboard
+from gmp.services.dashboard.view import OVERDUE, NodeView, merge_links, plain
+
+from .browser import Browser, needs_chromium
+from .conftest import eventually
+from .processes import Processes
+
+MakeNode = Callable[..., gmp.Node]
+TOKEN = "a token of this test"
+
+
+class Answer:
+    """What the application answered to one request."""
+
+    def __init__(self, app: Dashboard, path: str = "/", query: str = "", method: str = "GET", **headers: str) -> None:
+        environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query, "SCRIPT_NAME": "/net", **headers}
+        self.body = app(environ, self._start)
+
+    def _start(self, status: str, headers: list[tuple[str, str]]) -> None:
+        self.status = int(status.split()[0])
+        self.headers = dict(headers)
+
+    @property
+    def text(self) -> str:
+        return b"".join(self.body).decode()
+
+
+@pytest.fixture
+def app(make_node: MakeNode) -> Iterator[Dashboard]:
+    dashboard = Dashboard(node=make_node("seed"), interval=0.1)
+    yield dashboard
+    dashboard.close()
+
+
+def events(app: Dashboard) -> Iterator[tuple[str, Any]]:
+    for chunk in Answer(app, "/events").body:
+        name, data = chunk.decode().rstrip("\n").split("\n")
+        yield name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+
+
+def until(app: Dashboard, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    with gevent.Timeout(20):
+        return next(data for name, data in events(app) if name == "snapshot" and condition(data))
+
+
+def test_the_pages_run_nothing_but_their_own_script_and_load_nothing_from_elsewhere(app: Dashboard) -> None:
+    for path, kind in (("/", "text/html"), ("/app.js", "text/javascript"), ("/style.css", "text/css")):
+        answer = Answer(app, path)
+        assert (answer.status, answer.headers["Content-Type"]) == (200, f"{kind}; charset=utf-8")
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        text = answer.text.replace("http://www.w3.org/2000/svg", "")
+        assert "http:" not in text
+        assert "https:" not in text
+        assert "innerHTML" not in text
+    assert Answer(app, "/nothing").status == 404
+    redirect = Answer(app, "")
+    assert (redirect.status, redirect.headers["Location"]) == (303, "/net/")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_it_is_read_only(app: Dashboard, method: str) -> None:
+    assert Answer(app, "/", method=method).status == 405
+
+
+@pytest.mark.parametrize("path", ["/", "/events", "/node", "/app.js", "/metrics", ""])
+def test_without_the_token_nothing_is_shown(make_node: MakeNode, path: str) -> None:
+    app = Dashboard(token=TOKEN, node=make_node("seed"))
+    assert Answer(app, path).status == 401
+    assert Answer(app, path, query="token=wrong").status == 401
+    assert Answer(app, path, HTTP_AUTHORIZATION="Bearer wrong").status == 401
+    assert Answer(app, path, HTTP_COOKIE="gmp_dashboard=wrong; [").status == 401
+    assert app._watcher is None
+
+
+def test_the_token_is_taken_from_the_address_once_and_then_from_the_cookie(make_node: MakeNode) -> None:
+    app = Dashboard(token=TOKEN, node=make_node("seed"))
+    first = Answer(app, query=f"token={TOKEN.replace(' ', '+')}")
+    assert (first.status, first.headers["Location"]) == (303, "/net/")
+    cookie = first.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert Answer(app, HTTP_COOKIE=cookie.partition(";")[0]).status == 200
+    assert Answer(app, HTTP_AUTHORIZATION=f"Bearer {TOKEN}").status == 200
+
+
+def test_an_empty_token_is_refused() -> None:
+    with pytest.raises(gmp.ConfigError, match="token"):
+        Dashboard(token="")
+
+
+def test_the_stream_tells_of_nodes_connections_groups_and_what_was(app: Dashboard, make_node: MakeNode) -> None:
+    seed = app.watcher.node
+    other = make_node("<b>other".replace("<b>", "b/"), seeds=seed.binds)
+    port = other.port(lambda port: port.receive("stop"))
+    other.group("<i>workers</i>").join(port, {"speed": float("nan"), "key": {1, 2}})
+    snapshot = until(app, lambda data: len(data["nodes"]) == 2 and data["links"] and data["families"])
+    nodes = {node["id"]: node for node in snapshot["nodes"]}
+    assert nodes["seed"]["seed"] is True
+    assert nodes["b/other"]["state"] == "up"
+    assert nodes["b/other"]["master"] == "seed"
+    assert {snapshot["links"][0]["a"], snapshot["links"][0]["b"]} == {"seed", "b/other"}
+    family = until(app, lambda data: bool(data["families"]["<i>workers</i>"]["items"]))["families"]["<i>workers</i>"]
+    assert (family["group"], family["entries"]) == (True, 1)
+    assert family["items"][0][0] == port.id
+    name, history = next(events(app))
+    assert name == "history"
+    assert {"time", "messages", "bytes", "queue", "lag"} <= set(history["points"][0])
+
+
+def test_the_details_of_a_node_are_told_and_those_of_a_stranger_are_not(app: Dashboard) -> None:
+    until(app, lambda data: any(node["state"] == "up" for node in data["nodes"]))
+    told = json.loads(Answer(app, "/node", query="id=seed").text)
+    assert told["info"]["pid"] == os.getpid()
+    assert told["stats"]["ports"] >= 1
+    assert Answer(app, "/node", query="id=stranger").status == 404
+    assert Answer(app, "/node").status == 404
+
+
+def test_the_stream_ends_with_the_node(make_node: MakeNode) -> None:
+    node = make_node("seed")
+    app = Dashboard(node=node, interval=0.1)
+    stream = events(app)
+    next(stream)
+    node.close()
+    with gevent.Timeout(20):
+        list(stream)
+
+
+def test_a_node_is_busy_when_its_answer_is_overdue_and_lost_when_its_connection_ends() -> None:
+    view = NodeView("n", 0.0)
+    assert view.state(0.0) == "asked"
+    view.told({"ports": 1}, 1.0)
+    assert view.state(1.0 + OVERDUE) == "up"
+    assert view.state(1.1 + OVERDUE) == "busy"
+    view.lost(("transport_error", "n", "reset"), 9.0)
+    assert view.state(9.0) == "lost"
+    assert view.summary(9.0)["reason"] == "transport_error, n, reset"
+    view.told({"ports": 1}, 10.0)
+    assert view.state(10.0) == "up"
+
+
+def test_rates_are_per_second_and_begin_anew_with_a_restart() -> None:
+    view = NodeView("n", 0.0)
+    view.info = {"incarnation": "a", "connections": [{"node_id": "m"}]}
+    view.told({"peers": {"m": {"sent_messages": 10, "received_messages": 5, "sent_bytes": 100, "received_bytes": 0}}}, 0.0)
+    view.told({"peers": {"m": {"sent_messages": 30, "received_messages": 5, "sent_bytes": 500, "received_bytes": 0}}}, 2.0)
+    assert view.summary(2.0)["messages"] == 10.0
+    assert merge_links([view])[0]["bytes"] == 200.0
+    view.info = {"incarnation": "b"}
+    view.rates = {}
+    view.told({"peers": {"m": {"sent_messages": 900}}}, 3.0)
+    assert view.summary(3.0)["messages"] == 0
+
+
+@pytest.mark.parametrize("nonsense", [None, 7, "text", [1], {"peers": 7}, {"peers": {"m": None}}, {"ports": float("inf")}])
+def test_whatever_a_node_says_is_shown_or_left_out_but_breaks_nothing(nonsense: Any) -> None:
+    view = NodeView("n", 0.0)
+    view.info = {"connections": [nonsense, {"node_id": nonsense}], "binds": nonsense}
+    view.told(nonsense if isinstance(nonsense, dict) else {}, 1.0)
+    json.dumps(plain([view.summary(2.0), merge_links([view]), view.info]), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("*", False), ("10.0.0.1", False)]
+)
+def test_a_token_is_made_unless_only_loopback_can_ask(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+    assert shown("::1", 80) == "[::1]:80"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+@needs_chromium
+def test_the_picture_shows_within_seconds_what_happens_to_ten_processes(make_node: MakeNode, processes: Processes) -> None:
+    seed = make_node("seed")
+    names = [f"node-{number}" for number in range(10)]
+    children = {name: processes.start(name, *seed.binds) for name in names}
+    seed.group("children").wait(10, timeout=60)
+    seed.family("<img src=x onerror=alert(1)>").set("<script>alert(2)</script>", "<b>bold</b>")
+    app = Dashboard(node=seed)
+    server = WSGIServer(("127.0.0.1", 0), app, log=None)
+    server.start()
+    browser = Browser()
+    try:
+        browser.open(f"http://127.0.0.1:{server.server_port}/")
+
+        def states() -> dict[str, str]:
+            return dict(
+                browser.script(
+                    "return Object.fromEntries([...document.querySelectorAll('.node')]"
+                    ".map(e => [e.dataset.id, e.classList[1]]))"
+                )
+            )
+
+        eventually(lambda: states() == dict.fromkeys(["seed", *names], "up"), timeout=40)
+        children["node-1"].kill(signal.SIGKILL)
+        eventually(lambda: states()["node-1"] == "lost")
+        children["node-2"].kill(signal.SIGSTOP)
+        eventually(lambda: states()["node-2"] == "busy")
+        seed.spawn("node-3", "tests.child:compute", 8.0)
+        eventually(lambda: states()["node-3"] == "busy")
+        eventually(lambda: states()["node-3"] == "up", timeout=40)
+        children["node-2"].kill(signal.SIGCONT)
+        eventually(lambda: states()["node-2"] == "up", timeout=40)
+
+        browser.script("[...document.querySelectorAll('.node')].find(e => e.dataset.id == 'node-4')"
+                       ".dispatchEvent(new Event('click'))")  # fmt: skip
+        eventually(lambda: str(children["node-4"].pid) in text_of(browser, "detail"))
+        eventually(lambda: "<img src=x" in text_of(browser, "family-list"))
+        assert browser.script("return document.querySelectorAll('img, #family-list script, b b').length") == 0
+        assert not browser.complaints()
+    finally:
+        browser.close()
+        app.close()
+        server.stop(timeout=1)
+
+
+def text_of(browser: Browser, place: str) -> str:
+    return str(browser.script(f"return document.getElementById('{place}').textContent"))

@@ -1,0 +1,146 @@
+"""Figures for Prometheus: what is exposed, and a real Prometheus server from Debian's packages that scrapes three nodes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.socket
+import gevent.subprocess as subprocess
+import pytest
+from gevent.pywsgi import WSGIServer
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+import gmp
+from gmp.services.metrics import application, register
+
+from .conftest import eventually
+
+MakeNode = Callable[..., gmp.Node]
+GRAFANA = Path(__file__).parent.parent / "examples" / "grafana" / "gmp.json"
+
+
+def get(address: tuple[str, int], path: str) -> tuple[int, str]:
+    """One HTTP request, without the standard library's client: it would block the server in this process."""
+    with gevent.socket.create_connection(address, timeout=20) as sock:
+        sock.sendall(f"GET {path} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
+        received = b""
+        while chunk := sock.recv(65536):
+            received += chunk
+    head, _, body = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), body.decode()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[gmp.Node], tuple[str, int]]]:
+    servers: list[WSGIServer] = []
+
+    def start(node: gmp.Node) -> tuple[str, int]:
+        servers.append(WSGIServer(("127.0.0.1", 0), application(node), log=None))
+        servers[-1].start()
+        return "127.0.0.1", servers[-1].server_port
+
+    yield start
+    for server in servers:
+        server.stop(timeout=1)
+
+
+def samples(text: str) -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *(value for key, value in sorted(sample.labels.items()) if key != "node")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_what_a_node_does_is_exposed(make_node: MakeNode, serve: Callable[[gmp.Node], tuple[str, int]]) -> None:
+    seed = make_node("seed")
+    other = make_node("other", seeds=seed.binds)
+    port = other.port()
+    other.group("workers").join(port)
+    seed.group("workers").wait(timeout=10)
+    for number in range(10):
+        seed.send(port.id, number)
+    seed.call("other", "time")
+    port.kill()
+    other.send(port, "too late")
+    address = serve(other)
+    status, text = get(address, "/metrics")
+    found = samples(text)
+    assert status == 200
+    assert found["gmp_peer_up", "seed"] == 1
+    assert found["gmp_peer_received_messages_total", "seed"] >= 11
+    assert found["gmp_peer_received_bytes_total", "seed"] > 50
+    assert found["gmp_dropped_messages_total",] == 1 + 10
+    assert found["gmp_ports",] <= 1  # the one that waits for these figures
+    assert found["process_open_fds",] > 0
+    assert samples(get(serve(seed), "/metrics")[1]).get(("gmp_group_members", "workers"), 0) == 0
+
+
+def test_the_figures_join_the_registry_of_an_application(make_node: MakeNode) -> None:
+    registry = CollectorRegistry()
+    collector = register(registry, make_node("seed"))
+    assert registry.get_sample_value("gmp_node_info", {"node": "seed", "version": gmp.__version__,
+                                                       "incarnation": collector._node.incarnation}) == 1  # fmt: skip
+    registry.unregister(collector)
+
+
+def test_the_grafana_dashboard_asks_only_for_what_is_exposed(
+    make_node: MakeNode, serve: Callable[[gmp.Node], tuple[str, int]]
+) -> None:
+    seed = make_node("seed")
+    make_node("other", seeds=seed.binds).wait_up(timeout=10)
+    seed.group("workers").join(seed.port())
+    exposed = {name for name, *_ in samples(get(serve(seed), "/metrics")[1])}
+    exposed.add("gmp_peer_round_trip_seconds")  # there from the first heartbeat on
+    asked = set()
+    for panel in json.loads(GRAFANA.read_text())["panels"]:
+        for target in panel["targets"]:
+            asked |= set(re.findall(r"gmp_\w+", target["expr"]))
+    assert len(asked) == 10
+    assert asked <= exposed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs Debian's prometheus, which the gate installs as root")
+def test_a_prometheus_server_scrapes_a_network_of_three_nodes(
+    make_node: MakeNode, serve: Callable[[gmp.Node], tuple[str, int]], tmp_path: Path
+) -> None:
+    seed = make_node("seed")
+    nodes = [seed, *(make_node(f"node-{number}", seeds=seed.binds) for number in range(2))]
+    for node in nodes[1:]:
+        node.wait_up(timeout=10)
+    targets = [f"{host}:{port}" for host, port in map(serve, nodes)]
+    config = {"scrape_configs": [{"job_name": "gmp", "scrape_interval": "1s", "static_configs": [{"targets": targets}]}]}
+    (tmp_path / "prometheus.yml").write_text(json.dumps(config))  # which is YAML too
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = probe.getsockname()
+    command = ["prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
+    with open(tmp_path / "log", "wb") as log:
+        server = subprocess.Popen([*command, f"--web.listen-address={address[0]}:{address[1]}"], stderr=log)
+
+    def ask(question: str) -> dict[str, float]:
+        try:
+            _, text = get(address, f"/api/v1/query?query={urllib.parse.quote(question)}")
+        except OSError:
+            return {}  # it has not started yet
+        results: list[Any] = json.loads(text)["data"]["result"] if text.startswith("{") else []
+        return {result["metric"].get("node", ""): float(result["value"][1]) for result in results}
+
+    try:
+        eventually(lambda: ask("sum by (node) (gmp_peer_up)") == {"seed": 2, "node-0": 1, "node-1": 1}, timeout=60)
+        nodes[2].close()
+        eventually(lambda: ask("sum by (node) (gmp_peer_up)").get("seed") == 1, timeout=30)
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
