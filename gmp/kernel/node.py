@@ -249,8 +249,7 @@ class Node:
     def spawn(self, node_id: str, init: str | Callable[..., Any], *args: Any) -> str:
         """Start a port on another node; see `gmp.spawn`."""
         self._check_open()
-        if not isinstance(node_id, str) or not is_peer_node_id(node_id):
-            raise ConfigError(f"{node_id!r} is not a node ID")
+        self._node_port(node_id)
         name, function = self.ports.new_name(), function_name(init)
         if node_id == self.id:
             self.ports.make(_run_function, (init if callable(init) else None, function, args), name=name)
@@ -258,16 +257,31 @@ class Node:
             self._peer(node_id).send("", (SPAWN, name, function, *args))
         return f"{node_id}#{name}"
 
-    def start_spawned(self, name: str, function: Any, args: tuple[Any, ...]) -> None:
-        """A peer spawns a port here: it exists at once, so that a failing init gives its true reason to monitors."""
-        try:
-            self._check_open()
-            found = resolve(function, self.settings.allow, for_spawn=True)
-        except GmpError as error:
-            log.warning("%s: spawn refused: %s", self.id, error)
-            self.ports.remember_end(name, ("not_allowed", str(error)))
-            return
-        self.ports.make(found, args, name=name)
+    def send_to_function(self, node_id: str, function: str | Callable[..., Any], *args: Any) -> None:
+        """Let another node call ``"package.module:function"`` with `args`; there is no reply, and a refusal is logged there.
+
+        That node's setting `allow` must admit the function. *Raises:* as `send`; `GmpError` for what is no such name.
+        *Blocks:* as `send`.
+        """
+        self.send(self._node_port(node_id), function_name(function), *args)
+
+    def send_on(self, node_id: str, dest: Port | str, *message: Any) -> None:
+        """Let another node send a message for this one: it takes the way over there. *Raises:*, *Blocks:* as `send`."""
+        split_port_id(dest)
+        self.send(self._node_port(node_id), "snd", dest, *message)
+
+    def eval_on(self, node_id: str, source: str, *reply: Any) -> None:
+        """Let another node evaluate `source`, when its setting `allow_eval` is on.
+
+        `reply` is a port and what the answer is to begin with; it gets the error text, empty without an error, and the
+        result. *Raises:*, *Blocks:* as `send`.
+        """
+        self.send(self._node_port(node_id), "eval", source, *reply)
+
+    def _node_port(self, node_id: str) -> str:
+        if not isinstance(node_id, str) or not is_peer_node_id(node_id):
+            raise ConfigError(f"{node_id!r} is not a node ID")
+        return node_id
 
     # ---- monitors and timers
 

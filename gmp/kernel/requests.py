@@ -1,7 +1,12 @@
 """The node port: how nodes manage each other (PROTOCOL.md sections 7 to 9). One table from request to function.
 
 Beside it the names that services offer while they are on, such as ``AnyEvent::MP::LogCatcher::connect``: a peer may call
-these and no other function, whatever the setting `allow` says.
+these whatever the setting `allow` says, and else the functions that it admits.
+
+Perl has one kind of string, which cbor carries as bytes: in the place of a name, an ID or a reason they are made text here.
+
+A request may make this node send to its own node port (``snd``, or an R that is this node's ID). That is handled in the
+next turn, as a request of nobody, so that it gets no rights; and it may not do so again, or one message were a long program.
 """
 
 from __future__ import annotations
@@ -11,10 +16,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import gevent
+
 from gmp.errors import ConfigError, GmpError, NotAllowed
 from gmp.kernel.inspection import Inspection
-from gmp.kernel.spawning import resolve
+from gmp.kernel.spawning import LONGEST_NAME, SpawnedNames, resolve
 from gmp.net.housekeeper import ALIVE, HEARTBEAT
+from gmp.ports.port import Port
 
 if TYPE_CHECKING:
     from gmp.kernel.node import Node
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gmp")
 SPAWN = "AnyEvent::MP::_spawn"
 LEAVING = "gmp.leaving"
+MOST_COMPLAINTS = 1000
 Request = Callable[..., None]
 
 
@@ -31,7 +40,10 @@ class Requests:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._unknown: set[str] = set()
+        self._run_callback = gevent.get_hub().loop.run_callback
+        self._complained: set[str] = set()
+        self._names = SpawnedNames()
+        self._own = False  # whether the request of now was made by another request
         inspection = Inspection(node)
         self._table: dict[str, Request] = {
             "": self._nothing,
@@ -68,20 +80,34 @@ class Requests:
 
     def handle(self, peer: Peer | None, message: tuple[Any, ...]) -> None:
         """Do what a message to the node port asks for; what it raises is logged, the asker hears nothing."""
-        name = message[0] if message else ""
-        request = self._table.get(name) if isinstance(name, str) else None
+        name = text(message[0]) if message else ""
         try:
-            if request is not None:
-                request(peer, *message[1:])
-            elif peer is not None and isinstance(name, str) and self._node.mesh.handles(name):
-                self._node.mesh.handle(peer.node_id, name, message[1:])
-            elif isinstance(name, str) and name in self._offered:
-                asker = self._node.id if peer is None else peer.node_id
-                self._node.defer(self._offered[name], asker, *message[1:])
-            else:
-                self._call_function(name, message[1:])
+            self._handle(peer, name, message[1:])
         except (GmpError, TypeError, ValueError) as error:
-            log.warning("%s: request %.80r from %s failed: %s", self._node.id, name, peer and peer.node_id, error)
+            asker = None if peer is None else peer.node_id
+            log.warning("%s: request %.80r from %s failed: %s", self._node.id, name, asker, error)
+
+    def _handle(self, peer: Peer | None, name: Any, args: tuple[Any, ...]) -> None:
+        request = self._table.get(name) if isinstance(name, str) else None
+        if request is not None:
+            request(peer, *args)
+        elif not isinstance(name, str):
+            self._complain(f"{name!r:.80}", "expected the name of a request")
+        elif peer is not None and self._node.mesh.handles(name):
+            self._node.mesh.handle(peer.node_id, name, args)
+        elif name in self._offered:
+            self._node.defer(self._offered[name], self._node.id if peer is None else peer.node_id, *args)
+        elif ":" in name:
+            self._node.defer(self._call_function, name, args)
+        else:
+            self._complain(name, "unknown request")
+
+    def _complain(self, name: str, problem: str) -> None:
+        """Log once for each name."""
+        name = name[:LONGEST_NAME]
+        if name not in self._complained and len(self._complained) < MOST_COMPLAINTS:
+            self._complained.add(name)
+            log.warning("%s: request %r ignored, from now on in silence: %s", self._node.id, name, problem)
 
     def _nothing(self, peer: Peer | None, *_: Any) -> None:
         """A keepalive."""
@@ -95,47 +121,64 @@ class Requests:
             peer.heartbeat_answered(token)
 
     def _mon1(self, peer: Peer | None, name: Any = "", *_: Any) -> None:
-        if peer is not None and isinstance(name, str):
-            self._node.monitors.mon1(peer.node_id, name)
+        if peer is not None:
+            self._node.monitors.mon1(peer.node_id, port_name(name))
 
     def _mon0(self, peer: Peer | None, name: Any = "", *_: Any) -> None:
-        if peer is not None and isinstance(name, str):
-            self._node.monitors.mon0(peer.node_id, name)
+        if peer is not None:
+            self._node.monitors.mon0(peer.node_id, port_name(name))
 
     def _kil0(self, peer: Peer | None, name: Any = "", *reason: Any) -> None:
-        if peer is not None and isinstance(name, str):
-            self._node.monitors.port_died(peer.node_id, name, reason)
+        if peer is not None:
+            self._node.monitors.port_died(peer.node_id, port_name(name), _reason(peer, reason))
 
     def _kil1(self, peer: Peer | None, name: Any = "", *reason: Any) -> None:
+        name = port_name(name)
         if not name:
             raise NotAllowed("the node port cannot be killed")
         port = self._node.ports.by_name.get(name)
         if port is not None:
-            port.kill(*reason)
+            port.kill(*_reason(peer, reason))
 
     def _snd(self, peer: Peer | None, *message: Any) -> None:
-        self._node.send_soon(*message)
+        self._reply(message)
 
     def _reply(self, reply: tuple[Any, ...], *results: Any) -> None:
-        if reply:
-            self._node.send_soon(*reply, *results)
+        """Send to where a peer said."""
+        if not reply:
+            return
+        dest = text(reply[0])
+        if dest not in (self._node.id, f"{self._node.id}#"):
+            self._node.send_soon(dest, *reply[1:], *results)
+        elif self._own:
+            raise NotAllowed("a request to this node itself, made by such a request")
+        else:
+            self._run_callback(self._handle_own, (*reply[1:], *results))
 
-    def _can(self, peer: Peer | None, name: Any, *reply: Any) -> None:
-        known = isinstance(name, str) and (
-            name in self._table or name in self._offered or self._node.mesh.handles(name)
-        )
+    def _handle_own(self, message: tuple[Any, ...]) -> None:
+        self._own = True
+        try:
+            self.handle(None, message)
+        finally:
+            self._own = False
+
+    def _can(self, peer: Peer | None, name: Any = "", *reply: Any) -> None:
+        name = port_name(name)
+        known = name in self._table or name in self._offered or self._node.mesh.handles(name)
         self._reply(reply, "1" if known else "")
 
     def _time(self, peer: Peer | None, *reply: Any) -> None:
         self._reply(reply, time.time())
 
-    def _eval(self, peer: Peer | None, source: Any, *reply: Any) -> None:
-        if not self._node.settings.allow_eval:
+    def _eval(self, peer: Peer | None, source: Any = "", *reply: Any) -> None:
+        if self._node.settings.allow_eval:
+            self._node.defer(self._evaluate, text(source), reply)
+        elif reply:
             self._reply(reply, "eval is not allowed on this node")
-            return
-        self._node.defer(self._evaluate, source, reply)
+        else:
+            self._complain("eval", "it is not allowed on this node")
 
-    def _evaluate(self, source: str, reply: tuple[Any, ...]) -> None:
+    def _evaluate(self, source: Any, reply: tuple[Any, ...]) -> None:
         names = {"node": self._node}
         try:
             try:
@@ -147,20 +190,56 @@ class Requests:
         except Exception as error:
             self._reply(reply, f"{type(error).__name__}: {error}")
 
-    def _spawn(self, peer: Peer | None, name: Any, function: Any, *args: Any) -> None:
+    def _spawn(self, peer: Peer | None, name: Any = "", function: Any = "", *args: Any) -> None:
         """race: messages and ``mon1`` for the new port follow in the same stream, so it is made at once."""
-        if not isinstance(name, str) or not name or self._node.ports.is_used(name):
-            raise NotAllowed(f"a port cannot be spawned under the name {name!r}")
-        self._node.start_spawned(name, function, args)
+        name, ports = port_name(name), self._node.ports
+        maker = peer.newest if peer is not None and peer.is_gmp else ""
+        if ports.is_used(name) or not self._names.claim(name, maker):
+            raise NotAllowed(f"a port cannot be spawned under the name {name[:LONGEST_NAME]!r}")
+        if self._node.closed:
+            ports.remember_end(name, ("leaving", self._node.id))
+        else:
+            ports.make(self._run_spawned, (text(function), args), name=name)
+
+    def _run_spawned(self, port: Port, function: Any, args: tuple[Any, ...]) -> None:
+        try:
+            found = resolve(function, self._node.settings.allow, for_spawn=True)
+        except NotAllowed as error:
+            self._complain(str(function), str(error))
+            port.kill("not_allowed", str(error))
+        else:
+            found(port, *args)
+
+    def _call_function(self, name: str, args: tuple[Any, ...]) -> None:
+        try:
+            found = resolve(name, self._node.settings.allow, for_spawn=False)
+        except NotAllowed as error:
+            self._complain(name, str(error))
+        else:
+            found(*args)
 
     def _leaving(self, peer: Peer | None, *_: Any) -> None:
         if peer is not None:
             self._node.peer_leaves(peer)
 
-    def _call_function(self, name: Any, args: tuple[Any, ...]) -> None:
-        if not isinstance(name, str) or (":" not in name):
-            if str(name) not in self._unknown and len(self._unknown) < 1000:
-                self._unknown.add(str(name))
-                log.warning("%s: unknown request %.80r, ignored from now on", self._node.id, name)
-            return
-        self._node.defer(resolve(name, self._node.settings.allow, for_spawn=False), *args)
+
+def text(value: Any) -> Any:
+    """Perl's octets as text, null as the empty one; everything else as it is."""
+    if value is None:
+        return ""
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def port_name(value: Any) -> str:
+    """The name of a port or request as a peer sent it. *Raises:* `NotAllowed`."""
+    name = text(value)
+    if not isinstance(name, str):
+        raise NotAllowed(f"expected a name, not {value!r:.80}")
+    return name
+
+
+def _reason(peer: Peer | None, reason: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A reason of death is made of texts; between gmp nodes octets in it are meant to be octets."""
+    if peer is None or peer.is_gmp:
+        return reason
+    return tuple(text(part) if isinstance(part, bytes) else part for part in reason)

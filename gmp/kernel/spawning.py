@@ -1,26 +1,36 @@
 """What other nodes may start here: functions marked `spawnable` in modules already imported, and plain functions of
-modules that match the `allow` setting, which may also be imported. Everything else is refused before any import."""
+modules that match the `allow` setting, which may also be imported. Everything else is refused before any import, and
+without running any code: names are looked up in the module's own table, no attribute of what is found there is asked for.
+
+And under which names: each only once. A gmp node's names are its incarnation and a count that only grows, so the last one
+is all that needs to be remembered; of other names (Perl's) the last `NAMES_REMEMBERED` are.
+"""
 
 from __future__ import annotations
 
 import importlib
-import inspect
 import sys
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
+from types import FunctionType
 from typing import Any, TypeVar
 
 from gmp.errors import GmpError, NotAllowed
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _MARK = "__gmp_spawnable__"
+LONGEST_NAME = 255
+NAMES_REMEMBERED = 100_000
+MAKERS_REMEMBERED = 10_000
 
 
 def spawnable(function: Function) -> Function:
     """Allow other nodes to spawn this function here, by its module and name. A decorator; returns the function.
 
-    *Blocks:* never.
+    *Raises:* `GmpError` for what is no function of a module. *Blocks:* never.
     """
+    if not isinstance(function, FunctionType | type):
+        raise GmpError(f"{function!r} cannot be spawned by others: expected a function of a module")
     setattr(function, _MARK, True)
     return function
 
@@ -47,27 +57,59 @@ def _real_name(module: str) -> str:
 def resolve(name: object, allow: Sequence[str], *, for_spawn: bool) -> Callable[..., Any]:
     """The function that a peer named. *Raises:* `NotAllowed` telling why not; nothing was imported then."""
     if not isinstance(name, str):
-        raise NotAllowed(f"{name!r} names no function")
+        raise NotAllowed(f"{name!r:.80} names no function")
     module_name, colon, function = name.partition(":") if "::" not in name else _perl_name(name)
-    if not colon or not module_name or not function.isidentifier():
-        raise NotAllowed(f"{name!r} names no function: expected 'package.module:function'")
+    if not colon or not function.isidentifier() or not all(part.isidentifier() for part in module_name.split(".")):
+        raise NotAllowed(f"{name[:LONGEST_NAME]!r} names no function: expected 'package.module:function'")
     allowed = any(fnmatchcase(module_name, pattern) for pattern in allow)
     main = _real_name("__main__") == module_name
     module = sys.modules.get("__main__" if main else module_name)
     if module is None and allowed:
         try:
             module = importlib.import_module(module_name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise NotAllowed(f"module {module_name!r} cannot be imported: {error}") from error
-    found = getattr(module, function, None)
-    if for_spawn and callable(found) and getattr(found, _MARK, False) is True:
-        function_found: Callable[..., Any] = found
-        return function_found
-    if allowed and inspect.isfunction(found) and found.__module__ in (module_name, "__main__" if main else module_name):
+    found = getattr(module, "__dict__", {}).get(function)
+    if for_spawn and isinstance(found, FunctionType | type) and found.__dict__.get(_MARK) is True:
         return found
+    home = "__main__" if main else module_name
+    if allowed and isinstance(found, FunctionType) and found.__module__ in (module_name, home):
+        return found
+    name = name[:LONGEST_NAME]
     raise NotAllowed(f"{name!r} is not allowed here: no such function, not marked spawnable and not in 'allow'")
 
 
 def _perl_name(name: str) -> tuple[str, str, str]:
     module, colon, function = name.rpartition("::")
     return module.replace("::", "."), colon, function
+
+
+class SpawnedNames:
+    """The names that peers have given to ports here."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[int, str]] = {}  # by incarnation of the maker
+        self._others: dict[str, None] = {}
+
+    def claim(self, name: str, maker: str) -> bool:
+        """Whether this name is new, which it is no more afterwards. `maker`: the asker's incarnation, or nothing."""
+        if not name or len(name) > LONGEST_NAME:
+            return False
+        if maker and name.startswith(maker):
+            size = (len(name), name)  # in this order counts grow, in any base
+            if size <= self._last.get(maker, (0, "")):
+                return False
+            self._last.pop(maker, None)
+            self._last[maker] = size
+            _trim(self._last, MAKERS_REMEMBERED)
+            return True
+        if name in self._others:
+            return False
+        self._others[name] = None
+        _trim(self._others, NAMES_REMEMBERED)
+        return True
+
+
+def _trim(table: dict[str, Any], most: int) -> None:
+    if len(table) > most:
+        del table[next(iter(table))]
