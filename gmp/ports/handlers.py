@@ -28,22 +28,24 @@ Handler = Callable[..., Any]
 class Handlers:
     """What a port with handlers has besides a mailbox."""
 
-    __slots__ = ("_busy", "_context", "_default", "_port", "_table", "_waiting", "_worker")
+    __slots__ = ("_busy", "_context", "_default", "_limited", "_port", "_table", "_waiting", "_worker", "_workers")
 
-    def __init__(self, port: Port, context: Context) -> None:
+    def __init__(self, port: Port, context: Context, limited: bool) -> None:
         self._port = port
         self._context = context  # what each handler starts with: a copy of it costs a fifth of a new one
         self._table: dict[Any, Handler] = {}
         self._default: Handler | None = None
         self._waiting: deque[tuple[Handler, Message]] = deque()
         self._busy = False
+        self._limited = limited
+        self._workers = port.ports.workers
         self._worker: greenlet | None = None
 
-    def __bool__(self) -> bool:
+    def any(self) -> bool:
         """Whether there is a handler."""
         return bool(self._table) or self._default is not None
 
-    def __len__(self) -> int:
+    def waiting(self) -> int:
         """How many messages wait for handlers."""
         return len(self._waiting)
 
@@ -56,43 +58,46 @@ class Handlers:
         else:
             self._table[tag] = handler
 
-    def take(self, message: Message) -> bool:
-        """Let a message wait for its handler; False when it has none."""
-        handler = None
-        if message:
-            try:
-                handler = self._table.get(message[0])
-            except TypeError:
-                pass  # an unhashable first element matches no tag
+    def put(self, message: Message) -> None:
+        """Let a message wait for its handler; without one it is the mailbox's."""
+        try:
+            handler = self._table.get(message[0])
+        except (TypeError, IndexError):
+            handler = None  # an unhashable first element matches no tag, nor does an empty message
         if handler is not None:
             self._waiting.append((handler, message[1:]))
         elif self._default is not None:
             self._waiting.append((self._default, message))
         else:
-            return False
+            self._port.put_unhandled(message)
+            return
         if not self._busy:
             self._busy = True
-            self._port.ports.workers.add(self)
-        return True
+            workers = self._workers
+            workers.jobs.append(self)
+            if not workers.scheduled:
+                workers.schedule()
+        if self._limited:
+            self._port.handler_queue_grew(len(self._waiting))
 
     def work(self, worker: greenlet) -> int:
         """`Job.work`: run the handlers of what waits, for a while."""
-        port, waiting, fresh = self._port, self._waiting, self._context.copy
+        waiting, context = self._waiting, self._context
         count = 0
         self._worker = worker
         try:
-            while waiting and count < A_TURN and port.reason is None:
+            while waiting and count < A_TURN:  # nothing waits at a dead port
                 handler, message = waiting.popleft()
                 count += 1
-                worker.gr_context = fresh()
+                worker.gr_context = context.copy()
                 handler(*message)
         except BaseException as error:
-            port.failed(error)
+            self._port.failed(error)
         finally:
             handler = message = None  # type: ignore[assignment]  # what is done keeps nothing alive
             self._worker = None
-        if waiting and port.reason is None:
-            port.ports.workers.add(self)
+        if waiting:
+            self._workers.add(self)
         else:
             self._busy = False
         return count
@@ -101,8 +106,15 @@ class Handlers:
         """Whether a handler runs in that greenlet now."""
         return self._worker is current
 
+    def stop(self) -> int:
+        """The port is dead: forget handlers and messages; return how many those were."""
+        waiting = len(self._waiting)
+        self._table.clear()
+        self._default = None
+        self._waiting.clear()
+        return waiting
+
     def throw(self) -> None:
         """End the handler that runs, if one does; only from the hub."""
-        self._waiting.clear()
         if self._worker is not None:
-            self._port.ports.workers.throw(self._worker)
+            self._workers.throw(self._worker)

@@ -4,8 +4,8 @@
 look closer; it is 0 whenever there is more to it than an append (somebody waits, there is no queue yet, the port has
 handlers or is dead), so that all those cases cost the usual one nothing.
 
-The queue is made with the first message (an empty deque is 750 bytes). The waiting greenlet is woken once per batch,
-through the loop, and takes its message itself after it woke: a timeout or a kill in between loses nothing.
+The queue is made with the first message or the first wait (an empty deque is 750 bytes). The waiting greenlet is woken
+once per batch, through the loop, and takes its message itself after it woke: a timeout or a kill in between loses nothing.
 
 race: a wake-up is on its way when the wait ends otherwise (timeout, kill). The callback is kept, and stopped then, or it
 would switch to a greenlet that has gone on. A switch that is not ours (the token is the port itself) is not believed.
@@ -26,10 +26,11 @@ from greenlet import getcurrent, greenlet
 from gmp.errors import GmpError, PortDied, ReceiveTimeout
 
 if TYPE_CHECKING:
+    from gmp.ports.handlers import Handlers
     from gmp.ports.table import Ports
 
 Message = tuple[Any, ...]
-Find = Callable[["deque[Message]", Any, int], int]
+Find = Callable[[deque[Message], Any, int], int]
 NO_QUEUE: Any = ()  # what `_queue` is before the first message and after death: false, of length 0, and for all ports one
 FIRST_MARK = 15  # messages that wait before a peak is noted, and noted again at each doubling
 WARN_AT = 100_000  # messages that wait when a warning names the port
@@ -39,13 +40,15 @@ _TIMED_OUT = object()
 class Mailbox:
     """The part of a port that messages wait in. `put` is called by whoever sends, `receive` by one greenlet at a time."""
 
-    __slots__ = ("_mark", "_queue", "_receiver", "_room", "_scanned", "_wake", "ports", "reason")
+    __slots__ = ("_handlers", "_mark", "_queue", "_receiver", "_room", "_scanned", "_sleeper", "_wake", "ports", "reason")
 
+    _handlers: Handlers | None
     _mark: int  # the length that `_room` is set to, where the next closer look is due anyway
     _queue: deque[Message]
     _receiver: greenlet | None  # who waits
     _room: int
     _scanned: tuple[Message, int] | None
+    _sleeper: Callable[..., Any] | None  # what switches to the receiver, until `put` has called for that
     _wake: Any  # the callback that will switch to the receiver
     ports: Ports
     reason: Message | None  #: what the port died with; None while it lives
@@ -55,6 +58,13 @@ class Mailbox:
         queue = self._queue
         if len(queue) < self._room:
             queue.append(message)
+        elif self._handlers is not None:
+            self._handlers.put(message)
+        elif self._sleeper is not None:
+            queue.append(message)
+            self._wake = self.ports.run_callback(self._sleeper, self)
+            self._sleeper = None
+            self._room = self._mark
         else:
             self._put_closely(message)
 
@@ -63,17 +73,6 @@ class Mailbox:
 
     def _check_receive(self) -> None:
         raise NotImplementedError
-
-    def _append(self, message: Message) -> int:
-        """Put a message into the queue, wake who waits, and return how many wait now."""
-        queue = self._queue
-        if queue is NO_QUEUE:
-            queue = self._queue = deque()
-        queue.append(message)
-        self._room = self._mark
-        if self._receiver is not None and self._wake is None:
-            self._wake = self.ports.run_callback(self._receiver.switch, self)
-        return len(queue)
 
     def __len__(self) -> int:
         """How many messages wait for `receive`."""
@@ -102,14 +101,14 @@ class Mailbox:
         ('log', 'one')
         >>> port.receive("pong", timeout=0)
         Traceback (most recent call last):
-        gmp.errors.ReceiveTimeout: no such message waits at ...
+        gmp.errors.ReceiveTimeout: none waits at ...
         """
+        if prefix:
+            return self._take(_find_prefix, prefix, timeout)[len(prefix) :]
         queue = self._queue
-        if queue and not prefix and self._scanned is None and self._receiver is None and self.ports.hold._is_owned():
+        if queue and self._scanned is None and self._receiver is None and self.ports.hold._is_owned():
             return queue.popleft()  # no timer, no greenlet, no search
-        if not prefix:
-            return self._take(_find_first, None, timeout)
-        return self._take(_find_prefix, prefix, timeout)[len(prefix) :]
+        return self._take(None, None, timeout)
 
     def receive_if(self, predicate: Callable[..., Any], timeout: float | None = None) -> Message:
         """Take the first waiting message for which `predicate(*message)` is true, and return it whole.
@@ -138,42 +137,43 @@ class Mailbox:
                 return
             else:
                 try:
-                    message = self._take(_find_first, None, None)
+                    message = self._take(None, None, None)
                 except PortDied as error:
                     if error.port != str(self):
                         raise
                     return
                 yield message
 
-    def _take(self, find: Find, what: Any, timeout: float | None) -> Message:
-        """Remove and return the first message that `find(queue, what, start)` gives the index of (-1: none)."""
-        self._check_receive()
-        scanned = self._scanned
-        seen = scanned[1] if scanned is not None and scanned[0] == what else 0
-        if len(self._queue) > seen:
+    def _take(self, find: Find | None, what: Any, timeout: float | None) -> Message:
+        """Remove and return the first message that `find(queue, what, start)` gives the index of (-1: none).
+
+        `find` is None for any message. Frames are what a ping-pong costs, so waiting has no function of its own.
+        """
+        ports = self.ports
+        if self.reason is not None or self._receiver is not None or not ports.hold._is_owned():
+            self._check_receive()
+        seen = 0
+        if self._queue:
+            if find is None:
+                return self._remove(0, find, what)
+            seen = self._known(what)
             index = find(self._queue, what, seen)
             if index >= 0:
                 return self._remove(index, find, what)
             seen = len(self._queue)
-        if timeout is not None:
-            if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-                raise GmpError(f"timeout {timeout!r}: expected a number of seconds, or None")
-            if timeout <= 0:
-                self._remember(find, what, seen)
-                raise ReceiveTimeout(f"no such message waits at {self}")
-        return self._wait(find, what, seen, timeout)
-
-    def _wait(self, find: Find, what: Any, seen: int, timeout: float | None) -> Message:
-        me, hub = getcurrent(), self.ports.hub
-        if me is hub:
+        me = getcurrent()
+        timer = None if timeout is None else self._start_timer(timeout, me, find, what, seen)
+        if me is ports.hub:
             raise GmpError(f"receive at {self} in the hub: a callback of the event loop must not block")
-        switch, timer = hub.switch, None
-        self._receiver, self._room = me, 0
+        if self._queue is NO_QUEUE:
+            self._queue = deque()
+        switch = ports.switch_to_hub
+        self._receiver = me
         try:
-            if timeout is not None:
-                timer = hub.loop.timer(timeout)
-                timer.start(me.switch, _TIMED_OUT)
             while True:
+                self._room = 0
+                if seen < self._mark:  # else `_put_closely` has to count
+                    self._sleeper = me.switch
                 woken = switch()
                 if woken is self:
                     self._wake = None
@@ -181,23 +181,43 @@ class Mailbox:
                     continue
                 queue = self._queue
                 if len(queue) > seen:
+                    if find is None:
+                        return queue.popleft()
                     index = find(queue, what, seen)
                     if index >= 0:
                         return self._remove(index, find, what)
                     seen = len(queue)
                 if woken is _TIMED_OUT:
-                    self._remember(find, what, seen)
-                    raise ReceiveTimeout(f"no such message came to {self} within {timeout} s")
-                self._room = 0
+                    raise self._timed_out(timeout, find, what, seen)
         finally:
-            self._receiver = None
-            wake, self._wake = self._wake, None
-            if wake is not None:
-                wake.stop()
+            self._receiver = self._sleeper = None
+            if self._wake is not None:
+                self._wake.stop()
+                self._wake = None
             if timer is not None:
                 timer.close()
 
-    def _remove(self, index: int, find: Find, what: Any) -> Message:
+    def _start_timer(self, timeout: float, me: greenlet, find: Find | None, what: Any, seen: int) -> Any:
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+            raise GmpError(f"timeout {timeout!r}: expected a number of seconds, or None")
+        if timeout <= 0:
+            raise self._timed_out(0, find, what, seen)
+        timer = self.ports.hub.loop.timer(timeout)
+        timer.start(me.switch, _TIMED_OUT)
+        return timer
+
+    def _timed_out(self, timeout: float | None, find: Find | None, what: Any, seen: int) -> Exception:
+        """The error for that; remembers for the next `receive` of the same prefix how far this one has looked."""
+        if find is _find_prefix and seen and self.reason is None:
+            self._scanned = (what, seen)
+        return ReceiveTimeout(f"no such message came to {self} within {timeout} s" if timeout else f"none waits at {self}")
+
+    def _known(self, what: Any) -> int:
+        """How many messages at the front need not be looked at for `what`."""
+        scanned = self._scanned
+        return scanned[1] if scanned is not None and scanned[0] == what else 0
+
+    def _remove(self, index: int, find: Find | None, what: Any) -> Message:
         queue = self._queue
         if index == 0:
             message = queue.popleft()
@@ -211,14 +231,6 @@ class Mailbox:
             count -= index < count
             self._scanned = (prefix, count) if count else None
         return message
-
-    def _remember(self, find: Find, what: Any, seen: int) -> None:
-        if find is _find_prefix and seen and self.reason is None:
-            self._scanned = (what, seen)
-
-
-def _find_first(queue: deque[Message], what: None, start: int) -> int:
-    return start
 
 
 def _find_prefix(queue: deque[Message], prefix: Message, start: int) -> int:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -87,7 +88,7 @@ class _PortTask(Task):
 class Port(Mailbox):
     """A port of this node, made by `gmp.port`. It may stand wherever a port ID may: it equals and hashes as its ID."""
 
-    __slots__ = ("__weakref__", "_handlers", "_id", "_limit", "_ties", "name")
+    __slots__ = ("__weakref__", "_id", "_limit", "_ties", "name")
 
     def __init__(self, name: str, ports: Ports, limit: int | None) -> None:
         self.name = name
@@ -98,8 +99,8 @@ class Port(Mailbox):
         self._mark = FIRST_MARK if limit is None else limit
         self._queue = NO_QUEUE
         self._room = 0
-        self._receiver = self._wake = self._scanned = None
-        self._handlers: Handlers | None = None
+        self._receiver = self._sleeper = self._wake = self._scanned = None
+        self._handlers = None
         self._ties: _Ties | None = None
 
     # ---- identity
@@ -147,18 +148,28 @@ class Port(Mailbox):
         if self.reason is not None:
             self.ports.dropped += 1
             return
-        handlers = self._handlers
-        if handlers is None:
-            if self._append(message) > self._mark:
-                self._much_waits(len(self._queue))
-            return
-        if not handlers.take(message):
-            self._append(message)
-        if handlers or self._limit is not None:
-            self._room = 0
-        count = len(self._queue) + len(handlers)
-        if count > self._mark:
-            self._much_waits(count)
+        queue = self._queue
+        if queue is NO_QUEUE:
+            queue = self._queue = deque()
+        queue.append(message)
+        if self._receiver is not None and self._wake is None:
+            self._wake = self.ports.run_callback(self._receiver.switch, self)
+            self._sleeper = None
+        self._room = self._mark
+        if len(queue) > self._mark:
+            self._much_waits(len(queue))
+
+    def put_unhandled(self, message: Message) -> None:
+        """`put` for a message that has no handler, or that comes to a dead port."""
+        self._put_closely(message)
+        self._room = 0  # the next one may have a handler
+        if self._limit is not None and self._handlers is not None:
+            self.handler_queue_grew(self._handlers.waiting())
+
+    def handler_queue_grew(self, waiting: int) -> None:
+        """So many messages wait for handlers: over the limit, with those in the mailbox, the port dies."""
+        if self._limit is not None and waiting + len(self._queue) > self._limit:
+            self._die(("queue_overflow", waiting + len(self._queue)))
 
     def _much_waits(self, count: int) -> None:
         """More wait than `_mark`: over the limit the port dies, or the peak is noted, with a warning at `WARN_AT`."""
@@ -220,7 +231,7 @@ class Port(Mailbox):
                 return
             context = Context()
             context.run(_current.set, self)
-            self._handlers = Handlers(self, context)
+            self._handlers = Handlers(self, context, self._limit is not None)
         self._handlers.set(tag, handler)
         self._room = 0
 
@@ -305,7 +316,7 @@ class Port(Mailbox):
 
     def _run_body(self, body: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._run_task(body, (self, *args))
-        if not self._handlers and self.reason is None:
+        if self.reason is None and (self._handlers is None or not self._handlers.any()):
             self._die(())
 
     def _task_ended(self, task: Task) -> None:
@@ -374,9 +385,10 @@ class Port(Mailbox):
         self.reason = reason
         ports.forget(self)
         waiting, handlers = len(self._queue), self._handlers
-        self._queue, self._room, self._scanned = NO_QUEUE, 0, None
+        self._queue, self._room = NO_QUEUE, 0
+        self._scanned = self._sleeper = None
         if handlers is not None:
-            waiting += len(handlers)
+            waiting += handlers.stop()
         if waiting:
             ports.dropped += waiting
         if handlers is not None or self._ties is not None or self._receiver is not None:

@@ -59,6 +59,7 @@ class Ports:
         self.workers = Workers()
         self.hub = self.workers.hub
         self.run_callback = self.workers.run_callback
+        self.switch_to_hub = self.hub.switch
         self.closed = False
         self.hold: Any = _thread.RLock()
         self.hold.acquire()

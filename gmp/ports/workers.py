@@ -102,16 +102,20 @@ class Workers:
         self.run_callback = self.hub.loop.run_callback
         self._later: Any = None  # the timer that goes on with `_drain`
         self._idle: list[greenlet] = []
-        self._jobs: deque[Job] = deque()
-        self._scheduled = False  # whether `_drain` runs or will: true whenever there are jobs
+        self.jobs: deque[Job] = deque()
+        self.scheduled = False  # whether `_drain` runs or will: true whenever there are jobs
         self._left = 0  # messages that may be handled before the turn is over
 
     def add(self, job: Job) -> None:
         """Run `job` behind those that wait, from the next turn of the loop on."""
-        self._jobs.append(job)
-        if not self._scheduled:
-            self._scheduled = True
-            self.run_callback(self._drain)
+        self.jobs.append(job)
+        if not self.scheduled:
+            self.schedule()
+
+    def schedule(self) -> None:
+        """Go on with the jobs in the next turn of the loop."""
+        self.scheduled = True
+        self.run_callback(self._drain)
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> Task:
         """Run `function(*args)` in a pooled greenlet; what it raises is logged."""
@@ -126,18 +130,18 @@ class Workers:
             self._later.close()
             self._later = None
         try:
-            while self._jobs and self._left > 0:
+            while self.jobs and self._left > 0:
                 worker = self._idle.pop() if self._idle else greenlet(self._work, self.hub)
                 worker.switch(_GO)
         finally:  # also when a Ctrl-C strikes here
-            if self._jobs:
+            if self.jobs:
                 self._later = self.hub.loop.timer(0)
                 self._later.start(self._drain)
             else:
-                self._scheduled = False
+                self.scheduled = False
 
     def _work(self, _: object) -> None:
-        me, jobs = getcurrent(), self._jobs
+        me, jobs = getcurrent(), self.jobs
         while True:
             while jobs and self._left > 0:
                 self._left -= jobs.popleft().work(me)
