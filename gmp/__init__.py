@@ -37,6 +37,7 @@ from gmp.face import (
 from gmp.kernel.node import Node
 from gmp.kernel.spawning import spawnable
 from gmp.mesh.groups import Family, Group
+from gmp.ports.history import Death
 from gmp.ports.monitors import Monitor
 from gmp.ports.port import Port, current_port
 from gmp.ports.timers import Timer
@@ -49,6 +50,7 @@ __all__ = [
     "AuthenticationError",
     "CallTimeout",
     "ConfigError",
+    "Death",
     "Family",
     "GmpError",
     "Group",

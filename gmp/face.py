@@ -64,18 +64,24 @@ def node_of(port: Port | str) -> str:
     return split_port_id(port)[0]
 
 
-def port(body: Callable[..., Any] | None = None, *args: Any, max_queue: int | None = None) -> Port:
+def port(
+    body: Callable[..., Any] | None = None,
+    *args: Any,
+    max_queue: int | None = None,
+    max_history: int | None = None,
+) -> Port:
     """Make a port. With a body, `body(port, *args)` runs in the port's greenlet; usable as a decorator.
 
     When the body returns the port dies normally, unless it has handlers. `max_queue`: over so many waiting messages the
-    port dies with ``("queue_overflow", n)``. *Raises:* `GmpError` for a body that cannot be called. *Blocks:* never.
+    port dies with ``("queue_overflow", n)``. `max_history`: so many of its last messages are kept; when it dies abnormally
+    they are in the log and in `Node.deaths`. *Raises:* `GmpError` for a body that cannot be called. *Blocks:* never.
 
     >>> import gmp
     >>> echo = gmp.port(lambda port: [gmp.send(reply, "you said", text) for text, reply in port])
     >>> gmp.call(echo, "hello")
     ('you said', 'hello')
     """
-    return node().port(body, *args, max_queue=max_queue)
+    return node().port(body, *args, max_queue=max_queue, max_history=max_history)
 
 
 def send(dest: Port | str, *message: Any) -> None:

@@ -1,9 +1,10 @@
-"""What a node tells of itself: three requests to the node port, for `gmp top`, `gmp trace`, `gmp doctor` and dashboards.
+"""What a node tells of itself: four requests to the node port, for `gmp top`, `gmp trace`, `gmp doctor` and dashboards.
 
-``gmp.info R`` is answered with R + a table of what hardly changes and of its connections, ``gmp.stats R`` with R + a table
-of figures, ``gmp.families R`` with R + a table of the families that this node's directory has, each with its number of
-entries and whether its keys are ports (only a seed knows them all). Like every request they come from authenticated
-peers only; nothing of what they tell is secret.
+``gmp.info R`` is answered with R + a table of what hardly changes and of its connections, ``gmp.stats R`` with R + a
+table of figures, ``gmp.families R`` with R + a table of the families that this node's directory has, each with its
+number of entries and whether its keys are ports (only a seed knows them all), ``gmp.ports R`` with R + a table of the
+fullest ports and of the last abnormal deaths. Like every request they come from authenticated peers only; nothing of
+what they tell is secret.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
+from gmp.kernel.activity import runs
+from gmp.ports.history import Death
 from gmp.ports.port import Port
 from gmp.version import VERSION
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from gmp.kernel.node import Node
 
 BUSIEST = 3  # ports that are named
+LISTED = 200  # ports that are told one by one
+MOST_TEXT = 4000  # characters of one part of a reason, or of a message
 
 
 class Inspection:
@@ -81,3 +86,40 @@ class Inspection:
             for name in self._node.backbone.families()
             if not name.startswith("'") and (items := self._node.backbone.items(name))
         }
+
+    def ports(self) -> dict[str, Any]:
+        """The fullest ports one by one, how many more there are, and the last abnormal deaths."""
+        groups = self._groups()
+        ports = [port for port in self._node.ports.by_name.values() if isinstance(port, Port)]
+        ports.sort(key=lambda port: (-len(port), -port.peak, port.name))
+        told = [
+            {
+                "name": port.name,
+                "runs": runs(port),
+                "groups": groups.get(port.id, []),
+                "waiting": len(port),
+                "peak": port.peak,
+            }
+            for port in ports[:LISTED]
+        ]
+        deaths = [_told(death) for death in reversed(self._node.deaths())]
+        return {"ports": told, "more": max(0, len(ports) - LISTED), "deaths": deaths}
+
+    def _groups(self) -> dict[str, list[str]]:
+        """The groups that each of this node's ports is in."""
+        found: dict[str, list[str]] = {}
+        for family in self._node.backbone.families():
+            for key in self._node.backbone.items(family):
+                if "#" in key:
+                    found.setdefault(key, []).append(family)
+        return found
+
+
+def _told(death: Death) -> dict[str, Any]:
+    """A death as plain text: what a reason or message holds need not travel."""
+    return {
+        "time": death.time,
+        "port": death.port,
+        "reason": [str(part)[:MOST_TEXT] for part in death.reason],
+        "history": [repr(message)[:MOST_TEXT] for message in death.history],
+    }

@@ -35,6 +35,7 @@ from gmp.net import names
 from gmp.net.network import Network, SelfDial
 from gmp.net.peer import Peer
 from gmp.net.reasons import CloseReason
+from gmp.ports.history import Death
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port, current_port
 from gmp.ports.table import Ports
@@ -178,9 +179,22 @@ class Node:
 
     # ---- ports and messages
 
-    def port(self, body: Callable[..., Any] | None = None, *args: Any, max_queue: int | None = None) -> Port:
+    def port(
+        self,
+        body: Callable[..., Any] | None = None,
+        *args: Any,
+        max_queue: int | None = None,
+        max_history: int | None = None,
+    ) -> Port:
         """Make a port; see `gmp.port`."""
-        return self.ports.make(body, args, max_queue)
+        return self.ports.make(body, args, max_queue, max_history=max_history)
+
+    def deaths(self) -> list[Death]:
+        """The last abnormal deaths of ports of this node, oldest first, with the messages of those that keep them.
+
+        *Blocks:* never.
+        """
+        return self.ports.deaths.last()
 
     def send(self, dest: Port | str, *message: Any) -> None:
         """Send a message; see `gmp.send`."""
@@ -208,10 +222,12 @@ class Node:
         self._send(dest, message)
 
     def _send(self, dest: Any, message: tuple[Any, ...]) -> Peer | None:
-        if dest.__class__ is Port and dest.ports is self.ports:
-            dest.put(message)
-            return None
-        port_id = dest.id if dest.__class__ is Port else dest
+        if isinstance(dest, Port):
+            if dest.ports is self.ports:
+                dest.put(message)
+                return None
+            dest = dest.id
+        port_id = dest
         local = self.ports.find(port_id) if isinstance(port_id, str) else None
         if local is not None:
             local.put(message)

@@ -63,6 +63,7 @@ class Requests:
             "gmp.info": lambda _, *reply: self._reply(reply, inspection.info()),
             "gmp.stats": lambda _, *reply: self._reply(reply, inspection.stats()),
             "gmp.families": lambda _, *reply: self._reply(reply, inspection.families()),
+            "gmp.ports": lambda _, *reply: self._reply(reply, inspection.ports()),
         }
         self._offered: dict[str, Callable[..., Any]] = {}
 

@@ -28,7 +28,7 @@ Handler = Callable[..., Any]
 class Handlers:
     """What a port with handlers has besides a mailbox."""
 
-    __slots__ = ("_busy", "_context", "_default", "_limited", "_port", "_table", "_waiting", "_worker", "_workers")
+    __slots__ = ("_busy", "_context", "_default", "_limited", "_port", "_table", "_waiting", "_workers", "worker")
 
     def __init__(self, port: Port, context: Context, limited: bool) -> None:
         self._port = port
@@ -39,7 +39,7 @@ class Handlers:
         self._busy = False
         self._limited = limited
         self._workers = port.ports.workers
-        self._worker: greenlet | None = None
+        self.worker: greenlet | None = None
 
     def any(self) -> bool:
         """Whether there is a handler."""
@@ -84,7 +84,7 @@ class Handlers:
         """`Job.work`: run the handlers of what waits, for a while."""
         waiting, context = self._waiting, self._context
         count = 0
-        self._worker = worker
+        self.worker = worker
         try:
             while waiting and count < A_TURN:  # nothing waits at a dead port
                 handler, message = waiting.popleft()
@@ -95,7 +95,7 @@ class Handlers:
             self._port.failed(error)
         finally:
             handler = message = None  # type: ignore[assignment]  # what is done keeps nothing alive
-            self._worker = None
+            self.worker = None
         if waiting:
             self._workers.add(self)
         else:
@@ -104,7 +104,7 @@ class Handlers:
 
     def runs_in(self, current: greenlet) -> bool:
         """Whether a handler runs in that greenlet now."""
-        return self._worker is current
+        return self.worker is current
 
     def stop(self) -> int:
         """The port is dead: forget handlers and messages; return how many those were."""
@@ -116,5 +116,5 @@ class Handlers:
 
     def throw(self) -> None:
         """End the handler that runs, if one does; only from the hub."""
-        if self._worker is not None:
-            self._workers.throw(self._worker)
+        if self.worker is not None:
+            self._workers.throw(self.worker)

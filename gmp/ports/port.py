@@ -21,7 +21,7 @@ from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import gevent.event
-from greenlet import GreenletExit, getcurrent
+from greenlet import GreenletExit, getcurrent, greenlet
 
 from gmp.errors import GmpError, PortDied
 from gmp.ports.handlers import Handlers
@@ -341,6 +341,12 @@ class Port(Mailbox):
             log.error("port %s, already dead, raised %s", self.id, type(error).__name__, exc_info=error)
         if ends_program:
             self.ports.workers.failed(error)
+
+    def greenlets(self) -> list[greenlet]:
+        """The greenlets that run for this port now: its body's, those of `spawn`, and its handler's. *Blocks:* never."""
+        found = [task.worker for task in (self._ties.tasks if self._ties is not None else ()) if task.worker is not None]
+        handling = None if self._handlers is None else self._handlers.worker
+        return found if handling is None else [*found, handling]
 
     def own(self, resource: Result) -> Result:
         """Release `resource` when the port dies: kill, cancel, close or stop it, whichever it has first; return it.

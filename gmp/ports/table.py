@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from gevent.hub import get_thread_ident  # type: ignore[attr-defined]  # the native thread's, also in patched programs
 
 from gmp.errors import GmpError
+from gmp.ports.history import Deaths, RecordingPort
 from gmp.ports.mailbox import Message
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port
@@ -56,6 +57,7 @@ class Ports:
         self.dropped = 0  #: messages for dead and unknown ports
         self.peak: tuple[str, int] | None = None  #: the port at which the most messages waited at once, and about how many
         self.ended: dict[str, Reason] = {}  #: what the last ports that peers had spawned here died with
+        self.deaths = Deaths()
         self.workers = Workers()
         self.hub = self.workers.hub
         self.run_callback = self.workers.run_callback
@@ -86,17 +88,22 @@ class Ports:
         args: tuple[Any, ...] = (),
         max_queue: int | None = None,
         name: str | None = None,
+        max_history: int | None = None,
     ) -> Port:
         """Make a port; `body(port, *args)` starts in the next turn of the loop. *Raises:* `GmpError`."""
         if not self.hold._is_owned():
             self.check()
-        if max_queue is not None and (isinstance(max_queue, bool) or not isinstance(max_queue, int) or max_queue < 1):
-            raise GmpError(f"max_queue {max_queue!r}: expected a whole number over 0, or None")
+        if max_queue is not None:
+            _check_count("max_queue", max_queue)
         if body is not None and not callable(body):
             raise GmpError(f"{body!r} cannot be a port's body: expected something to call")
         if name is None:
             name = f"{self._incarnation}{next(self._count)}"
-        port = self.by_name[name] = Port(name, self, max_queue)
+        if max_history is None:
+            port = self.by_name[name] = Port(name, self, max_queue)
+        else:
+            _check_count("max_history", max_history)
+            port = self.by_name[name] = RecordingPort(name, self, max_queue, max_history)
         if body is not None:
             port.start_body(body, args)
         return port
@@ -127,6 +134,8 @@ class Ports:
         del self.by_name[name]
         if port._id is not None:  # without an ID nobody has looked for it
             self.by_id.pop(port._id, None)
+        if port.reason and not self.closed:
+            self.deaths.remember(port)
         if not name.startswith(self._incarnation):
             self.remember_end(name, port.reason or ())
 
@@ -161,3 +170,8 @@ class Ports:
             self.hold.release()
         for destination in list(self.by_name.values()):
             destination.kill(*reason)
+
+
+def _check_count(what: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise GmpError(f"{what} {value!r}: expected a whole number over 0, or None")

@@ -1,9 +1,11 @@
-"""For tests, gmp's own and yours: a network of nodes in one process, and a TCP proxy that misbehaves on demand.
+"""For tests, gmp's own and yours: a network of nodes in one process, a TCP proxy that misbehaves on demand, and the messages
+of a port that died once more.
 
 They use the public API and gevent only, need no test framework, and work in patched and unpatched programs.
 """
 
 from gmp.testing.local_network import LeakError, LocalNetwork
 from gmp.testing.proxy import FaultProxy
+from gmp.testing.replay import replay
 
-__all__ = ["FaultProxy", "LeakError", "LocalNetwork"]
+__all__ = ["FaultProxy", "LeakError", "LocalNetwork", "replay"]
