@@ -94,7 +94,7 @@ def send(dest: Port | str, *message: Any) -> None:
     if dest.__class__ is Port and default is not None and dest.ports is default.ports and default.ports.hold._is_owned():
         dest.put(message)  # straight into the mailbox: here each further call would cost a tenth of the rate
     else:
-        node().send(dest, *message)
+        (default or node()).send_tuple(dest, message)
 
 
 def call(dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple[Any, ...]:

@@ -280,5 +280,5 @@ def test_garbage_instead_of_records_ends_the_connection(make_node: MakeNode, cap
         other.wait_up("one", timeout=20)
         connection = other.network.peers["one"].connection
         assert connection is not None
-        connection._sock.send(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+        connection.sock.send(b"\x17\x03\x03\x00\x20" + b"x" * 32)
         eventually(lambda: "TLS: " in caplog.text)

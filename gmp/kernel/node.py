@@ -27,6 +27,7 @@ from gmp.kernel.calls import Calls
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
 from gmp.kernel.requests import LEAVING, SPAWN, Requests
+from gmp.kernel.routes import Routes
 from gmp.kernel.spawning import function_name, resolve
 from gmp.mesh.addresses import ADDRESSES, is_loopback
 from gmp.mesh.groups import Family, Group, watch
@@ -84,7 +85,9 @@ class Node:
         self.backbone = self.mesh.backbone
         self.requests = Requests(self)
         self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self)
-        self._calls = Calls(self.ports, self._send, self._monitor)
+        self._routes = Routes(self.ports, self._peer, self.requests.handle)
+        self.send_tuple = self._routes.send  #: `send` with the message as a tuple, for `gmp.send`
+        self._calls = Calls(self.ports, self._routes.send_soon, self._monitor)
         self._events = NodeEvents(self.defer)
         self._changed = gevent.event.Event()
         self._greenlets: set[gevent.Greenlet[..., Any]] = set()
@@ -198,20 +201,11 @@ class Node:
 
     def send(self, dest: Port | str, *message: Any) -> None:
         """Send a message; see `gmp.send`."""
-        self._check_open()
-        peer = self._send(dest, message)
-        if peer is not None and peer.congested:
-            peer.wait_room()
+        self.send_tuple(dest, message)
 
     def try_send(self, dest: Port | str, *message: Any) -> bool:
         """As `send`, but return False, and send nothing, when the peer is over its high mark. *Blocks:* never."""
-        self._check_open()
-        node_id, _ = split_port_id(dest)
-        peer = self.network.peers.get(node_id)
-        if peer is not None and peer.congested:
-            return False
-        self._send(dest, message)
-        return True
+        return self._routes.try_send(dest, message)
 
     def defer(self, function: Callable[..., Any], *args: Any) -> None:
         """Run `function` in a pooled greenlet; what it raises is logged."""
@@ -219,29 +213,7 @@ class Node:
 
     def send_soon(self, dest: Any, *message: Any) -> None:
         """As `send`, for internal use: never blocks, whatever the mark says."""
-        self._send(dest, message)
-
-    def _send(self, dest: Any, message: tuple[Any, ...]) -> Peer | None:
-        if isinstance(dest, Port):
-            if dest.ports is self.ports:
-                dest.put(message)
-                return None
-            dest = dest.id
-        port_id = dest
-        local = self.ports.find(port_id) if isinstance(port_id, str) else None
-        if local is not None:
-            local.put(message)
-            return None
-        node_id, name = split_port_id(dest)
-        if node_id != self.id:
-            peer = self._peer(node_id)
-            peer.send(name, message)
-            return peer
-        if name:
-            self.ports.dropped += 1
-        else:
-            self.requests.handle(None, message)
-        return None
+        self._routes.send_soon(dest, message)
 
     def call(self, dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple[Any, ...]:
         """Send a message and wait for the reply; see `gmp.call`."""

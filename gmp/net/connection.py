@@ -29,10 +29,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from gmp.errors import AuthenticationError, ProtocolError
 from gmp.net import tcp
 from gmp.net.heartbeat import Limits
-from gmp.net.lanes import LARGE, SlowLane
+from gmp.net.lanes import SlowLane
 from gmp.net.reasons import CloseReason, reason_of
 from gmp.net.tls import CHUNK, Contexts, Tls, names_node
 from gmp.wire.events import NEED_DATA, Authenticated, Greeted
+from gmp.wire.nesting import SHORT
 
 if TYPE_CHECKING:
     from gmp.net.housekeeper import Watch
@@ -73,6 +74,56 @@ class Connection:
     callback. `contexts` are there when this node can do TLS; `cert_names` is the setting of that name.
     """
 
+    # slots, as so many attributes would not be looked up fast in an instance's dict
+    __slots__ = (
+        "_auth_wanted",
+        "_budget",
+        "_buffer",
+        "_cert_names",
+        "_check",
+        "_contexts",
+        "_deadline",
+        "_dispatch",
+        "_drained",
+        "_encode",
+        "_find",
+        "_flush_at",
+        "_outbox",
+        "_owner",
+        "_pack",
+        "_pending",
+        "_plain",
+        "_reader",
+        "_run_callback",
+        "_scratch",
+        "_sealed",
+        "_short",
+        "_slow",
+        "_slow_next",
+        "_view",
+        "_writer",
+        "_writing",
+        "address",
+        "auth_sent",
+        "detail",
+        "high_mark",
+        "incarnation",
+        "low_mark",
+        "node_id",
+        "queued",
+        "reason",
+        "received_bytes",
+        "received_messages",
+        "retry_bounded",
+        "sent_bytes",
+        "sent_messages",
+        "session",
+        "sock",
+        "tls",
+        "up",
+        "watch",
+    )
+
     def __init__(
         self,
         fd: int,
@@ -106,7 +157,7 @@ class Connection:
         self.tls: Tls | None = None
         self.watch: Watch | None = None  #: what the housekeeper knows of it, once it is up
         self._owner = owner
-        self._destinations = destinations
+        self._find = destinations.get
         self._drained = drained
         self._buffer = buffer
         self._view = memoryview(buffer)
@@ -119,13 +170,16 @@ class Connection:
         self._sealed: list[bytes] = []  # was in the outbox when a message took the slow lane
         self._slow = SlowLane()
         self._slow_next = False
-        self._slow_from = NEVER  # a message of so many bytes must ask the slow lane
+        self._short = SHORT  # a message of more bytes must be looked at
         self._plain: bytes | memoryview = b""  # taken from the outbox, not yet encrypted
         self._pending: bytes | memoryview = b""  # as it goes over the wire
         self._flush_at = 0  # `send` flushes when so many bytes wait: at once, when the turn has enough, or not now
         self._budget = A_TURN
         self._auth_wanted = False  # our authentication line goes out as soon as it may
+        self._pack: Any = None
         self._encode: Any = None
+        self._check: Any = None
+        self._dispatch: Any = None
         loop = hub.loop
         self._run_callback = loop.run_callback
         self._reader = loop.io(fd, READ)
@@ -143,22 +197,30 @@ class Connection:
 
         *Raises:* `MessageError` before anything is queued.
         """
-        data = self._encode(name, message)
-        self.sent_messages += 1
+        try:
+            data = self._pack([name, *message])
+        except Exception:
+            data = self._encode(name, message)  # this time it says what is wrong
         size = len(data)
-        if size < self._slow_from or not self._goes_slow(name, data):
+        # one comparison for two questions: must it be checked, and may it overtake what waits
+        if size > self._short and not self._may_go(name, message, data):
+            self._slow.put(name, data)
+        else:
             self._outbox.append(data)
         self.queued = queued = self.queued + size
         # one comparison for three states: first message of the turn (0), turn goes on (64 KiB), socket full (high mark)
         return False if queued < self._flush_at else self._push()
 
-    def _goes_slow(self, name: str, data: bytes) -> bool:
-        if not self._slow.take(name, data):
-            return False
-        self._slow_from = 0  # as long as somebody waits there, each message must ask whether it may overtake
+    def _may_go(self, name: str, message: tuple[Any, ...], data: bytes) -> bool:
+        """Check a message that is not short; return whether it may go into the outbox, or must take the slow lane."""
+        if len(data) > SHORT:
+            self._check(name, message, len(data))
+        if not self._writing or not self._slow.is_for(name, data):
+            return True
+        self._short = -1  # as long as somebody waits there, each message must ask
         self._sealed += self._outbox  # what was sent before it stays before it
         self._outbox.clear()
-        return True
+        return False
 
     def _push(self) -> bool:
         if self._flush_at == 0:
@@ -218,13 +280,15 @@ class Connection:
         outbox = self._sealed or self._outbox
         if self._slow and not self._sealed and (self._slow_next or not outbox):
             self._slow_next = False
+            self.sent_messages += 1
             data = self._slow.pop()
             if not self._slow:
-                self._slow_from = LARGE
+                self._short = SHORT
             return data
         if not outbox:
             return b""
         self._slow_next = True
+        self.sent_messages += len(outbox)
         data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
         outbox.clear()
         return data
@@ -232,8 +296,6 @@ class Connection:
     def _wait_writable(self) -> None:
         self._writing = True
         self._flush_at = self.high_mark
-        if self._slow_from == NEVER:
-            self._slow_from = LARGE
         self._writer.start(self._writable)
 
     def _writable(self) -> None:
@@ -243,7 +305,7 @@ class Connection:
         self._flush_at = FLUSH_AT
         self._flush()
         if not self._writing:
-            self._flush_at, self._slow_from = 0, NEVER
+            self._flush_at = 0
         if self.queued <= self.low_mark:
             self._drained(self)
 
@@ -287,7 +349,7 @@ class Connection:
     def _process(self, data: memoryview) -> None:
         """Bytes in the clear."""
         if self.up:
-            self._dispatch(data)
+            self.received_messages += self._dispatch(data, self._find, self._unaddressed)
         else:
             self.session.receive_data(data)
             self._advance()
@@ -349,7 +411,10 @@ class Connection:
         """The connection is up: from now on messages flow; what came behind the other's line is read first."""
         self.send_auth()
         self._deadline.close()
-        self._encode = self.session.encoder.encode
+        self.sent_messages = -len(self._outbox)  # they are counted as they are written, and lines are no messages
+        encoder = self.session.encoder
+        self._pack, self._encode, self._check = encoder.pack, encoder.encode, encoder.check
+        self._dispatch = self.session.decoder.dispatch
         self.up = True
 
     def read_ahead(self) -> None:
@@ -358,18 +423,10 @@ class Connection:
         if rest and self.reason is None:
             self._guard(self._process, memoryview(rest))
 
-    def _dispatch(self, data: memoryview) -> None:
-        find = self._destinations.get
-        for message in self.session.decoder.decode(data):
-            self.received_messages += 1
-            destination = find(message[0])
-            if destination is not None:
-                del message[0]
-                destination.put(tuple(message))
-            else:
-                self._owner.received(self, message)
-                if self.reason is not None:
-                    return
+    def _unaddressed(self, message: list[Any]) -> bool:
+        """A message for the node port, or for a port that is not in the table; return whether to stop."""
+        self._owner.received(self, message)
+        return self.reason is not None
 
     # ---- the end
 

@@ -22,17 +22,17 @@ class SlowLane:
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def take(self, name: str, data: bytes) -> bool:
-        """Put a message for the port `name` here if that is its place; return whether it was."""
+    def is_for(self, name: str, data: bytes) -> bool:
+        """Whether a message for the port `name` must wait here."""
+        if len(data) >= LARGE:
+            return True
         ports = self._ports
-        if not self._waiting:
-            if len(data) < LARGE:
-                return False
-        elif name and name not in ports and "" not in ports and len(data) < LARGE:
-            return False
+        return bool(self._waiting) and (not name or name in ports or "" in ports)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Let a message wait."""
         self._waiting.append((name, data))
-        ports[name] += 1
-        return True
+        self._ports[name] += 1
 
     def pop(self) -> bytes:
         """The next message. *Raises:* `IndexError` when there is none."""

@@ -117,8 +117,8 @@ class Peer:
         self._events.peer_up(self)
         queue, self._queue, self.queued = self._queue, [], 0
         if connection.session.encoder.name == "msgpack":
-            connection.sent_messages += len(queue)
-            connection.write(b"".join(queue))
+            for data in queue:
+                connection.write(data)
         else:
             self._send_again(connection, queue)
         if connection.reason is not None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from gmp.errors import ConfigError
+from gmp.wire.dispatch import Find, Other
 from gmp.wire.json_framing import JsonDecoder, JsonEncoder
 from gmp.wire.msgpack_framing import MsgpackDecoder, MsgpackEncoder
 
@@ -13,9 +14,19 @@ Buffer = bytes | bytearray | memoryview
 
 
 class Encoder(Protocol):
-    """Packs messages."""
+    """Packs messages.
+
+    `encode` does all of it. The hot path does without its frame: it calls `pack` with ``[destination, …]``, which raises
+    whatever it likes, and `check` when more than `nesting.SHORT` bytes come out.
+    """
 
     name: str
+
+    def pack(self, message: list[Any], /) -> bytes:
+        """The bytes of ``[destination, …]``."""
+
+    def check(self, destination: str, message: tuple[Any, ...], size: int) -> None:
+        """Check a message of so many bytes that is not short. *Raises:* `MessageError`."""
 
     def encode(self, destination: str, message: tuple[Any, ...]) -> bytes:
         """The bytes of a message to the local name `destination`. *Raises:* `MessageError`."""
@@ -26,6 +37,13 @@ class Decoder(Protocol):
 
     def decode(self, data: Buffer) -> Iterator[list[Any]]:
         """Yield each message that `data` completes: ``[destination, …]``. *Raises:* `ProtocolError`."""
+
+    def dispatch(self, data: Buffer, find: Find, other: Other) -> int:
+        """Decode, and `put` the arguments of each message, a tuple, to what `find` gives for its name.
+
+        A message without a destination goes to `other`, whole, which returns whether to stop. Returns how many messages
+        there were. *Raises:* `ProtocolError`, and what a destination raises.
+        """
 
 
 _ENCODERS: dict[str, Callable[[int], Encoder]] = {"msgpack": MsgpackEncoder, "json": JsonEncoder}

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from gmp.errors import MessageError, ProtocolError
-from gmp.wire.nesting import MAX_NESTING, check_shape, depth_over
+from gmp.wire.dispatch import Find, Other, check_head, dispatch
+from gmp.wire.nesting import MAX_NESTING, SHORT, check_message
 
 _INTERESTING = re.compile(rb'["\[\]{}]')
 _STRING_END = re.compile(rb'["\\]')
@@ -39,15 +40,21 @@ class JsonEncoder:
 
     def encode(self, destination: str, message: tuple[Any, ...]) -> bytes:
         """The bytes of a message. *Raises:* `MessageError`."""
-        if any(isinstance(item, list | tuple | dict) for item in message) and depth_over(message, MAX_NESTING):
-            raise MessageError(f"a message to {destination!r} is nested deeper than {MAX_NESTING} levels")
         try:
-            data = self._encode([destination, *message]).encode()
-        except (TypeError, ValueError) as error:
-            raise MessageError(f"message to {destination!r}: {error}") from error
-        if len(data) > self._max_message:
-            raise MessageError(f"message of {len(data)} bytes is over the limit of {self._max_message}")
+            data = self.pack([destination, *message])
+        except (TypeError, ValueError, RecursionError) as error:
+            raise MessageError(f"message to {destination!r}: {error or type(error).__name__}") from error
+        if len(data) > SHORT:
+            self.check(destination, message, len(data))
         return data
+
+    def pack(self, message: list[Any], /) -> bytes:
+        """The bytes of ``[destination, …]``; raises whatever the parts raise."""
+        return self._encode(message).encode()
+
+    def check(self, destination: str, message: tuple[Any, ...], size: int) -> None:
+        """Check a message that is not short. *Raises:* `MessageError`."""
+        check_message(destination, message, size, self._max_message)
 
 
 class JsonDecoder:
@@ -72,6 +79,10 @@ class JsonDecoder:
         if len(self._buffer) > self._max_message:
             raise ProtocolError(f"a message over the limit of {self._max_message} bytes")
 
+    def dispatch(self, data: bytes | bytearray | memoryview, find: Find, other: Other) -> int:
+        """As `framing.Decoder.dispatch`."""
+        return dispatch(self.decode(data), find, other)
+
     def _parse(self, text: bytes) -> list[Any]:
         if len(text) > self._max_message:
             raise ProtocolError(f"a message over the limit of {self._max_message} bytes")
@@ -79,11 +90,7 @@ class JsonDecoder:
             message = json.loads(text, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise ProtocolError(f"bad json: {error}") from error
-        wrong = check_shape(message)
-        if wrong is not None:
-            raise ProtocolError(wrong)
-        assert isinstance(message, list)
-        return message
+        return check_head(message)
 
     def _find_end(self) -> int | None:
         buffer = self._buffer

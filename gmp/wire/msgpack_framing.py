@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import decimal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgpack
 
 from gmp.errors import MessageError, ProtocolError
-from gmp.wire.nesting import CONTAINERS, MAX_NESTING, check_shape, depth_over
+from gmp.wire.dispatch import Find, Other, check_head
+from gmp.wire.nesting import MAX_NESTING, SHORT, check_message, check_nesting
 
 TUPLE, SET, FROZENSET, INTEGER, DECIMAL, UUID = 1, 2, 3, 4, 5, 6
 _SEQUENCES: dict[int, Any] = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
 _CODES: dict[type, int] = {tuple: TUPLE, set: SET, frozenset: FROZENSET}
 _SPARE = 1024 * 1024  # the decoder's buffer must hold one message and what was read behind it
+_MALFORMED = (msgpack.exceptions.UnpackException, ValueError, TypeError, OverflowError, RecursionError)
+_NO_MESSAGE = (TypeError, LookupError)  # what looking up the name raises when it is no array, empty, or no name
 
 
 def _default(value: Any) -> Any:
@@ -49,6 +52,13 @@ def _pack_inner(value: Any) -> bytes:
     return packed
 
 
+def _is_from_decoder(error: Exception) -> bool:
+    """Whether the frame that our own one called when it failed was the decoder's."""
+    trace = error.__traceback__
+    called = trace.tb_next if trace is not None else None
+    return called is None or str(called.tb_frame.f_globals.get("__name__")).startswith("msgpack")
+
+
 class MsgpackEncoder:
     """Packs messages as msgpack arrays, with one kept packer."""
 
@@ -57,49 +67,82 @@ class MsgpackEncoder:
     def __init__(self, max_message: int) -> None:
         self._max_message = max_message
         self._packer = msgpack.Packer(strict_types=True, default=_default, datetime=True)
-        self._pack = self._packer.pack
+        self.pack: Callable[[list[Any]], bytes] = self._packer.pack
 
     def encode(self, destination: str, message: tuple[Any, ...]) -> bytes:
         """The bytes of a message. *Raises:* `MessageError` naming the value."""
-        for item in message:
-            if item.__class__ in CONTAINERS and depth_over(message, MAX_NESTING):
-                raise MessageError(f"a message to {destination!r} is nested deeper than {MAX_NESTING} levels")
         try:
-            data: bytes = self._pack([destination, *message])
+            data = self.pack([destination, *message])
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             self._packer.reset()
-            raise MessageError(f"message to {destination!r}: {error}") from error
-        if len(data) > self._max_message:
-            raise MessageError(f"message of {len(data)} bytes is over the limit of {self._max_message}")
+            raise MessageError(f"message to {destination!r}: {error or type(error).__name__}") from error
+        if len(data) > SHORT:
+            self.check(destination, message, len(data))
         return data
+
+    def check(self, destination: str, message: tuple[Any, ...], size: int) -> None:
+        """Check a message that is not short. *Raises:* `MessageError`."""
+        check_message(destination, message, size, self._max_message)
 
 
 class MsgpackDecoder:
-    """Finds msgpack arrays in a stream."""
+    """Finds msgpack arrays in a stream, with one kept unpacker."""
 
     def __init__(self, max_message: int) -> None:
         self._max_message = max_message
         self._level = 0
-        self._unpacker = self._make_unpacker(max_message + _SPARE)
-        self._before = 0
-
-    def _make_unpacker(self, size: int) -> Any:
-        return msgpack.Unpacker(
-            use_list=True, strict_map_key=False, ext_hook=self._ext, max_buffer_size=size, timestamp=3
+        self._unpacker = msgpack.Unpacker(
+            use_list=True,
+            strict_map_key=False,
+            ext_hook=self._ext,
+            max_buffer_size=max_message + _SPARE,
+            timestamp=3,
         )
 
     def decode(self, data: bytes | bytearray | memoryview) -> Iterator[list[Any]]:
         """Yield each message that `data` completes. *Raises:* `ProtocolError`."""
-        unpacker = self._unpacker
+        unpacker, tell, end = self._unpacker, self._unpacker.tell, self._unpacker.tell()
         try:
             unpacker.feed(data)
             for message in unpacker:
-                wrong = check_shape(message)
-                if wrong is not None:
-                    raise ProtocolError(wrong)
-                yield message
-        except (msgpack.exceptions.UnpackException, ValueError, TypeError, OverflowError, RecursionError) as error:
+                start, end = end, tell()
+                self._check(message, end - start)
+                yield check_head(message)
+        except _MALFORMED as error:
             raise ProtocolError(f"bad msgpack: {error or type(error).__name__}") from error
+
+    def dispatch(self, data: bytes | bytearray | memoryview, find: Find, other: Other) -> int:
+        """As `framing.Decoder.dispatch`, with as little as can be done for a short message: this is the hot path."""
+        unpacker, tell, end = self._unpacker, self._unpacker.tell, self._unpacker.tell()
+        count = 0
+        try:
+            unpacker.feed(data)
+            for message in unpacker:
+                count += 1
+                start, end = end, tell()
+                if end - start > SHORT:
+                    self._check(message, end - start)
+                try:
+                    destination = find(message[0])
+                except _NO_MESSAGE:
+                    destination = None
+                if destination is not None:
+                    del message[0]
+                    destination.put(tuple(message))
+                elif other(check_head(message)):
+                    break
+        except _MALFORMED as error:
+            if not _is_from_decoder(error):
+                raise  # not the bytes are wrong but a destination
+            raise ProtocolError(f"bad msgpack: {error or type(error).__name__}") from error
+        return count
+
+    def _check(self, message: Any, size: int) -> None:
+        if size > self._max_message:
+            raise ProtocolError(f"a message of {size} bytes, which is over the limit of {self._max_message}")
+        wrong = check_nesting(message) if message.__class__ is list else None
+        if wrong is not None:
+            raise ProtocolError(wrong)
 
     def _ext(self, code: int, data: bytes) -> Any:
         if code in _SEQUENCES:

@@ -1,40 +1,46 @@
-"""The bound on nesting that all framings share."""
+"""The bounds on size and nesting that all framings share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from gmp.errors import MessageError
+
 MAX_NESTING = 64  #: levels in all, the message itself counted
-CONTAINERS = (list, tuple, dict, set, frozenset)
+CONTAINERS = frozenset((list, tuple, dict, set, frozenset))
+SHORT = MAX_NESTING  #: a message of so many bytes cannot be nested too deep, as each level takes one at least
+_CONTAINERS = tuple(CONTAINERS)
 
 
 def depth_over(value: Any, limit: int) -> bool:
     """Whether `value` has more than `limit` levels of containers. Level by level: it must not recurse itself."""
-    level = [value] if isinstance(value, CONTAINERS) else []
+    level: list[Any] = [value] if isinstance(value, _CONTAINERS) else []
     for _ in range(limit):
         following: list[Any] = []
         for container in level:
             items = container.values() if isinstance(container, dict) else container
-            following += [item for item in items if isinstance(item, CONTAINERS)]
+            following += [item for item in items if isinstance(item, _CONTAINERS)]
             if isinstance(container, dict):
-                following += [key for key in container if isinstance(key, CONTAINERS)]
+                following += [key for key in container if isinstance(key, _CONTAINERS)]
         if not following:
             return False
         level = following
     return True
 
 
-def check_shape(message: Any) -> str | None:
-    """Bring the head of a decoded message into form; return what is wrong with it, None when nothing is."""
-    if message.__class__ is not list:
-        return f"a message must be an array, not {type(message).__name__}"
-    if not message:
-        message.append("")
-    elif message[0].__class__ is not str:
-        if message[0] is not None:
-            return f"a message must begin with a port name, not {message[0]!r:.40}"
-        message[0] = ""
+def check_nesting(message: Iterable[Any]) -> str | None:
+    """What is wrong with the nesting of a message (a list, or what it is packed from), None when nothing is."""
     for item in message:
-        if item.__class__ in CONTAINERS and depth_over(message, MAX_NESTING):
-            return f"a message is nested deeper than {MAX_NESTING} levels"
+        if item.__class__ in CONTAINERS:
+            return f"a message is nested deeper than {MAX_NESTING} levels" if depth_over(message, MAX_NESTING) else None
     return None
+
+
+def check_message(destination: str, message: tuple[Any, ...], size: int, limit: int) -> None:
+    """Check a message that packs into `size` bytes. *Raises:* `MessageError`."""
+    if size > limit:
+        raise MessageError(f"a message to {destination!r} has {size} bytes, which is over the limit of {limit}")
+    wrong = check_nesting(message)
+    if wrong is not None:
+        raise MessageError(f"to {destination!r}: {wrong}")
