@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from gmp.configfile import ConfigFile, config_path, read_config
 from gmp.errors import ConfigError
 from gmp.secretfile import user_secret
+from gmp.servicelist import Service, parse_services
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Settings:
     cert: str | None = None
     cert_names: bool = False
     require_tls: bool | None = None
+    services: tuple[Service, ...] = ()
     allow: tuple[str, ...] = ()
     allow_eval: bool = False
     allow_cleartext: bool = False
@@ -235,6 +237,7 @@ _CONVERTERS: dict[str, Callable[[object], Any]] = {
     "cert": _cert,
     "cert_names": _flag,
     "require_tls": _flag,
+    "services": parse_services,
     "allow": _texts,
     "allow_eval": _flag,
     "allow_cleartext": _flag,

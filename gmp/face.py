@@ -28,6 +28,7 @@ def configure(
     seeds: Iterable[str] | None = None,
     secret: str | bytes | None = None,
     cert: str | None = None,
+    services: Iterable[Any] | None = None,
     **settings: Any,
 ) -> Node:
     """Start the default node, once, and return it.
@@ -37,7 +38,8 @@ def configure(
     on (None: any free port, on all addresses if a secret was given, else on loopback; ``[]``: none). `seeds` are the
     ``host:port`` of nodes to join. `secret` is shared by all nodes (None: this user's secret file). `cert`
     is a PEM text, or the path of one, with key, certificate and what else is trusted: connections then use TLS.
-    Further settings: the fields of `gmp.config.Settings`.
+    `services` are functions to start in ports of their own, ``service(port, *args)``: functions, names such as
+    ``"myapp.jobs:start"``, or lists of one of these and arguments. Further settings: the fields of `gmp.config.Settings`.
 
     *Raises:* `ConfigError` for a setting that cannot be used, or when the default node already has live ports.
     *Blocks:* until the listeners are bound; joining goes on underneath.
@@ -45,10 +47,13 @@ def configure(
     global _default
     if _default is not None and not _default.closed and (_default.started or _default.ports.by_name):
         raise ConfigError("the default node is in use already: call configure once, before ports are made")
-    new = Node(node_id, binds=binds, seeds=seeds, secret=secret, cert=cert, profile=profile, **settings)
-    new.start()
-    _default = new
-    return new
+    new = Node(node_id, binds=binds, seeds=seeds, secret=secret, cert=cert, profile=profile, services=services, **settings)
+    old, _default = _default, new  # a service's module may use gmp's functions while it is imported
+    try:
+        return new.start()
+    except BaseException:
+        _default = old
+        raise
 
 
 def node() -> Node:

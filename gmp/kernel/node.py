@@ -28,6 +28,7 @@ from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
 from gmp.kernel.requests import LEAVING, SPAWN, Requests
 from gmp.kernel.routes import Routes
+from gmp.kernel.services import start_services
 from gmp.kernel.spawning import function_name, resolve
 from gmp.mesh.addresses import ADDRESSES, is_loopback
 from gmp.mesh.groups import Family, Group, watch
@@ -88,6 +89,7 @@ class Node:
         self._routes = Routes(self.ports, self._peer, self.requests.handle)
         self.send_tuple = self._routes.send  #: `send` with the message as a tuple, for `gmp.send`
         self._calls = Calls(self.ports, self._routes.send_soon, self._monitor)
+        self.services: list[tuple[str, Port]] = []  #: name and port of each service that was started
         self._events = NodeEvents(self.defer)
         self._changed = gevent.event.Event()
         self._greenlets: set[gevent.Greenlet[..., Any]] = set()
@@ -118,7 +120,8 @@ class Node:
     def start(self) -> Node:
         """Listen and begin to join the network; joining goes on underneath. Returns the node.
 
-        *Blocks:* until the listeners are bound. *Raises:* `ConfigError` naming a bind that cannot be had.
+        *Blocks:* until the listeners are bound and the modules of the services imported. *Raises:* `ConfigError` naming a
+        bind that cannot be had or a service that is not there.
         """
         self.ports.check_thread()
         if self._state != "new":
@@ -134,6 +137,11 @@ class Node:
         self._state = "started"
         self.network.housekeeper.start()
         self.mesh.start(seeds, SelfDial)
+        try:
+            self.services = start_services(self, settings.services)
+        except ConfigError:
+            self.close()
+            raise
         return self
 
     def close(self) -> None:
