@@ -33,9 +33,11 @@ from gmp.face import (
     send,
     serve_forever,
     spawn,
+    supervise,
 )
 from gmp.kernel.node import Node
 from gmp.kernel.spawning import spawnable
+from gmp.kernel.supervision import Child, Supervisor
 from gmp.mesh.groups import Family, Group
 from gmp.ports.history import Death
 from gmp.ports.monitors import Monitor
@@ -49,6 +51,7 @@ __version__ = VERSION
 __all__ = [
     "AuthenticationError",
     "CallTimeout",
+    "Child",
     "ConfigError",
     "Death",
     "Family",
@@ -62,6 +65,7 @@ __all__ = [
     "PortDied",
     "ProtocolError",
     "ReceiveTimeout",
+    "Supervisor",
     "Timer",
     "WaitTimeout",
     "after",
@@ -80,4 +84,5 @@ __all__ = [
     "serve_forever",
     "spawn",
     "spawnable",
+    "supervise",
 ]

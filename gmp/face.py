@@ -12,6 +12,7 @@ import gevent.event
 from gmp.errors import ConfigError
 from gmp.ids import split_port_id
 from gmp.kernel.node import Node
+from gmp.kernel.supervision import Strategy
 from gmp.mesh.groups import Family, Group
 from gmp.ports.monitors import Monitor
 from gmp.ports.port import Port
@@ -86,7 +87,7 @@ def port(
     >>> gmp.call(echo, "hello")
     ('you said', 'hello')
     """
-    return node().port(body, *args, max_queue=max_queue, max_history=max_history)
+    return node().ports.make(body, args, max_queue, max_history=max_history)
 
 
 def send(dest: Port | str, *message: Any) -> None:
@@ -147,6 +148,42 @@ def after(seconds: float, action: Any, *message: Any) -> Timer:
     Returns a `Timer` to `cancel()`. *Raises:* `GmpError`. *Blocks:* never.
     """
     return node().after(seconds, action, *message)
+
+
+def supervise(
+    children: Iterable[Any],
+    strategy: Strategy = "one_for_one",
+    max_restarts: int = 3,
+    period: float = 5.0,
+) -> Port:
+    """Make a port that starts `children`, in their order, and restarts those that die; returns it.
+
+    A child is a function (a port's body), ``(node_id, "package.module:function", args)`` (spawned there), a `Child`, which
+    has more to say, or a `Supervisor`, whose arguments are those of this function. A child that dies is restarted alone
+    with ``"one_for_one"``, with all others with ``"one_for_all"``, with those behind it with ``"rest_for_one"``; the
+    others are stopped first, the last one first. After more than `max_restarts` within `period` seconds the supervisor
+    stops all and dies with ``("restart_limit", name_of_the_child, text, *reason_of_its_death)``.
+
+    Kill it, or send it ``"stop"`` (a call returns when all is stopped), to stop the children, the last one first. The
+    message ``("children", reply_port)`` is answered by a list of ``[name, port_id, restart]``.
+    *Raises:* `ConfigError`. *Blocks:* never; the children start in the next turn of the loop.
+
+    >>> import gmp
+    >>> def worker(port):
+    ...     for number, reply in port:
+    ...         gmp.send(reply, 10 / number)
+    >>> supervisor = gmp.supervise([worker])
+    >>> [[name, first, restart]] = gmp.call(supervisor, "children")[0]
+    >>> gmp.call(first, 0)
+    Traceback (most recent call last):
+    gmp.errors.PortDied: port ... died: die, ZeroDivisionError: division by zero
+    >>> [[name, second, restart]] = gmp.call(supervisor, "children")[0]
+    >>> gmp.call(second, 5)
+    (2.0,)
+    >>> gmp.call(supervisor, "stop")
+    ('stopped',)
+    """
+    return node().supervise(children, strategy=strategy, max_restarts=max_restarts, period=period)
 
 
 def group(name: str) -> Group:

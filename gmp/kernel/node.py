@@ -30,6 +30,7 @@ from gmp.kernel.requests import LEAVING, SPAWN, Requests
 from gmp.kernel.routes import Routes
 from gmp.kernel.services import start_services
 from gmp.kernel.spawning import function_name, resolve
+from gmp.kernel.supervision import Supervisor
 from gmp.mesh.addresses import ADDRESSES, is_loopback
 from gmp.mesh.groups import Family, Group, watch
 from gmp.mesh.mesh import Mesh
@@ -81,6 +82,7 @@ class Node:
         self.id = self._choose_id(settings)
         self.incarnation = make_incarnation(time.time_ns(), secrets.randbits(32))
         self.ports = Ports(self.id, self.incarnation)
+        self.ports.node = self
         self.monitors = RemoteMonitors(self.ports, self.request, self.connect)
         self.mesh = Mesh(self, connect_timeout=settings.connect_timeout)
         self.backbone = self.mesh.backbone
@@ -340,6 +342,10 @@ class Node:
         if not callable(action):
             raise GmpError(f"after: {action!r} is neither a callback nor a port")
         return Timer(seconds, lambda: self.defer(action, *message))
+
+    def supervise(self, children: Iterable[Any], **settings: Any) -> Port:
+        """Start ports and restart them when they die; see `gmp.supervise`."""
+        return self.ports.make(Supervisor(children, **settings))
 
     def on_local_death(self, port: Any, callback: Callable[..., Any]) -> str:
         """`callback` at the death of a live port of this node; returns its ID. For groups."""

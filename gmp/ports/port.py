@@ -131,6 +131,11 @@ class Port(Mailbox):
         return self.id
 
     @property
+    def node(self) -> Any:
+        """The `Node` it is a port of: what a spawned function asks when it may run on another than the default one."""
+        return self.ports.node
+
+    @property
     def alive(self) -> bool:
         """Whether it is not dead."""
         return self.reason is None
