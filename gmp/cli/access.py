@@ -21,6 +21,7 @@ from gmp.cli.completion import complete_profiles
 from gmp.cli.failures import USAGE, Failure, Unreachable
 from gmp.config import load_settings, parse_bind
 
+COMMANDS = "cli/"  # what the node IDs of commands begin with: they come and go, and are left out where nodes are listed
 LOOK_AGAIN = 0.1  # seconds after which it is asked what became of the dials
 
 
@@ -49,7 +50,7 @@ class Access:
 
         *Raises:* `ConfigError`; `Unreachable` telling of each seed why not.
         """
-        settings.setdefault("node_id", f"cli/{os.uname().nodename}/")
+        settings.setdefault("node_id", f"{COMMANDS}{os.uname().nodename}/")
         settings.setdefault("binds", [])
         with gmp.Node(profile=self.profile, seeds=self.seed_addresses(), **settings) as node:
             self._wait_up(node)

@@ -32,7 +32,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Print rows below headings. On a terminal columns shrink to its width; elsewhere they are as wide as they must be."""
+    """Print rows below headings. On a terminal the last column wraps; elsewhere they are as wide as they must be."""
     headings = list(columns)
     lines = [[safe(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
@@ -40,7 +40,10 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+        for heading in headings:
+            last = heading == headings[-1]
+            table.add_column(heading, no_wrap=not last, overflow="fold" if last else "ellipsis")
         for line in lines:
             table.add_row(*(Text(cell) for cell in line))
         console().print(table)
@@ -50,12 +53,28 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
+def milliseconds(seconds: object) -> str:
+    """A short time for people."""
+    if not isinstance(seconds, int | float):
+        return ""
+    return f"{seconds * 1000:.1f}ms" if seconds < 0.1 else f"{seconds * 1000:.0f}ms" if seconds < 1 else f"{seconds:.1f}s"
+
+
+def amount(number: object) -> str:
+    """A count or a number of bytes for people: 999, 1.2k, 34M."""
+    if not isinstance(number, int | float):
+        return ""
+    units = ["", "k", "M", "G", "T"]
+    while abs(number) >= 999.5 and len(units) > 1:
+        number /= 1000
+        del units[0]
+    return f"{number:.1f}{units[0]}" if units[0] and abs(number) < 9.95 else f"{number:.0f}{units[0]}"
+
+
 def duration(seconds: object) -> str:
-    """A time for people."""
+    """A long time for people."""
     if not isinstance(seconds, int | float):
         return "?"
-    if seconds < 1:
-        return f"{seconds * 1000:.1f} ms"
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:

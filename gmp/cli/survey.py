@@ -8,14 +8,14 @@ nothing: they are found by ``can``, which every node answers.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import gevent
 
 import gmp
-from gmp.cli.access import Access
+from gmp.cli.access import COMMANDS, Access
 from gmp.cli.targets import settle
 
 
@@ -40,24 +40,37 @@ NOT_GMP = "is no gmp node: it tells nothing of itself"
 
 
 def known_nodes(access: Access, node: gmp.Node) -> list[str]:
-    """The IDs of all nodes of the network, without that of this command."""
+    """The IDs of all nodes of the network, without those of commands."""
     node.known_nodes()  # subscribes
     settle(access, node)
-    return [node_id for node_id in node.known_nodes() if node_id != node.id]
+    return lasting_nodes(node)
 
 
-def ask_all(node: gmp.Node, node_ids: Iterable[str], request: str, timeout: float) -> dict[str, Answer]:
-    """Send a request of `gmp.kernel.inspection` to each node; takes `timeout` seconds at most."""
-    asked = {node_id: gevent.spawn(ask, node, node_id, request, timeout) for node_id in node_ids}
-    gevent.joinall(list(asked.values()))
-    return {node_id: greenlet.get() for node_id, greenlet in asked.items()}
+def lasting_nodes(node: gmp.Node) -> list[str]:
+    """As `known_nodes`, without waiting for the directory."""
+    return [node_id for node_id in node.known_nodes() if not node_id.startswith(COMMANDS)]
 
 
-def ask(node: gmp.Node, node_id: str, request: str, timeout: float) -> Answer:
+def ask_all(
+    node: gmp.Node, node_ids: Iterable[str], request: str, timeout: float, *, sure: Container[str] = ()
+) -> dict[str, Answer]:
+    """Send a request of `gmp.kernel.inspection` to each node; takes `timeout` seconds at most.
+
+    `sure` are nodes that are known to answer it, and need not be asked whether they can.
+    """
+    asked = {node_id: gevent.spawn(ask, node, node_id, request, timeout, node_id in sure) for node_id in node_ids}
+    try:
+        gevent.joinall(list(asked.values()))
+        return {node_id: greenlet.get() for node_id, greenlet in asked.items()}
+    finally:
+        gevent.killall(list(asked.values()), block=False)
+
+
+def ask(node: gmp.Node, node_id: str, request: str, timeout: float, sure: bool = False) -> Answer:
     """Ask one node."""
     try:
         with gevent.Timeout(timeout, gmp.CallTimeout("no answer in time")):
-            if not node.call(node_id, "can", request, timeout=None)[0]:
+            if not sure and not node.call(node_id, "can", request, timeout=None)[0]:
                 return Answer(node_id, problem=NOT_GMP)
             began = time.monotonic()
             data = node.call(node_id, request, timeout=None)[0]

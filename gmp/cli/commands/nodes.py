@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from gmp.cli.access import Access, with_access
+from gmp.cli.access import COMMANDS, Access, with_access
 from gmp.cli.output import print_json
-from gmp.cli.show import duration, print_table
+from gmp.cli.show import duration, print_table, safe
 from gmp.cli.survey import NOT_GMP, Answer, ask_all, known_nodes
 
 SECTION = "Look at a network"
@@ -27,15 +27,18 @@ def command(access: Access) -> None:
     else:
         rows = [_row(answer) for answer in answers.values()]
         print_table(("NODE", "STATE", "ROLE", "VERSION", "UP", "CONNECTED", "LISTENS ON"), rows)
-    if any(answer.problem not in ("", NOT_GMP) for answer in answers.values()):
+    silent = {name: answer.problem for name, answer in answers.items() if answer.problem not in ("", NOT_GMP)}
+    if silent:
+        for name, problem in silent.items():
+            click.echo(f"{safe(name)} does not answer: {safe(problem)}", err=True)
         raise SystemExit(1)
 
 
 def _row(answer: Answer) -> tuple[object, ...]:
     data = answer.data
     if answer.problem:
-        state = "up" if answer.problem == NOT_GMP else f"no answer: {answer.problem}"
-        return (answer.node_id, state, "no gmp" if answer.problem == NOT_GMP else "?", "", "", "", "")
+        known = answer.problem == NOT_GMP
+        return (answer.node_id, "up" if known else "no answer", "no gmp" if known else "", "", "", "", "")
     binds = data.get("binds")
     return (
         answer.node_id,
@@ -43,6 +46,6 @@ def _row(answer: Answer) -> tuple[object, ...]:
         "seed" if data.get("seed") else "node",
         data.get("version", "?"),
         duration(data.get("uptime")),
-        len(answer.connections),
+        sum(not other.startswith(COMMANDS) for other in answer.connections),
         " ".join(map(str, binds)) if isinstance(binds, list | tuple) and binds else "nowhere",
     )

@@ -1,0 +1,64 @@
+"""`gmp trace`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+import gmp
+from gmp.cli.access import Access, with_access
+from gmp.cli.output import print_json
+from gmp.cli.show import WIDE, console, safe
+from gmp.cli.survey import NOT_GMP, ask_all, known_nodes
+
+SECTION = "Look at a network"
+
+
+@click.command()
+@click.option("--dot", "drawing", flag_value="dot", help="Print it in the language of Graphviz.")
+@click.option("--svg", "drawing", flag_value="svg", help="Print it as a picture (SVG).")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it to a file instead.")
+@with_access(timeout=5.0)
+def command(access: Access, drawing: str | None, output: Path | None) -> None:
+    """Show the connections of the network as a tree.
+
+    Every node is asked whom it is connected to. The tree begins at a seed; a connection that is not in the tree stands
+    behind the later of its nodes as 'also'. Perl nodes are known from the others. Exit code 1 when a node does not answer.
+
+    \b
+      gmp trace --svg -o network.svg
+      gmp trace --dot | dot -Tpng > network.png
+    """
+    from gmp.cli.graph import DRAWINGS, make_graph, tree
+
+    with access.join() as node:
+        answers = ask_all(node, known_nodes(access, node), "gmp.info", access.left)
+        graph = make_graph(answers)
+    silent = {node_id: answer.problem for node_id, answer in answers.items() if answer.problem not in ("", NOT_GMP)}
+    if access.json:
+        nodes = {node_id: {"kind": kind, "busy": node_id in graph.busy} for node_id, kind in sorted(graph.kinds.items())}
+        text = None
+        print_json({"nodes": nodes, "connections": sorted(graph.edges), "problems": silent})
+    elif drawing:
+        text = DRAWINGS[drawing](graph)
+    else:
+        width = console().width if sys.stdout.isatty() and output is None else WIDE
+        ascii_only = "utf" not in (sys.stdout.encoding or "").lower() and output is None
+        text = "\n".join(safe(line) for line in tree(graph, width, ascii_only=ascii_only))
+    if text is not None and output is not None:
+        _write(output, text + "\n")
+    elif text is not None:
+        click.echo(text)
+    for node_id, problem in silent.items():
+        click.echo(f"{safe(node_id)} does not answer: {safe(problem)}", err=True)
+    if silent:
+        raise SystemExit(1)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise gmp.GmpError(f"{path}: {error}") from error
