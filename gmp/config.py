@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from gmp.configfile import ConfigFile, config_path, read_config
 from gmp.errors import ConfigError
+from gmp.ids import check_node_id
 from gmp.secretfile import user_secret
 from gmp.servicelist import Service, parse_services
 
@@ -77,12 +78,6 @@ class Address(NamedTuple):
 
     host: str
     port: int
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("a text")
-    return value
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -229,7 +224,7 @@ def parse_seed(text: str) -> Address:
 
 
 _CONVERTERS: dict[str, Callable[[object], Any]] = {
-    "node_id": _text,
+    "node_id": check_node_id,
     "binds": _addresses(parse_bind),
     "seeds": _addresses(parse_seed),
     "advertise": _addresses(parse_advertised),

@@ -82,8 +82,12 @@ class Access:
             except gmp.WaitTimeout:
                 seeds = node.stats()["seeds"]
                 if all(seed["error"] for seed in seeds) or self.left <= 0.001:
-                    told = "; ".join(f"{seed['address']}: {seed['error'] or 'no answer yet'}" for seed in seeds)
+                    told = "; ".join(map(_why, seeds))
                     raise Unreachable(f"no seed can be reached: {told}. 'gmp doctor' finds out more.") from None
+
+
+def _why(seed: dict[str, Any]) -> str:
+    return f"{seed['address']}: {seed['error'].removeprefix(seed['address'] + ': ') or 'no answer yet'}"
 
 
 def with_access(*, timeout: float | None = 10.0, json: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

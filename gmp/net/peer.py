@@ -85,6 +85,10 @@ class Peer:
             figures["queued_bytes"] += connection.queued
             for name in ("sent_messages", "received_messages", "sent_bytes", "received_bytes", "address"):
                 figures[name] = getattr(connection, name)
+            figures["gmp"] = self.is_gmp
+            figures["seen_as"] = connection.session.greeting.keys.get("peeraddr", "")
+            if connection.tls is not None:
+                figures.update(connection.tls.stats())
             if connection.watch is not None:
                 figures.update(connection.watch.stats())
         return figures

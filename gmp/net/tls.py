@@ -95,6 +95,11 @@ class Tls:
         """What the other side's certificate calls it: its alternative names and its common name."""
         return certificate_names(self._object.getpeercert() or {})
 
+    def stats(self) -> dict[str, Any]:
+        """The version, and until when (seconds since 1970) the other side's certificate is valid."""
+        until = (self._object.getpeercert() or {}).get("notAfter")
+        return {"tls": self.version, "cert_until": ssl.cert_time_to_seconds(str(until)) if until else None}
+
     def feed(self, data: bytes | memoryview) -> None:
         """Take what came from the socket."""
         self._incoming.write(data)
