@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -49,12 +51,19 @@ def configure(
     if _default is not None and not _default.closed and (_default.started or _default.ports.by_name):
         raise ConfigError("the default node is in use already: call configure once, before ports are made")
     new = Node(node_id, binds=binds, seeds=seeds, secret=secret, cert=cert, profile=profile, services=services, **settings)
+    _at_exit(new)
     old, _default = _default, new  # a service's module may use gmp's functions while it is imported
     try:
         return new.start()
     except BaseException:
         _default = old
         raise
+
+
+def _at_exit(node: Node) -> None:
+    """A script that ends leaves the network in order; a forked child of it does not speak for it."""
+    pid = os.getpid()
+    atexit.register(lambda: node.close() if node.started and os.getpid() == pid else None)
 
 
 def node() -> Node:

@@ -157,7 +157,7 @@ def test_a_cancelled_remote_monitor_is_silent(pair: tuple[gmp.Node, gmp.Node], r
 def test_kill_9_of_a_node_fires_its_monitors_and_empties_its_groups(
     make_node: MakeNode, child: Callable[..., Child], recorder: Recorder
 ) -> None:
-    seed = make_node("seed")
+    seed = make_node("seed", connect_timeout=1)
     other = child("child", *seed.binds)
     (port_id,) = seed.group("children").wait(timeout=20)
     assert seed.call(port_id, "hi") == ("echo", "hi")

@@ -24,9 +24,10 @@ from gmp.config import Address, Settings, load_settings, parse_bind, parse_seed
 from gmp.errors import ConfigError, GmpError, PortDied, WaitTimeout
 from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, random_suffix, split_port_id
 from gmp.kernel.calls import Calls
+from gmp.kernel.leaving import GOODBYE, Leaving
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
-from gmp.kernel.requests import LEAVING, SPAWN, Requests
+from gmp.kernel.requests import SPAWN, Requests
 from gmp.kernel.routes import Routes
 from gmp.kernel.services import start_services
 from gmp.kernel.spawning import function_name, resolve
@@ -93,6 +94,7 @@ class Node:
         self._calls = Calls(self.ports, self._routes.send_soon, self._monitor)
         self.services: list[tuple[str, Port]] = []  #: name and port of each service that was started
         self._events = NodeEvents(self.defer)
+        self._leaving = Leaving(self.network.peers.values)
         self._changed = gevent.event.Event()
         self._greenlets: set[gevent.Greenlet[..., Any]] = set()
         self._state = "new"
@@ -155,12 +157,14 @@ class Node:
         if self._state in ("closing", "closed"):
             return
         started, self._state = self._state == "started", "closing"
-        self.mesh.stop()
         self.network.stop_listening()
         self.ports.close(("leaving", self.id))
         gevent.sleep(0)  # the ports are buried in the next turn, which is when their monitors' messages go out
         if started:
-            self._leave()
+            self._leaving.flush(self.settings.leave_timeout)  # a way may have to be found first, even to a seed
+        self.mesh.stop()
+        if started:
+            self._leaving.part(GOODBYE)
         gevent.killall([greenlet for greenlet in self._greenlets if greenlet is not gevent.getcurrent()])
         self._calls.close()
         self.network.close()
@@ -169,15 +173,6 @@ class Node:
         gevent.sleep(0)
         self.ports.workers.close()
         gevent.sleep(0)
-
-    def _leave(self) -> None:
-        peers = list(self.network.up_peers())
-        for peer in peers:
-            if peer.is_gmp:
-                peer.send("", (LEAVING,))
-        deadline = time.monotonic() + self.settings.leave_timeout
-        while any(peer.pending for peer in peers) and time.monotonic() < deadline:
-            gevent.sleep(0.01)
 
     def __enter__(self) -> Node:
         return self if self.started else self.start()  # what `configure` returns is started already
@@ -519,17 +514,19 @@ class Node:
 
     def _find_way(self, peer: Peer) -> None:
         problem = self.mesh.find_way(peer.node_id)
-        if not peer.is_up and self._state == "started":
+        if not peer.is_up and self._state in ("started", "closing"):
             peer.fail(f"cannot connect: {problem or 'the connection was lost at once'}")
 
     def peer_up(self, peer: Peer) -> None:
         """`PeerEvents.peer_up`."""
+        self._leaving.changed()
         self.mesh.node_up(peer.node_id)
         self._tell(peer.node_id, True)
 
     def peer_lost(self, peer: Peer, reason: Reason, was_up: bool) -> None:
         """`PeerEvents.peer_lost`: one uninterrupted step, no user code runs in it."""
         self.monitors.node_lost(peer.node_id, reason)
+        self._leaving.changed()
         if self._state != "started":
             return
         self.mesh.node_down(peer.node_id, ended=peer.ended)
@@ -544,6 +541,10 @@ class Node:
         """`HousekeeperEvents.loop_late`: others depend on a seed's loop."""
         if self.backbone.is_global:
             log.warning("%s: the event loop of this seed was held up for %.1f s", self.id, seconds)
+
+    def peer_drained(self, peer: Peer) -> None:
+        """`NetworkEvents.peer_drained`."""
+        self._leaving.changed()
 
     def peer_leaves(self, peer: Peer) -> None:
         """A peer has said that it leaves."""

@@ -20,6 +20,7 @@ import gevent
 
 from gmp.errors import ConfigError, GmpError, NotAllowed
 from gmp.kernel.inspection import Inspection
+from gmp.kernel.leaving import LEAVING
 from gmp.kernel.spawning import LONGEST_NAME, SpawnedNames, resolve
 from gmp.net.housekeeper import ALIVE, HEARTBEAT
 from gmp.ports.port import Port
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gmp")
 SPAWN = "AnyEvent::MP::_spawn"
-LEAVING = "gmp.leaving"
 MOST_COMPLAINTS = 1000
 Request = Callable[..., None]
 

@@ -241,6 +241,8 @@ class Connection:
         self._flush()
         if not self._writing:
             self._flush_at = 0
+            if self.low_mark == 0:  # somebody waits for the last byte
+                self._drained(self)
 
     def _flush(self) -> None:
         """Write until the outbox is empty, the socket is full, or this pass of the loop has written enough."""
@@ -453,6 +455,16 @@ class Connection:
         self._pending = self._plain = b""
         self.queued = 0
         self._owner.closed(self)
+
+    def half_close(self) -> None:
+        """Close our direction, once everything is written; the other one is read on."""
+        if self.reason is None:
+            if self.tls is not None:
+                self._last_words(self.tls)
+            try:
+                self.sock.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                self._run_callback(self.close, reason_of(error), str(error))
 
     def _last_words(self, tls: Tls) -> None:
         """Tell the other side by TLS's own means, an alert or its proper end, when the socket takes it."""

@@ -50,6 +50,9 @@ _ENDED = {CloseReason.EOF, CloseReason.LEAVING, CloseReason.RESTARTED}  # what s
 class NetworkEvents(PeerEvents, HousekeeperEvents, Protocol):
     """What the kernel is told by the network."""
 
+    def peer_drained(self, peer: Peer) -> None:
+        """What waited for `peer` has fallen to its low mark."""
+
     def node_port_message(self, peer: Peer, message: list[Any]) -> None:
         """A message from `peer` for the node port, or for a port that is not in the table."""
 
@@ -309,6 +312,7 @@ class Network:
         peer = self.peers.get(connection.node_id)
         if peer is not None:
             peer.wake_senders()
+            self._events.peer_drained(peer)
 
     # ---- peers
 

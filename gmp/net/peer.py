@@ -72,10 +72,19 @@ class Peer:
         connection = self.connection
         return connection is not None and "gmp" in connection.session.greeting.keys
 
-    @property
-    def pending(self) -> bool:
-        """Whether bytes wait for the socket."""
-        return self.connection is not None and self.connection.queued > 0
+    def flushing(self) -> bool:
+        """Whether something that was sent waits still, for a way or for the socket; tells of its end from now on."""
+        connection = self.connection
+        if connection is None:
+            return bool(self._queue)
+        connection.low_mark = 0
+        return connection.queued > 0
+
+    def half_close(self) -> None:
+        """Send nothing more over the connection; the other side sees its end and closes it."""
+        self.send = self._drop
+        if self.connection is not None:
+            self.connection.half_close()
 
     def stats(self) -> dict[str, Any]:
         """Figures: the state, bytes that wait, messages dropped; of the connection what went each way."""

@@ -1,0 +1,61 @@
+"""How a node leaves: what was sent before still goes out, peers are told, and whoever watches gets ``("leaving", node_id)``.
+
+States: *flushing* (what waits is written; ways that are being looked for are waited for, as messages may wait for them) →
+*parting* (gmp peers are told and close their side, of others the own side is closed) → closed. All of it is driven by
+events: a peer that is drained, up or lost. The first takes `leave_timeout` seconds at most, the second `GOODBYE`.
+
+race: closing a socket with unread input resets it, and the other side may lose what it has not read yet: so the other side
+closes first. A peer that is stopped never does; what was written lies in its kernel then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import gevent.event
+
+from gmp.net.peer import Peer
+
+LEAVING = "gmp.leaving"
+GOODBYE = 2.0  # seconds in which peers should close their side
+
+
+class Leaving:
+    """The end of one node. `peers` gives its peers; `changed` is called when one of them is drained, up or lost."""
+
+    def __init__(self, peers: Callable[[], Iterable[Peer]]) -> None:
+        self._peers = peers
+        self._changed = gevent.event.Event()
+
+    def changed(self) -> None:
+        """Something happened to a peer."""
+        self._changed.set()
+
+    def flush(self, timeout: float) -> None:
+        """Wait until everything that was sent is written, or given up. *Blocks:* up to `timeout` seconds."""
+        self._wait(lambda peer: peer.flushing(), timeout)
+
+    def part(self, timeout: float) -> None:
+        """Tell the peers, and wait until they have closed their side. *Blocks:* up to `timeout` seconds."""
+        told: set[Peer] = set()
+
+        def is_here(peer: Peer) -> bool:
+            """race: a handshake that was under way ends now: that peer is told like the others."""
+            if peer.is_up and peer not in told:
+                told.add(peer)
+                if peer.is_gmp:
+                    peer.send("", (LEAVING,))
+                else:
+                    peer.half_close()
+            return peer.is_up
+
+        self._wait(is_here, timeout)
+
+    def _wait(self, waits: Callable[[Peer], bool], timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while len([peer for peer in self._peers() if waits(peer)]):  # asking a peer is what makes it tell of its end
+            left = deadline - time.monotonic()
+            self._changed.clear()
+            if left <= 0 or not self._changed.wait(left):
+                return

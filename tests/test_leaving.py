@@ -1,0 +1,146 @@
+"""Leaving: what was sent before still arrives, peers are told at once, and nothing is lost by the end of a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+import gevent
+import gevent.event
+import gevent.subprocess as subprocess
+import pytest
+
+import gmp
+from gmp.testing import FaultProxy
+
+from .conftest import Recorder, eventually
+
+MakeNode = Callable[..., gmp.Node]
+
+
+def test_what_was_sent_before_the_close_arrives_also_over_a_way_that_has_yet_to_be_found(make_node: MakeNode) -> None:
+    seed = make_node("seed")
+    other = make_node("other", seeds=seed.binds)
+    port = other.port()
+    seed.wait_up("other", timeout=10)
+    for number in range(5):
+        leaver = make_node(f"leaver-{number}", seeds=seed.binds)
+        leaver.send(port.id, "last words", number)
+        leaver.close()
+        assert port.receive(timeout=10) == ("last words", number)
+
+
+def test_megabytes_that_wait_are_written_before_the_node_is_gone(make_node: MakeNode) -> None:
+    seed = make_node("seed", high_mark=64 << 20)
+    other = make_node("other", seeds=seed.binds)
+    other.wait_up(timeout=10)
+    port = other.port()
+    for number in range(20):
+        seed.send(port.id, number, b"x" * 1_000_000)
+    seed.close()
+    assert [port.receive(timeout=20)[0] for _ in range(20)] == list(range(20))
+
+
+def test_monitors_of_ports_and_of_the_node_get_the_reason_at_once(make_node: MakeNode, recorder: Recorder) -> None:
+    seed = make_node("seed")
+    leaver = make_node("leaver", seeds=seed.binds)
+    port, events = leaver.port(), Recorder()
+    local = Recorder()
+    leaver.monitor(port, local)
+    leaver.group("g").join(port)
+    seed.group("g").wait(timeout=10)
+    seed.monitor(port.id, recorder)
+    seed.monitor("leaver", recorder)
+    seed.monitor_nodes(events)
+    seed.call("leaver", "time")
+    leaver.close()
+    assert recorder.wait(2) == [("leaving", "leaver")] * 2
+    assert local.wait() == [("leaving", "leaver")]
+    assert events.wait()[-1] == ("leaver", False, "leaving", "leaver")
+    eventually(lambda: seed.group("g").members() == {})
+
+
+def test_a_peer_that_cannot_be_reached_holds_up_the_end_only_as_long_as_it_may(make_node: MakeNode) -> None:
+    seed = make_node("seed")
+    with FaultProxy(seed.binds[0]) as proxy:
+        leaver = make_node("leaver", seeds=[proxy.address], leave_timeout=0.5, high_mark=64 << 20)
+        leaver.wait_up(timeout=10)
+        leaver.send("nobody#x", "into the void")
+        proxy.blackhole()
+        leaver.send("seed#x", b"x" * 8_000_000)
+        started = time.monotonic()
+        leaver.close()
+        assert time.monotonic() - started < 20
+
+
+def test_nothing_can_be_spawned_on_a_node_that_leaves(make_node: MakeNode, recorder: Recorder) -> None:
+    seed = make_node("seed")
+    leaver = make_node("leaver", seeds=seed.binds)
+    seed.wait_up("leaver", timeout=10)
+    closing = gevent.spawn(leaver.close)
+    gevent.sleep(0)
+    seed.monitor(seed.spawn("leaver", "tests.child:echo"), recorder)
+    closing.join(20)
+    assert recorder.wait()[0][0] in ("not_allowed", "leaving")
+
+
+SCRIPT = """
+import sys, gmp
+gmp.configure(node_id="script", binds=[], seeds=[sys.argv[1]])
+gmp.send(sys.argv[2], "from a script that ends")
+"""
+
+
+def test_a_script_that_just_ends_leaves_in_order(make_node: MakeNode, recorder: Recorder) -> None:
+    seed = make_node("seed")
+    port = seed.port()
+    events = Recorder()
+    seed.monitor_nodes(events)
+    environ = {**os.environ, "GMP_SECRET": "geheim"}
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT, seed.binds[0], port.id], env=environ, timeout=40, stderr=subprocess.PIPE
+    )
+    assert ended.returncode == 0
+    assert ended.stderr == b""
+    assert port.receive(timeout=10) == ("from a script that ends",)
+    assert events.wait(2) == [("script", True), ("script", False, "leaving", "script")]
+
+
+SERVER = """
+import sys, gmp
+gmp.configure(node_id="server", binds=[], seeds=[sys.argv[1]])
+gmp.group("servers").join(gmp.port(lambda port: port.receive("never")))
+gmp.serve_forever()
+print("left", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_makes_a_server_leave(make_node: MakeNode, recorder: Recorder, number: int) -> None:
+    seed = make_node("seed")
+    environ = {**os.environ, "GMP_SECRET": "geheim"}
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER, seed.binds[0]], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as server:
+        (port,) = seed.group("servers").wait(timeout=20)
+        seed.monitor(port, recorder)
+        server.send_signal(number)
+        assert recorder.wait() == [("leaving", "server")]
+        out, err = server.communicate(timeout=20)
+    assert (server.returncode, out, err) == (0, b"left\n", b"")
+
+
+def test_a_second_signal_ends_it_at_once(make_node: MakeNode) -> None:
+    seed = make_node("seed")
+    with FaultProxy(seed.binds[0]) as proxy:
+        environ = {**os.environ, "GMP_SECRET": "geheim"}
+        with subprocess.Popen([sys.executable, "-c", SERVER, proxy.address], env=environ) as server:
+            seed.group("servers").wait(timeout=20)
+            proxy.blackhole()  # so that leaving takes its time
+            server.send_signal(signal.SIGTERM)
+            gevent.sleep(0.3)  # there is no event of "it is leaving now" that gets through
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(timeout=20) in (-signal.SIGTERM, 0)
