@@ -66,6 +66,7 @@ class Requests:
             "gmp.ports": lambda _, *reply: self._reply(reply, inspection.ports()),
         }
         self._offered: dict[str, Callable[..., Any]] = {}
+        self._evaluation_names: dict[str, Any] = {"node": node}  # kept, so that what is assigned is there the next time
 
     def offer(self, name: str, function: Callable[..., Any]) -> Callable[[], None]:
         """Let peers call `function(asker, *args)` by `name`; returns a function that ends it."""
@@ -180,7 +181,7 @@ class Requests:
             self._complain("eval", "it is not allowed on this node")
 
     def _evaluate(self, source: Any, reply: tuple[Any, ...]) -> None:
-        names = {"node": self._node}
+        names = self._evaluation_names
         try:
             try:
                 results: tuple[Any, ...] = (eval(compile(source, "<eval>", "eval"), names),)

@@ -1,0 +1,42 @@
+"""`gmp shell`."""
+
+from __future__ import annotations
+
+import click
+
+from gmp.cli.access import Access, with_access
+from gmp.cli.completion import complete_nodes
+from gmp.cli.failures import UNREACHABLE, Failure
+
+SECTION = "Talk to a network"
+PROMPTS = ("ptpython", "ipython", "python")
+
+
+@click.command(short_help="A Python prompt with a node.")
+@click.argument("node_id", metavar="[NODE]", required=False, shell_complete=complete_nodes)
+@click.option("--with", "prompt", type=click.Choice(PROMPTS), help="The prompt; else the first that is installed.")
+@click.option("--node-id", "own_id", metavar="ID", help="This node's ID; one that ends in / gets a random part.")
+@click.option("-b", "--bind", "binds", multiple=True, metavar="HOST:PORT", help="Where to listen; else nowhere.")
+@with_access(json=False)
+def command(access: Access, node_id: str | None, prompt: str | None, own_id: str | None, binds: tuple[str, ...]) -> None:
+    """A Python prompt with a node that has joined the network, and lives on while the prompt waits.
+
+    The names of gmp are loaded; 'me' is a port, and what is sent to it is shown above the prompt while you type. Tab
+    completes node IDs, groups and ports in strings. A line =NODE has the next ones evaluated on that node, when it allows
+    that (allow_eval); = lists the nodes, =. comes back. With NODE the shell begins there.
+
+    The prompt is ptpython's or IPython's when installed (extra gmp[repl]), else Python's own. Without a seed the node
+    is alone, and listens on this host.
+
+    \b
+      gmp shell
+      gmp shell --seed 10.0.0.1:4040 worker1
+    """
+    from gmp.cli.shell.start import Shell
+
+    shell = Shell(access, prompt, own_id, list(binds))
+    problem = shell.run(node_id)
+    if problem:
+        raise Failure(problem, UNREACHABLE)
+
+

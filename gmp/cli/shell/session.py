@@ -1,0 +1,148 @@
+"""What a shell is, whatever prompt it has: the names that are there, the port `me`, and evaluation on another node.
+
+A line that begins with ``=`` is for the shell: ``=`` lists the nodes, ``=NODE`` evaluates on NODE from now on, ``=NODE
+SOURCE`` this once, ``=.`` comes back. Perl nodes evaluate Perl.
+"""
+
+from __future__ import annotations
+
+import ast
+import codeop
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+import gmp
+from gmp.cli.output import as_text
+from gmp.cli.shell.names import Names
+from gmp.cli.show import safe
+
+KEPT = 1000  # messages to `me`
+REFUSED = "eval is not allowed on this node"
+
+
+class Session:
+    """One shell on one node. `show` prints a text above the prompt; the prompt puts its own way there."""
+
+    def __init__(self, node: gmp.Node, timeout: float) -> None:
+        self.node = node
+        self.timeout = timeout
+        self.at: str | None = None  #: the node that evaluates, None: this one
+        self.show: Callable[[str], None] = print
+        self.received: deque[tuple[Any, ...]] = deque(maxlen=KEPT)
+        self.me = node.port()
+        self.me.on(None, self._arrived)
+        self.completion = Names(node)
+        self._is_gmp: dict[str, bool] = {}
+
+    def namespace(self) -> dict[str, Any]:
+        """The names that are there from the start."""
+        names = {name: getattr(gmp, name) for name in gmp.__all__}
+        return {**names, "gmp": gmp, "node": self.node, "me": self.me, "received": self.received, "gevent": gevent}
+
+    def banner(self, prompt: str) -> str:
+        """What is printed before the first prompt."""
+        up = ", ".join(sorted(self.node.up_nodes())) or "no other node yet"
+        versions = f"gmp {gmp.__version__}, Python {sys.version.split()[0]}, {prompt}"
+        return (
+            f"{versions}. This is node {self.node.id}, connected with {up}.\n"
+            "The names of gmp are loaded; node is this node, me a port: what is sent to it is shown, and kept in received.\n"
+            "=NODE evaluates on another node, = lists the nodes, =. comes back."
+        )
+
+    def _arrived(self, *message: Any) -> None:
+        self.received.append(message)
+        self.show(f"{time.strftime('%H:%M:%S')} me: {safe(repr(message))}")
+
+    # ---- lines
+
+    def is_ours(self, source: str) -> bool:
+        """Whether the shell takes these lines itself: they are for another node, or begin with ``=``."""
+        return source.startswith("=") or (self.at is not None and not source.startswith(("%", "!", "exit", "quit")))
+
+    def is_complete(self, source: str) -> bool:
+        """Whether such lines are all: a block of Python for another node may go on, as it may here."""
+        if source.startswith("=") or not self._is_gmp.get(self.at or self.node.id, False):
+            return True
+        try:
+            return codeop.compile_command(source, symbol="single") is not None
+        except (SyntaxError, ValueError, OverflowError):
+            return True
+
+    def take(self, source: str) -> None:
+        """Do what such lines ask for, and print what comes of it. *Blocks:* up to `timeout` seconds."""
+        source = source.strip()
+        if not source.startswith("="):
+            if source:
+                self._print(self.evaluate(self.at or self.node.id, source))
+            return
+        node_id, _, rest = source[1:].strip().partition(" ")
+        if not node_id:
+            self._print("\n".join(self._nodes()))
+        elif rest.strip():
+            self._print(self.evaluate(node_id, rest.strip()))
+        elif node_id in (".", self.node.id):
+            self.at = None
+        else:
+            self._print(self.go(node_id))
+
+    def go(self, node_id: str) -> str:
+        """Evaluate there from now on. If that cannot be, stay, and return why. *Blocks:* up to `timeout` seconds."""
+        problem = self.problem(node_id)
+        if not problem:
+            self.at = node_id
+        return problem
+
+    def problem(self, node_id: str) -> str:
+        """Why nothing can be evaluated on that node; empty: it can. *Blocks:* up to `timeout` seconds."""
+        try:
+            self._asks_gmp(node_id)
+            error = self.node.call(node_id, "eval", "1", timeout=self.timeout)[:1]
+        except gmp.GmpError as failure:
+            return f"nothing can be evaluated on {safe(node_id)}: {failure}"
+        if error == (REFUSED,):
+            return f"{node_id} does not allow it: set allow_eval = true in its profile, or GMP_ALLOW_EVAL=1"
+        return ""
+
+    def evaluate(self, node_id: str, source: str) -> str:
+        """What evaluating `source` on that node gives, as text. *Blocks:* up to `timeout` seconds."""
+        try:
+            if self._asks_gmp(node_id) and _is_expression(source):
+                source = f"repr(\n{source}\n)"
+            reply = self.node.call(node_id, "eval", source, timeout=self.timeout)
+        except gmp.GmpError as failure:
+            return f"{node_id}: {failure}"
+        error, *results = reply or ("it sent an empty answer",)
+        if error == REFUSED:
+            return self.problem(node_id)
+        if error:
+            return f"{node_id}: {as_text(error)}"
+        return "\n".join(as_text(result) for result in results if result not in (None, "None"))
+
+    def _asks_gmp(self, node_id: str) -> bool:
+        """Whether it is a gmp node, which evaluates Python."""
+        if node_id not in self._is_gmp:
+            self._is_gmp[node_id] = bool(self.node.call(node_id, "can", "gmp.info", timeout=self.timeout)[0])
+        return self._is_gmp[node_id]
+
+    def _nodes(self) -> list[str]:
+        marks = {self.node.id: "this node"} | dict.fromkeys(self.node.up_nodes(), "connected")
+        here = self.at or self.node.id
+        known = self.node.known_nodes()
+        return [f"{'*' if node_id == here else ' '} {node_id}  {marks.get(node_id, '')}".rstrip() for node_id in known]
+
+    def _print(self, text: str) -> None:
+        if text:
+            print("\n".join(safe(line) for line in text.splitlines()))
+
+
+def _is_expression(source: str) -> bool:
+    try:
+        ast.parse(source, mode="eval")
+    except (SyntaxError, ValueError):
+        return False
+    return True

@@ -1,0 +1,98 @@
+"""From the options of `gmp shell` to a prompt, and back to a clean terminal.
+
+Signals: Ctrl-C is the prompt's own matter, hence Python's own handler is put back. SIGTERM gives the terminal back as it
+was, and then ends the process as if nobody handled it; its peers see that at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import signal
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gmp
+from gmp.cli.access import Access
+from gmp.cli.failures import USAGE, Failure
+from gmp.cli.shell.session import Session
+from gmp.config import load_settings
+
+JOINING = 3.0  # seconds to wait for a seed before the prompt comes
+MODULES = {"ptpython": "gmp.cli.shell.with_ptpython", "ipython": "gmp.cli.shell.with_ipython"}
+PACKAGES = {"ptpython": "ptpython", "ipython": "IPython"}
+
+
+class Shell:
+    """One run of the command."""
+
+    def __init__(self, access: Access, prompt: str | None, node_id: str | None, binds: list[str]) -> None:
+        self._access = access
+        self._prompt = choose(prompt)
+        self._node_id = node_id or f"shell/{os.uname().nodename}/"
+        self._binds = binds
+
+    def run(self, at: str | None) -> str:
+        """Prompt until the user leaves; evaluate on `at` first. Returns why that could not be, empty: it could."""
+        access = self._access
+        seeds = list(access.seeds) or list(load_settings(access.profile, {}, os.environ).seeds)
+        binds = self._binds or ([] if seeds else None)
+        node = gmp.configure(access.profile, node_id=self._node_id, binds=binds, seeds=seeds, services=[])
+        try:
+            if seeds:
+                try:
+                    node.wait_up(timeout=min(JOINING, access.timeout))
+                except gmp.WaitTimeout:
+                    told = "; ".join(f"{seed['address']}: {seed['error']}" for seed in node.stats()["seeds"])
+                    print(f"gmp shell: not connected yet, going on with that: {told}", file=sys.stderr)
+            session = Session(node, access.timeout)
+            problem = session.go(at) if at else ""
+            if not problem:
+                with signals():
+                    self._start(session)
+            return problem
+        finally:
+            node.close()
+
+    def _start(self, session: Session) -> None:
+        if self._prompt == "python":
+            console: Any = importlib.import_module("gmp.cli.shell.console")
+            console.Console(session).run(session.banner(console.NAME))
+            return
+        prompt: Any = importlib.import_module(MODULES[self._prompt])
+        prompt.run(session, session.banner(prompt.NAME))
+
+
+def choose(wanted: str | None) -> str:
+    """The prompt to have. *Raises:* `Failure` when the wanted one is not installed."""
+    found = [name for name, package in PACKAGES.items() if importlib.util.find_spec(package)] + ["python"]
+    if wanted is not None and wanted not in found:
+        raise Failure(f"{wanted} is not installed: pip install 'gmp[repl]', in a clone: pip install '.[repl]'", USAGE)
+    if wanted is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return "python"
+    return wanted or found[0]
+
+
+@contextmanager
+def signals() -> Iterator[None]:
+    """Within the block signals are as this file says."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    terminal = termios.tcgetattr(0) if os.isatty(0) else None
+
+    def terminate(number: int, _: object) -> None:
+        if terminal is not None:
+            termios.tcsetattr(0, termios.TCSANOW, terminal)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
