@@ -1,12 +1,12 @@
 """The suite in a patched program, as many users have: ``python -m tests.patched [pytest arguments]``."""
 
-from gevent import monkey
+import sys
 
-monkey.patch_all()
+if __name__ == "__main__":  # pytest looks for doctests here, and must not patch by that
+    from gevent import monkey
 
-import sys  # noqa: E402
+    monkey.patch_all()
 
-import pytest  # noqa: E402
+    import pytest
 
-if __name__ == "__main__":
     sys.exit(pytest.main(sys.argv[1:]))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from greenlet import getcurrent, greenlet
@@ -24,6 +25,7 @@ from gmp.errors import CallTimeout, GmpError, PortDied
 from gmp.ports.mailbox import Message
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.table import Ports
+from gmp.ports.tracing import Tracer
 
 TICK = 0.05
 KEEP = 10.0
@@ -91,12 +93,22 @@ class Calls:
         self._ports = ports
         self._send = send
         self._monitor = monitor
+        self.call = self._call
         self._targets: dict[str, Target] = {}
         self._waiting: dict[str, Call] = {}
         self._timer: Any = None
         self._keeps_loop = False  # whether the loop would go on for the timer alone: only while somebody waits for it
 
-    def call(self, port_id: str, message: Message, timeout: float | None) -> Message:
+    def trace(self, send: Callable[[str, Message], Any], tracer: Tracer | None) -> None:
+        """Send by `send` from now on; with a tracer each call is told to it."""
+        self._send = send
+        self.call = self._call if tracer is None else partial(self._traced_call, tracer)
+
+    def _traced_call(self, tracer: Tracer, port_id: str, message: Message, timeout: float | None) -> Message:
+        with tracer.calling(port_id, message):
+            return self._call(port_id, message, timeout)
+
+    def _call(self, port_id: str, message: Message, timeout: float | None) -> Message:
         """Send `message` with a reply port's ID behind it and wait for what comes there."""
         ports, me = self._ports, getcurrent()
         if me is ports.hub:

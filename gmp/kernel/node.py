@@ -32,6 +32,7 @@ from gmp.kernel.routes import Routes
 from gmp.kernel.services import start_services
 from gmp.kernel.spawning import function_name, resolve
 from gmp.kernel.supervision import Supervisor
+from gmp.kernel.tracing import TracingRoutes, make_port_class
 from gmp.mesh.addresses import ADDRESSES, is_loopback
 from gmp.mesh.groups import Family, Group, watch
 from gmp.mesh.mesh import Mesh
@@ -44,6 +45,7 @@ from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port, current_port
 from gmp.ports.table import Ports
 from gmp.ports.timers import Timer
+from gmp.ports.tracing import Tracer
 
 log = logging.getLogger("gmp")
 _NEW = object()
@@ -398,6 +400,17 @@ class Node:
         """
         self._check_open()
         return self.requests.offer(name, function)
+
+    def trace_messages(self, tracer: Tracer | None) -> None:
+        """Let a trace context travel with messages from now on; None: no longer. See `gmp.services.tracing`.
+
+        It is for ports that are made afterwards. *Blocks:* never.
+        """
+        arguments = (self.ports, self._peer, self.requests.handle)
+        self._routes = Routes(*arguments) if tracer is None else TracingRoutes(*arguments, tracer)
+        self.ports.port_class = Port if tracer is None else make_port_class(tracer)
+        self.send_tuple = self._routes.send
+        self._calls.trace(self._routes.send_soon, tracer)
 
     def monitor_nodes(self, callback: Callable[..., Any]) -> Callable[[], None]:
         """Call `callback(node_id, up, *reason)` whenever a node is connected or lost; returns a function that ends it.

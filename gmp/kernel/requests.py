@@ -22,6 +22,7 @@ from gmp.errors import ConfigError, GmpError, NotAllowed
 from gmp.kernel.inspection import Inspection
 from gmp.kernel.leaving import LEAVING
 from gmp.kernel.spawning import LONGEST_NAME, SpawnedNames, resolve
+from gmp.kernel.tracing import TRACED, deliver
 from gmp.net.housekeeper import ALIVE, HEARTBEAT
 from gmp.ports.port import Port
 
@@ -63,6 +64,7 @@ class Requests:
             "gmp.info": lambda _, *reply: self._reply(reply, inspection.info()),
             "gmp.stats": lambda _, *reply: self._reply(reply, inspection.stats()),
             "gmp.families": lambda _, *reply: self._reply(reply, inspection.families()),
+            TRACED: lambda _, carrier, name, *message: deliver(self._node, carrier, name, message),
             "gmp.ports": lambda _, *reply: self._reply(reply, inspection.ports()),
         }
         self._offered: dict[str, Callable[..., Any]] = {}

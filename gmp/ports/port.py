@@ -18,7 +18,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 import gevent.event
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -89,6 +89,8 @@ class Port(Mailbox):
     """A port of this node, made by `gmp.port`. It may stand wherever a port ID may: it equals and hashes as its ID."""
 
     __slots__ = ("__weakref__", "_id", "_limit", "_ties", "name")
+
+    handlers_class: ClassVar[type[Handlers]] = Handlers
 
     def __init__(self, name: str, ports: Ports, limit: int | None) -> None:
         self.name = name
@@ -236,7 +238,7 @@ class Port(Mailbox):
                 return
             context = Context()
             context.run(_current.set, self)
-            self._handlers = Handlers(self, context, self._limit is not None)
+            self._handlers = self.handlers_class(self, context, self._limit is not None)
         self._handlers.set(tag, handler)
         self._room = 0
 

@@ -58,6 +58,7 @@ class Ports:
         self.peak: tuple[str, int] | None = None  #: the port at which the most messages waited at once, and about how many
         self.ended: dict[str, Reason] = {}  #: what the last ports that peers had spawned here died with
         self.deaths = Deaths()
+        self.port_class: type[Port] = Port  #: what `make` makes; another one while the node traces
         self.node: Any = None  #: whose ports these are, for what runs in them and knows nothing else
         self.workers = Workers()
         self.hub = self.workers.hub
@@ -101,7 +102,7 @@ class Ports:
         if name is None:
             name = f"{self._incarnation}{next(self._count)}"
         if max_history is None:
-            port = self.by_name[name] = Port(name, self, max_queue)
+            port = self.by_name[name] = self.port_class(name, self, max_queue)
         else:
             _check_count("max_history", max_history)
             port = self.by_name[name] = RecordingPort(name, self, max_queue, max_history)
