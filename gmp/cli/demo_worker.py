@@ -6,6 +6,7 @@ reply)`` with ``("counted", number, words)``; every node answers ``("who", reply
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections import Counter
@@ -48,10 +49,13 @@ def main(arguments: list[str]) -> None:
     group, body = ("seeds", seed) if role == "seed" else ("words", work)
     body_function: Any = body
     gmp.group(group).join(gmp.port(body_function))
-    print(node.binds[0], flush=True)
-    make_nonblocking(0)
-    while nb_read(0, 4096):
-        pass
+    try:
+        print(node.binds[0], flush=True)
+        make_nonblocking(0)
+        while nb_read(0, 4096):
+            pass
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # race: the parent was interrupted; nobody listens any more
     node.close()
 
 
