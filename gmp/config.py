@@ -47,6 +47,7 @@ class Settings:
     services: tuple[Service, ...] = ()
     allow: tuple[str, ...] = ()
     allow_eval: bool = False
+    allow_follow: bool = False
     allow_cleartext: bool = False
     allow_anonymous: bool = False
     handshake_timeout: float = 10.0
@@ -235,6 +236,7 @@ _CONVERTERS: dict[str, Callable[[object], Any]] = {
     "services": parse_services,
     "allow": _texts,
     "allow_eval": _flag,
+    "allow_follow": _flag,
     "allow_cleartext": _flag,
     "allow_anonymous": _flag,
     "handshake_timeout": _seconds,

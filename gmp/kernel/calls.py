@@ -99,10 +99,13 @@ class Calls:
         self._timer: Any = None
         self._keeps_loop = False  # whether the loop would go on for the timer alone: only while somebody waits for it
 
-    def trace(self, send: Callable[[str, Message], Any], tracer: Tracer | None) -> None:
-        """Send by `send` from now on; with a tracer each call is told to it."""
-        self._send = send
+    def tracer(self, tracer: Tracer | None) -> None:
+        """Tell `tracer` of each call from now on."""
         self.call = self._call if tracer is None else partial(self._traced_call, tracer)
+
+    def send_by(self, send: Callable[[str, Message], Any]) -> None:
+        """Send by `send` from now on."""
+        self._send = send
 
     def _traced_call(self, tracer: Tracer, port_id: str, message: Message, timeout: float | None) -> Message:
         with tracer.calling(port_id, message):

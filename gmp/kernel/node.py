@@ -28,7 +28,7 @@ from gmp.kernel.leaving import GOODBYE, Leaving
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
 from gmp.kernel.requests import SPAWN, Requests
-from gmp.kernel.routes import Routes
+from gmp.kernel.routes import Routes, told
 from gmp.kernel.services import start_services
 from gmp.kernel.spawning import function_name, resolve
 from gmp.kernel.supervision import Supervisor
@@ -94,6 +94,7 @@ class Node:
         self._routes = Routes(self.ports, self._peer, self.requests.handle)
         self.send_tuple = self._routes.send  #: `send` with the message as a tuple, for `gmp.send`
         self._calls = Calls(self.ports, self._routes.send_soon, self._monitor)
+        self._sent: Callable[[Any, tuple[Any, ...]], None] | None = None
         self.services: list[tuple[str, Port]] = []  #: name and port of each service that was started
         self._events = NodeEvents(self.defer)
         self._leaving = Leaving(self.network.peers.values)
@@ -409,8 +410,15 @@ class Node:
         arguments = (self.ports, self._peer, self.requests.handle)
         self._routes = Routes(*arguments) if tracer is None else TracingRoutes(*arguments, tracer)
         self.ports.port_class = Port if tracer is None else make_port_class(tracer)
-        self.send_tuple = self._routes.send
-        self._calls.trace(self._routes.send_soon, tracer)
+        self._calls.tracer(tracer)
+        self.watch_sends(self._sent)
+
+    def watch_sends(self, sent: Callable[[Any, tuple[Any, ...]], None] | None) -> None:
+        """Call `sent(dest, message)` for each message that this node's code sends; None: no longer."""
+        self._sent = sent
+        send, send_soon = self._routes.send, self._routes.send_soon
+        self.send_tuple = send if sent is None else told(send, sent)
+        self._calls.send_by(send_soon if sent is None else told(send_soon, sent))
 
     def monitor_nodes(self, callback: Callable[..., Any]) -> Callable[[], None]:
         """Call `callback(node_id, up, *reason)` whenever a node is connected or lost; returns a function that ends it.

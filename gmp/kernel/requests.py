@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from gmp.errors import ConfigError, GmpError, NotAllowed
+from gmp.kernel.following import Following
 from gmp.kernel.inspection import Inspection
 from gmp.kernel.leaving import LEAVING
 from gmp.kernel.spawning import LONGEST_NAME, SpawnedNames, resolve
@@ -45,7 +46,7 @@ class Requests:
         self._complained: set[str] = set()
         self._names = SpawnedNames()
         self._own = False  # whether the request of now was made by another request
-        inspection = Inspection(node)
+        inspection, following = Inspection(node), Following(node)
         self._table: dict[str, Request] = {
             "": self._nothing,
             "devnull": self._nothing,
@@ -64,6 +65,7 @@ class Requests:
             "gmp.info": lambda _, *reply: self._reply(reply, inspection.info()),
             "gmp.stats": lambda _, *reply: self._reply(reply, inspection.stats()),
             "gmp.families": lambda _, *reply: self._reply(reply, inspection.families()),
+            "gmp.follow": lambda _, *args: following.request(*args),
             TRACED: lambda _, carrier, name, *message: deliver(self._node, carrier, name, message),
             "gmp.ports": lambda _, *reply: self._reply(reply, inspection.ports()),
         }

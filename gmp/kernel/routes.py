@@ -84,3 +84,14 @@ class Routes:
             return False
         self.send_soon(dest, message)
         return True
+
+
+def told(send: Callable[[Any, tuple[Any, ...]], Any], sent: Callable[[Any, tuple[Any, ...]], None]) -> Callable[..., Any]:
+    """`send`, of which `sent` is told when it did not raise."""
+
+    def send_and_tell(dest: Any, message: tuple[Any, ...]) -> Any:
+        taken_by = send(dest, message)
+        sent(dest, message)
+        return taken_by
+
+    return send_and_tell

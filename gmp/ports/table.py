@@ -58,6 +58,7 @@ class Ports:
         self.peak: tuple[str, int] | None = None  #: the port at which the most messages waited at once, and about how many
         self.ended: dict[str, Reason] = {}  #: what the last ports that peers had spawned here died with
         self.deaths = Deaths()
+        self.followed: dict[str, Callable[[str, str, Message], None]] = {}  #: whom the messages to a port are told to
         self.port_class: type[Port] = Port  #: what `make` makes; another one while the node traces
         self.node: Any = None  #: whose ports these are, for what runs in them and knows nothing else
         self.workers = Workers()

@@ -9,6 +9,7 @@ import click
 
 import gmp
 from gmp.cli.access import Access, with_access
+from gmp.cli.completion import complete_destinations
 from gmp.cli.output import print_json
 from gmp.cli.show import WIDE, console, safe
 from gmp.cli.survey import NOT_GMP, ask_all, known_nodes
@@ -20,9 +21,15 @@ SECTION = "Look at a network"
 @click.option("--dot", "drawing", flag_value="dot", help="Print it in the language of Graphviz.")
 @click.option("--svg", "drawing", flag_value="svg", help="Print it as a picture (SVG).")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it to a file instead.")
+@click.option("--messages", "port", metavar="PORT", shell_complete=complete_destinations, help="Follow a port's messages.")
+@click.option("--for", "seconds", default=10.0, show_default=True, type=click.FloatRange(0, 3600, min_open=True),
+              metavar="SECONDS", help="How long to follow them.")  # fmt: skip
+@click.option("--mermaid", is_flag=True, help="Print the messages as a sequence diagram (Mermaid).")
 @with_access(timeout=5.0)
-def command(access: Access, drawing: str | None, output: Path | None) -> None:
-    """Show the connections of the network as a tree.
+def command(
+    access: Access, drawing: str | None, output: Path | None, port: str | None, seconds: float, mermaid: bool
+) -> None:
+    """Show the connections of the network as a tree, or, with --messages, what a port gets and sends.
 
     Every node is asked whom it is connected to. The tree begins at a seed; a connection that is not in the tree stands
     behind the later of its nodes as 'also'. Perl nodes are known from the others. Exit code 1 when a node does not answer.
@@ -30,7 +37,15 @@ def command(access: Access, drawing: str | None, output: Path | None) -> None:
     \b
       gmp trace --svg -o network.svg
       gmp trace --dot | dot -Tpng > network.png
+      gmp trace --messages 'web#0x1' --for 5 --mermaid
+
+    A node shows its messages only when its setting allow_follow is on.
     """
+    if port is not None:
+        from gmp.cli.follow import follow
+
+        follow(access, port, seconds, mermaid=mermaid, output=output)
+        return
     from gmp.cli.graph import DRAWINGS, make_graph, tree
 
     with access.join() as node:
