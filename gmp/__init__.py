@@ -37,6 +37,7 @@ from gmp.face import (
 )
 from gmp.kernel.node import Node
 from gmp.kernel.spawning import spawnable
+from gmp.kernel.streams import Stream
 from gmp.kernel.supervision import Child, Supervisor
 from gmp.mesh.groups import Family, Group
 from gmp.ports.history import Death
@@ -65,6 +66,7 @@ __all__ = [
     "PortDied",
     "ProtocolError",
     "ReceiveTimeout",
+    "Stream",
     "Supervisor",
     "Timer",
     "WaitTimeout",

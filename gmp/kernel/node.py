@@ -31,6 +31,7 @@ from gmp.kernel.requests import SPAWN, Requests
 from gmp.kernel.routes import Routes, told
 from gmp.kernel.services import start_services
 from gmp.kernel.spawning import function_name, resolve
+from gmp.kernel.streams import Streams
 from gmp.kernel.supervision import Supervisor
 from gmp.kernel.tracing import TracingRoutes, make_port_class
 from gmp.mesh.addresses import ADDRESSES, is_loopback
@@ -40,6 +41,7 @@ from gmp.net import names
 from gmp.net.network import Network, SelfDial
 from gmp.net.peer import Peer
 from gmp.net.reasons import CloseReason
+from gmp.net.streams import Stream
 from gmp.ports.history import Death
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port, current_port
@@ -89,6 +91,7 @@ class Node:
         self.monitors = RemoteMonitors(self.ports, self.request, self.connect)
         self.mesh = Mesh(self, connect_timeout=settings.connect_timeout)
         self.backbone = self.mesh.backbone
+        self.streams = Streams(self)
         self.requests = Requests(self)
         self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self)
         self._routes = Routes(self.ports, self._peer, self.requests.handle)
@@ -273,6 +276,23 @@ class Node:
         result. *Raises:*, *Blocks:* as `send`.
         """
         self.send(self._node_port(node_id), "eval", source, *reply)
+
+    def open_stream(
+        self, node_id: str, function: str | Callable[..., Any], *args: Any, timeout: float | None = None
+    ) -> Stream:
+        """Open a stream of bytes to another node, which calls ``"package.module:function"`` with `args` and its end of it.
+
+        That node's setting `allow` must admit the function. The stream has the methods of a socket, and is authenticated and
+        encrypted as connections between the two nodes are; it goes over a TCP connection of its own, to the same port.
+        At least one of the two must listen. Close your end: the function's is closed when it raises, or when nothing refers
+        to it any more. `timeout`: seconds until the stream is there (None: `connect_timeout` + `handshake_timeout`).
+
+        *Raises:* `NotAllowed`; `WaitTimeout`; `PortDied`, with the node as its port, when it is lost or cannot be reached;
+        `GmpError` when there can be no stream: towards Perl, between two nodes that do not listen.
+        *Blocks:* until the stream is there, at most `timeout` seconds.
+        """
+        self._check_open()
+        return self.streams.open(self._node_port(node_id), function, args, timeout)
 
     def _node_port(self, node_id: str) -> str:
         if not isinstance(node_id, str) or not is_peer_node_id(node_id):

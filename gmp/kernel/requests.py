@@ -23,6 +23,7 @@ from gmp.kernel.following import Following
 from gmp.kernel.inspection import Inspection
 from gmp.kernel.leaving import LEAVING
 from gmp.kernel.spawning import LONGEST_NAME, SpawnedNames, resolve
+from gmp.kernel.streams import CONNECT, EXPECT
 from gmp.kernel.tracing import TRACED, deliver
 from gmp.net.housekeeper import ALIVE, HEARTBEAT
 from gmp.ports.port import Port
@@ -59,6 +60,8 @@ class Requests:
             "time": self._time,
             "eval": self._eval,
             SPAWN: self._spawn,
+            EXPECT: self._expect_stream,
+            CONNECT: lambda peer, stream_id, *_: self._node.streams.connect(peer, text(stream_id)),
             LEAVING: self._leaving,
             HEARTBEAT: self._heartbeat,
             ALIVE: self._alive,
@@ -215,6 +218,11 @@ class Requests:
             port.kill("not_allowed", str(error))
         else:
             found(port, *args)
+
+    def _expect_stream(
+        self, peer: Peer | None, stream_id: Any, port: Any, timeout: Any, function: Any, *args: Any
+    ) -> None:
+        self._node.streams.expect(peer, text(stream_id), text(port), timeout, text(function), *args)
 
     def _call_function(self, name: str, args: tuple[Any, ...]) -> None:
         try:

@@ -419,6 +419,21 @@ class Connection:
         self._dispatch = self.session.decoder.dispatch
         self.up = True
 
+    def hand_over(self) -> tuple[int, Tls | None, bytes]:
+        """Give the socket away: its descriptor, TLS, and what was read too far. This connection is closed, in silence.
+
+        *Raises:* `ProtocolError`.
+        """
+        self.send_auth()
+        self._flush()
+        if self.queued:
+            raise ProtocolError("the socket does not even take the authentication line")
+        self.reason = CloseReason.HANDED_OVER
+        self._deadline.close()
+        self._reader.close()
+        self._writer.close()
+        return self.sock.detach(), self.tls, self.session.trailing_data()
+
     def read_ahead(self) -> None:
         """Dispatch what was read too far during the handshake; no watcher fires for that."""
         rest = self.session.trailing_data()

@@ -2,7 +2,8 @@
 
 Walk of a connection: accepted or dialled → `Connection` in handshake → `greeted` (the arbiter waits, everybody else
 sends its authentication line) → `authenticated` (`peerstate.judge`) → attached to its `Peer`, or closed. A
-connection that loses that judgement was never up, so no monitor fires for it.
+connection that loses that judgement was never up, so no monitor fires for it. One that was made for a stream is no way
+to a peer: nobody waits for the arbiter, and its socket is handed over.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import socket
 import time
 from base64 import b64encode
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+from weakref import WeakSet
 
 import gevent
 import gevent.event
@@ -31,6 +33,7 @@ from gmp.net.names import family_of
 from gmp.net.peer import Peer, PeerEvents
 from gmp.net.peerstate import Verdict, is_arbiter, judge
 from gmp.net.reasons import CloseReason
+from gmp.net.streams import DATACONN, STREAM_ID, ExpectedStreams, Stream
 from gmp.net.tls import RECORD, make_contexts
 from gmp.wire.session import Session
 
@@ -55,6 +58,14 @@ class NetworkEvents(PeerEvents, HousekeeperEvents, Protocol):
 
     def node_port_message(self, peer: Peer, message: list[Any]) -> None:
         """A message from `peer` for the node port, or for a port that is not in the table."""
+
+
+class Dial(NamedTuple):
+    """What a connection was dialled for; `result` gets the ID of the node there, or the stream."""
+
+    result: gevent.event.AsyncResult[Any]
+    expect: str  #: the only node ID to accept; empty: any
+    stream_id: str  #: empty: it is to be a way to that node
 
 
 class SelfDial(GmpError):
@@ -86,8 +97,9 @@ class Network:
         self._scratch = bytearray(READ_SIZE + 2 * RECORD if settings.cert else 0)
         self._contexts = make_contexts(settings.cert) if settings.cert else None
         self._listeners = Listeners(self._accepted)
-        self._handshakes: dict[Connection, gevent.event.AsyncResult[str] | None] = {}
-        self._expected: dict[Connection, str] = {}
+        self._handshakes: dict[Connection, Dial | None] = {}  # None: it was accepted
+        self.expected_streams = ExpectedStreams()
+        self._streams: WeakSet[Stream] = WeakSet()
         self._admission: Admission[Connection] = Admission(
             settings.max_unauthenticated, settings.max_unauthenticated_per_address, settings.handshake_timeout
         )
@@ -119,10 +131,9 @@ class Network:
         if connection is not None:
             self._admission.enter(connection, host, time.monotonic())
 
-    def _start(
-        self, fd: int, address: str, result: gevent.event.AsyncResult[str] | None, expect: str = ""
-    ) -> Connection | None:
+    def _start(self, fd: int, address: str, dial: Dial | None) -> Connection | None:
         settings = self._settings
+        stream_id = "" if dial is None else dial.stream_id
         session = Session(
             node_id=self.node_id,
             nonce=b64encode(secrets.token_bytes(66)).decode(),
@@ -135,7 +146,9 @@ class Network:
                 "mproto": "1",
                 "gproto": "1",
                 "peeraddr": address,
+                **({STREAM_ID: stream_id} if stream_id else {}),
             },
+            protocol=DATACONN if stream_id else "aemp",
             tls=settings.cert is not None,
             require_tls=settings.tls_required,
             allow_cleartext=settings.allow_cleartext,
@@ -159,8 +172,7 @@ class Network:
         )
         if connection.reason is not None:
             return None
-        self._handshakes[connection] = result
-        self._expected[connection] = expect
+        self._handshakes[connection] = dial
         return connection
 
     # ---- dialling
@@ -171,11 +183,22 @@ class Network:
         *Blocks:* for up to the settings' `address_timeout` for TCP and `handshake_timeout` for the handshake.
         *Raises:* `SelfDial`, or `GmpError` or `OSError` that tell what happened.
         """
+        return str(self._dial(address, Dial(gevent.event.AsyncResult(), expect, "")))
+
+    def dial_stream(self, address: Address, node_id: str, stream_id: str) -> Stream:
+        """Connect to the numeric `address` of `node_id` for a stream that is expected there.
+
+        *Blocks:*, *Raises:* as `dial`.
+        """
+        stream = self._dial(address, Dial(gevent.event.AsyncResult(), node_id, stream_id))
+        assert isinstance(stream, Stream)
+        return stream
+
+    def _dial(self, address: Address, dial: Dial) -> str | Stream:
         family = family_of(address.host)
         if family is None:
             raise GmpError(f"{address.host!r} is not resolved yet")
         where = format_address(*address)
-        result: gevent.event.AsyncResult[str] = gevent.event.AsyncResult()
         sock = gevent.socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.settimeout(self._settings.address_timeout)
@@ -184,18 +207,18 @@ class Network:
                 raise ConnectionRefusedError("TCP connected to itself")
             if self._closed:
                 raise GmpError("the node is closed")
-            connection = self._start(sock.detach(), where, result, expect)
+            connection = self._start(sock.detach(), where, dial)
         finally:
             sock.close()
         if connection is None:
             raise GmpError(f"{where}: the connection broke at once")
         try:
-            node_id = result.get()
+            result: str | Stream | None = dial.result.get()
         finally:
-            if not result.ready():  # whoever wanted it has another connection
+            if not dial.result.ready():  # whoever wanted it has another connection
                 connection.close(CloseReason.DUPLICATE)
-        assert node_id is not None
-        return node_id
+        assert result is not None
+        return result
 
     # ---- what connections tell
 
@@ -206,14 +229,26 @@ class Network:
             raise ProtocolError(f"{self.node_id!r} is talking to itself")
         if not is_peer_node_id(greeting.node_id):
             raise ProtocolError(f"unusable node ID {greeting.node_id!r}")
-        expect = self._expected.get(connection)
-        if expect and expect != greeting.node_id:
-            raise AuthenticationError(f"expected node {expect!r}, but {greeting.node_id!r} answered")
+        dial = self._handshakes[connection]
+        if dial is not None:
+            if dial.expect and dial.expect != greeting.node_id:
+                raise AuthenticationError(f"expected node {dial.expect!r}, but {greeting.node_id!r} answered")
+            if greeting.protocol != "aemp":
+                raise ProtocolError(f"{greeting.protocol!r} in an answer, expected 'aemp'")
+        if self._is_stream(connection):
+            return True
         return not is_arbiter(self.node_id, greeting.node_id, peer_is_gmp="gmp" in greeting.keys)
+
+    def _is_stream(self, connection: Connection) -> bool:
+        dial = self._handshakes[connection]
+        return connection.session.greeting.protocol == DATACONN if dial is None else bool(dial.stream_id)
 
     def authenticated(self, connection: Connection) -> None:
         """`Owner.authenticated`."""
         greeting = connection.session.greeting
+        if self._is_stream(connection):
+            self._stream_authenticated(connection)
+            return
         connection.node_id = greeting.node_id
         connection.incarnation = greeting.keys.get("incarnation", "")
         peer = self.peer(greeting.node_id)
@@ -234,15 +269,40 @@ class Network:
             return
         if verdict is Verdict.REPLACE and old is not None:
             old.close(CloseReason.RESTARTED if connection.incarnation > old.incarnation else CloseReason.REPLACED)
-        result = self._handshakes.pop(connection)
-        self._expected.pop(connection, None)
-        self._admission.leave(connection)
-        self._admission.succeeded(host_of(connection.address))
+        dial = self._handshake_done(connection)
         connection.accept()
         connection.watch = self.housekeeper.watch(connection)
+        peer.dialled = "" if dial is None else connection.address
         peer.attach(connection)
-        if result is not None:
-            result.set(connection.node_id)
+        if dial is not None:
+            dial.result.set(connection.node_id)
+
+    def _handshake_done(self, connection: Connection) -> Dial | None:
+        self._admission.leave(connection)
+        self._admission.succeeded(host_of(connection.address))
+        return self._handshakes.pop(connection)
+
+    def _stream_authenticated(self, connection: Connection) -> None:
+        """Only now is anything believed: who opens which stream. An ID is used up by the first who may use it."""
+        greeting, take = connection.session.greeting, None
+        if self._handshakes[connection] is None:
+            stream_id = greeting.keys.get(STREAM_ID, "")
+            expected = self.expected_streams.take(stream_id, greeting.node_id, time.monotonic())
+            if expected is None:
+                raise ProtocolError(f"no stream {stream_id[:40]!r} is expected from node {greeting.node_id!r}")
+            take = expected.take
+        fd, tls, read_ahead = connection.hand_over()
+        dial = self._handshake_done(connection)
+        stream = self.add_stream(Stream(gevent.socket.socket(fileno=fd), greeting.node_id, tls, read_ahead))
+        if dial is not None:
+            dial.result.set(stream)
+        elif take is not None:
+            take(stream)
+
+    def add_stream(self, stream: Stream) -> Stream:
+        """This node has a part in it: it ends with the node."""
+        self._streams.add(stream)
+        return stream
 
     def received(self, connection: Connection, message: list[Any]) -> None:
         """`Owner.received`."""
@@ -266,18 +326,18 @@ class Network:
                 peer.lose(("transport_error", peer.node_id, describe(connection)))
 
     def _handshake_failed(self, connection: Connection, reason: CloseReason) -> None:
-        result = self._handshakes.pop(connection)
-        self._expected.pop(connection, None)
+        dial = self._handshakes.pop(connection)
         node_id = connection.session.greeting.node_id if connection.session.has_greeting else ""
-        if result is not None:
+        if dial is not None:
+            peer = self.peers.get(node_id)
             if node_id == self.node_id:
-                result.set_exception(SelfDial(f"{connection.address} is this node itself"))
-            elif reason is CloseReason.DUPLICATE or (self.peers.get(node_id) and self.peers[node_id].is_up):
+                dial.result.set_exception(SelfDial(f"{connection.address} is this node itself"))
+            elif not dial.stream_id and (reason is CloseReason.DUPLICATE or (peer is not None and peer.is_up)):
                 # race: both dialled at once and the other connection won
-                result.set(node_id)
+                dial.result.set(node_id)
             else:
                 error = AuthenticationError if reason is CloseReason.AUTHENTICATION_FAILED else ProtocolError
-                result.set_exception(error(f"{connection.address}: {describe(connection)}"))
+                dial.result.set_exception(error(f"{connection.address}: {describe(connection)}"))
         if reason not in _BUG_OR_NORMAL and node_id != self.node_id:
             self._log_refusal(connection)
 
@@ -344,6 +404,8 @@ class Network:
             connection.close(CloseReason.NODE_CLOSED)
         for connection in list(self._refused):
             self._close_refused(connection)
+        for stream in list(self._streams):
+            stream.close()
         for peer in list(self.peers.values()):
             connection_up = peer.connection
             peer.close()

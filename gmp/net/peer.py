@@ -53,6 +53,7 @@ class Peer:
         self.newest = ""  #: the highest incarnation that ever authenticated
         self.queued = 0  #: bytes that wait for a connection
         self.dropped = 0
+        self.dialled = ""  #: the address at which this node reached it, if it is this node that has dialled
         self.send: Callable[[str, tuple[Any, ...]], bool] = self._queue_message  #: True: over the high mark now
         self._events = events
         self._max_message = max_message

@@ -23,6 +23,7 @@ class CloseReason(enum.Enum):
     LEAVING = "the other node is leaving"
     NODE_CLOSED = "node closed"
     INTERNAL_ERROR = "internal error"
+    HANDED_OVER = "became a stream"
     LOST = "lost"
     HUNG = "hung"
 

@@ -86,6 +86,10 @@ class Tls:
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=role == "server")
         self._scratch = memoryview(scratch)
 
+    def use_scratch(self, scratch: bytearray) -> None:
+        """Let decrypted bytes appear in another buffer from now on."""
+        self._scratch = memoryview(scratch)
+
     @property
     def version(self) -> str | None:
         """Such as ``TLSv1.3``, once ready."""
