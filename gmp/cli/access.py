@@ -21,8 +21,20 @@ from gmp.cli.completion import complete_profiles
 from gmp.cli.failures import USAGE, Failure, Unreachable
 from gmp.config import load_settings, parse_bind
 
-COMMANDS = "cli/"  # what the node IDs of commands begin with: they come and go, and are left out where nodes are listed
+COMMANDS = "cli/"  # what the node IDs of commands begin with
+EAGER_COMMANDS = "0cli/"  # those of `gmp doctor`
 LOOK_AGAIN = 0.1  # seconds after which it is asked what became of the dials
+
+
+def is_command(node_id: str) -> bool:
+    """Whether a node is a command like this one: they come and go, and are left out where nodes are listed."""
+    return node_id.startswith((COMMANDS, EAGER_COMMANDS))
+
+
+def seed_nodes(node: gmp.Node) -> list[str]:
+    """The IDs of the seeds that are connected."""
+    told = (seed["node_id"] for seed in node.stats()["seeds"])
+    return [node_id for ids in told for node_id in ids.split(", ") if node_id and node.is_up(node_id)]
 
 
 @dataclass
@@ -87,7 +99,17 @@ class Access:
 
 
 def _why(seed: dict[str, Any]) -> str:
-    return f"{seed['address']}: {seed['error'].removeprefix(seed['address'] + ': ') or 'no answer yet'}"
+    return f"{seed['address']}: {_error(seed) or 'no answer yet'}"
+
+
+def _error(seed: dict[str, Any]) -> str:
+    return str(seed["error"]).removeprefix(seed["address"] + ": ")
+
+
+def why_not_up(node: gmp.Node) -> str:
+    """What went wrong with the seeds of a node, nothing while it is not known of all."""
+    errors = [_error(seed) for seed in node.stats()["seeds"]]
+    return "; ".join(errors) if all(errors) else ""
 
 
 def with_access(*, timeout: float | None = 10.0, json: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

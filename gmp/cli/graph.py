@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
-from gmp.cli.access import COMMANDS
+from gmp.cli.access import is_command
 from gmp.cli.survey import NOT_GMP, Answer
 
 Edge = tuple[str, str]
@@ -68,8 +68,8 @@ def make_graph(answers: dict[str, Answer]) -> Graph:
     graph = Graph({node_id: _kind(answer) for node_id, answer in answers.items()})
     for node_id, answer in answers.items():
         for connection in answer.data.get("connections") or ():
-            other = str(connection.get("node_id")) if isinstance(connection, dict) else COMMANDS
-            if not other.startswith(COMMANDS):
+            other = str(connection.get("node_id")) if isinstance(connection, dict) else ""
+            if other and not is_command(other):
                 graph.kinds.setdefault(other, "?")
                 graph.connect(node_id, other)
                 if connection.get("busy"):

@@ -15,7 +15,7 @@ from typing import Any
 import gevent
 
 import gmp
-from gmp.cli.access import COMMANDS, Access
+from gmp.cli.access import Access, is_command, seed_nodes
 from gmp.cli.targets import settle
 
 
@@ -48,7 +48,7 @@ def known_nodes(access: Access, node: gmp.Node) -> list[str]:
 
 def lasting_nodes(node: gmp.Node) -> list[str]:
     """As `known_nodes`, without waiting for the directory."""
-    return [node_id for node_id in node.known_nodes() if not node_id.startswith(COMMANDS)]
+    return [node_id for node_id in node.known_nodes() if not is_command(node_id)]
 
 
 def ask_all(
@@ -87,9 +87,8 @@ def ask(node: gmp.Node, node_id: str, request: str, timeout: float, sure: bool =
 def known_families(access: Access, node: gmp.Node) -> dict[str, dict[str, Any]]:
     """All families with their numbers of entries, as the seeds tell; groups have ``group`` set."""
     settle(access, node)
-    seeds = [seed["node_id"] for seed in node.stats()["seeds"] if seed["up"]]
     found: dict[str, dict[str, Any]] = {}
-    for answer in ask_all(node, seeds, "gmp.families", access.left).values():
+    for answer in ask_all(node, seed_nodes(node), "gmp.families", access.left).values():
         for name, entry in answer.data.items():
             if isinstance(entry, dict):
                 found.setdefault(str(name), entry)

@@ -11,7 +11,7 @@ from typing import Any
 import gevent
 
 import gmp
-from gmp.cli.access import Access
+from gmp.cli.access import Access, seed_nodes
 from gmp.cli.failures import NO_ANSWER, Failure, Unreachable
 
 
@@ -37,8 +37,7 @@ def members(access: Access, node: gmp.Node, name: str) -> dict[str, Any]:
 
 def settle(access: Access, node: gmp.Node) -> None:
     """What was asked of the directory by now has been answered afterwards."""
-    seeds = [seed["node_id"] for seed in node.stats()["seeds"] if seed["up"]]
-    gevent.joinall([gevent.spawn(_ask_time, node, seed, access.left) for seed in seeds])
+    gevent.joinall([gevent.spawn(_ask_time, node, seed, access.left) for seed in seed_nodes(node)])
 
 
 def _ask_time(node: gmp.Node, node_id: str, timeout: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gmp.cli.access import COMMANDS, Access, with_access
+from gmp.cli.access import Access, is_command, with_access
 from gmp.cli.output import print_json
 from gmp.cli.show import duration, print_table, safe
 from gmp.cli.survey import NOT_GMP, Answer, ask_all, known_nodes
@@ -46,6 +46,6 @@ def _row(answer: Answer) -> tuple[object, ...]:
         "seed" if data.get("seed") else "node",
         data.get("version", "?"),
         duration(data.get("uptime")),
-        sum(not other.startswith(COMMANDS) for other in answer.connections),
+        sum(not is_command(other) for other in answer.connections),
         " ".join(map(str, binds)) if isinstance(binds, list | tuple) and binds else "nowhere",
     )
