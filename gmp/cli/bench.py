@@ -50,7 +50,7 @@ def measure(node: gmp.Node, node_id: str, size: int, seconds: float, window: int
     port = node.port()
     payload = b"x" * size
     with node.monitor(node_id, port):
-        times = []
+        times: list[float] = []
         until = time.monotonic() + seconds / 2
         while not times or time.monotonic() < until:
             began = time.perf_counter()

@@ -185,7 +185,7 @@ class Doctor:
         stats = ask(node, node_id, "gmp.stats", self._access.timeout).data
         lag = stats.get("loop_lag_peak")
         if isinstance(lag, int | float) and lag > LAG:
-            self._say("note", f"the event loop of {node_id} came {lag:.1f} s late", "see what computes there without a pause")
+            self._say("note", f"the event loop of {node_id} came {lag:.1f} s late", "see what computes there so long")
 
     def _look_at_connection(self, node: gmp.Node, node_id: str) -> None:
         figures = node.stats()["peers"].get(node_id, {})

@@ -11,7 +11,7 @@ import gmp
 from gmp.cli.access import Access, with_access
 from gmp.cli.completion import complete_nodes
 from gmp.cli.output import print_json
-from gmp.cli.show import amount, milliseconds, print_table
+from gmp.cli.show import amount, print_table
 from gmp.cli.targets import reach
 
 SECTION = "Try out"
@@ -49,9 +49,13 @@ def command(access: Access, node_id: str | None, seconds: float, sizes: tuple[in
         return
     rows = [
         (
-            amount(result.size), milliseconds(result.round_trip_median), milliseconds(result.round_trip_p99),
+            amount(result.size), _microseconds(result.round_trip_median), _microseconds(result.round_trip_p99),
             amount(result.messages_per_second), amount(result.bytes_per_second),
         )
         for result in results
     ]
     print_table(("BYTES", "ROUND TRIP", "P99", "MESSAGES/S", "BYTES/S"), rows)
+
+
+def _microseconds(seconds: float) -> str:
+    return f"{seconds * 1e6:,.0f} us"
