@@ -27,6 +27,7 @@ def free_ports(count: int) -> list[int]:
             probe.close()
 
 
+@pytest.mark.slow
 def test_the_tutorial_can_be_followed_typing_only_what_it_says(tmp_path: Path) -> None:
     page = (DOCS / "tutorial.md").read_text()
     for number, port in zip(("4040", "4041"), free_ports(2), strict=True):

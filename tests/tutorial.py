@@ -18,7 +18,7 @@ import gevent.subprocess as subprocess
 
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.S | re.M)
 COMMAND = re.compile(r"(\w+)(\$|:) ?(.*)")
-PATIENCE = 30.0
+PATIENCE = 50.0
 
 
 class Terminal:
