@@ -88,25 +88,20 @@ def missing(contender: Contender, python: str) -> str:
 
 
 def make_certificate(folder: Path) -> None:
-    """An authority and a certificate that it signed, for both ends of the runs with TLS."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    def name(text: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-    def signed(text: str, key: ec.EllipticCurvePrivateKey, signer: ec.EllipticCurvePrivateKey, *, authority: bool) -> bytes:
-        start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
-        builder = x509.CertificateBuilder(name("authority"), name(text), key.public_key(), x509.random_serial_number())
-        builder = builder.not_valid_before(start).not_valid_after(start + datetime.timedelta(days=30))
-        builder = builder.add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-        return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-    authority, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    """One self-signed certificate with its key, ``node.pem``, that both ends of the runs with TLS share."""
+    try:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.x509.oid import NameOID
+    except ImportError:
+        raise SystemExit("--tls needs cryptography: pip install -e '.[bench]'") from None
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gmp")])
+    start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    certificate = builder.not_valid_before(start).not_valid_after(start + datetime.timedelta(days=30))
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    (folder / "ca.pem").write_bytes(signed("authority", authority, authority, authority=True))
-    (folder / "node.pem").write_bytes(private + signed("node", key, authority, authority=False))
+    public = certificate.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    (folder / "node.pem").write_bytes(private + public)

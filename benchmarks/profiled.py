@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,21 +21,24 @@ from benchmarks.contenders import CONTENDERS, ROOT
 
 RATE = 500  # samples a second
 FRAME = re.compile(r"(?P<function>.*) \((?P<file>[^()]*):(?P<line>\d+)\)$")
-NOT_MEASURED = ("_find_and_load", "Far.__init__", "__init__ (benchmarks/programs/measure.py", "_try_wait")
+NOT_MEASURED = ("_find_and_load", "Far.__init__", "__init__ (benchmarks/programs/measure.py", "_try_wait", "__run_task")
 
 
 def record(workload: str) -> tuple[str, int]:
     """Run it; the stacks and how many things were counted."""
+    profiler = shutil.which("py-spy", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if profiler is None:
+        raise SystemExit("profiles need py-spy: pip install py-spy")
     with tempfile.TemporaryDirectory() as folder:
         stacks = Path(folder) / "stacks"
         program = [sys.executable, "-m", CONTENDERS[0].programs[workload], workload]
-        command = ["py-spy", "record", "-r", str(RATE), "--subprocesses", "-f", "raw", "-o", str(stacks), "--", *program]
+        command = [profiler, "record", "-r", str(RATE), "--subprocesses", "-f", "raw", "-o", str(stacks), "--", *program]
         environment = {**os.environ, "GMP_CONFIG": str(Path(folder) / "config.toml")}
         run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         counts = [json.loads(line)["count"] for line in run.stdout.splitlines() if line.startswith('{"count"')]
-        if not counts or not stacks.exists():
+        if not stacks.exists():
             raise SystemExit(f"{' '.join(command)}:\n{run.stdout}{run.stderr}")
-        return stacks.read_text(), counts[0]
+        return stacks.read_text(), counts[0] if counts else 1
 
 
 def report(stacks: str, count: int) -> None:

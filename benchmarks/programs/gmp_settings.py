@@ -1,5 +1,5 @@
 """How the measured gmp nodes are set up: defaults, with a secret (HMAC), or with TLS when ``GMP_BENCH_TLS`` names a folder
-with ``node.pem`` and ``ca.pem``."""
+with ``node.pem``."""
 
 from __future__ import annotations
 
