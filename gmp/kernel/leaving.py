@@ -42,6 +42,8 @@ class Leaving:
 
         def is_here(peer: Peer) -> bool:
             """race: a handshake that was under way ends now: that peer is told like the others."""
+            if peer.is_linked and any(other.is_up and not other.is_linked for other in self._peers()):
+                return True  # it may be the seed that relays: those are told first, as it would do so no more
             if peer.is_up and peer not in told:
                 told.add(peer)
                 if peer.is_gmp:

@@ -41,6 +41,7 @@ from gmp.net import names
 from gmp.net.network import Network, SelfDial
 from gmp.net.peer import Peer
 from gmp.net.reasons import CloseReason
+from gmp.net.relaylink import RelayLink
 from gmp.net.streams import Stream
 from gmp.ports.history import Death
 from gmp.ports.monitors import Monitor, Reason
@@ -89,7 +90,7 @@ class Node:
         self.ports = Ports(self.id, self.incarnation)
         self.ports.node = self
         self.monitors = RemoteMonitors(self.ports, self.request, self.connect)
-        self.mesh = Mesh(self, connect_timeout=settings.connect_timeout)
+        self.mesh = Mesh(self, settings)
         self.backbone = self.mesh.backbone
         self.streams = Streams(self)
         self.requests = Requests(self)
@@ -499,7 +500,7 @@ class Node:
     def is_linked(self, node_id: str) -> bool:
         """`Ground.is_linked`."""
         peer = self.network.peers.get(node_id)
-        return peer is not None and peer.is_up
+        return peer is not None and peer.is_linked
 
     def is_gmp(self, node_id: str) -> bool:
         """`Ground.is_gmp`."""
@@ -510,6 +511,16 @@ class Node:
         """`Ground.is_near`."""
         peer = self.network.peers.get(node_id)
         return peer is not None and peer.connection is not None and is_loopback(peer.connection.address)
+
+    def relayed(
+        self, node_id: str, incarnation: str, token: str, via: str, carry: Callable[..., None]
+    ) -> RelayLink | None:
+        """`Ground.relayed`."""
+        return self.network.relays.attach(node_id, incarnation, token, via, carry)
+
+    def probe(self, node_id: str) -> None:
+        """`Ground.probe`."""
+        self.request(node_id, "")
 
     def resolve(self, address: Address) -> list[Address]:
         """`Ground.resolve`."""
@@ -563,6 +574,10 @@ class Node:
         self._leaving.changed()
         self.mesh.node_up(peer.node_id)
         self._tell(peer.node_id, True)
+
+    def peer_linked(self, peer: Peer) -> None:
+        """`NetworkEvents.peer_linked`."""
+        self.mesh.node_linked(peer.node_id)
 
     def peer_lost(self, peer: Peer, reason: Reason, was_up: bool) -> None:
         """`PeerEvents.peer_lost`: one uninterrupted step, no user code runs in it."""

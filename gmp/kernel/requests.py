@@ -26,6 +26,7 @@ from gmp.kernel.spawning import LONGEST_NAME, SpawnedNames, resolve
 from gmp.kernel.streams import CONNECT, EXPECT
 from gmp.kernel.tracing import TRACED, deliver
 from gmp.net.housekeeper import ALIVE, HEARTBEAT
+from gmp.net.peer import PASSED
 from gmp.ports.port import Port
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Requests:
             EXPECT: self._expect_stream,
             CONNECT: lambda peer, stream_id, *_: self._node.streams.connect(peer, text(stream_id)),
             LEAVING: self._leaving,
+            PASSED: self._passed,
             HEARTBEAT: self._heartbeat,
             ALIVE: self._alive,
             "gmp.info": lambda _, *reply: self._reply(reply, inspection.info()),
@@ -231,6 +233,10 @@ class Requests:
             self._complain(name, str(error))
         else:
             found(*args)
+
+    def _passed(self, peer: Peer | None, token: Any = None, *_: Any) -> None:
+        if peer is not None:
+            peer.barrier_passed(token)
 
     def _leaving(self, peer: Peer | None, *_: Any) -> None:
         if peer is not None:

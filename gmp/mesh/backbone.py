@@ -182,7 +182,7 @@ class Backbone:
         self._choose_master()
 
     def node_up(self, node_id: str) -> None:
-        """A node is connected."""
+        """A node is connected, directly or through seeds."""
         self.registry.node_up(node_id)
         if node_id in self._hidden:
             del self._hidden[node_id]
@@ -226,13 +226,14 @@ class Backbone:
 
         Forgets the hidden nodes that are no longer listed.
         """
-        wanted = set(self.registry.directory.view(GLOBALS)) - {self._id} if self.is_global else set()
+        globals_ = self.registry.directory.view(GLOBALS) if self.is_global else ()
+        wanted = {node_id for node_id in globals_ if node_id != self._id and not self._ground.is_linked(node_id)}
         for node_id, since in list(self._hidden.items()):
             if any(self._ports_of(node_id, family) for family in self._copies):
                 wanted.add(node_id)
             elif since + 2 * GRACE < self._ground.now():
                 del self._hidden[node_id]
-        return frozenset(node_id for node_id in wanted if not self._ground.is_up(node_id))
+        return frozenset(wanted)
 
     def stop(self) -> None:
         """The node ends."""

@@ -25,20 +25,21 @@ STAGGER = 0.25  # seconds after which the next address is tried beside the one b
 
 
 class Search:
-    """The search for a way to one node."""
+    """The search for a way to one node; `directly`: a way through seeds does not count."""
 
-    def __init__(self, ground: Ground, backbone: Backbone, node_id: str) -> None:
+    def __init__(self, ground: Ground, backbone: Backbone, node_id: str, *, directly: bool = False) -> None:
+        self.node_id = node_id
         self.problem = "nobody knows where it listens"
         self.changed = gevent.event.Event()  #: something happened: look again
+        self._is_found = ground.is_linked if directly else ground.is_up
         self._ground = ground
         self._backbone = backbone
-        self._node_id = node_id
         self._dials: set[gevent.Greenlet[..., Any]] = set()
 
     @property
     def found(self) -> bool:
         """Whether the node is connected."""
-        return self._ground.is_up(self._node_id)
+        return self._is_found(self.node_id)
 
     def run(self, detour: Callable[[Search], None], timeout: float) -> str:
         """Search for up to `timeout` seconds; return what went wrong, or nothing when the node is connected.
@@ -51,7 +52,7 @@ class Search:
                 if addresses is None:
                     self.wait(ASK_AGAIN)
                     continue
-                self._dial_each(addresses)
+                self.dial_each(addresses)
                 if not self.found:
                     detour(self)
                 break
@@ -71,13 +72,13 @@ class Search:
             answers.append(addresses)
             self.changed.set()
 
-        self._backbone.find(self._node_id, answered)
+        self._backbone.find(self.node_id, answered)
         while not answers and not self.found:
             self.changed.wait()
             self.changed.clear()
         return answers[0] if answers and not self.found else None
 
-    def _dial_each(self, addresses: list[str]) -> None:
+    def dial_each(self, addresses: list[str]) -> None:
         """Dial `addresses` in order, staggered. *Blocks:* until one is connected or all have failed."""
         self.problem = "it listens nowhere"
         try:
@@ -110,6 +111,6 @@ class Search:
 
     def _dial(self, address: Address) -> None:
         try:
-            self._ground.dial(address, expect=self._node_id)
+            self._ground.dial(address, expect=self.node_id)
         except (GmpError, OSError) as error:
             self.problem = f"{address.host}:{address.port}: {error}"

@@ -15,6 +15,13 @@ class Cancellable(Protocol):
         """It does not happen."""
 
 
+class RelayedWay(Protocol):
+    """A relay link of the net layer."""
+
+    def arrived(self, kind: str, args: tuple[Any, ...]) -> None:
+        """A piece or sign of the other end."""
+
+
 class Ground(Protocol):
     """The node as the mesh sees it. None of these blocks, but `dial` and `resolve`."""
 
@@ -47,6 +54,14 @@ class Ground(Protocol):
 
     def connect(self, node_id: str) -> None:
         """Ask for a connection with that node."""
+
+    def relayed(
+        self, node_id: str, incarnation: str, token: str, via: str, carry: Callable[..., None]
+    ) -> RelayedWay | None:
+        """A way through seeds to that node is open: it is connected now. None when it is of a former incarnation."""
+
+    def probe(self, node_id: str) -> None:
+        """Send a no-op to a node that is connected directly, so that a dead connection is found out."""
 
     def defer(self, function: Callable[..., Any], *args: Any) -> object:
         """Run `function` in a greenlet of its own; what it raises is logged."""

@@ -1,27 +1,41 @@
-"""The mesh of one node: backbone, seeds, and the searches for ways to other nodes, joined."""
+"""The mesh of one node: backbone, seeds, and the searches for ways to other nodes, joined.
+
+A way to a node is searched for in this order: dial its addresses; when this node listens, ask the other through a seed to
+dial it; relay through seeds. While a node is relayed, a direct connection is tried again, after 2 s and then ever more
+seldom, up to once a minute.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from gmp.config import Address
+from gmp.config import Address, Settings
 from gmp.errors import GmpError
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.connector import Search
-from gmp.mesh.ground import Ground
+from gmp.mesh.detours import Detours
+from gmp.mesh.ground import Cancellable, Ground
+from gmp.mesh.relay import RELAY, Router
 from gmp.mesh.seeds import SeedManager
+
+DIAL_BACK = 1.0  # seconds that a node gets to dial us before it is relayed
+UPGRADE, MOST_UPGRADE = 2.0, 60.0  # seconds before a direct connection with a relayed node is tried again
 
 
 class Mesh:
     """How a node finds its way in the network."""
 
-    def __init__(self, ground: Ground, *, connect_timeout: float) -> None:
+    def __init__(self, ground: Ground, settings: Settings) -> None:
         self.backbone = Backbone(ground, self._poke)
+        self.router = Router(ground, self.backbone.registry, high_mark=settings.high_mark)
+        self.detours = Detours(ground, self.backbone, self.router, self._dial_back)
         self._ground = ground
-        self._connect_timeout = connect_timeout
+        self._connect_timeout = settings.connect_timeout
         self._seeds: SeedManager | None = None
         self._searches: dict[str, Search] = {}
+        self._dialling_back: set[str] = set()
+        self._upgrades: dict[str, Cancellable] = {}
 
     @property
     def joined(self) -> bool:
@@ -49,6 +63,8 @@ class Mesh:
         if self._seeds is not None:
             self._seeds.stop()
         self.backbone.stop()
+        for upgrade in self._upgrades.values():
+            upgrade.cancel()
 
     def stats(self) -> list[dict[str, Any]]:
         """Figures of the seeds."""
@@ -76,27 +92,91 @@ class Mesh:
                 del self._searches[node_id]
 
     def _detour(self, search: Search) -> None:
-        """There is no direct way."""
+        """There is no direct way from here: from there, or through seeds."""
+        node_id = search.node_id
+        if self._ask_to_dial(node_id):
+            search.wait(DIAL_BACK)
+        failures: list[str] = []
+
+        def failed(why: str) -> None:
+            failures.append(why)
+            search.changed.set()
+
+        if search.found or not self.detours.open(node_id, failed):
+            return
+        while not search.found and not failures:
+            search.wait(self._connect_timeout)
+        search.problem += "".join(f"; relayed: {why}" for why in failures)
+
+    def _ask_to_dial(self, node_id: str) -> bool:
+        addresses = list(self._ground.addresses())
+        return bool(addresses) and self.detours.ask_to_dial(node_id, addresses)
+
+    def _dial_back(self, node_id: str, addresses: list[str]) -> None:
+        if node_id not in self._dialling_back:
+            self._dialling_back.add(node_id)
+            self._ground.defer(self._dial_them, node_id, addresses)
+
+    def _dial_them(self, node_id: str, addresses: list[str]) -> None:
+        try:
+            Search(self._ground, self.backbone, node_id, directly=True).dial_each(addresses)
+        finally:
+            self._dialling_back.discard(node_id)
+
+    # ---- from relayed to direct
+
+    def _upgrade_later(self, node_id: str, seconds: float) -> None:
+        self._upgrades[node_id] = self._ground.later(seconds, lambda: self._upgrade(node_id, seconds))
+
+    def _upgrade(self, node_id: str, seconds: float) -> None:
+        if self._ground.is_up(node_id) and not self._ground.is_linked(node_id):
+            self._ground.defer(self._try_direct, node_id)
+            self._upgrade_later(node_id, min(seconds * 2, MOST_UPGRADE))
+        else:
+            del self._upgrades[node_id]
+
+    def _try_direct(self, node_id: str) -> None:
+        search = Search(self._ground, self.backbone, node_id, directly=True)
+        search.run(self._ask_only, self._connect_timeout)
+
+    def _ask_only(self, search: Search) -> None:
+        self._ask_to_dial(search.node_id)
 
     # ---- what the node tells
 
     def node_up(self, node_id: str) -> None:
-        """A node is connected."""
+        """A node is connected, directly or through seeds."""
         self.backbone.node_up(node_id)
-        if self._seeds is not None and self._seeds.is_seed(node_id):
-            self.backbone.seed_up(node_id)  # race: it has dialled us before we dialled it again
+        if self._ground.is_linked(node_id):
+            self._seed_back(node_id)
+        elif node_id not in self._upgrades:
+            self._upgrade_later(node_id, UPGRADE)
         if node_id in self._searches:
             self._searches[node_id].changed.set()
+
+    def node_linked(self, node_id: str) -> None:
+        """A relayed node is connected directly now."""
+        self.backbone.registry.node_up(node_id)
+        self._seed_back(node_id)
+
+    def _seed_back(self, node_id: str) -> None:
+        if self._seeds is not None and self._seeds.is_seed(node_id):
+            self.backbone.seed_up(node_id)  # race: it has dialled us before we dialled it again
 
     def node_down(self, node_id: str, *, ended: bool) -> None:
         """The way to a node is gone, or none was found; `ended`: it left, or its process was seen to end."""
         self.backbone.node_down(node_id, ended=ended)
+        self.router.node_down(node_id)
+        self.detours.node_down(node_id)
         self._poke()
 
     def handles(self, name: str) -> bool:
         """Whether `name` is a request for the mesh."""
-        return self.backbone.handles(name)
+        return name == RELAY or self.backbone.handles(name)
 
     def handle(self, sender: str, name: str, args: tuple[Any, ...]) -> None:
         """A request from the node `sender`."""
-        self.backbone.handle(sender, name, args)
+        if name == RELAY:
+            self.detours.handle(sender, *args)
+        else:
+            self.backbone.handle(sender, name, args)

@@ -87,7 +87,7 @@ class Registry:
         self._emit(self.directory.replace(self._id, own))
         self._active = True
         for node_id in self._ground.up_nodes():
-            self._ground.request(node_id, "g_global")
+            self.node_up(node_id)
         for node_id in sorted(self.globals):
             self._meet(node_id)
 
@@ -103,7 +103,7 @@ class Registry:
     # ---- meeting and parting
 
     def node_up(self, node_id: str) -> None:
-        """A node is connected."""
+        """A node is connected; a relayed one is no neighbour."""
         if self._active and self._ground.is_linked(node_id):
             self._ground.request(node_id, "g_global")
 

@@ -190,6 +190,16 @@ class Connection:
         self._reader.start(self._readable)
         self.write(session.data_to_send())
 
+    @property
+    def is_gmp(self) -> bool:
+        """Whether the other side says that it is a gmp node."""
+        return "gmp" in self.session.greeting.keys
+
+    @property
+    def framing(self) -> str:
+        """The framing of what is sent."""
+        return self.session.encoder.name
+
     # ---- sending
 
     def send(self, name: str, message: tuple[Any, ...]) -> bool:

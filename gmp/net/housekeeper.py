@@ -111,9 +111,8 @@ class Housekeeper:
             self._events.loop_late(self._time.lag)
         for peer in self._up_peers():
             connection = peer.connection
-            watch = None if connection is None else connection.watch
-            if connection is not None and watch is not None:
-                self._look_at(peer, connection, watch, now)
+            if connection is not None and connection.watch is not None:
+                self._look_at(peer, connection, connection.watch, now)
 
     def _look_at(self, peer: Peer, connection: Connection, watch: Watch, now: float) -> None:
         heard = watch.pulse.heard

@@ -33,6 +33,8 @@ from gmp.net.names import family_of
 from gmp.net.peer import Peer, PeerEvents
 from gmp.net.peerstate import Verdict, is_arbiter, judge
 from gmp.net.reasons import CloseReason
+from gmp.net.relaylink import RelayLink
+from gmp.net.relays import Relays
 from gmp.net.streams import DATACONN, STREAM_ID, ExpectedStreams, Stream
 from gmp.net.tls import RECORD, make_contexts
 from gmp.wire.session import Session
@@ -55,6 +57,9 @@ class NetworkEvents(PeerEvents, HousekeeperEvents, Protocol):
 
     def peer_drained(self, peer: Peer) -> None:
         """What waited for `peer` has fallen to its low mark."""
+
+    def peer_linked(self, peer: Peer) -> None:
+        """A peer that was relayed is connected directly now."""
 
     def node_port_message(self, peer: Peer, message: list[Any]) -> None:
         """A message from `peer` for the node port, or for a port that is not in the table."""
@@ -105,6 +110,7 @@ class Network:
         )
         self._refused: dict[Connection, Any] = {}  # their sockets are still open; with the timer that closes each
         self._closed = False
+        self.relays = Relays(node_id, self.peer, events.node_port_message, destinations, settings.max_message)
 
     # ---- listening
 
@@ -255,7 +261,7 @@ class Network:
         old = peer.connection
         verdict = judge(
             arbiter=is_arbiter(self.node_id, greeting.node_id, peer_is_gmp="gmp" in greeting.keys),
-            up=None if old is None else old.incarnation,
+            up=old.incarnation if isinstance(old, Connection) else None,
             newest=peer.newest,
             incarnation=connection.incarnation,
         )
@@ -273,7 +279,13 @@ class Network:
         connection.accept()
         connection.watch = self.housekeeper.watch(connection)
         peer.dialled = "" if dial is None else connection.address
-        peer.attach(connection)
+        if isinstance(old, RelayLink) and old.incarnation == connection.incarnation:
+            peer.hand_over(connection)
+            self._events.peer_linked(peer)
+        else:
+            if isinstance(old, RelayLink):
+                old.close(CloseReason.RESTARTED)
+            peer.attach(connection)
         if dial is not None:
             dial.result.set(connection.node_id)
 

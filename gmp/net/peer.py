@@ -24,7 +24,11 @@ from gmp.net.connection import Connection
 from gmp.net.housekeeper import ALIVE
 from gmp.net.peerstate import PeerState
 from gmp.net.reasons import CloseReason
+from gmp.net.relaylink import RelayLink
 from gmp.wire.framing import make_decoder, make_encoder
+
+PASSED = "gmp.passed"  #: over a direct connection: the barrier of that relay link has arrived
+HAND_OVER = 10.0  # seconds within which a direct connection must have replaced a relay link
 
 
 class PeerEvents(Protocol):
@@ -48,7 +52,8 @@ class Peer:
     ) -> None:
         self.node_id = node_id
         self.state = PeerState.IDLE
-        self.connection: Connection | None = None
+        self.connection: Connection | RelayLink | None = None
+        self.relay: RelayLink | None = None  #: the link that a direct connection is about to replace
         self.ended = False  #: when it was lost last it left, or its process was seen to end
         self.newest = ""  #: the highest incarnation that ever authenticated
         self.queued = 0  #: bytes that wait for a connection
@@ -61,6 +66,7 @@ class Peer:
         self._encoder = make_encoder("msgpack", max_message)
         self._queue: list[bytes] = []
         self._waiting: deque[Any] = deque()
+        self._deadline: Any = None  # of a hand-over
 
     @property
     def is_up(self) -> bool:
@@ -70,8 +76,12 @@ class Peer:
     @property
     def is_gmp(self) -> bool:
         """Whether the peer that is connected is a gmp node."""
-        connection = self.connection
-        return connection is not None and "gmp" in connection.session.greeting.keys
+        return self.connection is not None and self.connection.is_gmp
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether there is a direct connection."""
+        return isinstance(self.connection, Connection)
 
     def flushing(self) -> bool:
         """Whether something that was sent waits still, for a way or for the socket; tells of its end from now on."""
@@ -79,12 +89,12 @@ class Peer:
         if connection is None:
             return bool(self._queue)
         connection.low_mark = 0
-        return connection.queued > 0
+        return bool(self._queue) or connection.queued > 0
 
     def half_close(self) -> None:
         """Send nothing more over the connection; the other side sees its end and closes it."""
         self.send = self._drop
-        if self.connection is not None:
+        if isinstance(self.connection, Connection):
             self.connection.half_close()
 
     def stats(self) -> dict[str, Any]:
@@ -96,9 +106,11 @@ class Peer:
             for name in ("sent_messages", "received_messages", "sent_bytes", "received_bytes", "address"):
                 figures[name] = getattr(connection, name)
             figures["gmp"] = self.is_gmp
-            figures["seen_as"] = connection.session.greeting.keys.get("peeraddr", "")
-            if connection.tls is not None:
-                figures.update(connection.tls.stats())
+            figures["relayed"] = isinstance(connection, RelayLink)
+            if isinstance(connection, Connection):
+                figures["seen_as"] = connection.session.greeting.keys.get("peeraddr", "")
+                if connection.tls is not None:
+                    figures.update(connection.tls.stats())
             if connection.watch is not None:
                 figures.update(connection.watch.stats())
         return figures
@@ -107,7 +119,7 @@ class Peer:
     def congested(self) -> bool:
         """Whether more bytes wait than the high mark allows."""
         connection = self.connection
-        return (self.queued if connection is None else connection.queued) > self._high_mark
+        return self.queued + (0 if connection is None else connection.queued) > self._high_mark
 
     def _queue_message(self, name: str, message: tuple[Any, ...]) -> bool:
         data = self._encoder.encode(name, message)
@@ -122,7 +134,7 @@ class Peer:
             self.state = PeerState.CONNECTING
             self._events.peer_wanted(self)
 
-    def attach(self, connection: Connection) -> None:
+    def attach(self, connection: Connection | RelayLink) -> None:
         """`connection` is the way from now on: tell, send what waited, then read what came early."""
         self.connection = connection
         self.newest = connection.incarnation
@@ -130,7 +142,7 @@ class Peer:
         connection.high_mark, connection.low_mark = self._high_mark, self._low_mark
         self._events.peer_up(self)
         queue, self._queue, self.queued = self._queue, [], 0
-        if connection.session.encoder.name == "msgpack":
+        if connection.framing == "msgpack":
             for data in queue:
                 connection.write(data)
         else:
@@ -141,7 +153,7 @@ class Peer:
         connection.read_ahead()
         self.wake_senders()
 
-    def _send_again(self, connection: Connection, queue: list[bytes]) -> None:
+    def _send_again(self, connection: Connection | RelayLink, queue: list[bytes]) -> None:
         """Pack what waited once more, for a peer with another framing."""
         decoder = make_decoder("msgpack", self._max_message)
         for message in decoder.decode(b"".join(queue)):
@@ -162,6 +174,66 @@ class Peer:
         if self.connection is not None and self.connection.watch is not None:
             self.connection.watch.pulse.answered(token, time.monotonic())
 
+    # ---- from a relay link to a direct connection
+
+    def hand_over(self, connection: Connection) -> None:
+        """A direct connection replaces the relay link: what is sent waits until the link's barrier has arrived there."""
+        relay = self.connection
+        assert isinstance(relay, RelayLink)
+        self.connection, self.relay = connection, relay
+        connection.high_mark, connection.low_mark = self._high_mark, self._low_mark
+        self.send = self._queue_message
+        self._begin_barrier(relay)
+        connection.read_ahead()
+
+    def join_relay(self, relay: RelayLink) -> None:
+        """race: a relay link opens behind a direct connection: the other side may have sent something that way already.
+
+        Nothing was sent that way from here, so sends go on; what comes by the connection waits at its sender.
+        """
+        self.relay = relay
+        self._begin_barrier(relay)
+
+    def _begin_barrier(self, relay: RelayLink) -> None:
+        self._deadline = gevent.get_hub().loop.timer(HAND_OVER)
+        self._deadline.start(self._hand_over_timed_out, relay)
+        relay.barrier()
+        if relay.barrier_seen:
+            self.barrier_seen(relay)
+
+    def _hand_over_timed_out(self, relay: RelayLink) -> None:
+        if self.relay is relay:
+            relay.close(CloseReason.RELAY_LOST, "no acknowledgement of the hand-over")
+
+    def barrier_seen(self, relay: RelayLink) -> None:
+        """The other side sends nothing more over `relay`: say so over the connection, once there is one."""
+        if self.relay is relay and isinstance(self.connection, Connection):
+            self.connection.send("", (PASSED, relay.token))
+            self._end_hand_over()
+
+    def barrier_passed(self, token: object) -> None:
+        """``gmp.passed``: our barrier has arrived, so what waits may go over the connection."""
+        relay, connection = self.relay, self.connection
+        if relay is None or connection is None or relay.token != token or relay.barrier_acknowledged:
+            return
+        relay.barrier_acknowledged = True
+        if self.send == self._queue_message:
+            queue, self._queue, self.queued = self._queue, [], 0
+            for data in queue:
+                connection.write(data)
+            self.send = connection.send
+        self._end_hand_over()
+        self.wake_senders()
+
+    def _end_hand_over(self) -> None:
+        relay = self.relay
+        if relay is not None and relay.barrier_seen and relay.barrier_acknowledged:
+            self.relay = None
+            self._deadline.close()
+            relay.close(CloseReason.DIRECT)
+
+    # ---- the end
+
     def fail(self, text: str) -> None:
         """No way was found: drop what waits and fire the monitors."""
         self.lose(("transport_error", self.node_id, text))
@@ -175,6 +247,10 @@ class Peer:
         self.dropped += len(self._queue)
         self._queue.clear()
         self.queued = 0
+        relay, self.relay = self.relay, None
+        if relay is not None:
+            self._deadline.close()
+            relay.close(CloseReason.RELAY_LOST)
         self.connection = None
         self._events.peer_lost(self, reason, was_up)
         self.state = PeerState.IDLE

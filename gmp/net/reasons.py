@@ -24,6 +24,8 @@ class CloseReason(enum.Enum):
     NODE_CLOSED = "node closed"
     INTERNAL_ERROR = "internal error"
     HANDED_OVER = "became a stream"
+    RELAY_LOST = "the way through the seeds is gone"
+    DIRECT = "replaced by a direct connection"
     LOST = "lost"
     HUNG = "hung"
 

@@ -1,0 +1,191 @@
+"""The ends of relayed ways: opening one, and what its pieces and signs mean here. The seeds between are `gmp.mesh.relay`.
+
+Of two nodes the one with the smaller ID *opens*, so that both at once cannot open two; the other *asks* it to. Each way has
+a token, made by the opener of its incarnation and a counter, so that a newer one compares greater: a way that is opened
+anew ends the one before, and what is late of that is known by its token.
+
+    smaller: open(token, incarnation) →             ← accept(token, incarnation), or refuse(token, why)
+    greater: ask(last token, incarnation) →         ← open(…)
+
+States of a way, at the opener: *opening*, *up*; at the other: *asking*, *up*; without an entry there is none.
+race: ask and open cross: an ask that does not name the way that is up here was sent before its open arrived there.
+race: a direct connection comes up while a way is opened: whoever is asked refuses; whoever opened joins it behind the
+connection, as the other side may have sent something that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gmp.ids import base62
+from gmp.mesh.backbone import Backbone
+from gmp.mesh.ground import Ground, RelayedWay
+from gmp.mesh.relay import ACCEPT, ASK, CLOSE, DIAL, LOST, OPEN, REFUSE, RELAY, Router
+
+TOKEN_DIGITS = 8
+_SIGNS = {ACCEPT, REFUSE, ASK, OPEN, DIAL}
+
+
+class Detour:
+    """A relayed way to one node, as this end sees it."""
+
+    def __init__(self, token: str, via: str, failed: Callable[[str], None]) -> None:
+        self.token = token  #: empty while asking
+        self.via = via  #: the neighbour that everything for it is handed to
+        self.way: RelayedWay | None = None  #: there when it is up
+        self.failed = failed  #: told why, when it does not come up
+
+
+class Detours:
+    """The relayed ways of one node. `dial_back(node_id, addresses)` dials a node that cannot dial us."""
+
+    def __init__(
+        self, ground: Ground, backbone: Backbone, router: Router, dial_back: Callable[[str, list[str]], None]
+    ) -> None:
+        self._ground = ground
+        self._backbone = backbone
+        self._router = router
+        self._dial_back = dial_back
+        self._id = ground.id
+        self._count = 0
+        self._ways: dict[str, Detour] = {}
+        self._last: dict[str, str] = {}  # the newest token seen of each node
+
+    def first_hop(self, node_id: str) -> str | None:
+        """The neighbour through which `node_id` may be reached: the master; for a seed the seed that has it."""
+        if self._backbone.is_global:
+            return self._router.next_hop(node_id, from_seed=False)
+        master = self._backbone.master
+        return master if master is not None and self._ground.is_gmp(master) else None
+
+    def open(self, node_id: str, failed: Callable[[str], None]) -> bool:
+        """Begin to open a way; `failed(why)` tells when that comes to nothing. Return whether there is a seed for it."""
+        via = self.first_hop(node_id)
+        if via is None or via == node_id:
+            return False
+        if node_id in self._ways:
+            self._ways[node_id].failed = failed
+        elif self._is_opener(node_id):
+            self._begin(node_id, via, failed)
+        else:
+            self._ways[node_id] = Detour("", via, failed)
+            self._send(via, ASK, self._last.get(node_id, ""), node_id, self._ground.incarnation)
+        return True
+
+    def ask_to_dial(self, node_id: str, addresses: list[str]) -> bool:
+        """Ask that node, through a seed, to dial us; return whether there is a seed for it."""
+        via = self.first_hop(node_id)
+        if via is None or via == node_id:
+            return False
+        self._send(via, DIAL, "", node_id, addresses)
+        return True
+
+    def _is_opener(self, node_id: str) -> bool:
+        return self._id.encode() < node_id.encode("utf-8", "surrogatepass")
+
+    def _begin(self, node_id: str, via: str, failed: Callable[[str], None]) -> None:
+        self._count += 1
+        token = self._ground.incarnation + base62(self._count, TOKEN_DIGITS) + "-" + self._id
+        self._ways[node_id] = Detour(token, via, failed)
+        self._send(via, OPEN, token, node_id, self._ground.incarnation)
+
+    def _send(self, via: str, kind: str, token: str, to: str, *args: Any) -> None:
+        self._ground.request(via, RELAY, kind, token, to, self._id, *args)
+
+    def _up(self, node_id: str, detour: Detour, incarnation: str) -> None:
+        token, via = detour.token, detour.via
+
+        def carry(kind: str, *args: Any) -> None:
+            if kind in (CLOSE, LOST):
+                self._forget(node_id, token)
+            self._send(via, kind, token, node_id, *args)
+
+        detour.way = self._ground.relayed(node_id, incarnation, token, via, carry)
+        if detour.way is None:
+            self._forget(node_id, token)
+            self._send(via, LOST, token, node_id, "of a former incarnation")
+
+    def _forget(self, node_id: str, token: str) -> Detour | None:
+        detour = self._ways.get(node_id)
+        return self._ways.pop(node_id) if detour is not None and detour.token == token else None
+
+    def node_down(self, node_id: str) -> None:
+        """The connection with a neighbour ended: the ways over it are gone."""
+        for other, detour in list(self._ways.items()):
+            if detour.via == node_id:
+                self._end(other, detour, f"seed {node_id} is lost")
+
+    def _end(self, node_id: str, detour: Detour, why: str) -> None:
+        self._forget(node_id, detour.token)
+        if detour.way is not None:
+            detour.way.arrived(LOST, (why,))
+        else:
+            detour.failed(why)
+
+    # ---- what arrives
+
+    def handle(self, sender: str, *request: Any) -> None:
+        """A ``gmp.relay`` request of the neighbour `sender`: it ends here, or is passed on."""
+        kind, token, to, origin, *args = request
+        if not (isinstance(kind, str) and isinstance(token, str) and isinstance(to, str) and isinstance(origin, str)):
+            raise ValueError(f"relay request {request!r:.80}: expected kind, token, to and origin")
+        if to != self._id:
+            if self._backbone.is_global:
+                self._router.route(sender, kind, token, to, origin, tuple(args))
+        elif sender in self._backbone.registry.globals and origin != self._id:
+            self._arrived(sender, kind, token, origin, tuple(args))
+
+    def _arrived(self, sender: str, kind: str, token: str, origin: str, args: tuple[Any, ...]) -> None:
+        text = args[0] if args and isinstance(args[0], str) else ""
+        if kind == DIAL:
+            if not self._ground.is_linked(origin) and args and isinstance(args[0], list | tuple):
+                self._dial_back(origin, [address for address in args[0] if isinstance(address, str)])
+        elif kind == ASK:
+            self._asked(sender, token, origin)
+        elif kind == OPEN:
+            self._opened(sender, token, origin, text)
+        else:
+            self._of_a_way(sender, kind, token, origin, args)
+
+    def _asked(self, sender: str, last: str, origin: str) -> None:
+        if not self._is_opener(origin):
+            return
+        detour = self._ways.get(origin)
+        if self._ground.is_linked(origin):
+            self._ground.probe(origin)  # whoever asks has lost the connection that we believe in: the kernels tell
+            self._send(sender, LOST, "", origin, "a direct connection is believed to be up")
+        elif detour is None:
+            self._begin(origin, sender, lambda _: None)
+        elif detour.way is not None and detour.token == last:
+            self._end(origin, detour, "lost at the other end")
+            self._begin(origin, sender, lambda _: None)
+
+    def _opened(self, sender: str, token: str, origin: str, incarnation: str) -> None:
+        if self._is_opener(origin) or token <= self._last.get(origin, ""):
+            return
+        self._last[origin] = token
+        if self._ground.is_linked(origin):
+            self._ground.probe(origin)
+            self._send(sender, REFUSE, token, origin, "a direct connection is up")
+            return
+        before = self._ways.pop(origin, None)
+        if before is not None and before.way is not None:
+            before.way.arrived(LOST, ("opened anew",))
+        detour = self._ways[origin] = Detour(token, sender, lambda _: None)
+        self._send(sender, ACCEPT, token, origin, self._ground.incarnation)
+        self._up(origin, detour, incarnation)
+
+    def _of_a_way(self, sender: str, kind: str, token: str, origin: str, args: tuple[Any, ...]) -> None:
+        detour = self._ways.get(origin)
+        if detour is None or detour.token != token or detour.via != sender:
+            if kind not in _SIGNS and kind not in (CLOSE, LOST):
+                self._send(sender, LOST, token, origin, "no such way")
+        elif detour.way is not None:
+            if kind in (CLOSE, LOST):
+                self._forget(origin, token)
+            detour.way.arrived(kind, args)
+        elif kind == ACCEPT and args and isinstance(args[0], str):
+            self._up(origin, detour, args[0])
+        elif kind in (REFUSE, LOST):
+            self._end(origin, detour, str(args[0]) if args else "refused")

@@ -1,0 +1,121 @@
+"""A seed's side of relaying: passing on what two nodes that cannot dial each other have for each other.
+
+All of it is one request, ``gmp.relay kind token to origin …``. A way goes origin → its seed → the other seed → the other, so
+over two seeds at most, one when it is shared: what comes from another global node goes to a neighbour or nowhere.
+
+``open`` makes a *pair*, named by its token, and everything else with that token follows it; so a pair keeps its order. For
+each direction the seed counts the bytes that are under way and not acknowledged. Over the high mark the pair is lost,
+and when the connection with one of its hops ends as well: both ends are told.
+
+``ask`` and ``dial`` go by the directory, without a pair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gmp.mesh.addresses import address_list, is_loopback
+from gmp.mesh.ground import Ground
+from gmp.mesh.registry import Registry
+
+RELAY = "gmp.relay"
+ASK, DIAL, OPEN, ACCEPT, REFUSE, CLOSE, LOST = "ask", "dial", "open", "accept", "refuse", "close", "lost"
+DATA, ACK = "data", "ack"
+MOST_PAIRS = 10_000
+
+
+@dataclass
+class Pair:
+    """Two ends, the neighbour that is the next hop to each, and the bytes sent and acknowledged from each."""
+
+    ends: tuple[str, str]
+    hops: tuple[str, str]
+    sent: list[int] = field(default_factory=lambda: [0, 0])
+    acknowledged: list[int] = field(default_factory=lambda: [0, 0])
+
+    def side(self, origin: str) -> int:
+        """0 or 1 for an end. *Raises:* `ValueError`."""
+        return self.ends.index(origin)
+
+
+class Router:
+    """The pairs that one seed carries."""
+
+    def __init__(self, ground: Ground, registry: Registry, *, high_mark: int) -> None:
+        self._ground = ground
+        self._registry = registry
+        self._high_mark = high_mark
+        self._pairs: dict[str, Pair] = {}
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def next_hop(self, to: str, *, from_seed: bool) -> str | None:
+        """The neighbour that leads to `to`; None when none does."""
+        if self._ground.is_linked(to):
+            return to
+        claimant = self._registry.claims.claimant(to)
+        if from_seed or claimant is None or not self._is_seed(claimant):
+            return None
+        return claimant
+
+    def _is_seed(self, node_id: str) -> bool:
+        return node_id in self._registry.globals and self._ground.is_linked(node_id) and self._ground.is_gmp(node_id)
+
+    def route(self, sender: str, kind: str, token: str, to: str, origin: str, args: tuple[Any, ...]) -> None:
+        """Pass on what the neighbour `sender` sent."""
+        from_seed = sender in self._registry.globals
+        if not from_seed and origin != sender:
+            return  # nobody speaks for others
+        if kind in (ASK, DIAL, OPEN) or (kind == LOST and not token):
+            hop = self.next_hop(to, from_seed=from_seed)
+            if hop is None and kind != LOST:
+                self._back(sender, token, to, origin, f"seed {self._ground.id} knows no way to it")
+            elif hop is None:
+                return  # who asked is gone
+            elif kind == OPEN and len(self._pairs) >= MOST_PAIRS:
+                self._back(sender, token, to, origin, f"seed {self._ground.id} relays too much already")
+            else:
+                if kind == OPEN:
+                    self._pairs[token] = Pair((origin, to), (sender, hop))
+                self._pass(hop, kind, token, to, origin, args)
+            return
+        pair = self._pairs.get(token)
+        if pair is None or {to, origin} != set(pair.ends) or pair.hops[pair.side(origin)] != sender:
+            if kind not in (CLOSE, LOST):
+                self._back(sender, token, to, origin, f"seed {self._ground.id} no longer knows that way")
+            return
+        if kind in (REFUSE, CLOSE, LOST):
+            del self._pairs[token]
+        elif kind == DATA and not self._count(token, pair, pair.side(origin), args):
+            return
+        elif kind == ACK and args and isinstance(args[0], int):
+            pair.acknowledged[1 - pair.side(origin)] = args[0]
+        self._pass(pair.hops[pair.side(to)], kind, token, to, origin, args)
+
+    def _count(self, token: str, pair: Pair, side: int, args: tuple[Any, ...]) -> bool:
+        if pair.sent[side] - pair.acknowledged[side] > self._high_mark:
+            self._lose(token, pair, f"over {self._high_mark} bytes wait at seed {self._ground.id}")
+            return False
+        pair.sent[side] += len(args[0]) if args and isinstance(args[0], bytes) else 0
+        return True
+
+    def _pass(self, hop: str, kind: str, token: str, to: str, origin: str, args: tuple[Any, ...]) -> None:
+        if kind == DIAL and not self._ground.is_near(hop):
+            args = ([address for address in address_list(args[0] if args else ()) or () if not is_loopback(address)],)
+        self._ground.request(hop, RELAY, kind, token, to, origin, *args)
+
+    def _back(self, sender: str, token: str, to: str, origin: str, why: str) -> None:
+        self._ground.request(sender, RELAY, LOST, token, origin, to, why)
+
+    def _lose(self, token: str, pair: Pair, why: str) -> None:
+        del self._pairs[token]
+        for side in (0, 1):
+            self._ground.request(pair.hops[side], RELAY, LOST, token, pair.ends[side], pair.ends[1 - side], why)
+
+    def node_down(self, node_id: str) -> None:
+        """The connection with a neighbour ended."""
+        for token, pair in list(self._pairs.items()):
+            if node_id in pair.hops:
+                self._lose(token, pair, f"seed {self._ground.id} has lost {node_id}")

@@ -1,0 +1,178 @@
+"""A way to another node through seeds, in the place of a connection: what stands in a `Peer` when neither can dial.
+
+It is a stream of bytes, cut into pieces that travel as requests between nodes (`gmp.mesh.detours` opens it and knows the
+way). At most `WINDOW` bytes are under way without an acknowledgement; the rest waits here and counts towards the peer's high
+mark, so that a slow receiver blocks the sender and no seed between them has to keep much.
+
+Its end is always told to the other side, and its loss is the peer's loss, as that of a connection is. When a direct
+connection replaces it, the last piece of each direction is a *barrier*: `gmp.net.peer` says how.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from gmp.errors import ProtocolError
+from gmp.net.reasons import CloseReason
+from gmp.wire.framing import make_decoder, make_encoder
+
+WINDOW = 256 * 1024
+PIECE = 64 * 1024
+DATA, ACK, BARRIER, CLOSE, LOST = "data", "ack", "barrier", "close", "lost"
+
+
+class RelayOwner(Protocol):
+    """What a link tells; called in any greenlet, must not block."""
+
+    def relay_received(self, link: RelayLink, message: list[Any]) -> None:
+        """A message whose destination is not in the table."""
+
+    def relay_barrier(self, link: RelayLink) -> None:
+        """The other side sends nothing more this way."""
+
+    def relay_drained(self, link: RelayLink) -> None:
+        """The bytes that wait have fallen to the low mark."""
+
+    def relay_closed(self, link: RelayLink) -> None:
+        """It has ended; `reason` and `detail` tell why."""
+
+
+class RelayLink:
+    """One way through seeds. `carry(kind, *args)` sends a piece or a sign to the other end."""
+
+    watch: None = None  #: the heartbeats are between each node and its seed
+    framing = "msgpack"
+    is_gmp = True
+
+    def __init__(
+        self,
+        node_id: str,
+        incarnation: str,
+        token: str,
+        via: str,
+        *,
+        carry: Callable[..., None],
+        owner: RelayOwner,
+        destinations: dict[str, Any],
+        max_message: int,
+    ) -> None:
+        self.node_id, self.incarnation, self.token = node_id, incarnation, token
+        self.via = via  #: the seed that this node hands the pieces to
+        self.address = f"relayed by {via}"
+        self.reason: CloseReason | None = None
+        self.detail = ""
+        self.high_mark = 1 << 62
+        self.low_mark = 0
+        self.sent_messages = self.received_messages = 0
+        self.sent_bytes = self.received_bytes = 0
+        self.queued = 0  #: bytes that wait for the window
+        self.barrier_seen = False  #: the other side's barrier has come
+        self.barrier_acknowledged = False  #: the other side has seen ours
+        self._carry = carry
+        self._owner = owner
+        self._destinations = destinations
+        self._encode = make_encoder("msgpack", max_message).encode
+        self._decoder = make_decoder("msgpack", max_message)
+        self._waiting: deque[bytes] = deque()
+        self._barrier_waits = False
+        self._acknowledged = 0
+        self._told = 0
+
+    # ---- sending
+
+    def send(self, name: str, message: tuple[Any, ...]) -> bool:
+        """Send a message; return whether more than the high mark waits now. *Raises:* `MessageError`."""
+        self.write(self._encode(name, message))
+        return self.queued > self.high_mark
+
+    def write(self, data: bytes) -> None:
+        """Send a packed message."""
+        if self.reason is None:
+            self.sent_messages += 1
+            self._waiting.append(data)
+            self.queued += len(data)
+            self._pump()
+
+    def barrier(self) -> None:
+        """Nothing more is sent this way: say so behind what waits."""
+        self._barrier_waits = True
+        self._pump()
+
+    def _pump(self) -> None:
+        while self._waiting and self.reason is None:
+            room = WINDOW - (self.sent_bytes - self._acknowledged)
+            if room <= 0:
+                return
+            data = self._waiting.popleft()
+            size = min(room, PIECE, len(data))
+            if size < len(data):
+                self._waiting.appendleft(data[size:])
+            self.queued -= size
+            self.sent_bytes += size
+            self._carry(DATA, data[:size])
+        if self._barrier_waits and self.reason is None:
+            self._barrier_waits = False
+            self._carry(BARRIER)
+
+    # ---- what the other end sends
+
+    def arrived(self, kind: str, args: tuple[Any, ...]) -> None:
+        """A piece or sign of the other end; one that is not well formed ends the link."""
+        argument = args[0] if args else None
+        if kind == DATA and isinstance(argument, bytes):
+            self._receive(argument)
+        elif kind == ACK and isinstance(argument, int) and self._acknowledged <= argument <= self.sent_bytes:
+            self._acknowledged = argument
+            self._pump()
+            if self.queued <= self.low_mark:
+                self._owner.relay_drained(self)
+        elif kind == BARRIER:
+            self.barrier_seen = True
+            self._owner.relay_barrier(self)
+        elif kind == CLOSE and self.barrier_seen:
+            pass  # race: it has finished its hand-over before we have: the acknowledgement comes by the connection
+        elif kind in (CLOSE, LOST):
+            self.close(CloseReason.RELAY_LOST, str(argument or ""), told=True)
+        else:
+            self.close(CloseReason.PROTOCOL_ERROR, f"relayed {kind!r} with {argument!r:.40}")
+
+    def _receive(self, data: bytes) -> None:
+        self.received_bytes += len(data)
+        if self.received_bytes - self._told >= WINDOW // 4:
+            self._told = self.received_bytes
+            self._carry(ACK, self.received_bytes)
+        find = self._destinations.get
+        try:
+            for message in self._decoder.decode(data):
+                self.received_messages += 1
+                destination = find(message[0])
+                if destination is not None:
+                    del message[0]
+                    destination.put(tuple(message))
+                else:
+                    self._owner.relay_received(self, message)
+                    if self.reason is not None:
+                        return
+        except ProtocolError as error:
+            self.close(CloseReason.PROTOCOL_ERROR, str(error))
+
+    def read_ahead(self) -> None:
+        """There is nothing read too far."""
+
+    # ---- the end
+
+    def close(self, reason: CloseReason, detail: str = "", *, told: bool = False) -> None:
+        """End it; what waits is lost. `told`: the other side knows. Idempotent."""
+        if self.reason is not None:
+            return
+        self.reason, self.detail = reason, detail
+        self._waiting.clear()
+        self.queued = 0
+        if not told:
+            self._carry(CLOSE if reason is CloseReason.DIRECT else LOST, reason.value)
+        self._owner.relay_closed(self)
+
+    def __str__(self) -> str:
+        return f"{self.node_id} {self.address}"

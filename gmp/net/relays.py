@@ -1,0 +1,90 @@
+"""The relay links of one node, and what their events mean for its peers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from gmp.net.connection import Connection
+from gmp.net.peer import Peer
+from gmp.net.reasons import CloseReason
+from gmp.net.relaylink import RelayLink
+
+log = logging.getLogger("gmp.net")
+
+
+class Relays:
+    """Makes relay links and joins them with peers."""
+
+    def __init__(
+        self,
+        node_id: str,
+        peer: Callable[[str], Peer],
+        received: Callable[[Peer, list[Any]], None],
+        destinations: dict[str, Any],
+        max_message: int,
+    ) -> None:
+        self._node_id = node_id
+        self._peer = peer
+        self._received = received
+        self._destinations = destinations
+        self._max_message = max_message
+
+    def attach(
+        self, node_id: str, incarnation: str, token: str, via: str, carry: Callable[..., None]
+    ) -> RelayLink | None:
+        """A link with that node is open; it is the peer's way from now on. None when it comes from a former incarnation."""
+        peer = self._peer(node_id)
+        if incarnation < peer.newest:
+            return None
+        old = peer.connection
+        if old is not None and incarnation > old.incarnation:
+            old.close(CloseReason.RESTARTED)
+        elif isinstance(old, RelayLink):
+            old.close(CloseReason.RELAY_LOST, "opened anew", told=True)
+        link = RelayLink(
+            node_id,
+            incarnation,
+            token,
+            via,
+            carry=carry,
+            owner=self,
+            destinations=self._destinations,
+            max_message=self._max_message,
+        )
+        if isinstance(peer.connection, Connection):
+            peer.join_relay(link)
+        else:
+            log.info("%s: %s is %s", self._node_id, node_id, link.address)
+            peer.attach(link)
+        return link
+
+    # ---- what links tell
+
+    def relay_received(self, link: RelayLink, message: list[Any]) -> None:
+        """`RelayOwner.relay_received`."""
+        self._received(self._peer(link.node_id), message)
+
+    def relay_barrier(self, link: RelayLink) -> None:
+        """`RelayOwner.relay_barrier`."""
+        self._peer(link.node_id).barrier_seen(link)
+
+    def relay_drained(self, link: RelayLink) -> None:
+        """`RelayOwner.relay_drained`."""
+        self._peer(link.node_id).wake_senders()
+
+    def relay_closed(self, link: RelayLink) -> None:
+        """`RelayOwner.relay_closed`: as with a connection, the way is gone and with it the peer."""
+        peer = self._peer(link.node_id)
+        reason = link.reason
+        assert reason is not None
+        text = f"{reason.value}: {link.detail}" if link.detail else reason.value
+        if peer.relay is link and isinstance(peer.connection, Connection):
+            # race: it ended before both barriers had passed, so something may be lost: a silent hole if the peer stayed up
+            peer.connection.close(CloseReason.RELAY_LOST, text)
+        elif peer.connection is link:
+            peer.ended = False
+            log.info("%s: the way to %s, %s, ended: %s", self._node_id, link.node_id, link.address, text)
+            leaving = reason is CloseReason.LEAVING
+            peer.lose(("leaving", peer.node_id) if leaving else ("transport_error", peer.node_id, text))

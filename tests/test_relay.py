@@ -1,0 +1,280 @@
+"""Nodes that cannot dial each other talk through seeds, and directly as soon as they can."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import pytest
+
+import gmp
+from gmp.mesh import mesh as mesh_module
+from gmp.testing import FaultProxy
+from tests.conftest import Recorder, eventually
+from tests.test_nodes import echo
+
+MakeNode = Callable[..., gmp.Node]
+
+
+@gmp.spawnable
+def greet(port: gmp.Port, boss: str) -> None:
+    node = next(one for one in _NODES if one.id == gmp.node_of(port))
+    node.send(boss, "hello from", port.id)
+    port.receive("stop")
+
+
+_NODES: list[gmp.Node] = []
+
+
+@pytest.fixture
+def private_pair(make_node: MakeNode) -> tuple[gmp.Node, gmp.Node, gmp.Node]:
+    """A seed, and two private nodes that know it."""
+    seed = make_node("seed")
+    nodes = make_node("alice", binds=[], seeds=seed.binds), make_node("bob", binds=[], seeds=seed.binds)
+    for node in nodes:
+        node.wait_up(timeout=20)
+    return seed, *nodes
+
+
+def test_two_private_nodes_call_each_other_through_their_seed(private_pair: tuple[gmp.Node, ...]) -> None:
+    seed, alice, bob = private_pair
+    there, here = echo(bob), echo(alice)
+    assert alice.call(there.id, {"a": (1, {2})}) == ("echo", {"a": (1, {2})})
+    assert bob.call(here.id, "back") == ("echo", "back")
+    assert alice.is_up("bob")
+    assert bob.is_up("alice")
+    assert alice.stats()["peers"]["bob"]["address"] == "relayed by seed"
+    assert len(seed.mesh.router) == 1
+
+
+def test_both_opening_at_once_gives_one_way_and_loses_nothing(make_node: MakeNode) -> None:
+    seed = make_node("seed")
+    for number in range(10):
+        a = make_node(f"a{number}", binds=[], seeds=seed.binds)
+        b = make_node(f"b{number}", binds=[], seeds=seed.binds)
+        seed.wait_up(a.id, timeout=10)
+        seed.wait_up(b.id, timeout=10)
+        port_a, port_b = a.port(), b.port()
+        for count in range(50):
+            a.send(port_b.id, count)
+            b.send(port_a.id, count)
+        for port in (port_a, port_b):
+            assert [port.receive(timeout=20) for _ in range(50)] == [(count,) for count in range(50)]
+        assert len(seed.mesh.router) == 1
+        a.close()
+        b.close()
+        eventually(lambda: len(seed.mesh.router) == 0)
+
+
+def test_monitors_kills_spawns_and_groups_work_through_a_seed(
+    private_pair: tuple[gmp.Node, ...], recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, alice, bob = private_pair
+    monkeypatch.setattr(f"{__name__}._NODES", [alice, bob])
+    port = bob.port()
+    alice.monitor(port.id, recorder)
+    alice.send(port.id, "first")
+    assert port.receive(timeout=20) == ("first",)
+    alice.kill(port.id, "enough", 1)
+    assert recorder.wait(timeout=20) == [("enough", 1)]
+    boss = alice.port()
+    spawned = alice.spawn("bob", greet, boss.id)
+    assert boss.receive("hello from", timeout=20) == (spawned,)
+    down = Recorder()
+    alice.monitor(spawned, down)
+    alice.send(spawned, "stop")
+    assert down.wait(timeout=20) == [()]
+    alice.monitor("bob#nobody", unknown := Recorder())
+    assert unknown.wait(timeout=20)[0][0] == "no_such_port"
+    bob.group("g").join(member := bob.port())
+    assert alice.group("g").wait(timeout=20) == {member.id: None}
+
+
+def test_a_way_over_two_seeds(make_node: MakeNode, recorder: Recorder) -> None:
+    one = make_node("seed1")
+    two = make_node("seed2", seeds=one.binds)
+    two.mesh.backbone.become_global()
+    alice = make_node("alice", binds=[], seeds=one.binds)
+    bob = make_node("bob", binds=[], seeds=two.binds)
+    port = echo(bob)
+    assert alice.call(port.id, "far", timeout=20) == ("echo", "far")
+    assert not one.is_up("bob")
+    alice.monitor(port.id, recorder)
+    alice.call(port.id, "barrier")
+    two.close()
+    assert recorder.wait(timeout=20)[0][:2] == ("transport_error", "bob")
+
+
+def test_a_seed_reaches_the_private_node_of_another_seed(make_node: MakeNode) -> None:
+    one = make_node("seed1")
+    two = make_node("seed2", seeds=one.binds)
+    two.mesh.backbone.become_global()
+    bob = make_node("bob", binds=[], seeds=two.binds)
+    port, at_one = echo(bob), echo(one)
+    assert one.call(port.id, "down", timeout=20) == ("echo", "down")
+    assert bob.call(at_one.id, "up", timeout=20) == ("echo", "up")
+
+
+def test_the_seed_is_killed_and_another_one_takes_over(make_node: MakeNode, recorder: Recorder) -> None:
+    first = make_node("seed1")
+    second = make_node("seed2", seeds=first.binds)
+    both = [*first.binds, *second.binds]
+    alice = make_node("alice", binds=[], seeds=both)
+    bob = make_node("bob", binds=[], seeds=both)
+    for node in (alice, bob):
+        for seed in (first, second):
+            node.wait_up(seed.id, timeout=20)
+    port = echo(bob)
+    assert alice.call(port.id, 1, timeout=20) == ("echo", 1)
+    relaying, other = (first, second) if len(first.mesh.router) else (second, first)
+    alice.monitor("bob", recorder)
+    relaying.close()
+    assert recorder.wait(timeout=20)[0][:2] == ("transport_error", "bob")
+    assert alice.call(port.id, 2, timeout=20) == ("echo", 2)
+    assert len(other.mesh.router) == 1
+
+
+def test_a_node_that_leaves_tells_so_through_the_seed(private_pair: tuple[gmp.Node, ...], recorder: Recorder) -> None:
+    _, alice, bob = private_pair
+    alice.monitor("bob", recorder)
+    alice.wait_up("bob", timeout=20)
+    bob.close()
+    assert recorder.wait(timeout=20) == [("leaving", "bob")]
+
+
+def test_who_is_public_is_dialled_by_who_is_private(make_node: MakeNode) -> None:
+    seed = make_node("seed")
+    public = make_node("alice", seeds=seed.binds)
+    private = make_node("bob", binds=[], seeds=seed.binds)
+    private.wait_up(timeout=20)
+    port = echo(private)
+    assert public.call(port.id, "please dial me", timeout=20) == ("echo", "please dial me")
+    assert public.is_linked("bob")
+    assert len(seed.mesh.router) == 0
+
+
+def test_nodes_that_listen_where_nobody_can_reach_them_are_relayed(make_node: MakeNode) -> None:
+    """A triangle: A and B cannot reach each other, but both reach C."""
+    c = make_node("c")
+    with FaultProxy("127.0.0.1:1") as wall:
+        wall.blackhole()
+        a = make_node("a", seeds=c.binds, advertise=[wall.address])
+        b = make_node("b", seeds=c.binds, advertise=[wall.address], address_timeout=0.5, handshake_timeout=1.0)
+        b.wait_up(timeout=20)
+        port = echo(a)
+        assert b.call(port.id, "around", timeout=20) == ("echo", "around")
+        assert not b.is_linked("a")
+        assert b.is_up("a")
+
+
+def test_more_than_the_high_mark_flows_through_a_seed_in_order(private_pair: tuple[gmp.Node, ...]) -> None:
+    _, alice, bob = private_pair
+    port = bob.port()
+    size = 100_000
+
+    def produce() -> None:
+        for number in range(200):
+            alice.send(port.id, number, b"x" * size)
+
+    producer = gevent.spawn(produce)
+    received = [port.receive(timeout=20) for _ in range(200)]
+    assert [(number, len(data)) for number, data in received] == [(number, size) for number in range(200)]
+    producer.get(timeout=10)
+
+
+def test_a_sender_waits_when_the_other_end_does_not_read(private_pair: tuple[gmp.Node, ...]) -> None:
+    seed, alice, bob = private_pair
+    alice.wait_up("bob", timeout=20)
+    connection = bob.network.peers["seed"].connection
+    assert connection is not None
+    connection._reader.stop()
+    port = bob.port()
+    for _ in range(100):
+        alice.try_send(port.id, b"x" * 100_000)
+    assert alice.stats()["peers"]["bob"]["queued_bytes"] > 1 << 20
+    assert not alice.try_send(port.id, "no room")
+    gevent.sleep(0.1)
+    assert seed.stats()["peers"]["bob"]["queued_bytes"] < 1 << 20
+    bob.close()
+    eventually(lambda: not alice.is_up("bob"))
+
+
+def test_over_the_high_mark_of_a_seed_the_pair_is_lost_and_both_are_told(make_node: MakeNode) -> None:
+    seed = make_node("seed", high_mark=50_000, low_mark=20_000)
+    alice = make_node("alice", binds=[], seeds=seed.binds)
+    bob = make_node("bob", binds=[], seeds=seed.binds)
+    told: dict[str, Any] = {"alice": Recorder(), "bob": Recorder()}
+    alice.monitor("bob", told["alice"])
+    bob.monitor("alice", told["bob"])
+    alice.wait_up("bob", timeout=20)
+    bob.wait_up("alice", timeout=20)
+    port = bob.port()
+    alice.send(port.id, b"x" * 300_000)
+    for name, other in (("alice", "bob"), ("bob", "alice")):
+        reason = told[name].wait(timeout=20)[0]
+        assert reason[:2] == ("transport_error", other)
+        assert "over 50000 bytes wait at seed seed" in reason[2]
+
+
+def test_a_direct_connection_replaces_the_way_through_seeds_without_loss_or_reordering(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mesh_module, "UPGRADE", 0.2)
+    seed = make_node("seed")
+    hidden = make_node("hidden")
+    with FaultProxy(hidden.binds[0]) as wall:
+        hidden.close()
+        wall.refuse()
+        bob = make_node("bob", seeds=seed.binds, advertise=[wall.address])
+        wall.target = bob.binds[0]
+        alice = make_node("alice", seeds=seed.binds, advertise=[])
+        alice.wait_up("bob", timeout=20)
+        assert not alice.is_linked("bob")
+        nodes = {"alice": alice, "bob": bob}
+        ports = {name: node.port() for name, node in nodes.items()}
+        events = Recorder()
+        for node in nodes.values():
+            node.monitor_nodes(lambda other, up, *reason: events(other, up, *reason) if other != "seed" else None)
+        done = gevent.event.Event()
+        sent = dict.fromkeys(nodes, 0)
+
+        def produce(name: str, other: str) -> None:
+            while not done.is_set():
+                for _ in range(20):
+                    nodes[name].send(ports[other].id, sent[name])
+                    sent[name] += 1
+                gevent.sleep(0.001)
+
+        producers = [gevent.spawn(produce, "alice", "bob"), gevent.spawn(produce, "bob", "alice")]
+        gevent.sleep(0.1)
+        wall.heal()
+        eventually(lambda: alice.is_linked("bob") and bob.is_linked("alice"))
+        eventually(lambda: alice.network.peers["bob"].relay is None and bob.network.peers["alice"].relay is None)
+        gevent.sleep(0.1)
+        done.set()
+        gevent.joinall(producers, raise_error=True)
+        for name, other in (("alice", "bob"), ("bob", "alice")):
+            got = [ports[other].receive(timeout=20)[0] for _ in range(sent[name])]
+            assert got == list(range(sent[name]))
+        assert events.calls == []
+        eventually(lambda: len(seed.mesh.router) == 0)
+
+
+def test_nobody_speaks_for_others(make_node: MakeNode, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    seed = make_node("seed")
+    alice = make_node("alice", binds=[], seeds=seed.binds)
+    bob = make_node("bob", binds=[], seeds=seed.binds)
+    for node in (alice, bob):
+        node.wait_up("seed", timeout=20)
+    bob.wait_up("alice", timeout=20)
+    alice.send("seed", "gmp.relay", "open", "zzz", "bob", "carol", "inc")
+    alice.send("seed", "gmp.relay", "lost", next(iter(seed.mesh.router._pairs)), "alice", "bob", "ha")
+    alice.send("seed", "gmp.relay", 1, 2, 3, 4)
+    alice.send("seed", "gmp.relay")
+    alice.call("seed", "time")
+    bob.call("alice", "time")
+    assert not bob.is_up("carol")
+    assert len(seed.mesh.router) == 1
