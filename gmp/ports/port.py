@@ -79,6 +79,8 @@ class _PortTask(Task):
         self._port = port
 
     def work(self, worker: Any) -> int:
+        if self._port.reason is not None:
+            self.cancelled = True  # race: the port was killed before this began, and is not buried yet
         super().work(worker)
         self._port._task_ended(self)
         del self._port

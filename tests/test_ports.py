@@ -1,0 +1,1004 @@
+"""Ports of one process: receiving, handlers, context, death, limits, misuse. Monitors and calls have files of their own."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import gevent.event
+import gevent.lock
+import pytest
+
+import gmp
+from gmp import send
+
+from .conftest import Recorder, eventually
+
+
+def fill(port: gmp.Port, *messages: tuple[Any, ...]) -> None:
+    for message in messages:
+        send(port, *message)
+
+
+def rest(port: gmp.Port) -> list[tuple[Any, ...]]:
+    """What waits."""
+    return [port.receive(timeout=0) for _ in range(len(port))]
+
+
+def outcome(function: Callable[..., Any], *args: Any) -> Any:
+    """What it returns or raises, for greenlets of which gevent should not complain."""
+    try:
+        return function(*args)
+    except gmp.GmpError as error:
+        return error
+
+
+def turns(count: int = 5) -> None:
+    for _ in range(count):
+        gevent.sleep(0)
+
+
+# ---- receive
+
+
+def test_receive_takes_by_prefix_and_leaves_the_others_in_order() -> None:
+    port = gmp.port()
+    fill(port, ("a", 1), ("b", 2), ("a", 1, "x"), ("c",), ("a", 2))
+    assert port.receive("a", 1) == ()
+    assert port.receive("a", 1) == ("x",)
+    assert port.receive("c") == ()
+    assert len(port) == 2
+    assert rest(port) == [("b", 2), ("a", 2)]
+
+
+def test_receive_without_prefix_takes_whole_messages_also_empty_ones() -> None:
+    port = gmp.port()
+    fill(port, (), ("a",), ([1], {"k": 2}))
+    assert rest(port) == [(), ("a",), ([1], {"k": 2})]
+
+
+def test_timeout_0_looks_only_and_a_number_waits_that_long() -> None:
+    port = gmp.port()
+    send(port, "stranger")
+    for timeout in (0, 0.0, -1, 0.01):
+        with pytest.raises(gmp.ReceiveTimeout) as caught:
+            port.receive("wanted", timeout=timeout)
+        assert isinstance(caught.value, TimeoutError)
+        assert port.id in str(caught.value)
+    assert port.receive("stranger", timeout=0) == ()
+
+
+def test_a_waiting_receive_wakes_for_its_message_only() -> None:
+    port = gmp.port()
+    got = gevent.spawn(port.receive, "wanted")
+    turns()
+    fill(port, ("stranger", 1))
+    turns()
+    assert not got.ready()
+    fill(port, ("stranger", 2), ("wanted", 3), ("wanted", 4))
+    assert got.get(timeout=5) == (3,)
+    assert rest(port) == [("stranger", 1), ("stranger", 2), ("wanted", 4)]
+
+
+@pytest.mark.parametrize("prefixes", [["p", "q", "p"], ["p", "p", "q"], ["q", "p", "p"]])
+def test_what_was_looked_at_before_is_not_lost_to_other_prefixes(prefixes: list[str]) -> None:
+    port = gmp.port()
+    fill(port, ("s", 0), ("q", 1), ("p", 2), ("s", 3), ("p", 4), ("q", 5))
+    numbers = {"p": [2, 4], "q": [1, 5]}
+    for prefix in prefixes:
+        assert port.receive(prefix, timeout=0) == (numbers[prefix].pop(0),)
+    with pytest.raises(gmp.ReceiveTimeout):
+        port.receive("r", timeout=0)
+    assert port.receive(timeout=0) == ("s", 0)
+    fill(port, ("r", 6))
+    assert port.receive("r", timeout=0) == (6,)
+
+
+def test_receive_if_takes_the_first_that_the_predicate_likes_whole() -> None:
+    port = gmp.port()
+    fill(port, ("n", 1), ("n", 5), ("n", 9))
+    assert port.receive_if(lambda tag, number: number > 3) == ("n", 5)
+    with pytest.raises(gmp.ReceiveTimeout):
+        port.receive_if(lambda *message: False, timeout=0)
+    got = gevent.spawn(port.receive_if, lambda tag, number: tag == "m")
+    turns()
+    send(port, "m", 2)
+    assert got.get(timeout=5) == ("m", 2)
+    assert rest(port) == [("n", 1), ("n", 9)]
+
+
+def test_a_predicate_that_raises_loses_nothing_and_may_itself_take_messages() -> None:
+    port = gmp.port()
+    fill(port, ("a",), ("b",), ("c",))
+    with pytest.raises(ZeroDivisionError):
+        port.receive_if(lambda tag: 1 / 0)
+    assert port.receive_if(lambda tag: tag == "b" and port.receive() == ("a",)) == ("b",)
+    assert rest(port) == [("c",)]
+    with pytest.raises(gmp.GmpError, match="receive_if: 7 cannot be asked"):
+        port.receive_if(7)  # type: ignore[arg-type]
+
+
+def test_iteration_gives_messages_until_the_port_dies() -> None:
+    port = gmp.port()
+    got: list[Any] = []
+
+    def read() -> None:
+        for message in port:
+            match message:
+                case ("add", int(a), int(b)):
+                    got.append(a + b)
+                case (tag, *_):
+                    got.append(tag)
+
+    reader = gevent.spawn(read)
+    fill(port, ("add", 1, 2), ("other", 1))
+    turns()
+    send(port, "add", 3, 4)
+    turns()
+    port.kill()
+    reader.join(5)
+    assert reader.successful()
+    assert got == [3, "other", 7]
+
+
+def test_iteration_ends_only_for_its_own_port() -> None:
+    port, other = gmp.port(), gmp.port()
+    other.kill("else")
+    send(port, "x")
+    with pytest.raises(gmp.PortDied, match=other.id):
+        [other.receive() for _ in port]
+
+
+def test_a_second_greenlet_in_receive_is_told_so() -> None:
+    port = gmp.port()
+    first = gevent.spawn(port.receive, "wanted")
+    turns()
+    send(port, "stranger")
+    ways = (port.receive, lambda: port.receive("x", timeout=0), lambda: port.receive_if(bool), lambda: next(iter(port)))
+    for receive in ways:
+        with pytest.raises(gmp.GmpError, match=f"another greenlet already waits in receive at {port.id}"):
+            receive()
+    send(port, "wanted", 1)
+    assert first.get(timeout=5) == (1,)
+    assert port.receive("stranger", timeout=0) == ()
+
+
+def test_a_message_that_comes_with_the_timeout_is_taken_or_stays_but_is_never_lost() -> None:
+    """race: a wake-up is on its way when the wait ends otherwise."""
+    for delay in [0.0, 0.001, 0.002, 0.003] * 10:
+        port = gmp.port()
+        gevent.spawn_later(delay, send, port, "m")
+        try:
+            assert port.receive("m", timeout=0.002) == ()
+        except gmp.ReceiveTimeout:
+            assert port.receive("m", timeout=5) == ()
+        assert len(port) == 0
+        port.kill()
+
+
+def test_a_greenlet_killed_in_receive_takes_nothing_with_it_and_no_stale_switch_follows_it() -> None:
+    port = gmp.port()
+    went_on: list[Any] = []
+
+    def wait() -> None:
+        try:
+            port.receive()
+        finally:
+            went_on.append(gevent.sleep(0.02))
+
+    waiting = gevent.spawn(wait)
+    turns()
+    waiting.kill(block=False)
+    send(port, "m", 1)  # its wake-up comes behind the kill
+    turns()
+    assert went_on == []
+    waiting.join(5)
+    assert rest(port) == [("m", 1)]
+
+
+def test_a_gevent_timeout_in_receive_loses_nothing() -> None:
+    port = gmp.port()
+    with pytest.raises(gevent.Timeout), gevent.Timeout(0.01):
+        port.receive("wanted")
+    send(port, "wanted", 1)
+    assert port.receive("wanted", timeout=0) == (1,)
+
+
+@pytest.mark.parametrize("timeout", ["5", True, b""])
+def test_a_timeout_that_is_no_number_is_told(timeout: Any) -> None:
+    with pytest.raises(gmp.GmpError, match="expected a number of seconds"):
+        gmp.port().receive(timeout=timeout)
+
+
+def test_messages_from_the_hub_arrive_and_receive_there_is_refused() -> None:
+    port, errors = gmp.port(), Recorder()
+
+    def in_hub() -> None:
+        send(port, "from the hub")
+        for call in (lambda: gmp.port().receive("x"), lambda: gmp.call(port, "x")):
+            try:
+                call()
+            except gmp.GmpError as error:
+                errors(str(error))
+
+    gevent.get_hub().loop.run_callback(in_hub)
+    assert port.receive(timeout=5) == ("from the hub",)
+    assert all("in the hub" in text for (text,) in errors.wait(2))
+
+
+def test_strangers_are_looked_at_once_for_all_receives_of_one_prefix() -> None:
+    port = gmp.port()
+    for number in range(20_000):
+        send(port, "stranger", number)
+    looked = 0
+
+    class Tag:
+        def __eq__(self, other: object) -> bool:
+            nonlocal looked
+            looked += 1
+            return other == "tag"
+
+        __hash__ = None  # type: ignore[assignment]
+
+    tag = Tag()
+    for number in range(100):
+        send(port, "tag", number)
+        assert port.receive(tag, timeout=0) == (number,)
+    assert looked < 25_000
+
+
+# ---- handlers
+
+
+def test_handlers_take_their_tags_and_receive_the_rest(recorder: Recorder) -> None:
+    port = gmp.port()
+    port.on("a", recorder)
+    fill(port, ("a", 1), ("b", 2), (), ([], 3), ("a", 4, 5))
+    assert recorder.wait(2) == [(1,), (4, 5)]
+    assert rest(port) == [("b", 2), (), ([], 3)]
+
+
+def test_the_default_handler_gets_whole_messages_also_odd_ones(recorder: Recorder) -> None:
+    port = gmp.port()
+    tagged = Recorder()
+    port.on(None, recorder)
+    port.on("a", tagged)
+    fill(port, ("a", 1), ("b", 2), (), ({}, 3), (None, 4))
+    assert recorder.wait(4) == [("b", 2), (), ({}, 3), (None, 4)]
+    assert tagged.calls == [(1,)]
+    port.on(None, None)
+    send(port, "b")
+    assert port.receive(timeout=5) == ("b",)
+
+
+def test_replacing_and_removing_a_handler_is_for_messages_from_then_on() -> None:
+    port, first, second = gmp.port(), Recorder(), Recorder()
+    port.on("a", first)
+    send(port, "a", 1)
+    port.on("a", second)
+    send(port, "a", 2)
+    port.on("a", None)
+    send(port, "a", 3)
+    port.on("b", None)
+    assert second.wait() == [(2,)]
+    assert first.calls == [(1,)]
+    assert rest(port) == [("a", 3)]
+
+
+def test_the_decorator_form_returns_the_function(recorder: Recorder) -> None:
+    port = gmp.port()
+
+    @port.on("a")
+    def handler(value: int) -> None:
+        recorder(value)
+
+    handler(0)
+    send(port, "a", 1)
+    assert recorder.wait(2) == [(0,), (1,)]
+
+
+def test_handlers_may_block_and_run_one_after_another_in_order() -> None:
+    port, running, log = gmp.port(), 0, []
+
+    @port.on("work")
+    def work(number: int) -> None:
+        nonlocal running
+        running += 1
+        assert running == 1
+        gevent.sleep(0.001 * (number % 3))
+        log.append(number)
+        running -= 1
+
+    for number in range(30):
+        send(port, "work", number)
+    eventually(lambda: len(log) == 30)
+    assert log == list(range(30))
+
+
+def test_a_blocked_handler_does_not_hold_up_other_ports(recorder: Recorder) -> None:
+    gate = gevent.event.Event()
+    blocked = [gmp.port() for _ in range(20)]
+    for port in blocked:
+        port.on("go", gate.wait)
+        send(port, "go")
+    free = gmp.port()
+    free.on("go", recorder)
+    send(free, "go", 1)
+    assert recorder.wait() == [(1,)]
+    gate.set()
+
+
+def test_a_chatter_of_handlers_leaves_time_for_timers(recorder: Recorder) -> None:
+    left, right = gmp.port(), gmp.port()
+    left.on("ball", lambda: send(right, "ball"))
+    right.on("ball", lambda: send(left, "ball"))
+    send(left, "ball")
+    gmp.after(0.01, recorder, "in time")
+    assert recorder.wait() == [("in time",)]
+    left.kill()
+
+
+def test_many_messages_for_one_port_leave_others_their_turn() -> None:
+    port, other, order = gmp.port(), gmp.port(), []
+    port.on("n", lambda number: order.append(number))
+    other.on("n", lambda number: order.append("other"))
+    for number in range(1000):
+        send(port, "n", number)
+    send(other, "n", 0)
+    eventually(lambda: len(order) == 1001)
+    assert order.index("other") < 200
+    assert [each for each in order if each != "other"] == list(range(1000))
+
+
+def test_a_body_and_handlers_work_side_by_side() -> None:
+    def body(port: gmp.Port) -> None:
+        port.on("add", lambda a, b, reply: send(reply, a + b))
+        assert port.receive("stop") == ()
+
+    port = gmp.port(body)
+    turns()
+    assert gmp.call(port, "add", 1, 2) == (3,)
+    send(port, "stop")
+    turns()
+    assert port.alive  # with handlers it lives on
+    assert gmp.call(port, "add", 3, 4) == (7,)
+
+
+# ---- context
+
+
+VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="fresh")
+
+
+def test_current_port_is_right_in_bodies_handlers_spawned_and_nested(recorder: Recorder) -> None:
+    other = gmp.port()
+
+    def body(port: gmp.Port) -> None:
+        recorder("body", gmp.current_port() is port)
+        recorder("nested", other.run(gmp.current_port) is other, gmp.current_port() is port)
+        port.on("h", lambda: recorder("handler", gmp.current_port() is port))
+        port.spawn(lambda: (gevent.sleep(0), recorder("spawned", gmp.current_port() is port)))
+        gevent.spawn(lambda: recorder("foreign", gmp.current_port() is None))
+        other.wrap(lambda: recorder("wrapped", gmp.current_port() is other))()
+        gevent.sleep(0.01)
+        recorder("later", gmp.current_port() is port)
+
+    port = gmp.port(body)
+    turns()
+    send(port, "h")
+    calls = recorder.wait(7)
+    assert all(all(call[1:]) for call in calls)
+    assert {call[0] for call in calls} == {"body", "nested", "handler", "spawned", "foreign", "wrapped", "later"}
+    assert gmp.current_port() is None
+
+
+def test_the_context_is_right_after_an_exception() -> None:
+    outer, inner = gmp.port(), gmp.port()
+
+    def nested() -> bool:
+        inner.run(lambda: 1 / 0)
+        return gmp.current_port() is outer
+
+    assert outer.run(nested) is True
+    assert not inner.alive
+    assert outer.alive
+    with pytest.raises(KeyboardInterrupt):
+        outer.run(_interrupt)
+    assert gmp.current_port() is None
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_each_body_handler_and_callback_starts_with_a_fresh_context(recorder: Recorder) -> None:
+    def use(*_: Any) -> None:
+        recorder(VARIABLE.get())
+        VARIABLE.set("used")
+
+    VARIABLE.set("the test's")
+    handling = gmp.port()
+    handling.on("h", use)
+    for _ in range(3):
+        send(handling, "h")
+    for _ in range(3):
+        gmp.port(use)
+        gmp.after(0, use)
+        handling.spawn(use)
+    assert recorder.wait(12) == [("fresh",)] * 12
+    VARIABLE.set("fresh")
+
+
+def test_run_returns_the_value_and_wrap_passes_arguments_on() -> None:
+    port = gmp.port()
+    assert port.run(max, 1, 5) == 5
+    wrapped = port.wrap(lambda a, *, b: (a, b, gmp.current_port()))
+    assert wrapped(1, b=2) == (1, 2, port)
+    port.kill()
+    assert wrapped(1, b=2) is None
+    with pytest.raises(gmp.PortDied):
+        port.run(print)
+
+
+def test_own_releases_the_last_first_when_the_port_dies(recorder: Recorder) -> None:
+    class Resource:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def close(self) -> None:
+            recorder(self.name)
+
+    port = gmp.port()
+    first = port.own(Resource("first"))
+    port.own(Resource("second"))
+    helper = port.own(gmp.port())
+    greenlet = port.own(gevent.spawn(gevent.sleep, 60))
+    timer = port.own(gmp.after(0.01, recorder, "timer"))
+    port.kill()
+    assert recorder.wait(2) == [("second",), ("first",)]
+    assert helper.join(5)
+    greenlet.join(5)
+    assert greenlet.dead
+    assert first.name == "first"
+    gevent.sleep(0.02)
+    assert len(recorder.calls) == 2
+    timer.cancel()
+    with pytest.raises(gmp.GmpError, match="42 cannot be owned"):
+        gmp.port().own(42)
+
+
+def test_a_resource_that_cannot_be_released_harms_nobody(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def close(self) -> None:
+            raise OSError("stuck")
+
+    class Slow:
+        def close(self) -> None:
+            gevent.sleep(0.01)
+            recorder("slow")
+
+    port = gmp.port()
+    port.own(Slow())
+    port.own(Broken())
+    gmp.monitor(port, recorder)
+    port.kill("x")
+    assert recorder.wait(2) == [("x",), ("slow",)]
+    assert caplog.text.count("Traceback") == 1
+
+
+# ---- death
+
+
+def reason_of(port: gmp.Port) -> tuple[Any, ...]:
+    assert port.join(10)
+    assert port.reason is not None
+    return port.reason
+
+
+def test_a_port_dies_with_its_body_normally_or_by_its_exception(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(port: gmp.Port, text: str) -> None:
+        raise LookupError(text)
+
+    assert reason_of(gmp.port(lambda port: None)) == ()
+    port = gmp.port(fail, "lost")
+    kind, text, trace = reason_of(port)
+    assert (kind, text) == ("die", "LookupError: lost")
+    assert "raise LookupError(text)" in trace
+    records = [record for record in caplog.records if record.exc_info]
+    assert len(records) == 1
+    assert records[0].levelno == logging.ERROR
+    assert port.id in records[0].getMessage()
+
+
+def test_a_handler_that_raises_kills_the_port_and_the_messages_behind_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    port = gmp.port()
+    port.on("div", lambda a, b: a / b)
+    dropped = gmp.node().stats()["dropped"]
+    fill(port, ("div", 1, 1), ("div", 1, 0), ("div", 2, 1), ("other",))
+    assert reason_of(port)[:2] == ("die", "ZeroDivisionError: division by zero")
+    assert gmp.node().stats()["dropped"] == dropped + 2
+    assert caplog.text.count("Traceback") == 1
+
+
+def test_an_exception_whose_text_cannot_be_made_still_kills_the_port() -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    def body(port: gmp.Port) -> None:
+        raise Odd
+
+    assert reason_of(gmp.port(body))[1].startswith("Odd: ")
+
+
+def test_a_port_that_kills_itself_gets_no_further_than_its_next_switch(recorder: Recorder) -> None:
+    def by_sleep(port: gmp.Port) -> None:
+        port.kill("sleep")
+        recorder("still here")
+        gevent.sleep(0)
+        recorder("never")
+
+    def by_receive(port: gmp.Port) -> None:
+        port.kill("receive")
+        try:
+            port.receive()
+        finally:
+            recorder("cleaned up")
+        recorder("never")
+
+    assert reason_of(gmp.port(by_sleep)) == ("sleep",)
+    assert reason_of(gmp.port(by_receive)) == ("receive",)
+    handling = gmp.port()
+    handling.on("end", lambda: (handling.kill("handler"), gevent.sleep(0), recorder("never")))
+    send(handling, "end")
+    assert reason_of(handling) == ("handler",)
+    turns()
+    assert recorder.calls == [("still here",), ("cleaned up",)]
+
+
+@pytest.mark.parametrize(
+    "how", ["receive", "receive_timeout", "iterate", "call", "join", "lock", "sleep", "handler", "spawned"]
+)
+def test_killing_a_port_ends_its_greenlet_wherever_it_waits(how: str, recorder: Recorder) -> None:
+    other, lock = gmp.port(), gevent.lock.Semaphore(0)
+    ways: dict[str, Callable[[gmp.Port], Any]] = {
+        "receive": lambda port: port.receive("x"),
+        "receive_timeout": lambda port: port.receive("x", timeout=60),
+        "iterate": lambda port: list(port),
+        "call": lambda port: gmp.call(other, "x", timeout=60),
+        "join": lambda port: other.join(),
+        "lock": lambda port: lock.acquire(),
+        "sleep": lambda port: gevent.sleep(60),
+    }
+
+    def wait(port: gmp.Port) -> None:
+        try:
+            ways.get(how, ways["sleep"])(port)
+        except BaseException as error:
+            recorder(type(error).__name__)
+            raise
+
+    if how == "handler":
+        port = gmp.port()
+        port.on("go", lambda: wait(port))
+        send(port, "go")
+    elif how == "spawned":
+        port = gmp.port()
+        port.spawn(wait, port)
+    else:
+        port = gmp.port(wait)
+    turns()
+    port.kill("enough")
+    assert not port.alive
+    assert port.reason == ("enough",)
+    assert recorder.calls == []
+    assert recorder.wait() == [("GreenletExit",)]
+    send(port, "dropped")
+    assert len(port) == 0
+
+
+def test_somebody_elses_receive_gets_port_died() -> None:
+    port = gmp.port()
+    waiting = gevent.spawn(outcome, port.receive)
+    turns()
+    port.kill("gone", 1)
+    error = waiting.get(timeout=5)
+    assert isinstance(error, gmp.PortDied)
+    assert (error.port, error.reason) == (port.id, ("gone", 1))
+    for receive in (port.receive, lambda: port.receive("x"), lambda: port.receive_if(bool)):
+        with pytest.raises(gmp.PortDied):
+            receive()
+
+
+def test_all_greenlets_of_a_port_end_with_it(recorder: Recorder) -> None:
+    def wait(*_: Any) -> None:
+        try:
+            gevent.sleep(60)
+        finally:
+            recorder("ended")
+
+    port = gmp.port(wait)
+    tasks = [port.spawn(wait) for _ in range(3)]
+    port.on("go", wait)
+    send(port, "go")
+    turns()
+    never_started = port.spawn(recorder, "never")
+    port.kill()
+    assert recorder.wait(5) == [("ended",)] * 5
+    assert all(task.join(5) for task in [*tasks, never_started])
+    assert recorder.calls == [("ended",)] * 5
+
+
+def test_a_body_that_returns_ends_what_it_has_spawned(recorder: Recorder) -> None:
+    def wait() -> None:
+        try:
+            gevent.sleep(60)
+        finally:
+            recorder("ended")
+
+    def body(port: gmp.Port) -> None:
+        port.spawn(wait)
+        gevent.sleep(0)
+
+    assert reason_of(gmp.port(body)) == ()
+    assert recorder.wait() == [("ended",)]
+
+
+def test_what_port_spawn_returns_can_be_joined_and_killed(recorder: Recorder) -> None:
+    port = gmp.port()
+    task = port.spawn(gevent.sleep, 60)
+    assert task.join(0.01) is False
+    task.kill()
+    assert task.join(5) is True
+    assert task.ended
+    assert port.alive
+    failing = port.spawn(lambda: [][0])
+    assert failing.join(5)
+    assert port.reason is not None
+    assert port.reason[1] == "IndexError: list index out of range"
+
+
+def test_a_cleanup_that_blocks_after_the_death_may_finish_and_holds_nobody_up(recorder: Recorder) -> None:
+    def body(port: gmp.Port) -> None:
+        try:
+            port.receive()
+        finally:
+            gevent.sleep(0.02)
+            recorder("cleaned up")
+
+    port = gmp.port(body)
+    turns()
+    gmp.monitor(port, recorder)
+    port.kill("x")
+    assert recorder.wait(2) == [("x",), ("cleaned up",)]
+
+
+def test_an_error_after_the_death_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    def body(port: gmp.Port) -> None:
+        try:
+            port.receive()
+        finally:
+            raise RuntimeError("late")
+
+    port = gmp.port(body)
+    turns()
+    port.kill("first")
+    turns()
+    assert port.reason == ("first",)
+    assert [record.getMessage() for record in caplog.records] == [f"port {port.id}, already dead, raised RuntimeError"]
+
+
+def test_greenlet_exit_is_a_quiet_end(caplog: pytest.LogCaptureFixture, recorder: Recorder) -> None:
+    def leave(*_: Any) -> None:
+        raise gevent.GreenletExit
+
+    assert reason_of(gmp.port(leave)) == ()
+    port = gmp.port()
+    port.on("leave", leave)
+    port.on("stay", recorder)
+    fill(port, ("leave",), ("stay", 1))
+    assert recorder.wait() == [(1,)]
+    assert port.alive
+    assert caplog.records == []
+
+
+def test_the_first_reason_counts_and_killing_again_does_nothing() -> None:
+    port = gmp.port()
+    port.kill("first")
+    port.kill("second")
+    gmp.kill(port, "third")
+    gmp.kill(port.id, "fourth")
+    assert port.reason == ("first",)
+    assert port.join(0) is True
+
+
+def test_join_waits_for_the_death() -> None:
+    port = gmp.port(lambda port: port.receive("end"))
+    assert port.join(0.01) is False
+    assert port.join(0) is False
+    gevent.spawn_later(0.01, send, port, "end")
+    assert port.join(10) is True
+
+
+def test_messages_for_dead_and_unknown_ports_are_dropped_and_counted() -> None:
+    port = gmp.port()
+    port_id = port.id
+    fill(port, ("waiting",), ("waiting",))
+    before = gmp.node().stats()["dropped"]
+    port.kill()
+    for dest in (port, port_id, f"{gmp.node().id}#nobody"):
+        send(dest, "x")
+    assert gmp.node().stats()["dropped"] == before + 5
+    assert len(port) == 0
+
+
+# ---- max_queue, peaks
+
+
+def test_a_port_over_max_queue_dies_and_tells_how_many_waited(recorder: Recorder) -> None:
+    port = gmp.port(max_queue=3)
+    gmp.monitor(port, recorder)
+    fill(port, *[("n", number) for number in range(3)])
+    assert port.receive() == ("n", 0)
+    fill(port, ("n", 3))
+    assert port.alive
+    fill(port, ("n", 4))
+    assert port.reason == ("queue_overflow", 4)
+    assert recorder.wait() == [("queue_overflow", 4)]
+
+
+def test_max_queue_counts_what_waits_for_handlers_too() -> None:
+    port = gmp.port(max_queue=4)
+    port.on("h", gevent.sleep)
+    fill(port, ("h", 0), ("m",), ("h", 0), ("m",))
+    assert port.alive
+    fill(port, ("m",))
+    assert port.reason == ("queue_overflow", 5)
+    other = gmp.port(max_queue=1)
+    other.on("h", gevent.sleep)
+    fill(other, ("m",), ("h", 0))
+    assert other.reason == ("queue_overflow", 2)
+
+
+def test_max_queue_holds_while_a_selective_receive_waits() -> None:
+    port = gmp.port(max_queue=2)
+    waiting = gevent.spawn(outcome, port.receive, "wanted")
+    turns()
+    fill(port, ("s",), ("s",))
+    turns()
+    assert port.alive
+    fill(port, ("s",))
+    assert port.reason == ("queue_overflow", 3)
+    assert isinstance(waiting.get(timeout=5), gmp.PortDied)
+
+
+def test_100_000_waiting_messages_are_warned_of_once_with_the_ports_name(caplog: pytest.LogCaptureFixture) -> None:
+    port = gmp.port()
+    for number in range(120_000):
+        send(port, number)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == [f"port {port.id} has 100000 messages waiting"]
+    assert port.peak == 120_000
+    for number in range(120_000):
+        assert port.receive() == (number,)
+    assert port.peak >= 60_000
+
+
+# ---- identity
+
+
+def test_a_port_stands_for_its_id() -> None:
+    port, other = gmp.port(), gmp.port()
+    assert port.id == str(port) == f"{gmp.node().id}#{port.name}"
+    assert port == port.id
+    assert port.id == port
+    assert {port.id: 1}[port] == 1  # type: ignore[index]
+    assert {port: 1}[port.id] == 1  # type: ignore[index]
+    assert port != other
+    assert port != 3
+    assert bool(port)
+    assert gmp.node_of(port) == gmp.node_of(port.id) == gmp.node().id == port.node.id
+    assert "dead" not in repr(port)
+    port.kill()
+    assert "dead" in repr(port)
+
+
+def test_names_are_never_reused() -> None:
+    ids = set()
+    for _ in range(1000):
+        port = gmp.port()
+        ids.add(port.id)
+        port.kill()
+    assert len(ids) == 1000
+
+
+def test_port_is_a_decorator() -> None:
+    @gmp.port
+    def echo(port: gmp.Port) -> None:
+        for text, reply in port:
+            send(reply, text)
+
+    assert gmp.call(echo, "x") == ("x",)
+
+
+# ---- misuse
+
+
+@pytest.mark.parametrize("bad", [5, None, b"node#port", ("a", "b"), [], {}, 1.5])
+def test_what_is_no_port_id_is_told_at_the_callers_line(bad: Any) -> None:
+    for function in (
+        lambda: send(bad, "x"),
+        lambda: gmp.call(bad, "x"),
+        lambda: gmp.kill(bad),
+        lambda: gmp.monitor(bad, print),
+        lambda: gmp.node_of(bad),
+        lambda: gmp.link(bad, bad),
+    ):
+        with pytest.raises(gmp.GmpError, match="expected"):
+            function()
+
+
+@pytest.mark.parametrize("bad", ["", "#name", "no;de#x", "no\nde#x"])
+def test_a_port_id_without_a_usable_node_id_is_told(bad: str) -> None:
+    for function in (lambda: send(bad, "x"), lambda: gmp.monitor(bad, print), lambda: gmp.after(0, bad)):
+        with pytest.raises(gmp.ConfigError, match="is not a port ID"):
+            function()
+
+
+@pytest.mark.parametrize("bad", ["", "a#b", " ", "ü", "-x"])
+def test_a_node_id_that_cannot_be_is_told(bad: str) -> None:
+    if bad:
+        with pytest.raises(gmp.ConfigError, match="expected 1 to 255 letters"):
+            gmp.Node(bad, binds=[])
+    if "#" in bad or not bad:
+        with pytest.raises(gmp.GmpError, match="is not a node ID"):
+            gmp.spawn(bad, "a:b")
+
+
+def test_sending_elsewhere_before_configure_says_what_to_do() -> None:
+    for function in (
+        lambda: send("elsewhere#port", "x"),
+        lambda: gmp.monitor("elsewhere#port", print),
+        lambda: gmp.call("elsewhere#port", "x"),
+        lambda: gmp.kill("elsewhere#port"),
+    ):
+        with pytest.raises(gmp.ConfigError, match=r"call gmp\.configure first"):
+            function()
+
+
+def test_a_port_of_another_node_where_an_own_one_is_needed_is_told(make_node: Callable[..., gmp.Node]) -> None:
+    here, there = make_node("here"), make_node("there", seeds=[])
+    port, other = here.port(), there.port()
+    for action in (other, other.id):
+        with pytest.raises(gmp.GmpError, match="is a port of node there: expected one of this node, here"):
+            here.monitor(port, action)
+    with pytest.raises(gmp.GmpError, match="expected one of this node"):
+        here.link(port, other)
+
+
+@pytest.mark.parametrize(
+    ("misuse", "message"),
+    [
+        (lambda port: gmp.port(3), "3 cannot be a port's body"),
+        (lambda port: gmp.port(max_queue=0), "max_queue 0: expected a whole number"),
+        (lambda port: gmp.port(max_queue=True), "max_queue True"),
+        (lambda port: port.on([], print), r"\[\] cannot be a tag"),
+        (lambda port: port.on("a", 3), "3 cannot be a handler"),
+        (lambda port: port.on("a")(3), "3 cannot be a handler"),
+        (lambda port: port.spawn(3), "3 cannot be run"),
+        (lambda port: gmp.kill("node"), "only ports can be killed"),
+        (lambda port: gmp.monitor(port, 3), "expected a callback"),
+        (lambda port: gmp.monitor(port, print, "message"), "expected a callback, or a port"),
+        (lambda port: gmp.monitor(port), "there is none here"),
+        (lambda port: gmp.monitor(port, gmp.node().id + "#none"), "no live port of this node"),
+        (lambda port: gmp.after(-1, print), "after -1 seconds"),
+        (lambda port: gmp.after("1", print), "after '1' seconds"),
+        (lambda port: gmp.after(float("nan"), print), "after nan seconds"),
+        (lambda port: gmp.after(1, 3), "3 is neither a callback nor a port"),
+    ],
+)
+def test_misuse_gets_a_clear_error(misuse: Callable[[gmp.Port], Any], message: str) -> None:
+    with pytest.raises(gmp.GmpError, match=message):
+        misuse(gmp.port())
+
+
+def test_a_dead_port_refuses_new_work() -> None:
+    port = gmp.port()
+    port.kill("gone")
+    for function in (
+        lambda: port.on("a", print),
+        lambda: port.spawn(print),
+        lambda: port.run(print),
+        lambda: port.own(gmp.port()),
+        port.receive,
+    ):
+        with pytest.raises(gmp.PortDied, match="gone"):
+            function()
+
+
+def test_another_native_thread_is_told_and_does_no_harm() -> None:
+    port, errors = gmp.port(), []
+    node = gmp.node()
+    functions: list[Callable[[], Any]] = [
+        lambda: send(port, "x"),
+        lambda: send(port.id, "x"),
+        lambda: node.send(port, "x"),
+        lambda: node.try_send(port, "x"),
+        lambda: gmp.call(port, "x"),
+        lambda: gmp.kill(port),
+        port.kill,
+        port.receive,
+        lambda: next(iter(port)),
+        lambda: port.on("a", print),
+        lambda: port.spawn(print),
+        lambda: port.run(print),
+        lambda: port.own(port),
+        port.join,
+        gmp.port,
+        lambda: gmp.monitor(port, print),
+        lambda: gmp.after(0, print),
+        lambda: gmp.spawn(node.id, "a:b"),
+        lambda: gmp.supervise([]),
+        lambda: gmp.group("g"),
+        node.close,
+    ]
+
+    def try_all() -> None:
+        for function in functions:
+            try:
+                function()
+            except gmp.GmpError as error:
+                errors.append(str(error))
+
+    gevent.get_hub().threadpool.apply(try_all)
+    assert len(errors) == len(functions)
+    assert all("another native thread" in text for text in errors)
+    assert port.alive
+    assert len(port) == 0
+    assert threading.current_thread() is threading.main_thread()
+
+
+# ---- after
+
+
+def test_after_calls_back_with_arguments_in_a_greenlet_of_its_own(recorder: Recorder) -> None:
+    def callback(*args: Any) -> None:
+        gevent.sleep(0)  # it may block
+        recorder(*args)
+
+    gmp.after(0.01, callback, 1, 2)
+    gmp.after(0, recorder, "first")
+    assert recorder.wait(2) == [("first",), (1, 2)]
+
+
+def test_after_sends_messages_also_by_id_and_to_nobody() -> None:
+    port = gmp.port()
+    gmp.after(0, port, "tick", 1)
+    gmp.after(0, port.id, "tick", 2)
+    gmp.after(0, gmp.node().id + "#nobody", "tick")
+    assert [port.receive(timeout=5), port.receive(timeout=5)] == [("tick", 1), ("tick", 2)]
+
+
+def test_a_cancelled_timer_does_nothing_and_cancelling_again_neither(recorder: Recorder) -> None:
+    timer = gmp.after(0.01, recorder)
+    timer.cancel()
+    timer.cancel()
+    with gmp.after(0.01, recorder):
+        pass
+    done = gmp.after(0, recorder, "only this")
+    recorder.wait()
+    done.cancel()
+    gevent.sleep(0.02)
+    assert recorder.calls == [("only this",)]
+
+
+def test_a_timer_that_outlives_its_node_is_silent() -> None:
+    with gmp.Node("brief", binds=[], secret="x") as node:
+        port = node.port()
+        node.after(0.01, port, "x")
+    gevent.sleep(0.02)
+    assert len(port) == 0
