@@ -230,6 +230,8 @@ class Node:
     def call(self, dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple[Any, ...]:
         """Send a message and wait for the reply; see `gmp.call`."""
         self._check_open()
+        if isinstance(dest, Port) and dest.reason is not None:
+            raise PortDied(dest.id, dest.reason)
         node_id, name = split_port_id(dest)
         return self._calls.call(f"{node_id}#{name}" if name else node_id, message, timeout)
 
