@@ -188,3 +188,32 @@ def test_every_example_has_a_readme_and_its_programs_compile(folder: Path) -> No
     assert (folder / "README.md").read_text().startswith("# ")
     for path in folder.rglob("*.py"):
         compile(path.read_text(), str(path), "exec")
+
+
+@pytest.mark.slow
+def test_a_large_file_arrives_whole_and_what_is_wrong_is_refused(
+    run: Callable[..., Program], address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GMP_CONNECT_TIMEOUT", "2")
+    store = tmp_path / "store"
+    store.mkdir()
+    big = tmp_path / "big.bin"
+    big.write_bytes(os.urandom(1 << 20) * 100)
+    keeper = run("files", "-m", "store", str(store), "--bind", address)
+    keeper.wait("keeps files in")
+    sender = run("files", "send.py", str(big), "store", "--seed", address)
+    assert sender.wait_end() == 0, sender.text
+    assert "100 % of 104.9 MB" in sender.text
+    assert "big.bin: kept" in sender.text
+    assert (store / "big.bin").read_bytes() == big.read_bytes()
+    wrong = tmp_path / ".hidden"
+    wrong.write_bytes(b"x")
+    sender = run("files", "send.py", str(wrong), "store", "--seed", address)
+    assert sender.wait_end() == 1
+    assert "refused: that is no file name" in sender.text
+    sender = run("files", "send.py", str(big), "nowhere", "--seed", address)
+    assert sender.wait_end() == 1
+    assert "nowhere" in sender.text
+    assert [path.name for path in store.iterdir()] == ["big.bin"]
+    keeper.kill(signal.SIGTERM)
+    assert keeper.wait_end() == 0
