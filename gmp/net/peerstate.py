@@ -1,16 +1,26 @@
-"""Which of two connections between two nodes is kept: the pure rule.
+"""Which connection between two nodes is kept: the pure rule. `tests/test_one_connection.py` explores it exhaustively.
 
-Both nodes may dial each other at once, one may have restarted, an old connection may be half dead. The node with
-the smaller node ID is the *arbiter*: it sends its authentication line last, on one connection only; the other node
+Both nodes may dial each other at once, one may have restarted, an old connection may be half dead. The node with the
+smaller node ID is the *arbiter*: it sends its authentication line last, on one connection only; the other node
 sends its line at once on each and takes a connection as up only when the arbiter's line has arrived on it. Towards a
 peer that is no gmp node (Perl always sends at once) this node is the arbiter whatever the names.
 
-Nothing is decided at the greeting, for nothing that a greeting says is believed before the authentication line.
+Nothing is decided at the greeting, for nothing that a greeting says is believed before the authentication line. A doubtful
+old connection is never decided by a time limit on the other program: the kernels tell whether it is dead.
+
+A newer incarnation means that the node was restarted, or that somebody else runs under its name. If the old connection is
+answered for by a kernel, the old process still lives: the newcomer is *held* meanwhile (`CHALLENGE`), then refused.
+
+Races, by name: *both dial at once* (the arbiter closes the second, silently: it was never up); *the old incarnation's line comes
+late* (`newest` refuses it); *the end of the losing connection overtakes the arbiter's line on the winning one* (`dial_again`).
 """
 
 from __future__ import annotations
 
 import enum
+from typing import Generic, NamedTuple, TypeVar
+
+C = TypeVar("C")  # what stands for a connection
 
 
 class PeerState(enum.Enum):
@@ -27,8 +37,29 @@ class Verdict(enum.Enum):
 
     ACCEPT = "accept"  #: it is up
     REPLACE = "replace"  #: the one believed up is dead: fire its monitors, then this one is up
+    CHALLENGE = "challenge"  #: hold it until the kernel has told whether the one that is up lives
     REFUSE_OLD = "refuse_old"  #: it comes from an incarnation that is gone: close it
     REFUSE_DUPLICATE = "refuse_duplicate"  #: close it and probe the one that is up
+
+
+class Act(enum.Enum):
+    """What whoever holds the sockets has to do, in the order given."""
+
+    ACCEPT = "accept"  #: the connection is up; send our authentication line if that was not done
+    CLOSE_OLD = "close_old"  #: close it, it comes from an older incarnation
+    CLOSE_DUPLICATE = "close_duplicate"  #: close it silently
+    CLOSE_REPLACED = "close_replaced"  #: abort it
+    LOSE = "lose"  #: the way that was up is gone: drop what waits, fire the monitors
+    PROBE = "probe"  #: send a no-op on it, so that the kernels find out whether it is dead
+    CHALLENGE = "challenge"  #: probe it, and call `Link.challenged` with what the kernel says; idempotent
+    REFUSE = "refuse"  #: tell the other side that its node ID is in use, then close
+
+
+class Do(NamedTuple, Generic[C]):
+    """One thing to do, with one connection."""
+
+    act: Act
+    connection: C
 
 
 def is_arbiter(own_id: str, peer_id: str, *, peer_is_gmp: bool) -> bool:
@@ -37,15 +68,95 @@ def is_arbiter(own_id: str, peer_id: str, *, peer_is_gmp: bool) -> bool:
 
 
 def judge(*, arbiter: bool, up: str | None, newest: str, incarnation: str) -> Verdict:
-    """Decide on a verified connection from `incarnation` of a peer.
+    """Decide on a verified connection from `incarnation` of a peer; empty: it has none (Perl), so there is no order.
 
     `up` is the incarnation of the connection that is up, None without one; `newest` the highest that ever
     authenticated. race: the old incarnation's queued line arrives after the new one's: `newest` refuses it.
     """
-    if incarnation < newest:
+    if incarnation and incarnation < newest:
         return Verdict.REFUSE_OLD
     if up is None:
         return Verdict.ACCEPT
-    if not arbiter or incarnation > up:
-        return Verdict.REPLACE
-    return Verdict.REFUSE_DUPLICATE
+    if incarnation > up:
+        return Verdict.CHALLENGE
+    return Verdict.REFUSE_DUPLICATE if arbiter else Verdict.REPLACE
+
+
+class Link(Generic[C]):
+    """The state of the rule for one peer. It is told what happens to connections and returns what to do."""
+
+    __slots__ = ("held", "known", "newest", "pending", "up", "up_incarnation")
+
+    def __init__(self) -> None:
+        self.up: C | None = None
+        self.up_incarnation = ""
+        self.newest = ""  #: the highest incarnation that ever authenticated
+        self.known = False  #: whether it ever authenticated
+        self.pending: dict[C, str] = {}  #: our line went out, the arbiter's is awaited: the incarnation it claims
+        self.held: dict[C, tuple[str, bool]] = {}  #: challengers: incarnation, whether we are the arbiter
+
+    def offered(self, connection: C, incarnation: str) -> None:
+        """Our authentication line went out first; `incarnation` is what the greeting claims, and not believed."""
+        self.pending[connection] = incarnation
+
+    def authenticated(self, connection: C, incarnation: str, *, arbiter: bool) -> list[Do[C]]:
+        """The other side's authentication line came and is right."""
+        self.pending.pop(connection, None)
+        up = self.up
+        verdict = judge(
+            arbiter=arbiter,
+            up=None if up is None else self.up_incarnation,
+            newest=self.newest,
+            incarnation=incarnation,
+        )
+        if verdict is Verdict.REFUSE_OLD:
+            return [Do(Act.CLOSE_OLD, connection)]
+        if up is None:
+            return self._accept(connection, incarnation)
+        if verdict is Verdict.REFUSE_DUPLICATE:
+            return [Do(Act.CLOSE_DUPLICATE, connection), Do(Act.PROBE, up)]
+        if verdict is Verdict.CHALLENGE:
+            self.held[connection] = incarnation, arbiter
+            return [Do(Act.CHALLENGE, up)]
+        return [Do(Act.CLOSE_REPLACED, up), Do(Act.LOSE, up), *self._accept(connection, incarnation)]
+
+    def _accept(self, connection: C, incarnation: str) -> list[Do[C]]:
+        self.up, self.up_incarnation = connection, incarnation
+        self.newest = incarnation or self.newest
+        self.known = True
+        return [Do(Act.ACCEPT, connection)]
+
+    def closed(self, connection: C) -> list[Do[C]]:
+        """A connection has ended, whoever ended it; one that was never up has no consequences."""
+        self.pending.pop(connection, None)
+        self.held.pop(connection, None)
+        if connection != self.up:
+            return []
+        self.up = None
+        return [Do(Act.LOSE, connection), *self._judge_held()]
+
+    def challenged(self, connection: C, *, alive: bool) -> list[Do[C]]:
+        """The kernel has told whether `connection`, believed up, is answered for."""
+        if connection != self.up or not self.held:
+            return []  # race: it ended meanwhile, or the challengers gave up
+        if alive:
+            refused = list(self.held)
+            self.held.clear()
+            return [Do(Act.REFUSE, challenger) for challenger in refused]
+        self.up = None
+        return [Do(Act.CLOSE_REPLACED, connection), Do(Act.LOSE, connection), *self._judge_held()]
+
+    def _judge_held(self) -> list[Do[C]]:
+        held, self.held = self.held, {}
+        todo: list[Do[C]] = []
+        for connection, (incarnation, arbiter) in held.items():
+            todo += self.authenticated(connection, incarnation, arbiter=arbiter)
+        return todo
+
+    def dial_again(self, incarnation: str) -> bool:
+        """The other side closed a connection that we dialled, before it was up: whether that says nothing about reachability.
+
+        It may believe another connection to be up. race: its line on that one is still on the way; or that one is dead,
+        which the no-op it has sent there will show. `incarnation` is what its greeting claimed.
+        """
+        return incarnation in self.pending.values() or (self.known and incarnation == self.newest)
