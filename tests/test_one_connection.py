@@ -450,3 +450,103 @@ def path(came_from: list[tuple[int, Any]], number: int) -> list[Any]:
         number, event = came_from[number]
         events.append(event)
     return events[::-1]
+
+
+FEW = [
+    Setting(),
+    Setting(dials=0, failures=1),
+    Setting(dials=0, restarts=1),
+    Setting(perl=True),
+    Setting(dials=0, failures=1, perl=True),
+]
+MANY = [
+    Setting(messages=2, dials=0, failures=1),
+    Setting(messages=2, dials=0, restarts=1),
+    Setting(messages=2, dials=2),
+    Setting(dials=1, failures=1),
+    Setting(messages=2, dials=1, failures=1),
+    Setting(dials=1, restarts=1),
+    Setting(dials=0, failures=1, restarts=1),
+    Setting(messages=2, dials=2, perl=True),
+    Setting(dials=1, failures=1, perl=True),
+    Setting(dials=1, restarts=1, perl=True),
+]
+
+
+def title(setting: Setting) -> str:
+    words = [f"{number}_{name}" for name, number in setting._asdict().items() if name not in ("perl", "kinds") and number]
+    return "_".join([*words, "perl" if setting.perl else "gmp"])
+
+
+@pytest.mark.parametrize("setting", FEW, ids=title)
+def test_one_connection_nothing_lost_and_no_monitor_without_a_failure(setting: Setting) -> None:
+    assert explore(setting) > 500
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("setting", MANY, ids=title)
+def test_the_same_with_more_dials_messages_and_failures(setting: Setting) -> None:
+    assert explore(setting) > 10_000
+
+
+def test_the_exploration_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sides taking themselves for the arbiter is the deadlock that it must see."""
+    monkeypatch.setattr(World, "_greeted", lambda self, me, key: None)
+    with pytest.raises(AssertionError, match=r"no end can be reached|waits for ever|queued|only the|no connection"):
+        explore(Setting(dials=0))
+
+
+def test_the_exploration_finds_a_monitor_that_fires_without_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """race: the end of the losing connection overtakes the arbiter's line on the winning one."""
+    monkeypatch.setattr(Link, "dial_again", lambda self, incarnation: False)
+    with pytest.raises(AssertionError, match="without a failure"):
+        explore(Setting())
+
+
+def test_the_exploration_finds_the_line_of_an_old_incarnation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """race: the old incarnation's queued line arrives after the new one's."""
+    monkeypatch.setattr("gmp.net.peerstate.judge", lambda **known: judge(**{**known, "newest": ""}))
+    with pytest.raises(AssertionError):
+        explore(Setting(dials=0, restarts=1))
+
+
+@pytest.mark.parametrize(
+    ("arbiter", "up", "newest", "incarnation", "verdict"),
+    [
+        (True, None, "", "2", Verdict.ACCEPT),
+        (True, None, "2", "2", Verdict.ACCEPT),
+        (True, None, "2", "1", Verdict.REFUSE_OLD),
+        (False, None, "2", "1", Verdict.REFUSE_OLD),
+        (True, "2", "2", "2", Verdict.REFUSE_DUPLICATE),
+        (False, "2", "2", "2", Verdict.REPLACE),
+        (True, "1", "1", "2", Verdict.CHALLENGE),
+        (False, "1", "1", "2", Verdict.CHALLENGE),
+        (True, "", "", "", Verdict.REFUSE_DUPLICATE),
+        (True, "1", "1", "", Verdict.REFUSE_DUPLICATE),
+        (True, None, "1", "", Verdict.ACCEPT),
+    ],
+)
+def test_the_verdict(arbiter: bool, up: str | None, newest: str, incarnation: str, verdict: Verdict) -> None:
+    assert judge(arbiter=arbiter, up=up, newest=newest, incarnation=incarnation) is verdict
+
+
+def test_the_smaller_id_by_bytes_is_the_arbiter_and_gmp_towards_perl() -> None:
+    assert is_arbiter("a", "b", peer_is_gmp=True)
+    assert not is_arbiter("b", "a", peer_is_gmp=True)
+    assert is_arbiter("b", "a", peer_is_gmp=False)
+    assert is_arbiter("\uffff", "\U00010000", peer_is_gmp=True)
+
+
+def test_a_challenger_is_refused_while_the_kernel_answers_and_accepted_when_it_does_not() -> None:
+    link: Link[str] = Link()
+    assert link.authenticated("old", "1", arbiter=True) == [Do(Act.ACCEPT, "old")]
+    assert link.authenticated("new", "2", arbiter=True) == [Do(Act.CHALLENGE, "old")]
+    assert link.challenged("old", alive=True) == [Do(Act.REFUSE, "new")]
+    assert link.authenticated("newer", "3", arbiter=True) == [Do(Act.CHALLENGE, "old")]
+    assert link.challenged("old", alive=False) == [
+        Do(Act.CLOSE_RESTARTED, "old"),
+        Do(Act.LOSE, "old"),
+        Do(Act.ACCEPT, "newer"),
+    ]
+    assert link.challenged("old", alive=True) == []  # race: it ended meanwhile

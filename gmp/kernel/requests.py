@@ -25,8 +25,10 @@ from gmp.kernel.leaving import LEAVING
 from gmp.kernel.spawning import LONGEST_NAME, SpawnedNames, resolve
 from gmp.kernel.streams import CONNECT, EXPECT
 from gmp.kernel.tracing import TRACED, deliver
+from gmp.net.connection import REFUSED
 from gmp.net.housekeeper import ALIVE, HEARTBEAT
 from gmp.net.peer import PASSED
+from gmp.net.reasons import CloseReason
 from gmp.ports.port import Port
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class Requests:
             CONNECT: lambda peer, stream_id, *_: self._node.streams.connect(peer, text(stream_id)),
             LEAVING: self._leaving,
             PASSED: self._passed,
+            REFUSED: self._refused,
             HEARTBEAT: self._heartbeat,
             ALIVE: self._alive,
             "gmp.info": lambda _, *reply: self._reply(reply, inspection.info()),
@@ -122,6 +125,10 @@ class Requests:
 
     def _nothing(self, peer: Peer | None, *_: Any) -> None:
         """A keepalive."""
+
+    def _refused(self, peer: Peer | None, text: Any = "", *_: Any) -> None:
+        if peer is not None and peer.connection is not None and isinstance(text, str):
+            peer.connection.close(CloseReason.REFUSED, text)
 
     def _heartbeat(self, peer: Peer | None, token: Any = 0, *_: Any) -> None:
         if peer is not None and isinstance(token, int):
@@ -204,7 +211,7 @@ class Requests:
     def _spawn(self, peer: Peer | None, name: Any = "", function: Any = "", *args: Any) -> None:
         """race: messages and ``mon1`` for the new port follow in the same stream, so it is made at once."""
         name, ports = port_name(name), self._node.ports
-        maker = peer.newest if peer is not None and peer.is_gmp else ""
+        maker = peer.link.newest if peer is not None and peer.is_gmp else ""
         if ports.is_used(name) or not self._names.claim(name, maker):
             raise NotAllowed(f"a port cannot be spawned under the name {name[:LONGEST_NAME]!r}")
         if self._node.closed:

@@ -44,6 +44,7 @@ FLUSH_AT = 64 * 1024
 A_TURN = 512 * 1024  # bytes written per pass of the loop
 NEVER = 1 << 62
 READ, WRITE = 1, 2
+REFUSED = "gmp.refused"
 # ends after which what was written cannot arrive, or must not: the other side is told by a RST
 _ABORT = {CloseReason.RESET, CloseReason.LOST, CloseReason.HUNG, CloseReason.REPLACED}
 
@@ -114,6 +115,7 @@ class Connection:
         "reason",
         "received_bytes",
         "received_messages",
+        "refused",
         "retry_bounded",
         "sent_bytes",
         "sent_messages",
@@ -147,6 +149,7 @@ class Connection:
         self.reason: CloseReason | None = None
         self.detail = ""
         self.auth_sent = False
+        self.refused = False  #: the other side was told that it is not wanted, and is to close
         self.node_id = ""  #: of the other side, once it has proved it
         self.incarnation = ""
         self.high_mark = NEVER  #: `send` returns True when more bytes wait
@@ -362,7 +365,7 @@ class Connection:
         """Bytes in the clear."""
         if self.up:
             self.received_messages += self._dispatch(data, self._find, self._unaddressed)
-        else:
+        elif not self.refused:
             self.session.receive_data(data)
             self._advance()
 
@@ -409,6 +412,8 @@ class Connection:
                     self._start_tls(event.tls_role)
                 elif self._auth_wanted:
                     self.send_auth()
+            elif isinstance(event, Authenticated) and event.refused:
+                self.close(CloseReason.REFUSED, event.refused)
             elif isinstance(event, Authenticated):
                 self._owner.authenticated(self)
 
@@ -423,6 +428,7 @@ class Connection:
         """The connection is up: from now on messages flow; what came behind the other's line is read first."""
         self.send_auth()
         self._deadline.close()
+        self._reader.start(self._readable)
         self.sent_messages = -len(self._outbox)  # they are counted as they are written, and lines are no messages
         encoder = self.session.encoder
         self._pack, self._encode, self._check = encoder.pack, encoder.encode, encoder.check
@@ -443,6 +449,21 @@ class Connection:
         self._reader.close()
         self._writer.close()
         return self.sock.detach(), self.tls, self.session.trailing_data()
+
+    def pause(self) -> None:
+        """Read nothing more until `accept` or `refuse`."""
+        self._reader.stop()
+
+    def refuse(self, text: str) -> None:
+        """Tell the other side, which has proved itself, why it is not wanted. It closes, or the time limit does."""
+        self.refused = True
+        if self.auth_sent:
+            self.write(self.session.encoder.encode("", (REFUSED, text)))
+        else:
+            self.auth_sent = True
+            self.session.send_auth(refused=text)
+            self.write(self.session.data_to_send())
+        self._reader.start(self._readable)
 
     def read_ahead(self) -> None:
         """Dispatch what was read too far during the handshake; no watcher fires for that."""

@@ -149,6 +149,7 @@ class TcpFigures(NamedTuple):
     last_ack_received: int
     segments_in: int
     not_sent: int
+    established: bool = True
 
 
 class Reach:

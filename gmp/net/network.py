@@ -1,9 +1,9 @@
 """Everything that opens a socket: a server for each bind, dialling, and the table of connections and peers.
 
 Walk of a connection: accepted or dialled → `Connection` in handshake → `greeted` (the arbiter waits, everybody else
-sends its authentication line) → `authenticated` (`peerstate.judge`) → attached to its `Peer`, or closed. A
-connection that loses that judgement was never up, so no monitor fires for it. One that was made for a stream is no way
-to a peer: nobody waits for the arbiter, and its socket is handed over.
+sends its authentication line) → `authenticated` (`peerstate.Link` decides, `_run` does it) → attached to its `Peer`, or
+closed. A connection that loses that judgement was never up, so no monitor fires for it. One that was made for a stream is
+no way to a peer: nobody waits for the arbiter, and its socket is handed over.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import secrets
 import socket
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
 
@@ -25,13 +25,14 @@ from gmp.config import Address, Settings, parse_advertised
 from gmp.errors import AuthenticationError, GmpError, ProtocolError
 from gmp.ids import is_peer_node_id
 from gmp.net.admission import Admission
+from gmp.net.challenge import answered_for
 from gmp.net.connection import Connection
 from gmp.net.heartbeat import Limits
 from gmp.net.housekeeper import Housekeeper, HousekeeperEvents
 from gmp.net.listening import Listeners, format_address
 from gmp.net.names import family_of
 from gmp.net.peer import Peer, PeerEvents
-from gmp.net.peerstate import Verdict, is_arbiter, judge
+from gmp.net.peerstate import Act, Do, is_arbiter
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.net.relays import Relays
@@ -49,6 +50,8 @@ _BUG_OR_NORMAL = {
     CloseReason.NODE_CLOSED,
     CloseReason.LEAVING,
 }
+_CLOSED_THERE = {CloseReason.EOF, CloseReason.RESET}
+FIRST_DELAY, MOST_DELAY = 0.1, 2.0  # seconds before dialling again, doubling, while the other side clears up
 _ENDED = {CloseReason.EOF, CloseReason.LEAVING, CloseReason.RESTARTED}  # what shows that a process is gone
 
 
@@ -75,6 +78,14 @@ class Dial(NamedTuple):
 
 class SelfDial(GmpError):
     """The address that was dialled is this node's own."""
+
+
+class DialAgain(GmpError):
+    """The other side closed the connection, but most likely for the sake of another one with this node."""
+
+    def __init__(self, text: str, peer: Peer) -> None:
+        super().__init__(text)
+        self.peer = peer
 
 
 class Network:
@@ -109,6 +120,18 @@ class Network:
             settings.max_unauthenticated, settings.max_unauthenticated_per_address, settings.handshake_timeout
         )
         self._refused: dict[Connection, Any] = {}  # their sockets are still open; with the timer that closes each
+        self._challenges: dict[Connection, gevent.Greenlet[..., None]] = {}
+        self._acts: dict[Act, Callable[[Peer, Connection], object]] = {
+            Act.ACCEPT: self._accept,
+            Act.CLOSE_OLD: lambda peer, connection: connection.close(CloseReason.OLD_INCARNATION),
+            Act.CLOSE_DUPLICATE: lambda peer, connection: connection.close(CloseReason.DUPLICATE),
+            Act.CLOSE_REPLACED: lambda peer, connection: connection.close(CloseReason.REPLACED),
+            Act.CLOSE_RESTARTED: lambda peer, connection: connection.close(CloseReason.RESTARTED),
+            Act.LOSE: self._lose,
+            Act.PROBE: lambda peer, connection: connection.send("", ()),
+            Act.CHALLENGE: self._challenge,
+            Act.REFUSE: self._refuse,
+        }
         self._closed = False
         self.relays = Relays(node_id, self.peer, events.node_port_message, destinations, settings.max_message)
 
@@ -186,10 +209,24 @@ class Network:
     def dial(self, address: Address, *, expect: str = "") -> str:
         """Connect to the numeric `address` and return the ID of the node there. `expect`: the only node ID to accept.
 
-        *Blocks:* for up to the settings' `address_timeout` for TCP and `handshake_timeout` for the handshake.
+        *Blocks:* for up to the settings' `address_timeout` for TCP and `handshake_timeout` for the handshake; while the
+        other side takes another connection with this node for up, it dials again, for up to `connect_timeout`.
         *Raises:* `SelfDial`, or `GmpError` or `OSError` that tell what happened.
         """
-        return str(self._dial(address, Dial(gevent.event.AsyncResult(), expect, "")))
+        deadline, delay = time.monotonic() + self._settings.connect_timeout, FIRST_DELAY
+        while True:
+            try:
+                return str(self._dial(address, Dial(gevent.event.AsyncResult(), expect, "")))
+            except DialAgain as again:
+                if time.monotonic() + delay > deadline:
+                    raise
+                if again.peer.is_up and not again.peer.is_linked:
+                    gevent.sleep(delay)  # it is relayed; nothing tells when it is no more
+                else:
+                    again.peer.came_up.wait(delay)
+                if again.peer.is_linked:
+                    return again.peer.node_id
+                delay = min(2 * delay, MOST_DELAY)
 
     def dial_stream(self, address: Address, node_id: str, stream_id: str) -> Stream:
         """Connect to the numeric `address` of `node_id` for a stream that is expected there.
@@ -243,7 +280,16 @@ class Network:
                 raise ProtocolError(f"{greeting.protocol!r} in an answer, expected 'aemp'")
         if self._is_stream(connection):
             return True
-        return not is_arbiter(self.node_id, greeting.node_id, peer_is_gmp="gmp" in greeting.keys)
+        if self._is_arbiter(connection):
+            return False
+        peer = self.peers.get(greeting.node_id)
+        if peer is not None:
+            peer.link.offered(connection, _incarnation(connection))
+        return True
+
+    def _is_arbiter(self, connection: Connection) -> bool:
+        greeting = connection.session.greeting
+        return is_arbiter(self.node_id, greeting.node_id, peer_is_gmp="gmp" in greeting.keys)
 
     def _is_stream(self, connection: Connection) -> bool:
         dial = self._handshakes[connection]
@@ -251,30 +297,23 @@ class Network:
 
     def authenticated(self, connection: Connection) -> None:
         """`Owner.authenticated`."""
-        greeting = connection.session.greeting
         if self._is_stream(connection):
             self._stream_authenticated(connection)
             return
-        connection.node_id = greeting.node_id
-        connection.incarnation = greeting.keys.get("incarnation", "")
-        peer = self.peer(greeting.node_id)
-        old = peer.connection
-        verdict = judge(
-            arbiter=is_arbiter(self.node_id, greeting.node_id, peer_is_gmp="gmp" in greeting.keys),
-            up=old.incarnation if isinstance(old, Connection) else None,
-            newest=peer.newest,
-            incarnation=connection.incarnation,
+        connection.node_id = connection.session.greeting.node_id
+        connection.incarnation = _incarnation(connection)
+        peer = self.peer(connection.node_id)
+        self._run(
+            peer, peer.link.authenticated(connection, connection.incarnation, arbiter=self._is_arbiter(connection))
         )
-        if verdict is Verdict.REFUSE_OLD:
-            connection.close(CloseReason.OLD_INCARNATION)
-            return
-        if verdict is Verdict.REFUSE_DUPLICATE:
-            connection.close(CloseReason.DUPLICATE)
-            if old is not None:
-                old.send("", ())  # a no-op: the kernels tell whether the old connection is dead
-            return
-        if verdict is Verdict.REPLACE and old is not None:
-            old.close(CloseReason.RESTARTED if connection.incarnation > old.incarnation else CloseReason.REPLACED)
+
+    def _run(self, peer: Peer, todo: list[Do[Connection]]) -> None:
+        """Do what the rule of the one connection says."""
+        for act, connection in todo:
+            self._acts[act](peer, connection)
+
+    def _accept(self, peer: Peer, connection: Connection) -> None:
+        old = peer.connection
         dial = self._handshake_done(connection)
         connection.accept()
         connection.watch = self.housekeeper.watch(connection)
@@ -316,6 +355,40 @@ class Network:
         self._streams.add(stream)
         return stream
 
+    def _lose(self, peer: Peer, connection: Connection) -> None:
+        reason = connection.reason
+        assert reason is not None
+        if not self._closed:
+            log.info("%s: connection with %s ended: %s", self.node_id, connection, describe(connection))
+        if peer.connection is not connection:
+            return
+        peer.ended = reason in _ENDED
+        if reason is CloseReason.LEAVING:
+            peer.lose(("leaving", peer.node_id))
+        else:
+            peer.lose(("transport_error", peer.node_id, describe(connection)))
+
+    def _challenge(self, peer: Peer, connection: Connection) -> None:
+        """A newer incarnation wants the place of `connection`: it waits until the kernel has told whether that one lives."""
+        for challenger in peer.link.held:
+            challenger.pause()
+        if connection not in self._challenges:
+            self._challenges[connection] = gevent.spawn(self._ask_kernel, peer, connection)
+
+    def _ask_kernel(self, peer: Peer, connection: Connection) -> None:
+        alive = answered_for(connection)
+        del self._challenges[connection]
+        self._run(peer, peer.link.challenged(connection, alive=alive))
+
+    def _refuse(self, peer: Peer, connection: Connection) -> None:
+        first = "somebody else" if peer.connection is None else peer.connection.address
+        text = f"node ID {peer.node_id!r} is in use by {first}, so that {connection.address} cannot have it"
+        log.error("%s: %s", self.node_id, text)
+        connection.refuse(text)
+        dial = self._handshakes[connection]
+        if dial is not None:
+            dial.result.set_exception(GmpError(text))
+
     def received(self, connection: Connection, message: list[Any]) -> None:
         """`Owner.received`."""
         self._events.node_port_message(self.peers[connection.node_id], message)
@@ -324,34 +397,42 @@ class Network:
         """`Owner.closed`."""
         reason = connection.reason
         assert reason is not None
+        session = connection.session
+        peer = self.peers.get(session.greeting.node_id) if session.has_greeting else None
+        todo = [] if peer is None else peer.link.closed(connection)
         if connection in self._handshakes:
             self._handshake_failed(connection, reason)
-            return
-        peer = self.peers.get(connection.node_id)
-        if peer is not None and peer.connection is connection:
-            if not self._closed:
-                log.info("%s: connection with %s ended: %s", self.node_id, connection, describe(connection))
-            peer.ended = reason in _ENDED
-            if reason is CloseReason.LEAVING:
-                peer.lose(("leaving", peer.node_id))
-            else:
-                peer.lose(("transport_error", peer.node_id, describe(connection)))
+        elif peer is not None:
+            self._run(peer, todo)
 
     def _handshake_failed(self, connection: Connection, reason: CloseReason) -> None:
         dial = self._handshakes.pop(connection)
         node_id = connection.session.greeting.node_id if connection.session.has_greeting else ""
-        if dial is not None:
-            peer = self.peers.get(node_id)
-            if node_id == self.node_id:
-                dial.result.set_exception(SelfDial(f"{connection.address} is this node itself"))
-            elif not dial.stream_id and (reason is CloseReason.DUPLICATE or (peer is not None and peer.is_up)):
-                # race: both dialled at once and the other connection won
-                dial.result.set(node_id)
-            else:
-                error = AuthenticationError if reason is CloseReason.AUTHENTICATION_FAILED else ProtocolError
-                dial.result.set_exception(error(f"{connection.address}: {describe(connection)}"))
-        if reason not in _BUG_OR_NORMAL and node_id != self.node_id:
+        if dial is not None and not dial.result.ready():
+            self._dial_failed(connection, reason, node_id, dial)
+        if reason not in _BUG_OR_NORMAL and node_id != self.node_id and not connection.refused:
             self._log_refusal(connection)
+
+    def _dial_failed(self, connection: Connection, reason: CloseReason, node_id: str, dial: Dial) -> None:
+        result = dial.result
+        peer = self.peers.get(node_id)
+        text = f"{connection.address}: {describe(connection)}"
+        if node_id == self.node_id:
+            if _incarnation(connection) == self.incarnation:
+                result.set_exception(SelfDial(f"{connection.address} is this node itself"))
+            else:
+                result.set_exception(GmpError(f"{connection.address} is another node with the ID {node_id!r} of this one"))
+        elif not dial.stream_id and (reason is CloseReason.DUPLICATE or (peer is not None and peer.is_linked)):
+            # race: both dialled at once and the other connection won
+            result.set(node_id)
+        elif peer is not None and not dial.stream_id and self._closed_for_another(peer, connection):
+            result.set_exception(DialAgain(text, peer))
+        else:
+            error = AuthenticationError if reason is CloseReason.AUTHENTICATION_FAILED else ProtocolError
+            result.set_exception(error(text))
+
+    def _closed_for_another(self, peer: Peer, connection: Connection) -> bool:
+        return connection.reason in _CLOSED_THERE and peer.link.dial_again(_incarnation(connection))
 
     def _log_refusal(self, connection: Connection) -> None:
         """One line per address and minute, or a port scanner would fill the disk."""
@@ -411,6 +492,7 @@ class Network:
         """Close every socket, in silence."""
         self._closed = True
         self.housekeeper.stop()
+        gevent.killall(list(self._challenges.values()), block=False)
         self.stop_listening()
         for connection in list(self._handshakes):
             connection.close(CloseReason.NODE_CLOSED)
@@ -430,6 +512,11 @@ def describe(connection: Connection) -> str:
     reason = connection.reason
     text = "" if reason is None else reason.value
     return f"{text}: {connection.detail}" if connection.detail else text
+
+
+def _incarnation(connection: Connection) -> str:
+    """What the greeting of the other side claims; empty: it has none (Perl)."""
+    return connection.session.greeting.keys.get("incarnation", "")
 
 
 def host_of(address: str) -> str:

@@ -16,13 +16,14 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import gevent
+import gevent.event
 from gevent.hub import Waiter
 from greenlet import getcurrent
 
 from gmp.errors import MessageError
 from gmp.net.connection import Connection
 from gmp.net.housekeeper import ALIVE
-from gmp.net.peerstate import PeerState
+from gmp.net.peerstate import Link, PeerState
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.wire.framing import make_decoder, make_encoder
@@ -55,7 +56,8 @@ class Peer:
         self.connection: Connection | RelayLink | None = None
         self.relay: RelayLink | None = None  #: the link that a direct connection is about to replace
         self.ended = False  #: when it was lost last it left, or its process was seen to end
-        self.newest = ""  #: the highest incarnation that ever authenticated
+        self.link: Link[Connection] = Link()  #: the rule of the one connection
+        self.came_up = gevent.event.Event()  #: set while it is up
         self.queued = 0  #: bytes that wait for a connection
         self.dropped = 0
         self.dialled = ""  #: the address at which this node reached it, if it is this node that has dialled
@@ -137,8 +139,9 @@ class Peer:
     def attach(self, connection: Connection | RelayLink) -> None:
         """`connection` is the way from now on: tell, send what waited, then read what came early."""
         self.connection = connection
-        self.newest = connection.incarnation
+        self.link.newest = max(self.link.newest, connection.incarnation)  # by relay too
         self.state = PeerState.UP
+        self.came_up.set()
         connection.high_mark, connection.low_mark = self._high_mark, self._low_mark
         self._events.peer_up(self)
         queue, self._queue, self.queued = self._queue, [], 0
@@ -252,6 +255,7 @@ class Peer:
             self._deadline.close()
             relay.close(CloseReason.RELAY_LOST)
         self.connection = None
+        self.came_up.clear()
         self._events.peer_lost(self, reason, was_up)
         self.state = PeerState.IDLE
         self.send = self._queue_message

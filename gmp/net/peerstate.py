@@ -11,8 +11,9 @@ old connection is never decided by a time limit on the other program: the kernel
 A newer incarnation means that the node was restarted, or that somebody else runs under its name. If the old connection is
 answered for by a kernel, the old process still lives: the newcomer is *held* meanwhile (`CHALLENGE`), then refused.
 
-Races, by name: *both dial at once* (the arbiter closes the second, silently: it was never up); *the old incarnation's line comes
-late* (`newest` refuses it); *the end of the losing connection overtakes the arbiter's line on the winning one* (`dial_again`).
+Races, by name: *both dial at once* (the arbiter closes the second, silently: it was never up); *the old incarnation's line
+comes late* (`newest` refuses it); *the end of the losing connection overtakes the arbiter's line on the winning one*
+(`dial_again`).
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Act(enum.Enum):
     ACCEPT = "accept"  #: the connection is up; send our authentication line if that was not done
     CLOSE_OLD = "close_old"  #: close it, it comes from an older incarnation
     CLOSE_DUPLICATE = "close_duplicate"  #: close it silently
-    CLOSE_REPLACED = "close_replaced"  #: abort it
+    CLOSE_REPLACED = "close_replaced"  #: abort it, the same incarnation has another one
+    CLOSE_RESTARTED = "close_restarted"  #: abort it, a newer incarnation takes its place
     LOSE = "lose"  #: the way that was up is gone: drop what waits, fire the monitors
     PROBE = "probe"  #: send a no-op on it, so that the kernels find out whether it is dead
     CHALLENGE = "challenge"  #: probe it, and call `Link.challenged` with what the kernel says; idempotent
@@ -144,7 +146,7 @@ class Link(Generic[C]):
             self.held.clear()
             return [Do(Act.REFUSE, challenger) for challenger in refused]
         self.up = None
-        return [Do(Act.CLOSE_REPLACED, connection), Do(Act.LOSE, connection), *self._judge_held()]
+        return [Do(Act.CLOSE_RESTARTED, connection), Do(Act.LOSE, connection), *self._judge_held()]
 
     def _judge_held(self) -> list[Do[C]]:
         held, self.held = self.held, {}
@@ -154,7 +156,7 @@ class Link(Generic[C]):
         return todo
 
     def dial_again(self, incarnation: str) -> bool:
-        """The other side closed a connection that we dialled, before it was up: whether that says nothing about reachability.
+        """The other side closed a connection that we dialled, before it was up: whether to dial again.
 
         It may believe another connection to be up. race: its line on that one is still on the way; or that one is dead,
         which the no-op it has sent there will show. `incarnation` is what its greeting claimed.

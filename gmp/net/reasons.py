@@ -20,6 +20,8 @@ class CloseReason(enum.Enum):
     REPLACED = "replaced by a newer connection"
     RESTARTED = "the node was restarted"
     WRONG_NODE = "another node answered"
+    ID_IN_USE = "its node ID is in use"
+    REFUSED = "refused by the other side"
     LEAVING = "the other node is leaving"
     NODE_CLOSED = "node closed"
     INTERNAL_ERROR = "internal error"

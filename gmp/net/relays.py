@@ -36,7 +36,7 @@ class Relays:
     ) -> RelayLink | None:
         """A link with that node is open; it is the peer's way from now on. None when it comes from a former incarnation."""
         peer = self._peer(node_id)
-        if incarnation < peer.newest:
+        if incarnation < peer.link.newest:
             return None
         old = peer.connection
         if old is not None and incarnation > old.incarnation:

@@ -11,8 +11,10 @@ from gmp.net.heartbeat import Limits, TcpFigures
 _RTO_MAX_MS = 44  # TCP_RTO_MAX_MS of Linux 6.15, not in the socket module
 _INFO = getattr(socket, "TCP_INFO", None) if hasattr(socket, "SO_PRIORITY") else None  # Linux' layout only
 _INFO_SIZE = 232
-# struct tcp_info: probes at 3, unacked at 24, last_data_sent at 44, last_ack_recv at 56, segs_in at 140, notsent at 144
-_FIGURES = struct.Struct("=3xB20xI16xI8xI80xII")
+# struct tcp_info: state at 0, probes at 3, unacked at 24, last_data_sent at 44, last_ack_recv at 56, segs_in at 140,
+# notsent at 144
+_FIGURES = struct.Struct("=B2xB20xI16xI8xI80xII")
+_ESTABLISHED = 1
 _ABORT = struct.pack("ii", 1, 0)
 
 
@@ -40,7 +42,8 @@ def read_figures(sock: _socket.socket) -> TcpFigures | None:
     data = sock.getsockopt(socket.IPPROTO_TCP, _INFO, _INFO_SIZE)
     if len(data) < _FIGURES.size:
         return None
-    return TcpFigures._make(_FIGURES.unpack_from(data))
+    state, *figures = _FIGURES.unpack_from(data)
+    return TcpFigures._make([*figures, state == _ESTABLISHED])
 
 
 def abort_on_close(sock: _socket.socket) -> None:

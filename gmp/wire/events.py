@@ -23,6 +23,7 @@ class Authenticated:
 
     method: str
     framing: str
+    refused: str = ""  #: why the other side will not have us, though it knows who we are
 
 
 class _NeedData(enum.Enum):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote, unquote
 
 from gmp.errors import AuthenticationError, ProtocolError
 from gmp.wire import auth
@@ -199,14 +200,18 @@ class Session:
             f"no framing in common: {','.join(readable)!r} can be read there, we can write {','.join(self._framings)!r}"
         )
 
-    def send_auth(self) -> None:
-        """Queue our authentication line; from now on `encoder` is there. *Raises:* `ProtocolError` before `Greeted`."""
+    def send_auth(self, *, refused: str = "") -> None:
+        """Queue our authentication line; from now on `encoder` is there. *Raises:* `ProtocolError` before `Greeted`.
+
+        `refused` tells a gmp node that nothing will come of this connection, and why.
+        """
         if self.state not in (State.SECURE, State.DATA):
             raise ProtocolError("too early for the authentication line")
         greeting = self.greeting
         method, framing = self._method(), self._framing()
         data = auth.compute(method, self._secret or b"", (self._line, self._nonce), (greeting.line, greeting.nonce))
-        self._out.append(b"%s;%s;%s\n" % (method.encode(), data, framing.encode()))
+        refusal = f";refused={quote(refused)}".encode() if refused else b""
+        self._out.append(b"%s;%s;%s%s\n" % (method.encode(), data, framing.encode(), refusal))
         self._encoder = make_encoder(framing, self._max_message)
 
     def _take_auth(self, line: bytes) -> Event:
@@ -229,4 +234,5 @@ class Session:
             )
         self.state = TRANSITIONS[self.state, Step.AUTHENTICATED]
         self._decoder = make_decoder(framing, self._max_message)
-        return Authenticated(method, framing)
+        refused = [field[8:] for field in fields[3:] if field.startswith(b"refused=")]
+        return Authenticated(method, framing, unquote(refused[0].decode("latin-1")) if refused else "")

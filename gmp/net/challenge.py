@@ -1,0 +1,33 @@
+"""Whether a kernel still answers for a connection that is believed up: asked when a newer incarnation wants its place.
+
+A process that died has left nothing behind that acknowledges: its kernel answers the no-op by a RST, a host that is gone
+does not answer. Whoever acknowledges is a process that lives, so that the newcomer is another one of the same name.
+"""
+
+from __future__ import annotations
+
+import time
+
+import gevent
+
+from gmp.net import tcp
+from gmp.net.connection import Connection
+
+PATIENCE = 1.0  # seconds for an answer
+STEP = 0.01  # seconds between two looks; no event tells of an acknowledgement
+
+
+def answered_for(connection: Connection) -> bool:
+    """Send a no-op and see whether it is acknowledged. *Blocks:* up to a second."""
+    try:
+        before = tcp.read_figures(connection.sock)
+        connection.send("", ())
+        deadline = time.monotonic() + PATIENCE
+        while before is not None and connection.reason is None and time.monotonic() < deadline:
+            gevent.sleep(STEP)
+            figures = None if connection.reason is not None else tcp.read_figures(connection.sock)
+            if figures is not None and figures.established and figures.segments_in != before.segments_in:
+                return connection.reason is None
+    except OSError:
+        pass  # broken: its end is told by its own watcher
+    return False
