@@ -23,6 +23,7 @@ from gmp.config import load_settings, parse_bind
 
 COMMANDS = "cli/"  # what the node IDs of commands begin with
 EAGER_COMMANDS = "0cli/"  # those of `gmp doctor`
+LEAVE = 1.0  # seconds for what is queued: a node that hangs must not hold up a command that is done
 LOOK_AGAIN = 0.1  # seconds after which it is asked what became of the dials
 
 
@@ -64,6 +65,8 @@ class Access:
         """
         settings.setdefault("node_id", f"{COMMANDS}{os.uname().nodename}/")
         settings.setdefault("binds", [])
+        settings.setdefault("services", [])
+        settings.setdefault("leave_timeout", LEAVE)
         with gmp.Node(profile=self.profile, seeds=self.seed_addresses(), **settings) as node:
             self._wait_up(node)
             yield node

@@ -17,7 +17,7 @@ import gevent
 import gevent.socket
 
 import gmp
-from gmp.cli.access import COMMANDS, EAGER_COMMANDS, Access, seed_nodes, why_not_up
+from gmp.cli.access import COMMANDS, EAGER_COMMANDS, LEAVE, Access, seed_nodes, why_not_up
 from gmp.cli.failures import Failure
 from gmp.cli.survey import NOT_GMP, Answer, ask, ask_all, known_nodes
 from gmp.config import Settings, load_settings, parse_bind, parse_seed
@@ -84,7 +84,9 @@ class Doctor:
 
     def _node(self, settings: Settings, seed: str) -> gmp.Node:
         prefix = COMMANDS if settings.cert is not None else EAGER_COMMANDS
-        return gmp.Node(f"{prefix}{os.uname().nodename}/", binds=[], profile=self._access.profile, seeds=[seed], services=[])
+        name = f"{prefix}{os.uname().nodename}/"
+        given = {"binds": [], "seeds": [seed], "services": [], "leave_timeout": LEAVE}
+        return gmp.Node(name, profile=self._access.profile, **given)
 
     # ---- this host
 
