@@ -119,6 +119,7 @@ def test_a_wrong_key_or_value_writes_nothing(command: Commands, arguments: tuple
     assert not command.config.exists()
 
 
+@pytest.mark.slow
 def test_edits_at_once_lose_nothing(command: Commands) -> None:
     keys = ["lost_after", "busy_after", "hung_after", "connect_timeout", "address_timeout"]
     processes = [command.start("config", "set", key, str(50 + place)) for place, key in enumerate(keys)]
@@ -152,6 +153,7 @@ def test_no_command_takes_a_secret_as_an_argument(command: Commands) -> None:
     assert command("nodes", "--secret", "x").code == 2
 
 
+@pytest.mark.slow
 def test_certificates_are_made_shown_and_let_nodes_talk(command: Commands) -> None:
     made = command("cert", "new", "seed", "worker/", "--json").json
     assert [Path(path).name for path in made] == ["seed.pem", "worker_.pem"]
@@ -166,6 +168,7 @@ def test_certificates_are_made_shown_and_let_nodes_talk(command: Commands) -> No
     assert "one side uses TLS and the other does not" in result.out
 
 
+@pytest.mark.slow
 def test_certificates_are_not_replaced_by_accident_and_bad_names_are_told(command: Commands) -> None:
     assert command("cert", "new", "a").code == 0
     assert (result := command("cert", "new", "a")).code == 2

@@ -29,7 +29,8 @@ def command(tmp_path: Path) -> Iterator[Commands]:
 
 def test_services_start_in_order_with_their_arguments_and_sigterm_drains(command: Commands) -> None:
     process, _ = command.node(
-        "--service", TELL, "--service", TELL + '=["b", "c"]', "--service", TELL + '="d"', "--service", ECHO + '={"group": "g"}'
+        "--service", TELL, "--service", TELL + '=["b", "c"]', "--service", TELL + '="d"',
+        "--service", ECHO + '={"group": "g"}',
     )
     said = [wait_for(process, b"service", stdout=True).split() for _ in range(3)]
     assert said == [["service"], ["service", "b", "c"], ["service", "d"]]
@@ -47,6 +48,7 @@ def test_the_death_of_a_service_is_logged_and_ends_the_node_with_code_1(command:
     assert f"service {ECHO} died: die ValueError: told to" in err.decode()
 
 
+@pytest.mark.slow
 def test_the_node_goes_on_when_told_so(command: Commands) -> None:
     process, address = command.node("--service", ECHO, "--keep-going")
     assert command("send", "@echo", "fail", "-s", address).code == 0
@@ -55,6 +57,7 @@ def test_the_node_goes_on_when_told_so(command: Commands) -> None:
     assert command.end(process, signal.SIGINT).code == 0
 
 
+@pytest.mark.slow
 def test_a_service_that_ends_normally_ends_the_node_with_code_0(command: Commands) -> None:
     process, address = command.node("--service", ECHO)
     assert command("send", "@echo", "end", "-s", address).code == 0
@@ -92,16 +95,18 @@ def test_what_cannot_be_run_is_told_with_code_2(command: Commands, arguments: tu
     assert said in result.err
 
 
+@pytest.mark.slow
 def test_a_bind_that_is_taken_is_named(command: Commands) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
         result = command("run", "--bind", address)
     assert result.code == 2
     assert address in result.err
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_a_node_that_drains(command: Commands) -> None:
     """A peer that is stopped while much is queued for it holds up the leaving."""
     seed, address = command.node("--node-id", "seed", "--service", ECHO)

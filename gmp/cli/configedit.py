@@ -38,12 +38,16 @@ def editing(path: Path) -> Iterator[Any]:
         raise gmp.ConfigError(f"config file {path}: {error}") from error
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        before = read_config(path).text
-        document = tomlkit.parse(before)
+        before = read_config(path)
+        document = tomlkit.parse(before.text)
         yield document
         after = tomlkit.dumps(document)
-        if after != before:
-            check_file(parse_config(path, after))
+        if after != before.text:
+            try:
+                check_file(parse_config(path, after))
+            except gmp.ConfigError:
+                check_file(before)  # was it wrong before? Then tell the line that the user sees
+                raise
             _write(path, after)
     finally:
         os.close(folder)

@@ -85,8 +85,8 @@ class Doctor:
     def _node(self, settings: Settings, seed: str) -> gmp.Node:
         prefix = COMMANDS if settings.cert is not None else EAGER_COMMANDS
         name = f"{prefix}{os.uname().nodename}/"
-        given = {"binds": [], "seeds": [seed], "services": [], "leave_timeout": LEAVE}
-        return gmp.Node(name, profile=self._access.profile, **given)
+        profile = self._access.profile
+        return gmp.Node(name, profile=profile, binds=[], seeds=[seed], services=[], leave_timeout=LEAVE)
 
     # ---- this host
 
