@@ -90,7 +90,9 @@ def address() -> str:
 def test_chat_server_and_clients_survive_each_others_death(run: Callable[..., Program], address: str) -> None:
     server = run("chat", "server.py", "--bind", address)
     server.wait("the room is open")
-    ada, bob = (run("chat", "client.py", name, "--seed", address) for name in ("ada", "bob"))
+    ada = run("chat", "client.py", "ada", "--seed", address)
+    ada.wait("<*> ada is here")
+    bob = run("chat", "client.py", "bob", "--seed", address)
     for client in (ada, bob):
         client.wait("<*> bob is here")
     ada.type("hello")
@@ -100,8 +102,10 @@ def test_chat_server_and_clients_survive_each_others_death(run: Callable[..., Pr
         client.wait("* the server is gone")
     ada.type("is anybody there?")
     again = run("chat", "server.py", "--bind", address)
-    bob.wait("<ada> is anybody there?")
+    again.wait("<ada> is anybody there?")
     again.wait("<*> bob is here")
+    ada.type("there you are")
+    bob.wait("<ada> there you are")
     bob.kill()
     ada.wait("<*> bob left")
     ada.type("alone")
