@@ -29,11 +29,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from gmp.errors import AuthenticationError, ProtocolError
 from gmp.net import tcp
 from gmp.net.heartbeat import Limits
-from gmp.net.lanes import SlowLane
+from gmp.net.lanes import LARGE, SlowLane
 from gmp.net.reasons import CloseReason, reason_of
 from gmp.net.tls import CHUNK, Contexts, Tls, names_node
 from gmp.wire.events import NEED_DATA, Authenticated, Greeted
-from gmp.wire.nesting import SHORT
+from gmp.wire.nesting import CONTAINERS, SHORT
 
 if TYPE_CHECKING:
     from gmp.net.housekeeper import Watch
@@ -89,6 +89,7 @@ class Connection:
         "_encode",
         "_find",
         "_flush_at",
+        "_max_message",
         "_outbox",
         "_owner",
         "_pack",
@@ -179,6 +180,7 @@ class Connection:
         self._flush_at = 0  # `send` flushes when so many bytes wait: at once, when the turn has enough, or not now
         self._budget = A_TURN
         self._auth_wanted = False  # our authentication line goes out as soon as it may
+        self._max_message = 0
         self._pack: Any = None
         self._encode: Any = None
         self._check: Any = None
@@ -226,9 +228,15 @@ class Connection:
 
     def _may_go(self, name: str, message: tuple[Any, ...], data: bytes) -> bool:
         """Check a message that is not short; return whether it may go into the outbox, or must take the slow lane."""
-        if len(data) > SHORT:
-            self._check(name, message, len(data))
-        if not self._writing or not self._slow.is_for(name, data):
+        size = len(data)
+        if size > SHORT:
+            if size > self._max_message:
+                self._check(name, message, size)
+            for item in message:
+                if type(item) in CONTAINERS:
+                    self._check(name, message, size)
+                    break
+        if not self._writing or not ((self._slow or size >= LARGE) and self._slow.is_for(name, data)):
             return True
         self._short = -1  # as long as somebody waits there, each message must ask
         self._sealed += self._outbox  # what was sent before it stays before it
@@ -432,6 +440,7 @@ class Connection:
         self.sent_messages = -len(self._outbox)  # they are counted as they are written, and lines are no messages
         encoder = self.session.encoder
         self._pack, self._encode, self._check = encoder.pack, encoder.encode, encoder.check
+        self._max_message = encoder.max_message
         self._dispatch = self.session.decoder.dispatch
         self.up = True
 

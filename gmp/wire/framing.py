@@ -21,6 +21,7 @@ class Encoder(Protocol):
     """
 
     name: str
+    max_message: int
 
     def pack(self, message: list[Any], /) -> bytes:
         """The bytes of ``[destination, …]``."""

@@ -33,7 +33,7 @@ class JsonEncoder:
     name = "json"
 
     def __init__(self, max_message: int) -> None:
-        self._max_message = max_message
+        self.max_message = max_message
         self._encode = json.JSONEncoder(
             ensure_ascii=False, separators=(",", ":"), default=_port_id, allow_nan=False, check_circular=False
         ).encode
@@ -54,7 +54,7 @@ class JsonEncoder:
 
     def check(self, destination: str, message: tuple[Any, ...], size: int) -> None:
         """Check a message that is not short. *Raises:* `MessageError`."""
-        check_message(destination, message, size, self._max_message)
+        check_message(destination, message, size, self.max_message)
 
 
 class JsonDecoder:

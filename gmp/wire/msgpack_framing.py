@@ -18,7 +18,7 @@ import msgpack
 
 from gmp.errors import MessageError, ProtocolError
 from gmp.wire.dispatch import Find, Other, check_head
-from gmp.wire.nesting import MAX_NESTING, SHORT, check_message, check_nesting
+from gmp.wire.nesting import CONTAINERS, MAX_NESTING, SHORT, check_message, check_nesting
 
 TUPLE, SET, FROZENSET, INTEGER, DECIMAL, UUID = 1, 2, 3, 4, 5, 6
 _SEQUENCES: dict[int, Any] = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
@@ -65,7 +65,7 @@ class MsgpackEncoder:
     name = "msgpack"
 
     def __init__(self, max_message: int) -> None:
-        self._max_message = max_message
+        self.max_message = max_message
         self._packer = msgpack.Packer(strict_types=True, default=_default, datetime=True)
         self.pack: Callable[[list[Any]], bytes] = self._packer.pack
 
@@ -82,7 +82,7 @@ class MsgpackEncoder:
 
     def check(self, destination: str, message: tuple[Any, ...], size: int) -> None:
         """Check a message that is not short. *Raises:* `MessageError`."""
-        check_message(destination, message, size, self._max_message)
+        check_message(destination, message, size, self.max_message)
 
 
 class MsgpackDecoder:
@@ -114,14 +114,19 @@ class MsgpackDecoder:
     def dispatch(self, data: bytes | bytearray | memoryview, find: Find, other: Other) -> int:
         """As `framing.Decoder.dispatch`, with as little as can be done for a short message: this is the hot path."""
         unpacker, tell, end = self._unpacker, self._unpacker.tell, self._unpacker.tell()
-        count = 0
+        count, largest = 0, self._max_message
         try:
             unpacker.feed(data)
             for message in unpacker:
                 count += 1
                 start, end = end, tell()
                 if end - start > SHORT:
-                    self._check(message, end - start)
+                    for item in message:
+                        if type(item) in CONTAINERS:
+                            self._check(message, end - start)
+                            break
+                    if end - start > largest:
+                        self._check(message, end - start)
                 try:
                     destination = find(message[0])
                 except _NO_MESSAGE:

@@ -32,7 +32,7 @@ def depth_over(value: Any, limit: int) -> bool:
 def check_nesting(message: Iterable[Any]) -> str | None:
     """What is wrong with the nesting of a message (a list, or what it is packed from), None when nothing is."""
     for item in message:
-        if item.__class__ in CONTAINERS:
+        if type(item) in CONTAINERS:
             return f"a message is nested deeper than {MAX_NESTING} levels" if depth_over(message, MAX_NESTING) else None
     return None
 
