@@ -57,6 +57,7 @@ class Settings:
     lost_after: float = 20.0
     busy_after: float | None = 10.0
     hung_after: float | None = 60.0
+    framings: tuple[str, ...] = ()
     high_mark: int = 1 << 20
     low_mark: int = 512 << 10
     max_message: int = 64 << 20
@@ -246,6 +247,7 @@ _CONVERTERS: dict[str, Callable[[object], Any]] = {
     "lost_after": _lost_after,
     "busy_after": _seconds_or_never,
     "hung_after": _seconds_or_never,
+    "framings": _texts,
     "high_mark": _count,
     "low_mark": _count,
     "max_message": _count,

@@ -38,6 +38,7 @@ from gmp.net.relaylink import RelayLink
 from gmp.net.relays import Relays
 from gmp.net.streams import DATACONN, STREAM_ID, ExpectedStreams, Stream
 from gmp.net.tls import RECORD, make_contexts
+from gmp.wire.framing import default_framings, make_encoder
 from gmp.wire.session import Session
 
 log = logging.getLogger("gmp.net")
@@ -111,6 +112,9 @@ class Network:
         self.housekeeper = Housekeeper(self._hub, self._limits, self.up_peers, events)
         self._buffer = bytearray(READ_SIZE)
         self._scratch = bytearray(READ_SIZE + 2 * RECORD if settings.cert else 0)
+        self._framings = settings.framings or default_framings()
+        for framing in self._framings:
+            make_encoder(framing, settings.max_message)  # raises when that cannot be
         self._contexts = make_contexts(settings.cert) if settings.cert else None
         self._listeners = Listeners(self._accepted)
         self._handshakes: dict[Connection, Dial | None] = {}  # None: it was accepted
@@ -167,6 +171,7 @@ class Network:
             node_id=self.node_id,
             nonce=b64encode(secrets.token_bytes(66)).decode(),
             secret=settings.secret,
+            framings=self._framings,
             keys={
                 "gmp": "1",
                 "incarnation": self.incarnation,

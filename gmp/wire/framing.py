@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from gmp.errors import ConfigError
+from gmp.wire import cbor_framing
+from gmp.wire.cbor_framing import CborDecoder, CborEncoder
 from gmp.wire.dispatch import Find, Other
 from gmp.wire.json_framing import JsonDecoder, JsonEncoder
 from gmp.wire.msgpack_framing import MsgpackDecoder, MsgpackEncoder
@@ -47,8 +49,21 @@ class Decoder(Protocol):
         """
 
 
-_ENCODERS: dict[str, Callable[[int], Encoder]] = {"msgpack": MsgpackEncoder, "json": JsonEncoder}
-_DECODERS: dict[str, Callable[[int], Decoder]] = {"msgpack": MsgpackDecoder, "json": JsonDecoder}
+_ENCODERS: dict[str, Callable[[int], Encoder]] = {
+    "msgpack": MsgpackEncoder,
+    "cbor": CborEncoder,
+    "json": JsonEncoder,
+}
+_DECODERS: dict[str, Callable[[int], Decoder]] = {
+    "msgpack": MsgpackDecoder,
+    "cbor": CborDecoder,
+    "json": JsonDecoder,
+}
+
+
+def default_framings() -> tuple[str, ...]:
+    """What a node offers unless told otherwise, best first: msgpack for gmp; for Perl cbor, if it is installed, and json."""
+    return tuple(name for name in _ENCODERS if name != "cbor" or cbor_framing.AVAILABLE)
 
 
 def make_encoder(name: str, max_message: int) -> Encoder:
