@@ -215,7 +215,9 @@ def parse_advertised(text: str) -> Address:
 def parse_seed(text: str) -> Address:
     """Where a seed listens: ``host:port``, or a DNS SRV name ``srv+_gmp._tcp.example.org``. *Raises:* `ConfigError`."""
     host, port = _split_address(text, "seed")
-    if host.startswith(SRV_PREFIX) and host != SRV_PREFIX and port is None:
+    if host.startswith(SRV_PREFIX):
+        if host == SRV_PREFIX or port is not None:
+            raise ConfigError(f"seed {text!r}: expected a DNS SRV name without a port, such as 'srv+_gmp._tcp.example.org'")
         return Address(host, 0)
     if not host or host == "*" or not port:
         raise ConfigError(f"seed {text!r}: expected host:port")

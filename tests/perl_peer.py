@@ -303,7 +303,9 @@ class PerlListener:
     """A Perl node that waits to be dialled, on loopback."""
 
     def __init__(self, node_id: str = "PerlA", **options: Any) -> None:
-        self._listener = gevent.socket.create_server(("127.0.0.1", 0))
+        self._listener = gevent.socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen()
         self._node_id, self._options = node_id, options
         self.bind = f"127.0.0.1:{self._listener.getsockname()[1]}"
 

@@ -145,6 +145,11 @@ class Node:
         for seed in seeds:
             names.check_seed(seed)
         self.network.listen([parse_bind(bind) for bind in binds])
+        try:
+            self.addresses()
+        except ConfigError:
+            self.network.stop_listening()
+            raise
         self._state = "started"
         self.network.housekeeper.start()
         self.mesh.start(seeds, SelfDial)

@@ -57,13 +57,20 @@ def _dns() -> Any:
         raise ConfigError("seeds by DNS SRV need dnspython: pip install 'gmp[dns]'") from None
 
 
+def _ask(dns: Any, question: str) -> Any:
+    """In the thread pool, which would print what is raised here: the answer, or the error."""
+    try:
+        return dns.resolve(question, "SRV")
+    except Exception as error:
+        return error
+
+
 def _look_up_srv(name: str) -> list[Address]:
     """The targets of an SRV name, best first."""
     dns = _dns()
     question = name.removeprefix(SRV_PREFIX)
-    try:
-        answer = gevent.get_hub().threadpool.apply(dns.resolve, (question, "SRV"))
-    except dns.dns.exception.DNSException as error:
-        raise GmpError(f"DNS SRV name {question!r} cannot be resolved: {error}") from error
+    answer = gevent.get_hub().threadpool.apply(_ask, (dns, question))
+    if isinstance(answer, Exception):
+        raise GmpError(f"DNS SRV name {question!r} cannot be resolved: {answer}") from answer
     records = sorted(answer, key=lambda record: (record.priority, -record.weight))
     return [Address(str(record.target).rstrip("."), record.port) for record in records]
