@@ -58,8 +58,10 @@ def is_peer_node_id(text: str) -> bool:
 def split_port_id(port_id: object) -> tuple[str, str]:
     """Split a port ID into node ID and local name; a bare node ID has the empty name.
 
-    *Raises:* `ConfigError` when it is no port ID.
+    Octets are taken as text: so cbor carries what Perl sends. *Raises:* `ConfigError` when it is no port ID.
     """
+    if isinstance(port_id, bytes):
+        port_id = port_id.decode("latin-1")
     text = port_id if isinstance(port_id, str) else getattr(port_id, "__gmp_port_id__", None)
     if not isinstance(text, str):
         raise ConfigError(f"{port_id!r} is not a port: expected a Port or a port ID such as 'node#name'")

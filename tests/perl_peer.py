@@ -57,7 +57,11 @@ class PerlPeer:
         self._count = 0
         self._changed = gevent.event.Event()
         self._sock = sock
-        self._handshake(cert)
+        try:
+            self._handshake(cert)
+        except BaseException:
+            self._sock.close()
+            raise
         self._reader = gevent.spawn(self._read)
 
     @classmethod

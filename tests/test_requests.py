@@ -199,6 +199,7 @@ def test_names_of_spawned_ports_are_the_callers(make_pair: Callable[..., Pair]) 
 def test_a_name_that_is_or_was_in_use_is_refused(make_pair: Callable[..., Pair], caplog: pytest.LogCaptureFixture) -> None:
     server, client = make_pair()
     spawned = client.spawn("server", functions.report, "first")
+    functions.calls.wait(timeout=20)
     name = spawned.partition("#")[2]
     client.send("server", "AnyEvent::MP::_spawn", name, "tests.functions:report", "in use")
     client.kill(spawned, "enough")
@@ -217,6 +218,7 @@ def test_a_perl_nodes_names_are_remembered_too(perl: PerlPeer) -> None:
     name = perl.new_name()
     for number in range(2):
         perl.request("AnyEvent::MP::_spawn", name, "tests::functions::report", number)
+        functions.calls.wait(timeout=20)
         perl.request("kil1", name)
         perl.barrier()
     second = perl.spawn("tests::functions::report", "second")

@@ -27,7 +27,8 @@ from gmp.kernel.calls import Calls
 from gmp.kernel.leaving import GOODBYE, Leaving
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
-from gmp.kernel.requests import SPAWN, Requests
+from gmp.kernel.perl import SPAWN
+from gmp.kernel.requests import Requests
 from gmp.kernel.routes import Routes, told
 from gmp.kernel.services import start_services
 from gmp.kernel.spawning import function_name, resolve

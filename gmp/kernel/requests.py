@@ -3,8 +3,6 @@
 Beside it the names that services offer while they are on, such as ``AnyEvent::MP::LogCatcher::connect``: a peer may call
 these whatever the setting `allow` says, and else the functions that it admits.
 
-Perl has one kind of string, which cbor carries as bytes: in the place of a name, an ID or a reason they are made text here.
-
 A request may make this node send to its own node port (``snd``, or an R that is this node's ID). That is handled in the
 next turn, as a request of nobody, so that it gets no rights; and it may not do so again, or one message were a long program.
 """
@@ -22,6 +20,7 @@ from gmp.errors import ConfigError, GmpError, NotAllowed
 from gmp.kernel.following import Following
 from gmp.kernel.inspection import Inspection
 from gmp.kernel.leaving import LEAVING
+from gmp.kernel.perl import SPAWN, port_name, request_name, understood
 from gmp.kernel.spawning import LONGEST_NAME, SpawnedNames, resolve
 from gmp.kernel.streams import CONNECT, EXPECT
 from gmp.kernel.tracing import TRACED, deliver
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from gmp.net.peer import Peer
 
 log = logging.getLogger("gmp")
-SPAWN = "AnyEvent::MP::_spawn"
 MOST_COMPLAINTS = 1000
 Request = Callable[..., None]
 
@@ -63,8 +61,8 @@ class Requests:
             "time": self._time,
             "eval": self._eval,
             SPAWN: self._spawn,
-            EXPECT: self._expect_stream,
-            CONNECT: lambda peer, stream_id, *_: self._node.streams.connect(peer, text(stream_id)),
+            EXPECT: lambda peer, *args: self._node.streams.expect(peer, *args),
+            CONNECT: lambda peer, stream_id, *_: self._node.streams.connect(peer, stream_id),
             LEAVING: self._leaving,
             PASSED: self._passed,
             REFUSED: self._refused,
@@ -94,9 +92,12 @@ class Requests:
 
     def handle(self, peer: Peer | None, message: tuple[Any, ...]) -> None:
         """Do what a message to the node port asks for; what it raises is logged, the asker hears nothing."""
-        name = text(message[0]) if message else ""
+        name = request_name(message[0]) if message else ""
+        args = message[1:]
         try:
-            self._handle(peer, name, message[1:])
+            if peer is not None and not peer.is_gmp and isinstance(name, str):
+                args = understood(name, args, offered=name in self._offered)
+            self._handle(peer, name, args)
         except (GmpError, TypeError, ValueError) as error:
             asker = None if peer is None else peer.node_id
             log.warning("%s: request %.80r from %s failed: %s", self._node.id, name, asker, error)
@@ -148,7 +149,7 @@ class Requests:
 
     def _kil0(self, peer: Peer | None, name: Any = "", *reason: Any) -> None:
         if peer is not None:
-            self._node.monitors.port_died(peer.node_id, port_name(name), _reason(peer, reason))
+            self._node.monitors.port_died(peer.node_id, port_name(name), reason)
 
     def _kil1(self, peer: Peer | None, name: Any = "", *reason: Any) -> None:
         name = port_name(name)
@@ -156,7 +157,7 @@ class Requests:
             raise NotAllowed("the node port cannot be killed")
         port = self._node.ports.by_name.get(name)
         if port is not None:
-            port.kill(*_reason(peer, reason))
+            port.kill(*reason)
 
     def _snd(self, peer: Peer | None, *message: Any) -> None:
         self._reply(message)
@@ -165,7 +166,7 @@ class Requests:
         """Send to where a peer said."""
         if not reply:
             return
-        dest = text(reply[0])
+        dest = reply[0]
         if dest not in (self._node.id, f"{self._node.id}#"):
             self._node.send_soon(dest, *reply[1:], *results)
         elif self._own:
@@ -190,7 +191,7 @@ class Requests:
 
     def _eval(self, peer: Peer | None, source: Any = "", *reply: Any) -> None:
         if self._node.settings.allow_eval:
-            self._node.defer(self._evaluate, text(source), reply)
+            self._node.defer(self._evaluate, source, reply)
         elif reply:
             self._reply(reply, "eval is not allowed on this node")
         else:
@@ -217,7 +218,7 @@ class Requests:
         if self._node.closed:
             ports.remember_end(name, ("leaving", self._node.id))
         else:
-            ports.make(self._run_spawned, (text(function), args), name=name)
+            ports.make(self._run_spawned, (function, args), name=name)
 
     def _run_spawned(self, port: Port, function: Any, args: tuple[Any, ...]) -> None:
         try:
@@ -227,11 +228,6 @@ class Requests:
             port.kill("not_allowed", str(error))
         else:
             found(port, *args)
-
-    def _expect_stream(
-        self, peer: Peer | None, stream_id: Any, port: Any, timeout: Any, function: Any, *args: Any
-    ) -> None:
-        self._node.streams.expect(peer, text(stream_id), text(port), timeout, text(function), *args)
 
     def _call_function(self, name: str, args: tuple[Any, ...]) -> None:
         try:
@@ -248,25 +244,3 @@ class Requests:
     def _leaving(self, peer: Peer | None, *_: Any) -> None:
         if peer is not None:
             self._node.peer_leaves(peer)
-
-
-def text(value: Any) -> Any:
-    """Perl's octets as text, null as the empty one; everything else as it is."""
-    if value is None:
-        return ""
-    return value.decode("latin-1") if isinstance(value, bytes) else value
-
-
-def port_name(value: Any) -> str:
-    """The name of a port or request as a peer sent it. *Raises:* `NotAllowed`."""
-    name = text(value)
-    if not isinstance(name, str):
-        raise NotAllowed(f"expected a name, not {value!r:.80}")
-    return name
-
-
-def _reason(peer: Peer | None, reason: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A reason of death is made of texts; between gmp nodes octets in it are meant to be octets."""
-    if peer is None or peer.is_gmp:
-        return reason
-    return tuple(text(part) if isinstance(part, bytes) else part for part in reason)

@@ -52,6 +52,8 @@ class Routes:
     def send_soon(self, dest: Any, message: tuple[Any, ...]) -> Peer | None:
         """As `send`, but never blocks; return the peer it went to."""
         port_id = dest.id if isinstance(dest, Port) else dest
+        if isinstance(port_id, bytes):
+            port_id = dest = port_id.decode("latin-1")  # from Perl, by cbor
         if isinstance(port_id, str):
             route = self._remote.get(port_id)
             if route is not None:
