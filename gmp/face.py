@@ -67,9 +67,9 @@ def _at_exit(node: Node) -> None:
 
 
 def node() -> Node:
-    """The default node; before `configure` a local one. *Blocks:* never."""
+    """The default node; before `configure` a local one, and in a child of `fork` one of its own. *Blocks:* never."""
     global _default
-    if _default is None:
+    if _default is None or _default.inherited:
         _default = Node.local()
     return _default
 

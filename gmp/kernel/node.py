@@ -24,6 +24,7 @@ from gmp.config import Address, Settings, load_settings, parse_bind, parse_seed
 from gmp.errors import ConfigError, GmpError, PortDied, WaitTimeout
 from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, random_suffix, split_port_id
 from gmp.kernel.calls import Calls
+from gmp.kernel.forking import let_go_in_children
 from gmp.kernel.leaving import GOODBYE, Leaving
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
@@ -34,6 +35,7 @@ from gmp.kernel.services import start_services
 from gmp.kernel.spawning import function_name, resolve
 from gmp.kernel.streams import Streams
 from gmp.kernel.supervision import Supervisor
+from gmp.kernel.threads import ThreadDoor
 from gmp.kernel.tracing import TracingRoutes, make_port_class
 from gmp.mesh.addresses import ADDRESSES, is_loopback
 from gmp.mesh.groups import Family, Group, watch
@@ -105,7 +107,9 @@ class Node:
         self._leaving = Leaving(self.network.peers.values)
         self._changed = gevent.event.Event()
         self._greenlets: set[gevent.Greenlet[..., Any]] = set()
+        self.threads = ThreadDoor(self.ports.hub, self.defer, self.id)
         self._state = "new"
+        let_go_in_children(self)
 
     @staticmethod
     def _choose_id(settings: Settings) -> str:
@@ -122,7 +126,12 @@ class Node:
     @property
     def closed(self) -> bool:
         """Whether it was closed."""
-        return self._state in ("closing", "closed")
+        return self._state in ("closing", "closed", "forked")
+
+    @property
+    def inherited(self) -> bool:
+        """Whether this process is a child of the one that the node belongs to."""
+        return self._state == "forked"
 
     @property
     def binds(self) -> list[str]:
@@ -167,7 +176,7 @@ class Node:
         Idempotent; afterwards every call on the node raises. *Blocks:* at most the setting `leave_timeout`.
         """
         self.ports.check_thread()
-        if self._state in ("closing", "closed"):
+        if self.closed:
             return
         started, self._state = self._state == "started", "closing"
         self.network.stop_listening()
@@ -180,12 +189,34 @@ class Node:
             self._leaving.part(GOODBYE)
         gevent.killall([greenlet for greenlet in self._greenlets if greenlet is not gevent.getcurrent()])
         self._calls.close()
+        self.threads.close()
         self.network.close()
         self._state = "closed"
         self._changed.set()
         gevent.sleep(0)
         self.ports.workers.close()
         gevent.sleep(0)
+
+    def forked(self) -> None:
+        """`Forkable.forked`."""
+        self._state = "forked"
+        self.ports.forked()
+        self._calls.close()
+        self.threads.abandon()
+        self.mesh.forked()
+        gevent.killall(list(self._greenlets), block=False)
+        self.network.abandon()
+
+    def from_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run `function(*args)` in a greenlet of this node's loop, and return what it returns or raise what it raises.
+
+        The one call that may come from another native thread; every other one raises there.
+        *Blocks:* the calling thread until it has run. *Raises:* `GmpError` when the node is closed, or closes meanwhile.
+        """
+        if self.ports.is_own_thread():
+            self._check_open()
+            return function(*args)
+        return self.threads.call(function, args)
 
     def __enter__(self) -> Node:
         return self if self.started else self.start()  # what `configure` returns is started already
@@ -397,11 +428,13 @@ class Node:
 
     def is_up(self, node_id: str) -> bool:
         """Whether that node is connected; the own one is. *Blocks:* never."""
+        self.ports.check_thread()
         peer = self.network.peers.get(node_id)
         return node_id == self.id or (peer is not None and peer.is_up)
 
     def up_nodes(self) -> list[str]:
         """The IDs of the nodes that are connected, without the own. *Blocks:* never."""
+        self.ports.check_thread()
         return [peer.node_id for peer in self.network.up_peers()]
 
     def known_nodes(self) -> list[str]:
@@ -409,6 +442,7 @@ class Node:
 
         The first call subscribes to the directory: on a node that is no seed its answer comes a moment later.
         """
+        self.ports.check_thread()
         self.backbone.subscribe(ADDRESSES)
         return sorted({self.id, *self.backbone.items(ADDRESSES), *self.up_nodes()})
 
@@ -454,6 +488,7 @@ class Node:
 
         *Blocks:* never.
         """
+        self.ports.check_thread()
         return self._events.monitor(callback)
 
     def monitor_busy(self, callback: Callable[..., Any]) -> Callable[[], None]:
@@ -463,6 +498,7 @@ class Node:
         has lasted. A node that is lost meanwhile is told of by `monitor_nodes` alone. Returns a function that ends it.
         *Blocks:* never.
         """
+        self.ports.check_thread()
         return self._events.monitor_busy(callback)
 
     def wait_up(self, node_id: str | None = None, timeout: float | None = None) -> None:
@@ -492,6 +528,7 @@ class Node:
         `loop_lag` is by how many seconds this node's event loop was late last, `loop_lag_peak` the most so far. Of a peer
         that is connected: `busy`, and `round_trip`, the seconds its program took for the last heartbeat.
         """
+        self.ports.check_thread()
         peers = {peer.node_id: peer.stats() for peer in self.network.peers.values()}
         lag = self.network.housekeeper.stats()
         figures = {"dropped": self.ports.dropped, "ports": len(self.ports.by_name)}

@@ -66,6 +66,11 @@ class Mesh:
         for upgrade in self._upgrades.values():
             upgrade.cancel()
 
+    def forked(self) -> None:
+        """In a child of `fork`: search no more. The greenlets end when the loop runs, none of them is a user's."""
+        if self._seeds is not None:
+            self._seeds.forked()
+
     def stats(self) -> list[dict[str, Any]]:
         """Figures of the seeds."""
         return [] if self._seeds is None else self._seeds.stats()

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import _socket
 import logging
+import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -520,6 +521,14 @@ class Connection:
                 self.sock.shutdown(socket.SHUT_WR)
             except OSError as error:
                 self._run_callback(self.close, reason_of(error), str(error))
+
+    def abandon(self) -> None:
+        """Let go of the socket without a byte, in a child of `fork`: it is the parent's."""
+        if self.reason is None:
+            self.reason = CloseReason.NODE_CLOSED
+            for watcher in (self._deadline, self._reader, self._writer):
+                watcher.close()
+            os.close(self.sock.detach())
 
     def _last_words(self, tls: Tls) -> None:
         """Tell the other side by TLS's own means, an alert or its proper end, when the socket takes it."""

@@ -14,6 +14,7 @@ import array
 import errno
 import fcntl
 import ipaddress
+import os
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -67,6 +68,13 @@ class Listeners:
         """Close the listening sockets."""
         for server in self._servers:
             server.stop()
+        self._servers.clear()
+
+    def abandon(self) -> None:
+        """Let go of the sockets, in a child of `fork`: they are the parent's."""
+        for server in self._servers:
+            server.stop_accepting()
+            os.close(server.socket.detach())
         self._servers.clear()
 
     def announced(self, advertise: Sequence[Address] | None) -> list[str]:

@@ -9,6 +9,7 @@ no way to a peer: nobody waits for the arbiter, and its socket is handed over.
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import socket
 import time
@@ -243,6 +244,8 @@ class Network:
         return stream
 
     def _dial(self, address: Address, dial: Dial) -> str | Stream:
+        if self._closed:
+            raise GmpError("the node is closed")
         family = family_of(address.host)
         if family is None:
             raise GmpError(f"{address.host!r} is not resolved yet")
@@ -492,6 +495,20 @@ class Network:
     def up_peers(self) -> Iterator[Peer]:
         """The peers that are connected now."""
         return (peer for peer in list(self.peers.values()) if peer.is_up)
+
+    def abandon(self) -> None:
+        """Let go of every socket without a byte, in a child of `fork`: they are the parent's."""
+        self._closed = True
+        self.housekeeper.stop()
+        self._listeners.abandon()
+        for connection, timer in self._refused.items():
+            timer.close()
+            os.close(connection.sock.detach())
+        for stream in list(self._streams):
+            stream.abandon()
+        up = [peer.connection for peer in self.peers.values() if isinstance(peer.connection, Connection)]
+        for connection in (*self._handshakes, *up):
+            connection.abandon()
 
     def close(self) -> None:
         """Close every socket, in silence."""

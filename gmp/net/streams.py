@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -201,6 +202,12 @@ class Stream:
                 pass  # the other side will see a cut, and we do not listen to it any more
         self._shut = True
         self._sock.close()
+
+    def abandon(self) -> None:
+        """Let go of the socket without a byte, in a child of `fork`: it is the parent's."""
+        if not self._closed:
+            self._closed = self._shut = True
+            os.close(self._sock.detach())
 
     def settimeout(self, seconds: float | None) -> None:
         """How long each operation may block; None: without end."""

@@ -491,6 +491,7 @@ class Port(Mailbox):
             if own or (handlers is not None and handlers.runs_in(current)):
                 raise GreenletExit  # it has killed itself, and would be ended at its next switch
             raise PortDied(self.id, self.reason)
+        self.ports.check()
         if self._receiver is not None:
             raise GmpError(f"another greenlet already waits in receive at {self.id}: only one may at a time")
 

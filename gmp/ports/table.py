@@ -66,11 +66,16 @@ class Ports:
         self.run_callback = self.workers.run_callback
         self.switch_to_hub = self.hub.switch
         self.closed = False
+        self.closed_because = "is closed"
         self.hold: Any = _thread.RLock()
         self.hold.acquire()
         self._thread = get_thread_ident()
         self._incarnation = incarnation
         self._count = count(1)
+
+    def is_own_thread(self) -> bool:
+        """Whether this is the native thread that the node belongs to."""
+        return bool(get_thread_ident() == self._thread)
 
     def check_thread(self) -> None:
         """*Raises:* `GmpError` in any native thread but the one that made this."""
@@ -83,7 +88,7 @@ class Ports:
         """*Raises:* `GmpError` in another native thread, and when the node is closed."""
         if not self.hold._is_owned():
             self.check_thread()
-            raise GmpError(f"node {self.node_id} is closed")
+            raise GmpError(f"node {self.node_id} {self.closed_because}")
 
     def make(
         self,
@@ -165,6 +170,19 @@ class Ports:
         longest = max(ports, key=len)
         self.note_peak(longest, len(longest))
         return longest.id, len(longest)
+
+    def forked(self) -> None:
+        """In a child of `fork`: nothing runs here any more, and whatever is called raises."""
+        self.closed = True
+        self.closed_because = "was left to the parent process by fork: configure one in the child"
+        self._thread = get_thread_ident()
+        if self.hold._is_owned():
+            self.hold.release()
+        else:  # race: it was another thread that forked
+            self.hold = _thread.RLock()
+        self.workers.forked()
+        self.by_name.clear()
+        self.by_id.clear()
 
     def close(self, reason: tuple[Any, ...]) -> None:
         """Kill every port; from now on the node cannot be used."""

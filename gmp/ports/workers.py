@@ -19,6 +19,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import gevent
 import gevent.event
@@ -94,6 +95,10 @@ def _nothing() -> None:
     """What an ended task has instead of its function."""
 
 
+def _stay(*_: object) -> None:
+    """What switching to a greenlet of the parent does in a child of `fork`."""
+
+
 class Workers:
     """The pool of one node."""
 
@@ -102,6 +107,7 @@ class Workers:
         self.run_callback = self.hub.loop.run_callback
         self._later: Any = None  # the timer that goes on with `_drain`
         self._idle: list[greenlet] = []
+        self._made: WeakSet[greenlet] = WeakSet()
         self.jobs: deque[Job] = deque()
         self.scheduled = False  # whether `_drain` runs or will: true whenever there are jobs
         self._left = 0  # messages that may be handled before the turn is over
@@ -131,7 +137,7 @@ class Workers:
             self._later = None
         try:
             while self.jobs and self._left > 0:
-                worker = self._idle.pop() if self._idle else greenlet(self._work, self.hub)
+                worker = self._idle.pop() if self._idle else self._make()
                 worker.switch(_GO)
         finally:  # also when a Ctrl-C strikes here
             if self.jobs:
@@ -139,6 +145,18 @@ class Workers:
                 self._later.start(self._drain)
             else:
                 self.scheduled = False
+
+    def _make(self) -> greenlet:
+        worker = greenlet(self._work, self.hub)
+        self._made.add(worker)
+        return worker
+
+    def forked(self) -> None:
+        """In a child of `fork`: no job begins, and none goes on: whoever switches to its greenlet finds nothing there."""
+        self.jobs.clear()
+        self.scheduled = True  # for ever, so that nothing is
+        for worker in self._made:
+            worker.switch = worker.throw = _stay  # type: ignore[method-assign]
 
     def _work(self, _: object) -> None:
         me, jobs = getcurrent(), self.jobs

@@ -1,0 +1,46 @@
+"""A child of `fork` does not inherit its parent's nodes; it configures its own (pre-forking web servers do so).
+
+In the child, before `fork` returns: sockets are closed without a byte, so that the peers notice nothing; no greenlet of a
+port runs any more, not even its ``finally``; whatever is called on the node raises `GmpError`. The parent notices nothing.
+
+race: the event loop's epoll set is shared with the parent until the loop has been told of the fork: watchers are stopped and
+sockets closed first, then the loop makes a set of its own.
+
+`os.register_at_fork` cannot be taken back, so it is used once, for all nodes there will ever be; `_nodes` is the one list
+of them, and keeps none alive.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+from weakref import WeakSet
+
+import gevent
+
+
+class Forkable(Protocol):
+    """What must know that it is in a child now."""
+
+    def forked(self) -> None:
+        """Let go of everything, without a byte. Called in the child, must not switch greenlets."""
+
+
+_nodes: WeakSet[Forkable] = WeakSet()
+
+
+def let_go_in_children(node: Forkable) -> None:
+    """Call `node.forked()` in every child of this process."""
+    _nodes.add(node)
+
+
+def _in_child() -> None:
+    nodes = list(_nodes)
+    _nodes.clear()
+    for node in nodes:
+        node.forked()
+    if nodes:
+        gevent.reinit()
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,132 @@
+"""Children of `fork`, and other native threads."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import gevent
+import gevent.subprocess as subprocess
+import pytest
+
+import gmp
+
+from .conftest import Recorder
+
+
+def test_a_child_of_fork_lets_go_of_the_node_and_the_peers_notice_nothing(make_node: Any, recorder: Recorder) -> None:
+    seed = make_node("seed")
+    program = subprocess.Popen(
+        [sys.executable, "-m", "tests.forking_program", *seed.binds],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "GMP_SECRET": "geheim"},
+    )
+    try:
+        seed.wait_up("parent", timeout=20)
+        seed.monitor("parent", recorder)
+        seen = json.loads(program.stdout.readline())
+        child = seen["child"]
+        assert isinstance(child, dict), child
+        for call in ("send", "receive", "call", "port"):
+            assert "node parent was left to the parent process by fork" in child.pop(call)
+        # what ran is the child's own timer
+        assert child == {"ran": 1, "default": False, "closed": True, "sockets": 0, "talks": True}
+        assert seen["parent talks"] is True
+        assert seen["parent ran"] is True
+        assert not recorder.calls
+        assert seed.call("parent", "time", timeout=20)
+    finally:
+        program.stdin.close()
+        program.wait()
+        program.stdout.close()
+    assert recorder.wait(timeout=20) == [("leaving", "parent")]
+
+
+def in_thread(function: Any, *args: Any) -> Any:
+    """The pool would tell the hub of an exception."""
+    result, error = gevent.get_hub().threadpool.apply(_caught, (function, args))
+    if error is not None:
+        raise error
+    return result
+
+
+def _caught(function: Any, args: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+    try:
+        return function(*args), None
+    except Exception as error:
+        return None, error
+
+
+def test_from_thread_runs_in_the_loop_and_returns_or_raises(make_node: Any) -> None:
+    node = make_node("a")
+    port = node.port(lambda port: [node.send(reply, text) for text, reply in port])
+
+    def from_outside() -> tuple[Any, ...]:
+        with pytest.raises(gmp.GmpError, match="from_thread"):
+            node.send(port, "x")
+        with pytest.raises(gmp.GmpError, match="from_thread"):
+            node.call(port, "x")
+        with pytest.raises(ZeroDivisionError):
+            node.from_thread(lambda: 1 // 0)
+        return node.from_thread(node.call, port, "hello")
+
+    assert in_thread(from_outside) == ("hello",)
+    assert node.from_thread(node.call, port, "here") == ("here",)
+
+
+def test_many_threads_may_wait_at_once_and_none_holds_up_the_loop(make_node: Any) -> None:
+    node = make_node("a")
+    pool = gevent.get_hub().threadpool
+    results = [pool.spawn(node.from_thread, _slow, number) for number in range(5)]
+    began = time.monotonic()
+    gevent.sleep(0.01)
+    assert time.monotonic() - began < 5
+    assert [result.get(timeout=20) for result in results] == list(range(5))
+
+
+def _slow(number: int) -> int:
+    gevent.sleep(0.05)
+    return number
+
+
+def test_a_thread_that_waits_is_told_when_the_node_closes(make_node: Any) -> None:
+    node = make_node("a")
+    result = gevent.get_hub().threadpool.spawn(_caught, node.from_thread, (gevent.sleep, 60))
+    gevent.sleep(0.1)
+    node.close()
+    assert str(result.get(timeout=20)[1]) == "node a is closed"
+    with pytest.raises(gmp.GmpError, match="node a is closed"):
+        in_thread(node.from_thread, _slow, 1)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda node: node.send("x", 1),
+        lambda node: node.try_send("x", 1),
+        lambda node: node.port(),
+        lambda node: node.kill("x#y"),
+        lambda node: node.spawn("x", "a:b"),
+        lambda node: node.monitor("x", print),
+        lambda node: node.after(1, print),
+        lambda node: node.group("g"),
+        lambda node: node.family("f"),
+        lambda node: node.is_up("x"),
+        lambda node: node.up_nodes(),
+        lambda node: node.known_nodes(),
+        lambda node: node.monitor_nodes(print),
+        lambda node: node.monitor_busy(print),
+        lambda node: node.wait_up(timeout=0),
+        lambda node: node.stats(),
+        lambda node: node.close(),
+        lambda node: node.start(),
+    ],
+)
+def test_every_other_call_from_another_thread_raises(make_node: Any, call: Any) -> None:
+    node = make_node("a")
+    with pytest.raises(gmp.GmpError, match="from_thread"):
+        in_thread(call, node)
