@@ -1,4 +1,4 @@
-"""Logs of all nodes: `LogSender` and `LogCatcher`, between processes, between nodes of this one, and with a plain peer."""
+"""Logs of all nodes: `LogSender` and `LogCatcher`, between processes, between nodes of this one, and with Perl."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import gmp
 from gmp.services import logcatcher, logline
 from gmp.services.logcatcher import LogCatcher, LogLine, LogSender, relog
 from tests.conftest import Recorder, eventually
-from tests.plain_peer import PlainPeer
+from tests.perl_peer import PerlPeer
 
 MakeNode = Callable[..., gmp.Node]
 CONNECT = "AnyEvent::MP::LogCatcher::connect"
@@ -383,73 +383,73 @@ def test_a_level_that_is_none_is_refused(make_node: MakeNode, level: Any) -> Non
         LogCatcher(print, level=level, node=node)
 
 
-# ---- with a peer that is no gmp node
+# ---- with Perl
 
 
-def test_a_plain_peer_catches_what_is_logged_here(make_node: MakeNode, logger: logging.Logger) -> None:
+def test_a_perl_node_catches_what_is_logged_here(make_node: MakeNode, logger: logging.Logger) -> None:
     node = make_node("source")
     with LogSender(node, logger=logger.name) as sender:
-        with PlainPeer("perl", node.binds[0]) as peer:
-            peer.send("", CONNECT, 0, "perl#lp", 5)
-            peer.receive("", "mon1", "lp")
+        with PerlPeer.dial(node.binds[0]) as peer:
+            port = peer.port()
+            name = port.partition("#")[2]
+            peer.request(CONNECT, 0, port, 5)
+            peer.expect("", "mon1", name)
             logger.info("too low")
             before = time.time()
-            logger.warning("take care")
-            seconds, name, level, text = peer.receive("lp")
-            assert (name, level, text) == (logger.name, 5, "take care")
+            logger.warning("Vorsicht, hier wird's glätter als gedacht")
+            seconds, context, level, text = peer.expect(name)
+            assert (context, level, text) == (logger.name, 5, "Vorsicht, hier wird's glätter als gedacht")
             assert before - 1 < seconds < time.time() + 1
-            peer.send("", CONNECT, "0", "perl#lp", "9")  # Perl may turn numbers into texts; the level is changed
-            peer.barrier()
-            eventually(lambda: sender._catchers["perl#lp"].level == 9)
+            peer.request(CONNECT, "0", port, "9")  # Perl may turn numbers into texts; the level is changed
+            eventually(lambda: sender._catchers[port].level == 9)
             logger.log(1, "trace")
-            assert peer.receive("lp")[2:] == [9, "trace"]
-            peer.send("", "kil0", "lp", "gone")
+            assert peer.expect(name)[2:] == [9, "trace"]
+            peer.kil(port, "gone")
             eventually(lambda: sender.catchers == [])
-            peer.send("", CONNECT, 0, "perl#lp", 9)
-            eventually(lambda: sender.catchers == ["perl#lp"])
+            port = peer.port()
+            peer.request(CONNECT, 0, port, 9)
+            eventually(lambda: sender.catchers == [port])
         eventually(lambda: sender.catchers == [])  # its connection has ended
         logger.error("nobody listens")
 
 
 @pytest.mark.parametrize(
     "request_",
-    [[], [0], [0, "perl#lp"], [1, "perl#lp", 5], [0, "perl", 5], [0, 7, 5], [0, "perl#lp", "x"], [None] * 3, [0, [0], {}]],
+    [[], [0], [0, "P#lp"], [1, "P#lp", 5], [0, "P", 5], [0, 7, 5], [0, "P#lp", "x"], [None] * 3, [0, [0], {}]],
 )
 def test_a_request_that_makes_no_sense_is_refused(
     make_node: MakeNode, logger: logging.Logger, request_: list[Any]
 ) -> None:
     node = make_node("source")
-    with LogSender(node, logger=logger.name) as sender, PlainPeer("perl", node.binds[0]) as peer:
-        peer.send("", CONNECT, *request_)
-        peer.send("", CONNECT, 0, "perl#good", 5)
+    with LogSender(node, logger=logger.name) as sender, PerlPeer.dial(node.binds[0]) as peer:
+        port = peer.port()
+        peer.request(CONNECT, *request_)
+        peer.request(CONNECT, 0, port, 5)
         eventually(lambda: sender.catchers)
-        assert sender.catchers == ["perl#good"]
+        assert sender.catchers == [port]
 
 
-def test_lines_of_a_plain_peer_are_caught_and_it_is_asked_once(
+def test_lines_of_a_perl_node_are_caught_and_it_is_asked_once(
     make_node: MakeNode, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logcatcher, "ASK_AGAIN", 0.05)
+    monkeypatch.setattr(logcatcher, "ASK_AGAIN", 0.2)
     node = make_node("catcher")
-    with LogCatcher(lines, node=node) as catcher, PlainPeer("perl", node.binds[0]) as peer:
-        for _ in range(2):
-            reply, what, which = peer.receive("", "can")[1:4]
-            peer.send(reply.partition("#")[2], what, which, "")
-        version, port_id, level = peer.receive("", CONNECT)
+    with LogCatcher(lines, node=node) as catcher, PerlPeer.dial(node.binds[0], "perl") as peer:
+        version, port, level = peer.expect("", CONNECT)
         assert (version, level) == (0, 7)
-        name = port_id.partition("#")[2]
-        peer.send(name, 1700000000.25, "My::Module", 5, "a warning\n")
+        peer.snd(port, 1700000000.25, "My::Module", 5, "a warning\n")
         assert lines.wait_text("a warning") == LogLine("perl", 1700000000.25, logging.WARNING, "My::Module", "a warning")
-        peer.send(name, "1700000000", "My::Module", "1", "fatal")
-        assert lines.wait_text("fatal").level == logging.CRITICAL
+        peer.snd(port, "1700000000", "My::Module", "1", "schön fatal")
+        assert lines.wait_text("schön fatal").level == logging.CRITICAL
         for nonsense in ([], ["can"], [1, 2], ["x", "y", "z", "w"], [None, None, None, None], [0, "a", "inf", "b"]):
-            peer.send(name, *nonsense)
-        peer.send(name, 0, "My::Module", 6, "a note")
+            peer.snd(port, *nonsense)
+        peer.snd(port, 0, "My::Module", 6, "a note")
         assert lines.wait_text("a note").level == logline.NOTE
         assert catcher.catching == ["perl"]
-        gevent.sleep(0.2)  # four times the pause after which a gmp node is asked again
+        peer.log.clear()
+        gevent.sleep(1)  # five times the pause after which a gmp node is asked again
         peer.barrier()
-        assert not [message for message in peer.received if message[:2] in (["", "can"], ["", CONNECT])]
+        assert not [message for message in peer.log if message[:2] in (["", "can"], ["", CONNECT])]
 
 
 # ---- levels
@@ -461,6 +461,12 @@ def test_levels_keep_their_order_on_both_scales(one: int, two: int) -> None:
         assert logline.to_perl(one) <= logline.to_perl(two)
     assert logline.to_perl(logline.from_perl(logline.to_perl(one))) == logline.to_perl(one)
     assert logline.from_perl(logline.to_perl(one)) <= max(one, logline.TRACE)
+
+
+def test_octets_of_perl_are_read_as_text() -> None:
+    line = logline.parse_line("perl", (1.5, b"My::Module", 7, "glätte".encode("latin-1")))
+    assert line == LogLine("perl", 1.5, logging.INFO, "My::Module", "glätte")
+    assert logline.as_text("glätte".encode()) == "glätte"
 
 
 def test_levels_are_parsed_by_name_and_number() -> None:

@@ -15,6 +15,7 @@ import gmp
 from gmp.cli.shell.names import open_string
 from gmp.cli.shell.session import Session
 from tests.conftest import eventually
+from tests.perl_peer import PerlPeer
 from tests.terminal import CTRL_C, CTRL_D, TAB, Terminal
 
 MakeNode = Callable[..., gmp.Node]
@@ -278,17 +279,11 @@ def test_a_string_that_is_not_closed_is_found(text: str, typed: str | None) -> N
     assert open_string(text) == typed
 
 
-def test_the_answer_of_a_node_that_is_no_gmp_node_is_shown_as_it_is(make_node: MakeNode) -> None:
-    from tests.plain_peer import PlainPeer
-
+def test_a_perl_node_gets_the_source_as_it_is_typed(make_node: MakeNode) -> None:
     node = make_node("alone")
     session = Session(node, timeout=20)
-    with PlainPeer("perl", node.binds[0]) as peer:
-        answer = gevent.spawn(session.evaluate, "perl", "$AnyEvent::VERSION")
-        for results in ([""], ["", "7.17", None]):
-            request, *rest, reply = peer.receive("")
-            while request not in ("can", "eval"):
-                request, *rest, reply = peer.receive("")
-            assert rest == (["gmp.info"] if request == "can" else ["$AnyEvent::VERSION"])
-            peer.send(reply.partition("#")[2], *results)
-        assert answer.get(timeout=20) == "7.17"
+    with PerlPeer.dial(node.binds[0], "perl") as peer:
+        answer = gevent.spawn(session.evaluate, "perl", "1 + 1")
+        source, _ = peer.expect("", "eval")
+        assert source == "1 + 1"
+        assert answer.get(timeout=20) == "perl: remote execution not allowed"

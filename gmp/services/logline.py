@@ -61,8 +61,13 @@ def parse_level(level: int | str) -> int:
 
 
 def as_text(value: Any) -> str:
-    """A text as a Perl peer may send it: there a number may be a text, and a text octets."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    """A text as a Perl peer may send it: there a number may be a text, and a text octets, of UTF-8 or Latin-1."""
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def parse_line(node: str, message: tuple[Any, ...]) -> LogLine | None:
