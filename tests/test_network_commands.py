@@ -7,6 +7,7 @@ import re
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import gevent
 import pytest
@@ -277,6 +278,9 @@ STAGES = [("nodes",), ("top", "-i", "0.2"), ("monitor", "worker"), ("doctor",), 
 
 def interrupted(net: Net, arguments: tuple[str, ...], delay: float) -> None:
     process = net.gmp.start(*arguments)
+    with gevent.Timeout(40):  # until then it is Python itself that starts, and has nothing of ours to ask
+        while "greenlet" not in Path(f"/proc/{process.pid}/maps").read_text():
+            gevent.sleep(0.002)
     gevent.sleep(delay)
     try:
         os.killpg(process.pid, signal.SIGINT)
@@ -290,7 +294,7 @@ def interrupted(net: Net, arguments: tuple[str, ...], delay: float) -> None:
 
 @pytest.mark.parametrize("arguments", STAGES[:2], ids=lambda arguments: arguments[0])
 def test_ctrl_c_leaves_no_process_and_no_traceback(net: Net, arguments: tuple[str, ...]) -> None:
-    interrupted(net, arguments, 0.35)
+    interrupted(net, arguments, 0.2)
 
 
 @pytest.mark.slow
@@ -298,4 +302,4 @@ def test_ctrl_c_leaves_no_process_and_no_traceback(net: Net, arguments: tuple[st
 @pytest.mark.parametrize("arguments", [*STAGES, ("demo",), ("run",), ("call", "@echo", "quiet")], ids=lambda a: a[0])
 def test_ctrl_c_at_every_stage_leaves_no_process_and_no_traceback(net: Net, arguments: tuple[str, ...]) -> None:
     for step in range(24):
-        interrupted(net, arguments, 0.04 + step * 0.06)
+        interrupted(net, arguments, step * 0.05)

@@ -75,28 +75,23 @@ def measure(node: gmp.Node, node_id: str, size: int, seconds: float, window: int
 def partner(secret: str) -> Iterator[str]:
     """A node in a process of its own on this machine; yields where it listens, ends it afterwards."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("GMP_") or key == "GMP_CONFIG"}
-    with held():
-        process = subprocess.Popen(
-            [sys.executable, "-c", PARTNER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            process_group=0,  # Ctrl-C at the terminal is for the parent, which ends it
-            env=environ | {"GMP_SECRET": secret},
-        )
-    assert process.stdin is not None
-    assert process.stdout is not None
+    process: subprocess.Popen[bytes] | None = None
     try:
+        with held():  # race: Ctrl-C between the start of the process and the name it gets here
+            process = subprocess.Popen(
+                [sys.executable, "-c", PARTNER],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                process_group=0,  # Ctrl-C at the terminal is for the parent, which ends it
+                env=environ | {"GMP_SECRET": secret},
+            )
+        assert process.stdout is not None
         with gevent.Timeout(START_TIMEOUT, gmp.GmpError(f"the other process did not start within {START_TIMEOUT:g} s")):
             address = process.stdout.readline().decode().strip()
         if not address:
             raise gmp.GmpError(f"the other process ended while starting, exit code {process.wait()}")
         yield address
-        process.stdin.close()
-        with gevent.Timeout(5, False):  # type: ignore[arg-type]  # False: end the block in silence
-            process.wait()
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
+        if process is not None:
+            process.kill()  # it has nothing to lose
+            process.communicate()

@@ -25,6 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import gmp
 from gmp.cli.demo_worker import count_words
+from gmp.cli.interrupts import held
 
 WINDOW = 4  # files under way to one worker
 SUFFIXES = {".py", ".txt", ".md", ".rst", ".c", ".h", ".toml", ".cfg", ".ini", ".html", ".css", ".js", ".json", ".pyi"}
@@ -99,7 +100,8 @@ class Processes:
         """Start one more."""
         self._count += role != "seed"
         node_id = f"demo-{role}" if role == "seed" else f"demo-{role}-{self._count}"
-        child = self.children[node_id] = Child(role, node_id, *seeds)
+        with held():  # race: Ctrl-C between the start of the process and its entry here
+            child = self.children[node_id] = Child(role, node_id, *seeds)
         return child
 
     def __enter__(self) -> Processes:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console, Group
 from rich.table import Table
-from rich.tree import Tree
+from rich.text import Text
 
 from gmp.cli.demo import Outcome
+from gmp.cli.graph import Graph, tree
 
 
 def report(outcome: Outcome) -> None:
@@ -43,10 +47,17 @@ def _figures(outcome: Outcome) -> Table:
     return table
 
 
-def _connections(outcome: Outcome) -> Tree:
-    tree = Tree("Who is connected to whom")
-    for node_id in sorted(outcome.connections, key=lambda node_id: (node_id != outcome.seed, node_id)):
-        branch = tree.add(f"{node_id} (seed)" if node_id == outcome.seed else node_id)
-        for other in sorted(outcome.connections[node_id]):
-            branch.add(other)
-    return tree
+def _connections(outcome: Outcome) -> Group:
+    graph = Graph({node_id: "seed" if node_id == outcome.seed else "node" for node_id in outcome.connections})
+    for node_id, others in outcome.connections.items():
+        for other in others:
+            graph.kinds.setdefault(other, "?")
+            graph.connect(node_id, other)
+    return Group("", Text("Who is connected to whom", style="italic"), *map(Text, tree(graph, 1000)))
+
+
+def as_table(outcome: Outcome) -> dict[str, Any]:
+    """The same as plain data."""
+    told = {**asdict(outcome), "commonest": outcome.counts.most_common(10)}
+    del told["counts"]
+    return told
