@@ -58,6 +58,7 @@ class Settings:
     busy_after: float | None = 10.0
     hung_after: float | None = 60.0
     framings: tuple[str, ...] = ()
+    send_buffer: int | None = None
     high_mark: int = 1 << 20
     low_mark: int = 512 << 10
     max_message: int = 64 << 20
@@ -250,6 +251,7 @@ _CONVERTERS: dict[str, Callable[[object], Any]] = {
     "busy_after": _seconds_or_never,
     "hung_after": _seconds_or_never,
     "framings": _texts,
+    "send_buffer": _count,
     "high_mark": _count,
     "low_mark": _count,
     "max_message": _count,

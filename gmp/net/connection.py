@@ -143,6 +143,7 @@ class Connection:
         address: str,
         handshake_timeout: float,
         limits: Limits,
+        send_buffer: int | None,
         drained: Callable[[Connection], None],
     ) -> None:
         self.session = session
@@ -171,6 +172,7 @@ class Connection:
         self.sock.setblocking(False)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.retry_bounded = tcp.set_keepalive(self.sock, limits)
+        tcp.bound_send_buffer(self.sock, send_buffer)
         self._outbox: list[bytes] = []
         self._sealed: list[bytes] = []  # was in the outbox when a message took the slow lane
         self._slow = SlowLane()

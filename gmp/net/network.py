@@ -43,7 +43,7 @@ from gmp.wire.framing import default_framings, make_encoder
 from gmp.wire.session import Session
 
 log = logging.getLogger("gmp.net")
-READ_SIZE = 256 * 1024
+READ_SIZE = 64 * 1024  # what it becomes stays in the processor's cache until it is used
 _REFUSALS = {CloseReason.AUTHENTICATION_FAILED, CloseReason.PROTOCOL_ERROR}
 _BUG_OR_NORMAL = {
     CloseReason.DUPLICATE,
@@ -203,6 +203,7 @@ class Network:
             address=address,
             handshake_timeout=settings.handshake_timeout,
             limits=self._limits,
+            send_buffer=settings.send_buffer,
             drained=self._drained,
         )
         if connection.reason is not None:

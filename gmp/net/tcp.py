@@ -15,6 +15,7 @@ _INFO_SIZE = 232
 # notsent at 144
 _FIGURES = struct.Struct("=B2xB20xI16xI8xI80xII")
 _ESTABLISHED = 1
+_LOOPBACK_SEND_BUFFER = 256 * 1024
 _ABORT = struct.pack("ii", 1, 0)
 
 
@@ -33,6 +34,23 @@ def set_keepalive(sock: _socket.socket, limits: Limits) -> bool:
     except OSError:
         return False
     return True
+
+
+def bound_send_buffer(sock: _socket.socket, size: int | None) -> None:
+    """Bound what waits in the kernel to about `size` bytes; None: on loopback only, where more of it just costs.
+
+    There a buffer that grows puts each small message behind megabytes, and what is written falls out of the processor's
+    cache before it is read. On a long way a bound would be one on the throughput, so there the kernel chooses.
+    """
+    if size is None:
+        try:
+            name = sock.getpeername()[0]
+        except OSError:
+            return  # race: it has ended already, which the reader will see
+        if not name.startswith("127.") and name != "::1":
+            return
+        size = _LOOPBACK_SEND_BUFFER
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
 def read_figures(sock: _socket.socket) -> TcpFigures | None:
