@@ -180,6 +180,7 @@ class _Visit:
     def close(self) -> None:
         """End it."""
         self.state = "lost"
+        self._is_gmp = False
         self._cancel_timer()
         if self._monitor is not None:
             self._monitor.cancel()
@@ -194,7 +195,8 @@ class _Visit:
 
     def _ask(self) -> None:
         if self._port is not None:
-            self._node.try_send(self.node_id, "can", "gmp.leaving", self._port, "can", "gmp")
+            if not self._is_gmp:
+                self._node.try_send(self.node_id, "can", "gmp.leaving", self._port, "can", "gmp")
             self._node.try_send(self.node_id, "can", SERVICE, self._port, "can", "log")
             # the service may be switched on, or off and on again, at any time; an answer may have been too slow
             self._timer = self._node.after(ASK_AGAIN, self._ask)

@@ -51,6 +51,7 @@ class LogSender(logging.Handler):
         self.node = node or gmp.node()
         self.dropped = 0  #: lines that no catcher got because too many waited
         self._catchers: dict[str, _Catcher] = {}
+        self._wanted = 0  # the highest Perl level that any of them wants
         self._waiting: deque[Line] = deque()
         self._told_dropped = 0
         self._scheduled = False
@@ -107,29 +108,35 @@ class LogSender(logging.Handler):
             return
         if port_id in self._catchers:
             self._catchers[port_id].level = most
+            self._look_what_is_wanted()
             return
         if len(self._catchers) >= MOST_CATCHERS:
             log.warning("%s asks for logs, but %d ports get them already", asker, MOST_CATCHERS)
             return
         self._catchers[port_id] = _Catcher(self.node, port_id, most, lambda: self._forget(port_id))
+        self._look_what_is_wanted()
 
     def _forget(self, port_id: str) -> None:
         catcher = self._catchers.pop(port_id, None)
         if catcher is not None:
             catcher.close()
+            self._look_what_is_wanted()
+
+    def _look_what_is_wanted(self) -> None:
+        self._wanted = max((catcher.level for catcher in self._catchers.values()), default=0)
 
     # ---- records come in
 
     def handle(self, record: logging.LogRecord) -> bool:
         """`logging.Handler.handle`, without a lock."""
-        if not self._catchers or catching.get() or getattr(record, "gmp_caught", False):
+        if to_perl(record.levelno) > self._wanted or catching.get() or getattr(record, "gmp_caught", False):
             return False
         if self._sending and get_thread_ident() == self._thread:
             return False
-        passed = bool(self.filter(record))
+        passed = self.filter(record)
         if passed:
-            self.emit(record)
-        return passed
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)  # a filter may give another record
+        return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:
         """`logging.Handler.emit`: put the line into the queue, or count it. *Blocks:* never, in any thread."""

@@ -22,6 +22,7 @@ from gmp.cli.shell.names import Names
 from gmp.cli.show import safe
 
 KEPT = 1000  # messages to `me`
+SHOWN = 2000  # characters of one
 REFUSED = "eval is not allowed on this node"
 
 
@@ -56,7 +57,9 @@ class Session:
 
     def _arrived(self, *message: Any) -> None:
         self.received.append(message)
-        self.show(f"{time.strftime('%H:%M:%S')} me: {safe(repr(message))}")
+        text = repr(message)
+        text = text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
+        self.show(f"{time.strftime('%H:%M:%S')} me: {safe(text)}")
 
     # ---- lines
 
