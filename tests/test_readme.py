@@ -11,6 +11,8 @@ from pathlib import Path
 
 import gevent.subprocess as subprocess
 
+from .gmp_command import GMP
+
 README = (Path(__file__).parent.parent / "README.md").read_text()
 GATE = (Path(__file__).parent.parent / ".ci" / "run").read_text()
 
@@ -32,6 +34,10 @@ def test_the_two_programs_of_the_readme_talk_without_configuration(tmp_path: Pat
                 [sys.executable, "-c", ask], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ, timeout=40
             )
             assert asked.stdout.decode() == "('you said', 'hello')\n", asked.stderr.decode()
+            for line in re.findall(r"\.venv/bin/gmp (\w+ .*--seed .*)", README):
+                words = line.replace("127.0.0.1:4040", address).split()
+                told = subprocess.run([GMP, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ, timeout=40)
+                assert told.returncode == 0, told.stdout.decode() + told.stderr.decode()
         finally:
             server.send_signal(signal.SIGTERM)
             errors = server.stderr.read().decode()

@@ -98,7 +98,10 @@ class Access:
                 seeds = node.stats()["seeds"]
                 if all(seed["error"] for seed in seeds) or self.left <= 0.001:
                     told = "; ".join(map(_why, seeds))
-                    raise Unreachable(f"no seed can be reached: {told}. 'gmp doctor' finds out more.") from None
+                    hint = "'gmp doctor' finds out more."
+                    if "closed by the other side" in told:
+                        hint = "Perhaps the secrets differ: " + hint
+                    raise Unreachable(f"no seed can be reached: {told}. {hint}") from None
 
 
 def _why(seed: dict[str, Any]) -> str:
