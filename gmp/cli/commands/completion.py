@@ -8,7 +8,7 @@ from click.shell_completion import get_completion_class
 SECTION = "Set up"
 
 
-@click.command()
+@click.command(short_help="Print what makes a shell complete gmp's commands.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:

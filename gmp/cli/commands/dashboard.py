@@ -15,7 +15,7 @@ SECTION = "Look at a network"
 TOKEN = "GMP_DASHBOARD_TOKEN"
 
 
-@click.command()
+@click.command(short_help="Show the network live in the browser.")
 @click.option("--bind", default="127.0.0.1:4080", show_default=True, metavar="HOST:PORT", help="Where the page is served.")
 @with_access(timeout=10.0, json=False)
 def command(access: Access, bind: str) -> None:

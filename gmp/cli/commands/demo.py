@@ -13,7 +13,7 @@ from gmp.cli.output import print_json
 SECTION = "Try out"
 
 
-@click.command()
+@click.command(short_help="Count words on five processes, one of which dies.")
 @click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--workers", default=4, show_default=True, type=click.IntRange(2, 64), help="Worker processes to start.")
 @click.option("--kill/--no-kill", default=True, show_default=True, help="Kill a worker with SIGKILL half-way.")

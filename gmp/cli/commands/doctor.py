@@ -14,7 +14,7 @@ from gmp.cli.show import console, safe
 SECTION = "Look at a network"
 
 
-@click.command()
+@click.command(short_help="Find what is wrong, and what cures it.")
 @with_access(timeout=5.0)
 def command(access: Access) -> None:
     """Look for what is wrong with configuration and network, and say what cures it.

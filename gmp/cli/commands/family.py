@@ -14,7 +14,7 @@ from gmp.cli.targets import settle
 SECTION = "Look at a network"
 
 
-@click.command()
+@click.command(short_help="List the directory's families, or one's entries.")
 @click.argument("name", required=False)
 @with_access()
 def command(access: Access, name: str | None) -> None:

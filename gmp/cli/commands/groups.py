@@ -15,7 +15,7 @@ from gmp.cli.targets import members
 SECTION = "Look at a network"
 
 
-@click.command()
+@click.command(short_help="List the groups, or the members of one.")
 @click.argument("group", required=False, shell_complete=complete_groups)
 @with_access()
 def command(access: Access, group: str | None) -> None:

@@ -28,7 +28,7 @@ def _settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
     return found
 
 
-@click.command()
+@click.command(short_help="Run a node until SIGTERM or Ctrl-C.")
 @click.argument("profile", required=False, shell_complete=complete_profiles)
 @click.option("--node-id", metavar="ID", help="The node's ID; one that ends in / gets a random part.")
 @click.option("-b", "--bind", "binds", multiple=True, metavar="HOST:PORT", help="Where to listen (*: all, or any).")

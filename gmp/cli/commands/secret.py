@@ -15,7 +15,7 @@ from gmp.secretfile import fingerprint, replace_secret, user_secret
 SECTION = "Set up"
 
 
-@click.command()
+@click.command(short_help="Show, make or replace the secret.")
 @click.option("--new", is_flag=True, help="Make a new one in the place of the old one.")
 @click.option("--show", is_flag=True, help="Print the secret itself.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -15,7 +15,7 @@ from gmp.cli.targets import Watch, reach
 SECTION = "Talk to a network"
 
 
-@click.command()
+@click.command(short_help="Start a function as a new port on a node.")
 @click.argument("node_id", metavar="NODE", shell_complete=complete_nodes)
 @click.argument("function")
 @click.argument("arguments", nargs=-1, callback=parse_arguments)

@@ -40,7 +40,7 @@ COLUMNS: tuple[tuple[str, Callable[[Row], Any], bool], ...] = (
 STYLES = {"up": "green", "busy": "bold yellow", "silent": "bold red", "lost": "bold red", "no gmp": "magenta"}
 
 
-@click.command()
+@click.command(short_help="Show what every node is doing, live.")
 @click.option("-i", "--interval", default=2.0, show_default=True, type=click.FloatRange(0.1), help="Seconds between looks.")
 @click.option("-n", "--count", type=click.IntRange(1), help="End after so many looks.  [default: 1 when not on a terminal]")
 @with_access()

@@ -17,7 +17,7 @@ from gmp.cli.survey import NOT_GMP, ask_all, known_nodes
 SECTION = "Look at a network"
 
 
-@click.command()
+@click.command(short_help="Show the connections of the network as a tree.")
 @click.option("--dot", "drawing", flag_value="dot", help="Print it in the language of Graphviz.")
 @click.option("--svg", "drawing", flag_value="svg", help="Print it as a picture (SVG).")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it to a file instead.")
