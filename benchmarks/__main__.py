@@ -38,11 +38,11 @@ def chosen_workloads(text: str | None) -> list[str]:
         return list(WORKLOADS)
     chosen = []
     for name in text.split(","):
-        found = [workload for workload in WORKLOADS if workload.partition(" ")[0].partition("@")[0] == name]
+        found = [workload for workload in WORKLOADS if workload.partition(" ")[0] == name]
         chosen += found or [workload for workload in WORKLOADS if workload == name]
         if not found and name not in WORKLOADS:
             raise SystemExit(f"there is no workload {name!r}: expected some of {', '.join(WORKLOADS)}")
-    return chosen
+    return list(dict.fromkeys(chosen))
 
 
 def chosen_contenders(text: str | None, *, tls: bool, python: str) -> list[Contender]:

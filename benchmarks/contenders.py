@@ -51,6 +51,7 @@ _ERLANG = (
 CONTENDERS = (
     Contender("gmp", _GMP),
     Contender("gmp TLS", _programs("programs.gmp_remote", _TLS)),
+    Contender("bare", _programs("programs.bare_peer", ("W1", "W2", "W3", "W4", "W4b", "W5", "W5@1core", "W6"))),
     Contender("erlang", _programs("erlang.run", _ERLANG)),
     Contender("zerorpc", _programs("programs.zerorpc_peer", ("W3", "W4", "W4b", "W5", "W5@1core", "W6", "W8")), "zerorpc"),
     Contender("Pyro5", _programs("programs.pyro5_peer", ("W3", "W5", "W5@1core", "W6", "W8")), "Pyro5"),

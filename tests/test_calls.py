@@ -190,7 +190,7 @@ def test_monitors_of_a_target_are_shared_and_go_with_it(echo: gmp.Port) -> None:
     assert len(ties.monitors) == 1
     echo.kill()
     turns()
-    assert gmp.node()._calls._targets == {}
+    assert gmp.node()._calls.targets == {}
 
 
 def test_calls_end_when_the_node_closes(recorder: Recorder) -> None:

@@ -94,7 +94,7 @@ class Calls:
         self._send = send
         self._monitor = monitor
         self.call = self._call
-        self._targets: dict[str, Target] = {}
+        self.targets: dict[str, Target] = {}
         self._waiting: dict[str, Call] = {}
         self._timer: Any = None
         self._keeps_loop = False  # whether the loop would go on for the timer alone: only while somebody waits for it
@@ -116,7 +116,7 @@ class Calls:
         ports, me = self._ports, getcurrent()
         if me is ports.hub:
             raise GmpError(f"call to {port_id} in the hub: a callback of the event loop must not block")
-        target = self._targets.get(port_id)
+        target = self.targets.get(port_id)
         if target is None or target.monitor is None:
             target = self._watch(port_id)
         name = ports.new_name()
@@ -134,7 +134,7 @@ class Calls:
             call.wake = None
         finally:
             del self._waiting[name]
-            ports.remove(name)
+            ports.remove(name, call.id)
             if call.wake is not None:
                 call.wake.stop()
         outcome = call.outcome
@@ -149,13 +149,13 @@ class Calls:
         """A target whose death is told; a dead one fires in the next turn, when its first call waits."""
         target = Target(port_id, self)
         target.monitor = self._monitor(port_id, target.died)
-        self._targets[port_id] = target
+        self.targets[port_id] = target
         return target
 
     def target_died(self, target: Target, reason: Reason) -> None:
         """Fail the calls that wait for `target`."""
-        if self._targets.get(target.port_id) is target:
-            del self._targets[target.port_id]
+        if self.targets.get(target.port_id) is target:
+            del self.targets[target.port_id]
         for call in self._waiting.values():
             if call.target is target:
                 call.put(PortDied(target.port_id, reason))
@@ -172,14 +172,14 @@ class Calls:
             call.target.last_used = now
             if call.deadline is not None and call.deadline <= now:
                 call.put(CallTimeout())
-        for port_id, target in list(self._targets.items()):
+        for port_id, target in list(self.targets.items()):
             if now - target.last_used > KEEP:
-                del self._targets[port_id]
+                del self.targets[port_id]
                 if target.monitor is not None:
                     target.monitor.cancel()
         if self._waiting:
             return
-        if not self._targets:
+        if not self.targets:
             self.close()
         elif self._keeps_loop:
             self._start_timer(False)

@@ -267,6 +267,8 @@ class Node:
     def call(self, dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple[Any, ...]:
         """Send a message and wait for the reply; see `gmp.call`."""
         self._check_open()
+        if dest.__class__ is str and dest in self._calls.targets:  # as it was checked for an earlier call
+            return self._calls.call(dest, message, timeout)
         if isinstance(dest, Port) and dest.reason is not None:
             raise PortDied(dest.id, dest.reason)
         node_id, name = split_port_id(dest)

@@ -31,7 +31,9 @@ class Routes:
         self._is_owned = ports.hold._is_owned  # False in another native thread, and when the node is closed
         self._peer = peer
         self._node_port = node_port
+        self._local = ports.by_id  # those that were looked for before
         self._remote: dict[str, tuple[Peer, str]] = {}
+        self._nodes: dict[str, Peer] = {}  # those whose node ID has been checked
 
     def send(self, dest: Any, message: tuple[Any, ...]) -> None:
         """Send `message` to a `Port` or port ID. *Blocks:* above the high mark. *Raises:* `GmpError`."""
@@ -40,42 +42,57 @@ class Routes:
         if dest.__class__ is Port and dest.ports is self._ports:
             dest.put(message)
             return
-        if dest.__class__ is str and dest in self._remote:
-            peer, name = self._remote[dest]
-            if peer.send(name, message):
-                peer.wait_room()
-        else:
-            taken_by = self.send_soon(dest, message)
-            if taken_by is not None and taken_by.congested:
-                taken_by.wait_room()
+        route = self._remote.get(dest) if dest.__class__ is str else None
+        if route is None:
+            route = self._find(dest, message)
+            if route is None:
+                return
+        peer, name = route
+        if peer.send(name, message):
+            peer.wait_room()
 
     def send_soon(self, dest: Any, message: tuple[Any, ...]) -> Peer | None:
         """As `send`, but never blocks; return the peer it went to."""
+        route = self._remote.get(dest) if dest.__class__ is str else None
+        if route is None:
+            route = self._find(dest, message)
+            if route is None:
+                return None
+        route[0].send(route[1], message)
+        return route[0]
+
+    def _find(self, dest: Any, message: tuple[Any, ...]) -> tuple[Peer, str] | None:
+        """The way to a destination that is not in the table; a message for this node is delivered instead."""
         port_id = dest.id if isinstance(dest, Port) else dest
         if isinstance(port_id, bytes):
-            port_id = dest = port_id.decode("latin-1")  # from Perl, by cbor
-        if isinstance(port_id, str):
-            route = self._remote.get(port_id)
-            if route is not None:
-                route[0].send(route[1], message)
-                return route[0]
-            local = self._ports.find(port_id)
-            if local is not None:
-                local.put(message)
-                return None
-        node_id, name = split_port_id(dest)
-        if node_id == self._ports.node_id:
-            if name:
-                self._ports.dropped += 1
-            else:
-                self._node_port(None, message)
+            port_id = port_id.decode("latin-1")  # from Perl, by cbor
+        elif port_id.__class__ is not str:
+            port_id = "#".join(split_port_id(port_id))
+        local = self._local.get(port_id)
+        if local is not None:
+            local.put(message)
             return None
-        peer = self._peer(node_id)
+        node_id, _, name = port_id.partition("#")
+        peer = self._nodes.get(node_id)
+        if peer is None:
+            if node_id == self._ports.node_id:
+                self._deliver(port_id, name, message)
+                return None
+            node_id, name = split_port_id(port_id)
+            peer = self._nodes[node_id] = self._peer(node_id)
         if len(self._remote) >= KEEP:
             self._remote.clear()
-        self._remote[str(port_id)] = peer, name
-        peer.send(name, message)
-        return peer
+        route = self._remote[port_id] = peer, name
+        return route
+
+    def _deliver(self, port_id: str, name: str, message: tuple[Any, ...]) -> None:
+        local = self._ports.find(port_id)
+        if local is not None:
+            local.put(message)
+        elif name:
+            self._ports.dropped += 1
+        else:
+            self._node_port(None, message)
 
     def try_send(self, dest: Any, message: tuple[Any, ...]) -> bool:
         """As `send`, but send nothing and return False where that would block."""

@@ -131,10 +131,10 @@ class Ports:
                     self.by_id[found.id] = found
         return found
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, full_id: str) -> None:
         """Take the name of something that is no port away."""
         self.by_name.pop(name, None)
-        self.by_id.pop(f"{self.node_id}#{name}", None)
+        self.by_id.pop(full_id, None)
 
     def forget(self, port: Port) -> None:
         """A port died."""
