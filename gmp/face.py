@@ -67,7 +67,14 @@ def _at_exit(node: Node) -> None:
 
 
 def node() -> Node:
-    """The default node; before `configure` a local one, and in a child of `fork` one of its own. *Blocks:* never."""
+    """The default node; before `configure` a local one, which knows no other; in a child of `fork` one of its own.
+
+    *Blocks:* never.
+
+    >>> import gmp
+    >>> gmp.node_of(gmp.port()) == gmp.node().id
+    True
+    """
     global _default
     if _default is None or _default.inherited:
         _default = Node.local()
@@ -75,7 +82,12 @@ def node() -> Node:
 
 
 def node_of(port: Port | str) -> str:
-    """The ID of the node that a port is on. *Raises:* `ConfigError` when it is no port ID. *Blocks:* never."""
+    """The ID of the node that a port is on. *Raises:* `ConfigError` when it is no port ID. *Blocks:* never.
+
+    >>> import gmp
+    >>> gmp.node_of("db1#A1b2C3")
+    'db1'
+    """
     return split_port_id(port)[0]
 
 
@@ -102,8 +114,18 @@ def port(
 def send(dest: Port | str, *message: Any) -> None:
     """Send a message to a port or port ID; a dead or unknown one drops it (only monitors tell).
 
+    A message is any number of plain values: None, booleans, numbers, text, bytes, lists, tuples, dicts, and ports. The first
+    is by custom a text, its *tag*. Do not change a value after sending it. Messages from one port to another arrive in
+    the order sent. A node ID is a destination too: that node's own port.
     *Raises:* `MessageError` for what cannot travel to another node, `ConfigError` for what is no port ID.
     *Blocks:* only while more than the high mark waits for that node, until there is room or it is lost.
+
+    >>> import gmp
+    >>> port = gmp.port()
+    >>> gmp.send(port, "greet", "world")
+    >>> gmp.send(port.id, "greet", "again")
+    >>> port.receive("greet"), port.receive("greet")
+    (('world',), ('again',))
     """
     default = _default
     if dest.__class__ is Port and default is not None and dest.ports is default.ports and default.ports.hold._is_owned():
@@ -116,13 +138,37 @@ def call(dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple
     """Send a message with the ID of a temporary reply port behind it, and return what is sent there.
 
     *Blocks:* until the reply, at most `timeout` seconds (None: without end).
-    *Raises:* `CallTimeout`; `PortDied` when the target is dead, dies, does not exist or cannot be reached.
+    *Raises:* `CallTimeout`; `PortDied` when the target is dead, dies, does not exist or cannot be reached; as `send`.
+
+    >>> import gmp
+    >>> @gmp.port
+    ... def adder(port):
+    ...     for a, b, reply in port:
+    ...         gmp.send(reply, "sum", a + b)
+    >>> gmp.call(adder, 2, 3)
+    ('sum', 5)
+    >>> gmp.call(adder, 2, "three")
+    Traceback (most recent call last):
+    gmp.errors.PortDied: port ... died: die, TypeError: unsupported operand type(s) for +: 'int' and 'str'
+    >>> gmp.call(gmp.port(), "anybody?", timeout=0.01)
+    Traceback (most recent call last):
+    gmp.errors.CallTimeout: no reply from ... within 0.01 s
     """
     return node().call(dest, *message, timeout=timeout)
 
 
 def kill(dest: Port | str, *reason: Any) -> None:
-    """Kill a port, here or elsewhere; no reason: a normal death. *Blocks:* never."""
+    """Kill a port, here or elsewhere; no reason: a normal death. Nothing when it is dead or unknown.
+
+    A port of this node is dead when this returns; its greenlets end and its monitors fire in the next turn of the loop.
+    *Raises:* `GmpError` for what is no port. *Blocks:* never.
+
+    >>> import gmp
+    >>> port = gmp.port()
+    >>> gmp.kill(port, "enough", 42)
+    >>> port.alive, port.reason
+    (False, ('enough', 42))
+    """
     node().kill(dest, *reason)
 
 
@@ -131,6 +177,15 @@ def spawn(node_id: str, init: str | Callable[..., Any], *args: Any) -> str:
 
     `init` is a function with `gmp.spawnable`, or its name ``"package.module:function"``. When it is unknown or not allowed
     there, the port dies with a reason that says so. *Raises:* `MessageError`, `ConfigError`. *Blocks:* never.
+
+    >>> import gmp
+    >>> @gmp.spawnable
+    ... def greeter(port, boss):
+    ...     gmp.send(boss, "hello from", gmp.node_of(port))
+    >>> boss = gmp.port()
+    >>> spawned = gmp.spawn(gmp.node().id, greeter, boss)      # here; any other node's ID will do
+    >>> boss.receive("hello from") == (gmp.node_of(spawned),)
+    True
     """
     return node().spawn(node_id, init, *args)
 
@@ -141,13 +196,33 @@ def monitor(target: Port | str, *action: Any) -> Monitor:
     ``monitor(target, callback)`` calls `callback(*reason)` in a greenlet of its own; ``monitor(target, port)`` kills `port`
     with the reason, on abnormal death only; ``monitor(target, port, *message)`` sends message + reason to `port`;
     ``monitor(target)`` kills the current port, on abnormal death only. A target that does not exist fires at once.
+    A monitor that was set for a port goes with that port. `reason` is empty for a normal death.
     *Raises:* `GmpError`. *Blocks:* never.
+
+    >>> import gmp
+    >>> worker, boss = gmp.port(), gmp.port()
+    >>> monitor = gmp.monitor(worker, boss, "down", "worker 1")
+    >>> worker.kill("broken")
+    >>> boss.receive("down")
+    ('worker 1', 'broken')
+    >>> with gmp.monitor(boss, print):      # only while in here
+    ...     gmp.send(boss, "work")
     """
     return node().monitor(target, *action)
 
 
 def link(a: Port | str, b: Port | str) -> tuple[Monitor, Monitor]:
-    """Monitor both ways: when one dies abnormally, so does the other. *Blocks:* never."""
+    """Monitor both ways: when one of two ports of this node dies abnormally, so does the other.
+
+    *Raises:* `GmpError`. *Blocks:* never.
+
+    >>> import gmp
+    >>> a, b = gmp.port(), gmp.port()
+    >>> monitors = gmp.link(a, b)
+    >>> a.kill("broken")
+    >>> b.join(5), b.reason
+    (True, ('broken',))
+    """
     return node().link(a, b)
 
 
@@ -155,6 +230,13 @@ def after(seconds: float, action: Any, *message: Any) -> Timer:
     """In `seconds` call `action(*message)` in a greenlet of its own, or send the message when it is a port.
 
     Returns a `Timer` to `cancel()`. *Raises:* `GmpError`. *Blocks:* never.
+
+    >>> import gmp
+    >>> port = gmp.port()
+    >>> timer = gmp.after(0.01, port, "tick", 1)
+    >>> port.receive(timeout=5)
+    ('tick', 1)
+    >>> gmp.after(60, print, "never").cancel()
     """
     return node().after(seconds, action, *message)
 
@@ -196,12 +278,30 @@ def supervise(
 
 
 def group(name: str) -> Group:
-    """The network-wide group of ports of that name. *Raises:* `ConfigError`. *Blocks:* never."""
+    """The network-wide group of ports of that name; see `Group`. *Raises:* `ConfigError`. *Blocks:* never.
+
+    >>> import gmp
+    >>> worker = gmp.port()
+    >>> workers = gmp.group("workers of an example")
+    >>> workers.join(worker, {"speed": 3})
+    >>> workers.members() == {worker.id: {"speed": 3}}
+    True
+    >>> gmp.send(workers.pick(), "work")
+    >>> worker.receive()
+    ('work',)
+    """
     return node().group(name)
 
 
 def family(name: str) -> Family:
-    """The network-wide table of that name. *Raises:* `ConfigError`. *Blocks:* never."""
+    """The network-wide table of that name; see `Family`. *Raises:* `ConfigError`. *Blocks:* never.
+
+    >>> import gmp
+    >>> settings = gmp.family("settings of an example")
+    >>> settings.set("colour", "red")
+    >>> settings.items()
+    {'colour': 'red'}
+    """
     return node().family(name)
 
 

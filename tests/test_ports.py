@@ -783,6 +783,9 @@ def test_100_000_waiting_messages_are_warned_of_once_with_the_ports_name(caplog:
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warnings == [f"port {port.id} has 100000 messages waiting"]
     assert port.peak == 120_000
+    who, waited = gmp.node().stats()["peak"]
+    assert who == port.id
+    assert 65_536 <= waited <= 120_000
     for number in range(120_000):
         assert port.receive() == (number,)
     assert port.peak >= 60_000
@@ -996,9 +999,11 @@ def test_a_cancelled_timer_does_nothing_and_cancelling_again_neither(recorder: R
     assert recorder.calls == [("only this",)]
 
 
-def test_a_timer_that_outlives_its_node_is_silent() -> None:
+def test_a_timer_that_outlives_its_node_is_silent(recorder: Recorder) -> None:
     with gmp.Node("brief", binds=[], secret="x") as node:
         port = node.port()
         node.after(0.01, port, "x")
+        node.after(0.01, recorder)
     gevent.sleep(0.02)
     assert len(port) == 0
+    assert recorder.calls == []

@@ -1,4 +1,9 @@
-"""Random programs of send, receive, kill, monitor and on against a model: nothing lost, doubled or out of order."""
+"""Random programs of send, receive, kill, monitor and on against a model: nothing lost, doubled or out of order.
+
+A step is a program that runs within one turn of the loop; then everything that it has set off happens, and the ports must
+be as the model's. The model keeps an agenda of what the loop is to do, in order: the turn of the handlers, the wake-up of a
+receiver, the burial of a dead port.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,25 @@ import gevent
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import gmp
 
-TAGS = ["a", "b", "c"]
-LIMIT = 6
+TAGS = ["a", "b"]
+LIMIT = 5
+PORTS = 4  # the last one has a limit
+
+port = st.integers(0, PORTS - 1)
+tag = st.sampled_from(TAGS)
+OPERATIONS = st.one_of(
+    *[st.tuples(st.just("send"), port, tag, st.booleans()) for _ in range(5)],
+    *[st.tuples(st.just("receive"), port, st.sampled_from([(), ("a",), ("b",)])) for _ in range(3)],
+    *[st.tuples(st.just("on"), port, st.sampled_from([*TAGS, None]), st.booleans()) for _ in range(2)],
+    st.tuples(st.just("receive_if"), port, tag),
+    st.tuples(st.just("wait"), port, tag),
+    *[st.tuples(st.just("monitor"), port, port, st.sampled_from(["message", "kill", "callback"])) for _ in range(2)],
+    st.tuples(st.just("kill"), port, st.sampled_from([(), ("why",), ("why", 2)])),
+)
 
 
 class Model:
@@ -25,73 +43,85 @@ class Model:
         self.limit = limit
         self.queue: deque[tuple[Any, ...]] = deque()
         self.handlers: dict[str | None, int] = {}
-        self.handled: list[Any] = []  # what its handlers should have seen, in order
-        self.pending: list[Any] = []  # of that, what they see in the next turn
+        self.pending: list[Any] = []  # what waits for handlers
+        self.handled: list[Any] = []  # what they should have seen, in order
         self.seen: list[Any] = []  # what they saw
         self.reason: tuple[Any, ...] | None = None
-        self.watchers: list[tuple[str, Any, Any]] = []  # (kind, model or list, tag), in the order they were set
+        self.watchers: list[tuple[str, Any, int]] = []  # in the order they were set
         self.waiting: tuple[str, gevent.Greenlet[..., Any]] | None = None  # a greenlet in receive(tag)
 
 
 class PortMachine(RuleBasedStateMachine):
-    ports = Bundle("ports")
-
     def __init__(self) -> None:
         super().__init__()
         self.node = gmp.Node.local()
-        self.models: list[Model] = []
         self.number = 0
-
-    @initialize(target=ports)
-    def two_ports(self) -> Any:
-        return multiple(self.make(None), self.make(LIMIT))
-
-    @rule(target=ports, limit=st.sampled_from([None, LIMIT]))
-    def new_port(self, limit: int | None) -> Model:
-        return self.make(limit)
+        self.agenda: deque[tuple[str, Model | None]] = deque()
+        self.models: list[Model] = []
+        self.all: list[Model] = []
+        for index in range(PORTS):
+            self.models.append(self.make(LIMIT if index == PORTS - 1 else None))
 
     def make(self, limit: int | None) -> Model:
         model = Model(self.node.port(max_queue=limit), limit)
-        self.models.append(model)
+        self.all.append(model)
         return model
+
+    @rule(program=st.lists(OPERATIONS, min_size=1, max_size=15))
+    def run(self, program: list[tuple[Any, ...]]) -> None:
+        for name, index, *rest in program:
+            getattr(self, f"do_{name}")(self.models[index], *rest)
+
+    @rule(index=port)
+    def replace(self, index: int) -> None:
+        """A dead port makes room for a new one."""
+        if self.models[index].reason is not None:
+            self.models[index] = self.make(self.models[index].limit)
 
     # ---- what a user does, and the model beside it
 
-    @rule(model=ports, tag=st.sampled_from(TAGS), by_id=st.booleans(), count=st.integers(1, 4))
-    def send(self, model: Model, tag: str, by_id: bool, count: int) -> None:
-        for _ in range(count):
-            self.number += 1
-            self.node.send(model.port.id if by_id else model.port, tag, self.number)
-            self.deliver(model, (tag, self.number))
+    def do_send(self, model: Model, tag: str, by_id: bool) -> None:
+        self.number += 1
+        self.node.send(model.port.id if by_id else model.port, tag, self.number)
+        self.deliver(model, (tag, self.number))
 
     def deliver(self, model: Model, message: tuple[Any, ...]) -> None:
         if model.reason is not None:
             return
-        tag = message[0]
-        if tag in model.handlers:
-            model.pending.append((model.handlers[tag], message[1:]))
+        handler = model.handlers.get(message[0])
+        if handler is not None:
+            model.pending.append((handler, message[1:]))
         elif None in model.handlers:
             model.pending.append((model.handlers[None], message))
         else:
             model.queue.append(message)
+            if model.waiting is not None:
+                self.plan("wake", model)
+        if model.pending:
+            self.plan("handle", None)
         waiting = len(model.queue) + len(model.pending)
         if model.limit is not None and waiting > model.limit:
             self.die(model, ("queue_overflow", waiting))
 
-    @rule(model=ports, prefix=st.sampled_from([(), *[(tag,) for tag in TAGS], ("no such tag",)]))
-    def receive(self, model: Model, prefix: tuple[Any, ...]) -> None:
-        if model.waiting is not None and model.reason is None:
-            with pytest.raises(gmp.GmpError, match="another greenlet"):
-                model.port.receive(*prefix, timeout=0)
-        elif model.reason is not None:
-            with pytest.raises(gmp.PortDied) as died:
-                model.port.receive(*prefix, timeout=0)
-            assert died.value.reason == model.reason
-        else:
-            self.expect(model, prefix, lambda: model.port.receive(*prefix, timeout=0), len(prefix))
+    def plan(self, what: str, model: Model | None) -> None:
+        if (what, model) not in self.agenda:
+            self.agenda.append((what, model))
 
-    @rule(model=ports, tag=st.sampled_from(TAGS))
-    def receive_if(self, model: Model, tag: str) -> None:
+    def do_receive(self, model: Model, prefix: tuple[Any, ...]) -> None:
+        def receive() -> Any:
+            return model.port.receive(*prefix, timeout=0)
+
+        if model.reason is not None:
+            with pytest.raises(gmp.PortDied) as died:
+                receive()
+            assert died.value.reason == model.reason
+        elif model.waiting is not None:
+            with pytest.raises(gmp.GmpError, match="another greenlet"):
+                receive()
+        else:
+            self.expect(model, prefix, receive, len(prefix))
+
+    def do_receive_if(self, model: Model, tag: str) -> None:
         if model.waiting is None and model.reason is None:
             self.expect(model, (tag,), lambda: model.port.receive_if(lambda *m: m[0] == tag, timeout=0), 0)
 
@@ -104,10 +134,9 @@ class PortMachine(RuleBasedStateMachine):
             assert receive() == wanted[cut:]
             model.queue.remove(wanted)
 
-    @rule(model=ports, tag=st.sampled_from(TAGS))
-    def wait_in_receive(self, model: Model, tag: str) -> None:
+    def do_wait(self, model: Model, tag: str) -> None:
         """A greenlet of somebody else's that waits for a tag, across turns and whatever else happens."""
-        if model.waiting is None and model.reason is None:
+        if model.waiting is None and model.reason is None and not any(message[0] == tag for message in model.queue):
 
             def receive() -> Any:
                 try:
@@ -115,28 +144,23 @@ class PortMachine(RuleBasedStateMachine):
                 except gmp.PortDied as error:
                     return error.reason
 
-            model.waiting = (tag, gevent.spawn(receive))
-            self.turn()
+            greenlet = gevent.spawn(receive)
+            self.turn()  # it waits from here on
+            if model.reason is None:
+                model.waiting = (tag, greenlet)
 
-    @rule(model=ports, tag=st.sampled_from([*TAGS, None]))
-    def on(self, model: Model, tag: str | None) -> None:
+    def do_on(self, model: Model, tag: str | None, there: bool) -> None:
         if model.reason is None:
             self.number += 1
             number = self.number
-            model.port.on(tag, lambda *message: model.seen.append((number, message)))
-            model.handlers[tag] = number
-
-    @rule(model=ports, tag=st.sampled_from([*TAGS, None]))
-    def off(self, model: Model, tag: str | None) -> None:
-        if model.reason is None:
-            model.port.on(tag, None)
+            model.port.on(tag, (lambda *message: model.seen.append((number, message))) if there else None)
             model.handlers.pop(tag, None)
+            if there:
+                model.handlers[tag] = number
 
-    @rule(model=ports, reason=st.sampled_from([(), ("why",), ("why", 2)]))
-    def kill(self, model: Model, reason: tuple[Any, ...]) -> None:
+    def do_kill(self, model: Model, reason: tuple[Any, ...]) -> None:
         model.port.kill(*reason)
         self.die(model, reason)
-        self.turn()
 
     def die(self, model: Model, reason: tuple[Any, ...]) -> None:
         if model.reason is None:
@@ -144,78 +168,88 @@ class PortMachine(RuleBasedStateMachine):
             model.queue.clear()
             model.pending.clear()
             model.handlers.clear()
+            self.agenda.append(("bury", model))
 
-    @rule(target_model=ports, watcher=ports, kind=st.sampled_from(["message", "kill", "callback"]))
-    def monitor(self, target_model: Model, watcher: Model, kind: str) -> None:
-        if target_model.reason is not None:
+    def do_monitor(self, target: Model, index: int, kind: str) -> None:
+        watcher = self.models[index]
+        if target.reason is not None or watcher.reason is not None:
             return
+        self.number += 1
         if kind == "callback":
             seen: list[Any] = []
-            self.node.monitor(target_model.port, lambda *reason: seen.append(reason))
-            target_model.watchers.append((kind, seen, None))
-        elif watcher is not target_model and watcher.reason is None:
-            self.number += 1
-            if kind == "kill":
-                self.node.monitor(target_model.port, watcher.port)
-            else:
-                self.node.monitor(target_model.port, watcher.port, "a", self.number)
-            target_model.watchers.append((kind, watcher, self.number))
+            self.node.monitor(target.port, lambda *reason: seen.append(reason))
+            target.watchers.append((kind, seen, 0))
+        elif kind == "kill":
+            self.node.monitor(target.port, watcher.port)
+            target.watchers.append((kind, watcher, 0))
+        else:
+            self.node.monitor(target.port, watcher.port, "a", self.number)
+            target.watchers.append((kind, watcher, self.number))
 
-    @rule()
+    # ---- what the loop does
+
     def turn(self) -> None:
-        """Let everything that is due happen, in both worlds."""
-        for _ in range(30):
+        """Let everything happen that is due, in both worlds."""
+        for _ in range(20):
             gevent.sleep(0)
-        self.settle()
+        told: list[tuple[list[Any], tuple[Any, ...]]] = []
+        while self.agenda:
+            what, model = self.agenda.popleft()
+            if what == "handle":
+                for each in self.all:
+                    each.handled += each.pending
+                    each.pending.clear()
+            elif model is not None and what == "wake":
+                self.wake(model)
+            elif model is not None:
+                self.bury(model, told)
+        for seen, reason in told:
+            assert seen == [reason]
 
-    def settle(self) -> None:
-        while any(model.reason is not None and model.watchers for model in self.models):
-            for model in self.models:
-                if model.reason is None or not model.watchers:
-                    continue
-                watchers, model.watchers = model.watchers, []
-                for kind, who, number in watchers:
-                    if kind == "callback":
-                        assert who == [model.reason]
-                    elif kind == "message":
-                        self.deliver(who, ("a", number, *model.reason))
-                    elif model.reason:
-                        self.die(who, model.reason)
-        for model in self.models:
-            model.handled += model.pending
-            model.pending.clear()
-            if model.waiting is not None:
-                tag, greenlet = model.waiting
-                wanted = next((message for message in model.queue if message[0] == tag), None)
-                if model.reason is not None:
-                    assert greenlet.get(timeout=5) == model.reason or greenlet.value[0] in range(self.number + 1)
-                    model.waiting = None
-                elif wanted is not None:
-                    assert greenlet.get(timeout=5) == wanted[1:]
-                    model.queue.remove(wanted)
-                    model.waiting = None
-                else:
-                    assert not greenlet.ready()
+    def wake(self, model: Model) -> None:
+        if model.waiting is None:
+            return
+        tag, greenlet = model.waiting
+        wanted = next((message for message in model.queue if message[0] == tag), None)
+        if wanted is not None:
+            assert greenlet.get(timeout=5) == wanted[1:]
+            model.queue.remove(wanted)
+            model.waiting = None
+
+    def bury(self, model: Model, told: list[tuple[list[Any], tuple[Any, ...]]]) -> None:
+        reason = model.reason
+        assert reason is not None
+        if model.waiting is not None:
+            assert model.waiting[1].get(timeout=5) == reason
+            model.waiting = None
+        watchers, model.watchers = model.watchers, []
+        for kind, who, number in watchers:
+            if kind == "callback":
+                told.append((who, reason))
+            elif kind == "message":
+                self.deliver(who, ("a", number, *reason))
+            elif reason:
+                self.die(who, reason)
 
     @invariant()
     def the_same(self) -> None:
         self.turn()
-        for model in self.models:
+        for model in self.all:
             assert model.port.reason == model.reason
-            assert model.port.alive == (model.reason is None)
             assert len(model.port) == len(model.queue)
-            assert model.seen == model.handled[: len(model.seen)]
-            if model.reason is None:
-                assert model.seen == model.handled
+            assert model.seen == model.handled
+            assert model.waiting is None or not model.waiting[1].ready()
 
     def teardown(self) -> None:
-        for model in self.models:
+        for model in self.all:
             if model.waiting is None and model.reason is None:
                 assert [model.port.receive(timeout=0) for _ in range(len(model.port))] == list(model.queue)
         self.node.close()
+        for _ in range(3):
+            gevent.sleep(0)
 
 
 PortMachine.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=60, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestPorts = PortMachine.TestCase

@@ -401,7 +401,7 @@ class Node:
             return Timer(seconds, lambda: None if self.closed else self.send_soon(port_id, *message))
         if not callable(action):
             raise GmpError(f"after: {action!r} is neither a callback nor a port")
-        return Timer(seconds, lambda: self.defer(action, *message))
+        return Timer(seconds, lambda: None if self.closed else self.defer(action, *message))
 
     def supervise(self, children: Iterable[Any], **settings: Any) -> Port:
         """Start ports and restart them when they die; see `gmp.supervise`."""
@@ -527,13 +527,14 @@ class Node:
     def stats(self) -> dict[str, Any]:
         """Figures of this node: messages dropped, ports, its seeds, for each peer what was sent, received and waits.
 
+        `peak` is the port at which the most messages waited at once, and how many, noted at each doubling (None: under 16).
         `loop_lag` is by how many seconds this node's event loop was late last, `loop_lag_peak` the most so far. Of a peer
         that is connected: `busy`, and `round_trip`, the seconds its program took for the last heartbeat.
         """
         self.ports.check_thread()
         peers = {peer.node_id: peer.stats() for peer in self.network.peers.values()}
         lag = self.network.housekeeper.stats()
-        figures = {"dropped": self.ports.dropped, "ports": len(self.ports.by_name)}
+        figures = {"dropped": self.ports.dropped, "ports": len(self.ports.by_name), "peak": self.ports.peak}
         return {**figures, "peers": peers, "seeds": self.mesh.stats(), **lag}
 
     # ---- what the mesh needs

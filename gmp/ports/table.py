@@ -162,15 +162,6 @@ class Ports:
         if self.peak is None or waiting > self.peak[1]:
             self.peak = (port.id, waiting)
 
-    def longest_queue(self) -> tuple[str, int] | None:
-        """The port at which the most messages wait now, and how many; None when none do. Looks at every port."""
-        ports = [port for port in self.by_name.values() if isinstance(port, Port) and port._queue]
-        if not ports:
-            return None
-        longest = max(ports, key=len)
-        self.note_peak(longest, len(longest))
-        return longest.id, len(longest)
-
     def forked(self) -> None:
         """In a child of `fork`: nothing runs here any more, and whatever is called raises."""
         self.closed = True
