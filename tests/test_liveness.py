@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import gevent
 import gevent.socket
 import pytest
+from gevent import monkey
 
 import gmp
 from gmp.testing import FaultProxy, LocalNetwork
@@ -17,6 +17,11 @@ from gmp.wire.events import NEED_DATA, Authenticated
 from gmp.wire.session import Session
 
 from .conftest import Recorder, eventually
+
+
+def stall(seconds: float) -> None:
+    """Hold up everything in this process, also in a patched one."""
+    monkey.get_original("time", "sleep")(seconds)
 
 
 @pytest.fixture
@@ -81,7 +86,7 @@ def test_own_stalls_count_against_nobody(far: tuple[gmp.Node, gmp.Node, FaultPro
     here, there, _ = far
     here.monitor_busy(recorder)
     there.monitor_nodes(recorder)
-    time.sleep(2.6)  # longer than hung_after: nothing in this process runs
+    stall(2.6)  # longer than hung_after: nothing in this process runs
     gevent.sleep(0.3)
     assert not recorder.calls
     assert here.stats()["loop_lag_peak"] > 2.0
@@ -91,7 +96,7 @@ def test_a_seed_logs_that_its_loop_was_held_up(caplog: pytest.LogCaptureFixture)
     with LocalNetwork(2) as network, caplog.at_level(logging.WARNING, "gmp"):
         network.settle()
         gevent.sleep(0.6)
-        time.sleep(1.6)
+        stall(1.6)
         eventually(lambda: network[0].stats()["loop_lag_peak"] > 1.0)
     assert [record.getMessage()[:5] for record in caplog.records if "held up" in record.getMessage()] == ["node0"]
 
