@@ -43,6 +43,7 @@ def in_child(parent: gmp.Node, port: gmp.Port, seed: str) -> dict[str, Any]:
         "ran": len([pid for pid in ran_in if pid == os.getpid()]),
         "send": raises(parent.send, "seed", "x"),
         "receive": raises(port.receive),
+        "kill": raises(port.kill),
         "call": raises(parent.call, "seed", "time"),
         "port": raises(parent.port),
         "default": gmp.node() is parent,

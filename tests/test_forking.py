@@ -31,7 +31,7 @@ def test_a_child_of_fork_lets_go_of_the_node_and_the_peers_notice_nothing(make_n
         seen = json.loads(program.stdout.readline())
         child = seen["child"]
         assert isinstance(child, dict), child
-        for call in ("send", "receive", "call", "port"):
+        for call in ("send", "receive", "kill", "call", "port"):
             assert "node parent was left to the parent process by fork" in child.pop(call)
         # what ran is the child's own timer
         assert child == {"ran": 1, "default": False, "closed": True, "sockets": 0, "talks": True}

@@ -175,6 +175,8 @@ class Node:
 
         Idempotent; afterwards every call on the node raises. *Blocks:* at most the setting `leave_timeout`.
         """
+        if self.inherited:
+            return  # a `with` block may end in a child of `fork`
         self.ports.check_thread()
         if self.closed:
             return

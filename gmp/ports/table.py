@@ -57,6 +57,7 @@ class Ports:
         self.dropped = 0  #: messages for dead and unknown ports
         self.peak: tuple[str, int] | None = None  #: the port at which the most messages waited at once, and about how many
         self.ended: dict[str, Reason] = {}  #: what the last ports that peers had spawned here died with
+        self.inherited = False  #: whether this is a child's copy of its parent's
         self.deaths = Deaths()
         self.followed: dict[str, Callable[[str, str, Message], None]] = {}  #: whom the messages to a port are told to
         self.port_class: type[Port] = Port  #: what `make` makes; another one while the node traces
@@ -78,7 +79,9 @@ class Ports:
         return bool(get_thread_ident() == self._thread)
 
     def check_thread(self) -> None:
-        """*Raises:* `GmpError` in any native thread but the one that made this."""
+        """*Raises:* `GmpError` in any native thread but the one that made this, and in a child of `fork`."""
+        if self.inherited:
+            raise GmpError(f"node {self.node_id} {self.closed_because}")
         if get_thread_ident() != self._thread:
             raise GmpError(
                 f"node {self.node_id} belongs to another native thread: call it by node.from_thread from this one"
@@ -171,6 +174,7 @@ class Ports:
             self.hold.release()
         else:  # race: it was another thread that forked
             self.hold = _thread.RLock()
+        self.inherited = True
         self.workers.forked()
         self.by_name.clear()
         self.by_id.clear()
