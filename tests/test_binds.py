@@ -17,12 +17,18 @@ from gmp.testing.leaks import open_sockets
 from tests.conftest import eventually
 
 MakeNode = Callable[..., gmp.Node]
-HAS_IPV6 = socket.has_ipv6
-try:
-    with socket.socket(socket.AF_INET6) as probe:
-        probe.bind(("::1", 0))
-except OSError:
-    HAS_IPV6 = False
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+HAS_IPV6 = has_ipv6()
 needs_ipv6 = pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
 
 

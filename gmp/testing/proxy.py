@@ -228,11 +228,11 @@ class Link:
         self._legs.append(target)
         try:
             target.connect(address)
-        except OSError:
+            for leg in self._legs:
+                leg.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:  # nobody listens, or race: the link was closed while this dialled
             self.close(abort=True)
             return
-        for leg in self._legs:
-            leg.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         dialler = self._legs[0]
         for direction, source, sink in (("forward", dialler, target), ("back", target, dialler)):
             self.greenlets.append(gevent.spawn(self._read, source, direction))
