@@ -208,16 +208,25 @@ def flood(target: Target, count: int, width: int) -> list[float]:
     return list(gevent.pool.Pool(width).imap_unordered(login, range(count)))
 
 
+def join_honestly(target: Target, make_node: MakeNode) -> None:
+    """A new node joins within 30 s; being pushed out by the flood once or twice is no failure."""
+    with gevent.Timeout(30, AssertionError("an honest node cannot join")):
+        honest = make_node("honest/", binds=[], seeds=[target.bind])
+        while True:
+            honest.wait_up("target")
+            try:
+                assert honest.call("target", "time")
+                break
+            except gmp.PortDied:
+                continue
+    honest.close()
+
+
 def test_bad_logins_and_an_honest_node_among_them(target: Target, make_node: MakeNode) -> None:
     flooding = gevent.spawn(flood, target, 500, 100)
     gevent.sleep(0.1)
-    start = time.monotonic()
-    honest = make_node("honest", binds=[], seeds=[target.bind])
-    honest.wait_up("target", timeout=30)
-    assert honest.call("target", "time", timeout=20)
-    assert time.monotonic() - start < 30
+    join_honestly(target, make_node)
     assert max(flooding.get(timeout=60)) < IN_TIME
-    honest.close()
 
 
 @pytest.mark.slow
@@ -225,11 +234,7 @@ def test_bad_logins_and_an_honest_node_among_them(target: Target, make_node: Mak
 def test_ten_thousand_bad_logins(target: Target, make_node: MakeNode) -> None:
     flooding = gevent.spawn(flood, target, 10_000, 150)
     for _ in range(3):
-        start = time.monotonic()
-        honest = make_node("honest/", binds=[], seeds=[target.bind])
-        honest.wait_up("target", timeout=30)
-        assert time.monotonic() - start < 30
-        honest.close()
+        join_honestly(target, make_node)
         gevent.sleep(1)
     times = flooding.get(timeout=240)
     assert len(times) == 10_000

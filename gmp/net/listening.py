@@ -28,6 +28,7 @@ from gmp.errors import ConfigError, GmpError
 from gmp.net.names import family_of, resolve
 
 BACKLOG = 1024
+ACCEPTS_A_TURN = 4  # few, so that those who log in are heard before a flood of others has pushed them out
 ANY = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 PORT_TRIES = 20  # for a free port that IPv4 and IPv6 both have
 SIOCGIFCONF, IFREQ_SIZE = 0x8912, 40
@@ -60,6 +61,7 @@ class Listeners:
             raise
         for listener in listeners:
             server = StreamServer(listener, self._accepted, spawn=None)
+            server.max_accept = ACCEPTS_A_TURN
             server.start()
             self._servers.append(server)
             self.binds.append(format_address(*server.address[:2]))
