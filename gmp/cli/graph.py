@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
 from gmp.cli.access import is_command
+from gmp.cli.show import safe
 from gmp.cli.survey import NOT_GMP, Answer
 
 Edge = tuple[str, str]
@@ -67,8 +68,9 @@ def make_graph(answers: dict[str, Answer]) -> Graph:
     """The graph that the nodes' answers tell of, without commands such as the one that asked."""
     graph = Graph({node_id: _kind(answer) for node_id, answer in answers.items()})
     for node_id, answer in answers.items():
-        for connection in answer.data.get("connections") or ():
-            other = str(connection.get("node_id")) if isinstance(connection, dict) else ""
+        told = answer.data.get("connections")
+        for connection in told if isinstance(told, list | tuple) else ():
+            other = str(connection.get("node_id", "")) if isinstance(connection, dict) else ""
             if other and not is_command(other):
                 graph.kinds.setdefault(other, "?")
                 graph.connect(node_id, other)
@@ -195,15 +197,15 @@ def _at(width: float, height: float, radius: float, angle: float) -> tuple[float
 
 
 def _node_svg(graph: Graph, node_id: str, x: float, y: float, middle: float) -> list[str]:
-    kind = graph.kinds[node_id]
+    kind, name = graph.kinds[node_id], safe(node_id)
     ring = ' stroke="#f2a541" stroke-width="4"' if node_id in graph.busy else ' stroke="white" stroke-width="1.5"'
     right = x >= middle - 1
     anchor, label = ("start", x + 15) if right else ("end", x - 15)
     return [
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{11 if kind == "seed" else 8}" fill="{COLOURS[kind]}"{ring}>'
-        f"<title>{escape(node_id)}: {kind}</title></circle>",
+        f"<title>{escape(name)}: {kind}</title></circle>",
         f'<text x="{label:.1f}" y="{y + 4.5:.1f}" text-anchor="{anchor}" stroke="white" stroke-width="4"'
-        f' paint-order="stroke" id={quoteattr(node_id)}>{escape(node_id)}</text>',
+        f' paint-order="stroke" id={quoteattr(name)}>{escape(name)}</text>',
     ]
 
 

@@ -25,7 +25,8 @@ def command(access: Access, group: str | None) -> None:
     """
     with access.join() as node:
         if group is None:
-            found = {name: entry.get("entries", 0) for name, entry in known_families(access, node).items() if entry["group"]}
+            families = known_families(access, node)
+            found = {name: entry.get("entries", 0) for name, entry in families.items() if entry.get("group")}
             if access.json:
                 print_json(found)
             else:

@@ -1,0 +1,83 @@
+"""Parts of the commands that need no process: what other programs tell must not harm, and values are shown as they are."""
+
+from __future__ import annotations
+
+import datetime
+import xml.etree.ElementTree as ElementTree
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gmp.cli.gauge import Gauge
+from gmp.cli.graph import dot, make_graph, svg, tree
+from gmp.cli.output import as_json, as_text, parse_argument
+from gmp.cli.show import amount, duration, milliseconds, safe
+from gmp.cli.survey import Answer
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=10,
+)
+NAMES = st.text(min_size=1, max_size=12).filter(lambda name: not set(name) & set("#;\r\n"))
+CONNECTIONS = st.lists(ANYTHING | st.fixed_dictionaries({"node_id": NAMES | ANYTHING}), max_size=5)
+
+
+@given(st.dictionaries(NAMES, st.fixed_dictionaries({"connections": CONNECTIONS | ANYTHING, "seed": ANYTHING}), max_size=6))
+@settings(max_examples=50, deadline=None)
+def test_whatever_nodes_tell_it_is_drawn(told: dict[str, dict[str, Any]]) -> None:
+    graph = make_graph({name: Answer(name, data) for name, data in told.items()})
+    lines = tree(graph, 40)
+    assert len(lines) == len(graph.kinds)
+    assert all(len(line) <= 40 for line in lines)
+    assert dot(graph).count(" -- ") >= len(graph.edges)
+    picture = ElementTree.fromstring(svg(graph))
+    assert len(picture.findall("{http://www.w3.org/2000/svg}line")) == len(graph.edges)
+
+
+class FakeNode:
+    """Knows one node, which told `data`."""
+
+    id = "self"
+
+    def stats(self) -> dict[str, Any]:
+        return {"peers": {}}
+
+
+@given(st.dictionaries(st.sampled_from(["peers", "ports", "waiting", "loop_lag", "fullest", "uptime"]), ANYTHING))
+@settings(max_examples=50, deadline=None)
+def test_whatever_a_node_tells_it_has_a_row(data: dict[str, Any]) -> None:
+    gauge = Gauge(FakeNode(), 1.0)  # type: ignore[arg-type]
+    for now in (1.0, 2.0):
+        row = gauge._row(Answer("n", data), now, ["n"], set())
+        assert row.state == "up"
+
+
+@given(ANYTHING)
+def test_every_value_is_shown_as_json_on_one_line(value: Any) -> None:
+    assert "\n" not in as_json(value)
+    assert isinstance(as_text(value), str)
+
+
+def test_what_json_cannot_carry_is_shown_as_its_nearest() -> None:
+    moment = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+    assert as_json(({1, 2}, b"ok", b"\xff", moment, float("inf"))) == (
+        '[[1, 2], "ok", "ff", "2026-01-02 00:00:00+00:00", "inf"]'
+    )
+
+
+@pytest.mark.parametrize(("text", "value"), [("a", "a"), ("5", "5"), ("[5]", [5]), ('{"a": 1}', {"a": 1}), ('"5"', "5")])
+def test_an_argument_that_begins_like_json_is_json(text: str, value: object) -> None:
+    assert parse_argument(text) == value
+
+
+def test_numbers_and_times_are_short() -> None:
+    assert [amount(n) for n in (0, 999, 1234, 56789, 2_000_000)] == ["0", "999", "1.2k", "57k", "2.0M"]
+    assert [milliseconds(s) for s in (0.0004, 0.25, 3)] == ["0.4ms", "250ms", "3.0s"]
+    assert [duration(s) for s in (3, 300, 10_000, 1_000_000)] == ["3 s", "5 min", "3 h", "12 d"]
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    assert safe("a\x1b[2Jb") == "a\\x1b[2Jb"
