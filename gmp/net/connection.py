@@ -286,6 +286,11 @@ class Connection:
             if self.low_mark == 0:  # somebody waits for the last byte
                 self._drained(self)
 
+    def flush(self) -> None:
+        """Write now what would be written at the end of the turn, as far as the socket takes it."""
+        if self.up:
+            self._flush()
+
     def _flush(self) -> None:
         """Write until the outbox is empty, the socket is full, or this pass of the loop has written enough."""
         if self._writing or self.reason is not None:

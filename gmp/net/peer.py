@@ -259,7 +259,7 @@ class Peer:
         self._events.peer_lost(self, reason, was_up)
         self.state = PeerState.IDLE
         self.send = self._queue_message
-        self.wake_senders()
+        self._wake_all()
 
     def close(self) -> None:
         """The own node ends: nothing is sent or dialled any more."""
@@ -276,12 +276,15 @@ class Peer:
     def wait_room(self) -> None:
         """Block the calling greenlet until there is room again or the peer is lost. Never blocks in the hub.
 
-        Waiters are woken together, in the order they came, when the outbox falls to the low mark; each goes on
-        without looking again, or the first would fill it anew and starve the others.
+        When what waits falls to the low mark, waiters go on in the order they came, each until it blocks, as long as there
+        is room: so a thousand producers do not overshoot the mark by a thousand messages.
         """
         hub = gevent.get_hub()
-        me = getcurrent()
-        if me is hub or not self.congested:
+        if getcurrent() is hub:
+            return
+        if isinstance(self.connection, Connection):
+            self.connection.flush()  # what waits for the end of the turn is no reason to block
+        if not self.congested:
             return
         waiter: Waiter[None] = Waiter(hub)
         self._waiting.append(waiter)
@@ -292,9 +295,16 @@ class Peer:
                 self._waiting.remove(waiter)
 
     def wake_senders(self) -> None:
-        """There is room, or nothing to wait for any more."""
-        if not self._waiting:
-            return
+        """There is room."""
+        if self._waiting:
+            gevent.get_hub().loop.run_callback(self._wake_while_room)
+
+    def _wake_while_room(self) -> None:
+        while self._waiting and not self.congested:
+            self._waiting.popleft().switch(None)
+
+    def _wake_all(self) -> None:
+        """There is nothing to wait for any more: what they have sent is lost."""
         run_callback = gevent.get_hub().loop.run_callback
         while self._waiting:
             run_callback(self._waiting.popleft().switch, None)

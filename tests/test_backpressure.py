@@ -1,0 +1,163 @@
+"""Senders that are faster than the peer: they wait, nobody else does, and memory stays within bounds."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import pytest
+
+import gmp
+from gmp.testing import FaultProxy, LocalNetwork
+
+from .conftest import eventually
+
+Slow = tuple[gmp.Node, gmp.Node, gmp.Node, FaultProxy]
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    """A sender, a peer that is reached through a proxy, another peer, and the proxy."""
+    with (
+        LocalNetwork(names=["here", "near"], high_mark=100_000, low_mark=50_000) as network,
+        FaultProxy(network["here"].binds[0]) as proxy,
+    ):
+        far = network.add("far", seeds=[proxy.address])
+        network["here"].wait_up("far", timeout=20)
+        network["here"].wait_up("near", timeout=20)
+        yield network["here"], far, network["near"], proxy
+        proxy.heal()
+
+
+def queued(node: gmp.Node, peer: str) -> int:
+    return int(node.stats()["peers"][peer]["queued_bytes"])
+
+
+def test_a_producer_that_never_yields_keeps_its_memory_under_twice_the_high_mark(make_node: Any) -> None:
+    here = make_node("here", seeds=[])
+    with FaultProxy(here.binds[0]) as proxy:
+        far = make_node("far", seeds=[proxy.address])
+        here.wait_up("far", timeout=20)
+        port = far.port()
+        proxy.throttle(8_000_000, "back")
+        port.on("x", lambda _: None)
+        most = 0
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        try:
+            for number in range(15_000):
+                here.send(port.id, "x", b"%01000d" % number)
+                most = max(most, queued(here, "far") if number % 100 == 0 else 0)
+            at_most = tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+        assert most > 900_000, "the mark was never reached"
+        assert most < 2 << 20
+        assert at_most < (2 << 20) + 800_000  # the proxy's own line, and what the receiver reads, are in this process too
+        proxy.heal()
+
+
+def test_many_producers_do_not_overshoot_the_mark_and_none_starves(slow: Slow) -> None:
+    here, far, _, proxy = slow
+    port = far.port()
+    proxy.blackhole("back")
+    sent = [0] * 200
+
+    def produce(who: int) -> None:
+        while True:
+            here.send(port.id, who, b"x" * 5_000)
+            sent[who] += 1
+
+    producers = [gevent.spawn(produce, who) for who in range(len(sent))]
+    eventually(lambda: queued(here, "far") > 100_000)
+    gevent.sleep(0.1)
+    first = list(sent)
+    proxy.heal()
+    most = 0
+    with gevent.Timeout(30):
+        while not all(now > then for now, then in zip(sent, first, strict=True)):
+            gevent.sleep(0.001)
+            if queued(here, "far") < 1_000_000:  # the first message of each was sent before it could know
+                most = max(most, queued(here, "far"))
+    assert most < 1_000_000
+    gevent.killall(producers)
+
+
+def test_a_slow_peer_costs_nothing_to_the_traffic_with_others(slow: Slow) -> None:
+    here, far, _, proxy = slow
+    proxy.blackhole("back")
+    blocked = gevent.spawn(lambda: [here.send(far.id + "#sink", b"x" * 10_000) for _ in range(10_000)])
+    eventually(lambda: queued(here, "far") > 100_000)
+    began = time.monotonic()
+    for _ in range(100):
+        assert here.call("near", "time", timeout=20)
+    assert time.monotonic() - began < 5
+    assert not blocked.ready()
+    assert here.try_send("far#sink", "x") is False
+    assert here.try_send("near#sink", "x") is True
+    blocked.kill()
+
+
+def test_a_send_that_waits_returns_when_the_peer_is_lost_and_its_message_is_lost_too(slow: Slow) -> None:
+    here, far, _, proxy = slow
+    port = far.port()
+    proxy.blackhole("back")
+    before = port.id
+    done: list[int] = []
+
+    def produce() -> None:
+        for number in range(100_000):
+            here.send(before, number, b"x" * 10_000)
+            if not here.is_up("far"):
+                done.append(number)
+                return
+
+    producer = gevent.spawn(produce)
+    eventually(lambda: queued(here, "far") > 100_000)
+    proxy.reset()
+    producer.join(20)
+    assert done
+    proxy.heal()
+    here.wait_up("far", timeout=20)
+    here.call("far", "time", timeout=20)
+    seen = [message[0] for message in iter(lambda: _next(port), None)]
+    assert seen == list(range(len(seen)))
+    assert done[0] not in seen
+
+
+def _next(port: gmp.Port) -> Any:
+    try:
+        return port.receive(timeout=0)
+    except gmp.ReceiveTimeout:
+        return None
+
+
+def test_in_the_hub_send_never_blocks(slow: Slow) -> None:
+    here, far, _, proxy = slow
+    proxy.blackhole("back")
+    blocked = gevent.spawn(lambda: [here.send(far.id + "#sink", b"x" * 10_000) for _ in range(10_000)])
+    eventually(lambda: queued(here, "far") > 100_000)
+    done: list[bool] = []
+
+    def in_hub() -> None:
+        here.send(far.id + "#sink", "from the hub")
+        done.append(True)
+
+    gevent.get_hub().loop.run_callback(in_hub)
+    eventually(lambda: done)
+    blocked.kill()
+
+
+def test_a_mark_below_one_write_does_not_block_for_ever(make_node: Any) -> None:
+    """race: what waits for the end of the turn is over the mark, and nothing tells of its being written."""
+    here = make_node("here", high_mark=1000, low_mark=500)
+    far = make_node("far", seeds=here.binds)
+    here.wait_up("far", timeout=20)
+    ports = [far.port() for _ in range(20)]
+    for port in ports:
+        here.send(port.id, b"x" * 800)
+    for port in ports:
+        assert port.receive(timeout=20) == (b"x" * 800,)
