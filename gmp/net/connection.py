@@ -329,7 +329,7 @@ class Connection:
     def _take_plain(self) -> bytes:
         """The small messages that wait and one of the slow lane in turn, so that neither starves the other."""
         outbox = self._sealed or self._outbox
-        if self._slow and not self._sealed and (self._slow_next or not outbox):
+        if self._short < 0 and not self._sealed and (self._slow_next or not outbox):  # somebody waits in the slow lane
             self._slow_next = False
             self.sent_messages += 1
             data = self._slow.pop()
@@ -378,7 +378,7 @@ class Connection:
             self.close(CloseReason.EOF)
             return
         self.received_bytes += count
-        self._guard(self._receive, self._view[:count])
+        self._guard(self._process if self.tls is None else self._receive, self._view[:count])
 
     def _guard(self, function: Callable[..., None], *args: Any) -> None:
         """Call `function`; what it raises ends this connection by name."""
@@ -394,12 +394,10 @@ class Connection:
             self.close(CloseReason.INTERNAL_ERROR, repr(error))
 
     def _receive(self, data: memoryview) -> None:
-        """Bytes from the socket."""
-        if self.tls is None:
-            self._process(data)
-        else:
-            self.tls.feed(data)
-            self._run_tls(self.tls)
+        """Encrypted bytes from the socket."""
+        assert self.tls is not None
+        self.tls.feed(data)
+        self._run_tls(self.tls)
 
     def _process(self, data: memoryview) -> None:
         """Bytes in the clear."""
