@@ -17,6 +17,7 @@ from gmp import face
 
 from .processes import Processes
 
+collect_ignore = ["fuzz"]  # needs atheris, and is run by itself
 DEADLINE = 60.0  # seconds; a test marked timeout(n) has n
 
 

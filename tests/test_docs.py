@@ -55,3 +55,11 @@ def test_a_server_in_the_manner_of_zerorpc_answers() -> None:
     exec(block, names)
     assert gmp.call(names["port"], "add", 2, 3) == (5,)
     assert gmp.call(gmp.group("calculator").pick(), "hello", "Ada") == ("Hello, Ada",)
+
+
+def test_every_page_is_in_a_table_of_contents() -> None:
+    index = (DOCS / "index.md").read_text()
+    listed = {line.strip() for block in re.findall(r"```{toctree}\n(.*?)```", index, re.S) for line in block.splitlines()}
+    pages = {path.relative_to(DOCS).with_suffix("") for path in DOCS.rglob("*") if path.suffix in (".md", ".rst")}
+    missing = [page for page in pages if str(page) not in {*listed, "index"} and f"{page.parent}/*" not in listed]
+    assert not missing
