@@ -9,7 +9,6 @@ no way to a peer: nobody waits for the arbiter, and its socket is handed over.
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import socket
 import time
@@ -25,7 +24,6 @@ import gevent.socket
 from gmp.config import Address, Settings, parse_advertised
 from gmp.errors import AuthenticationError, GmpError, ProtocolError
 from gmp.ids import is_peer_node_id
-from gmp.net.admission import Admission
 from gmp.net.challenge import answered_for
 from gmp.net.connection import Connection
 from gmp.net.heartbeat import Limits
@@ -39,12 +37,12 @@ from gmp.net.relaylink import RelayLink
 from gmp.net.relays import Relays
 from gmp.net.streams import DATACONN, STREAM_ID, ExpectedStreams, Stream
 from gmp.net.tls import RECORD, make_contexts
+from gmp.net.visitors import Visitors
 from gmp.wire.framing import default_framings, make_encoder
 from gmp.wire.session import Session
 
 log = logging.getLogger("gmp.net")
 READ_SIZE = 64 * 1024  # what it becomes stays in the processor's cache until it is used
-_REFUSALS = {CloseReason.AUTHENTICATION_FAILED, CloseReason.PROTOCOL_ERROR}
 _BUG_OR_NORMAL = {
     CloseReason.DUPLICATE,
     CloseReason.REPLACED,
@@ -121,10 +119,12 @@ class Network:
         self._handshakes: dict[Connection, Dial | None] = {}  # None: it was accepted
         self.expected_streams = ExpectedStreams()
         self._streams: WeakSet[Stream] = WeakSet()
-        self._admission: Admission[Connection] = Admission(
-            settings.max_unauthenticated, settings.max_unauthenticated_per_address, settings.handshake_timeout
+        self.visitors = Visitors(
+            settings.max_unauthenticated,
+            settings.max_unauthenticated_per_address,
+            settings.handshake_timeout,
+            self._hub,
         )
-        self._refused: dict[Connection, Any] = {}  # their sockets are still open; with the timer that closes each
         self._challenges: dict[Connection, gevent.Greenlet[..., None]] = {}
         self._acts: dict[Act, Callable[[Peer, Connection], object]] = {
             Act.ACCEPT: self._accept,
@@ -158,12 +158,10 @@ class Network:
 
     def _accepted(self, sock: Any, address: tuple[Any, ...]) -> None:
         host = str(address[0])
-        if (leaver := self._admission.make_room(host)) is not None:
-            leaver.close(CloseReason.TOO_MANY)
-            self._close_refused(leaver)
+        self.visitors.make_room(host)
         connection = self._start(sock.detach(), format_address(*address[:2]), None)
         if connection is not None:
-            self._admission.enter(connection, host, time.monotonic())
+            self.visitors.enter(connection, host)
 
     def _start(self, fd: int, address: str, dial: Dial | None) -> Connection | None:
         settings = self._settings
@@ -338,8 +336,7 @@ class Network:
             dial.result.set(connection.node_id)
 
     def _handshake_done(self, connection: Connection) -> Dial | None:
-        self._admission.leave(connection)
-        self._admission.succeeded(host_of(connection.address))
+        self.visitors.proved(connection)
         return self._handshakes.pop(connection)
 
     def _stream_authenticated(self, connection: Connection) -> None:
@@ -444,31 +441,13 @@ class Network:
         return connection.reason in _CLOSED_THERE and peer.link.dial_again(_incarnation(connection))
 
     def _log_refusal(self, connection: Connection) -> None:
-        """One line per address and minute, or a port scanner would fill the disk."""
-        if self._admission.may_log(host_of(connection.address), time.monotonic()):
+        if self.visitors.may_log(connection):
             log.warning("%s: handshake with %s failed: %s", self.node_id, connection.address, describe(connection))
 
     def hold(self, connection: Connection) -> bool:
         """`Owner.hold`: a wrong login of an address that keeps failing is told so after a while."""
-        delay = 0.0
-        if connection in self._handshakes and self._handshakes[connection] is None and not self._closed:  # was accepted
-            if connection.reason in _REFUSALS:
-                delay = self._admission.refuse(connection, time.monotonic())
-            elif connection.reason is CloseReason.HANDSHAKE_TIMEOUT:
-                self._admission.failed(host_of(connection.address), time.monotonic())
-        if delay == 0:
-            self._admission.leave(connection)
-            return False
-        timer = self._refused[connection] = self._hub.loop.timer(delay)
-        timer.start(self._close_refused, connection)
-        return True
-
-    def _close_refused(self, connection: Connection) -> None:
-        timer = self._refused.pop(connection, None)
-        if timer is not None:
-            timer.close()
-            self._admission.leave(connection)
-            connection.sock.close()
+        accepted = connection in self._handshakes and self._handshakes[connection] is None
+        return self.visitors.ended(connection, visitor=accepted and not self._closed)
 
     def _drained(self, connection: Connection) -> None:
         peer = self.peers.get(connection.node_id)
@@ -502,9 +481,7 @@ class Network:
         self._closed = True
         self.housekeeper.stop()
         self._listeners.abandon()
-        for connection, timer in self._refused.items():
-            timer.close()
-            os.close(connection.sock.detach())
+        self.visitors.abandon()
         for stream in list(self._streams):
             stream.abandon()
         up = [peer.connection for peer in self.peers.values() if isinstance(peer.connection, Connection)]
@@ -519,8 +496,7 @@ class Network:
         self.stop_listening()
         for connection in list(self._handshakes):
             connection.close(CloseReason.NODE_CLOSED)
-        for connection in list(self._refused):
-            self._close_refused(connection)
+        self.visitors.close()
         for stream in list(self._streams):
             stream.close()
         for peer in list(self.peers.values()):
@@ -540,8 +516,3 @@ def describe(connection: Connection) -> str:
 def _incarnation(connection: Connection) -> str:
     """What the greeting of the other side claims; empty: it has none (Perl)."""
     return connection.session.greeting.keys.get("incarnation", "")
-
-
-def host_of(address: str) -> str:
-    """The host of what `format_address` made."""
-    return address.rpartition(":")[0].strip("[]")

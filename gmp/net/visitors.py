@@ -1,0 +1,82 @@
+"""Accepted connections that have not proved themselves, and the sockets of those that were refused: `admission` carried out.
+
+race: room is needed while a refused one still waits for its end: it is closed then, and its timer with it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from gmp.net.admission import Admission
+from gmp.net.connection import Connection
+from gmp.net.reasons import CloseReason
+
+_REFUSALS = {CloseReason.AUTHENTICATION_FAILED, CloseReason.PROTOCOL_ERROR}
+
+
+class Visitors:
+    """The visitors of one node."""
+
+    def __init__(self, limit: int, limit_per_address: int, patience: float, hub: Any) -> None:
+        self.refused: dict[Connection, Any] = {}  #: their sockets are still open; with the timer that closes each
+        self._admission: Admission[Connection] = Admission(limit, limit_per_address, patience)
+        self._hub = hub
+
+    def make_room(self, host: str) -> None:
+        """One more comes from `host`: somebody may have to go."""
+        leaver = self._admission.make_room(host)
+        if leaver is not None:
+            leaver.close(CloseReason.TOO_MANY)
+            self._close_refused(leaver)
+
+    def enter(self, connection: Connection, host: str) -> None:
+        """It has come."""
+        self._admission.enter(connection, host, time.monotonic())
+
+    def proved(self, connection: Connection) -> None:
+        """A connection, accepted or dialled, has proved itself."""
+        self._admission.leave(connection)
+        self._admission.succeeded(host_of(connection.address))
+
+    def ended(self, connection: Connection, *, visitor: bool) -> bool:
+        """A handshake has failed; return whether the socket is kept open for now. `visitor`: the connection was accepted."""
+        delay = 0.0
+        if visitor and connection.reason in _REFUSALS:
+            delay = self._admission.refuse(connection, time.monotonic())
+        elif visitor and connection.reason is CloseReason.HANDSHAKE_TIMEOUT:
+            self._admission.failed(host_of(connection.address), time.monotonic())
+        if delay == 0:
+            self._admission.leave(connection)
+            return False
+        timer = self.refused[connection] = self._hub.loop.timer(delay)
+        timer.start(self._close_refused, connection)
+        return True
+
+    def may_log(self, connection: Connection) -> bool:
+        """Whether a line may be logged: one per address and minute, or a port scanner would fill the disk."""
+        return self._admission.may_log(host_of(connection.address), time.monotonic())
+
+    def _close_refused(self, connection: Connection) -> None:
+        timer = self.refused.pop(connection, None)
+        if timer is not None:
+            timer.close()
+            self._admission.leave(connection)
+            connection.sock.close()
+
+    def abandon(self) -> None:
+        """Let go of the sockets without a byte: they are a parent process's."""
+        for connection, timer in self.refused.items():
+            timer.close()
+            os.close(connection.sock.detach())
+
+    def close(self) -> None:
+        """Close the sockets of the refused."""
+        for connection in list(self.refused):
+            self._close_refused(connection)
+
+
+def host_of(address: str) -> str:
+    """The host of a ``host:port``, without the brackets of IPv6."""
+    return address.rpartition(":")[0].strip("[]")
