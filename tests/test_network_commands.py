@@ -14,6 +14,7 @@ import pytest
 
 from .gmp_command import Commands, processes_of_session, wait_for
 
+SLOW = pytest.mark.slow
 TALKING = {
     "send": ("send", "worker#x", "hello"),
     "call": ("call", "worker#x", "hello"),
@@ -87,7 +88,7 @@ def test_a_sent_message_arrives_and_a_port_that_is_not_there_is_code_3(net: Net,
     assert net.gmp("send", "@nobody", "hello").code == 3
 
 
-@pytest.mark.parametrize("name", ["send", "call", "monitor", "spawn", "eval"])
+@pytest.mark.parametrize("name", ["spawn", *(pytest.param(n, marks=SLOW) for n in ("send", "call", "monitor", "eval"))])
 def test_an_unknown_node_is_named_with_code_3(net: Net, name: str) -> None:
     arguments = [argument.replace("worker", "stranger") for argument in TALKING[name]]
     result = net.gmp(*arguments, "-t", "0.7")
@@ -149,6 +150,7 @@ def test_spawn_starts_what_may_be_spawned_and_says_why_not(net: Net) -> None:
     assert net.gmp("spawn", "worker", "nonsense").code == 1
 
 
+@pytest.mark.slow
 def test_monitor_tells_the_reason_of_a_death(net: Net) -> None:
     port = net.gmp("spawn", "worker", "tests.command_services:echo", "dying").out.strip()
     monitor = net.gmp.start("monitor", port)
@@ -258,6 +260,7 @@ def test_bench_measures_a_node_of_the_network_and_one_of_its_own(net: Net) -> No
         assert results[0]["messages_per_second"] > 0
 
 
+@pytest.mark.slow
 def test_the_shell_completes_subcommands_nodes_and_groups(net: Net) -> None:
     def complete(line: str) -> list[str]:
         words = line.split(" ")

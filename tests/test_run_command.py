@@ -17,6 +17,7 @@ import gmp
 from .conftest import eventually
 from .gmp_command import Commands, processes_of_session, wait_for
 
+SLOW = pytest.mark.slow
 ECHO, TELL = "tests.command_services:echo", "tests.command_services:tell"
 
 
@@ -80,13 +81,13 @@ def test_a_profile_gives_binds_services_and_the_rest(command: Commands) -> None:
     [
         (("--service", "tests.command_services:nothing"), "has no function 'nothing'"),
         (("--service", "no.such.module:x"), "cannot be imported"),
-        (("--service", "nonsense"), "expected module:function"),
-        (("--service", ECHO + "=[1"), "is no JSON"),
-        (("--bind", "nonsense:x"), "is no TCP port"),
+        pytest.param(("--service", "nonsense"), "expected module:function", marks=SLOW),
+        pytest.param(("--service", ECHO + "=[1"), "is no JSON", marks=SLOW),
+        pytest.param(("--bind", "nonsense:x"), "is no TCP port", marks=SLOW),
         (("--set", "high_mark=0"), "expected a whole number over 0"),
-        (("--set", "nothing"), "expected KEY=VALUE"),
+        pytest.param(("--set", "nothing"), "expected KEY=VALUE", marks=SLOW),
         (("profile-that-is-not",), "there are: none"),
-        (("--private", "--bind", "*"), "exclude each other"),
+        pytest.param(("--private", "--bind", "*"), "exclude each other", marks=SLOW),
     ],
 )
 def test_what_cannot_be_run_is_told_with_code_2(command: Commands, arguments: tuple[str, ...], said: str) -> None:
