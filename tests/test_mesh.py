@@ -65,6 +65,7 @@ def test_a_cold_start_in_any_order_becomes_one_network(make_node: MakeNode, orde
     by_name = {node.id: node for node in nodes}
     assert all(by_name[f"seed{number}"].mesh.backbone.is_global for number in range(3))
     eventually(lambda: all(set(node.up_nodes()) == {"seed0", "seed1", "seed2"} for node in nodes if "node" in node.id))
+    eventually(lambda: all(len(node.stats()["seeds"]) == (2 if "seed" in node.id else 3) for node in nodes))
 
 
 @pytest.mark.slow

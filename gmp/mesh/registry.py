@@ -35,6 +35,7 @@ from gmp.mesh.directory import (
     difference,
 )
 from gmp.mesh.ground import Cancellable, Ground
+from gmp.mesh.queries import Queries
 
 GLOBALS = "'g"
 FORMER = "\uffff#former master"  # no node's ID, and behind all of them in rank
@@ -54,7 +55,7 @@ class Registry:
         self._counter = 0
         self._perl_slaves: set[str] = set()
         self._told_perl: Database = {}  # what Perl global nodes know of this node
-        self._subscribers: dict[str, set[str]] = {}
+        self._queries = Queries(ground, self.directory)
         self._expiry: Cancellable | None = None
         self._table: dict[str, Callable[..., None]] = {
             "gmp.attach": self._attach,
@@ -66,12 +67,7 @@ class Registry:
             "gmp.want": self._want,
             "g_set": self._g_set,
             "g_upd": self._g_upd,
-            "g_find": self._g_find,
-            "g_mon1": self._g_mon1,
-            "g_mon0": self._g_mon0,
-            "g_db_family": self._g_db_family,
-            "g_db_keys": self._g_db_keys,
-            "g_db_values": self._g_db_values,
+            **self._queries.requests,
         }
 
     @property
@@ -137,8 +133,7 @@ class Registry:
 
     def node_down(self, node_id: str, *, ended: bool) -> None:
         """The way to a node is gone; `ended`: it left, or its process was seen to end."""
-        for subscribers in self._subscribers.values():
-            subscribers.discard(node_id)
+        self._queries.node_down(node_id)
         now = self._ground.now()
         if node_id in self._perl_slaves:
             self._replace_reported(node_id, {})
@@ -231,10 +226,7 @@ class Registry:
 
     def _emit(self, changes: list[Change]) -> None:
         """The merged view changed: tell subscribers and the own node."""
-        for family, changed, deleted in changes:
-            for node_id in self._subscribers.get(family, ()):
-                shown = for_others(family, changed, near=self._ground.is_near(node_id))
-                self._ground.request(node_id, "g_chg2", family, shown, deleted)
+        self._queries.tell(changes)
         if changes and self._active:
             self._changed(changes)
 
@@ -352,7 +344,7 @@ class Registry:
         if self._from_global(sender, "") and (owner == self._id or self.claims.claimant(owner) == self._id):
             self._ground.request(sender, "gmp.claim", owner, *self._version(owner), self._shown(sender, owner))
 
-    # ---- requests of Perl nodes, and queries of all
+    # ---- requests of Perl nodes
 
     def perl_slave(self, sender: str, database: Any) -> None:
         """``g_slave`` with a database: that node is attached here."""
@@ -376,34 +368,6 @@ class Registry:
         elif self.claims.claimant(sender) != self._id:
             self._perl_slaves.add(sender)
             self._change_reported(sender, family, entries, keys)
-
-    def _g_find(self, sender: str, node_id: Any, *_: Any) -> None:
-        if isinstance(node_id, str):
-            found = self.directory.lookup(ADDRESSES, node_id) if self._active else None
-            shown = for_others(ADDRESSES, {node_id: found}, near=self._ground.is_near(sender))[node_id]
-            self._ground.request(sender, "g_found", node_id, shown)
-
-    def _g_mon1(self, sender: str, family: Any, *_: Any) -> None:
-        if isinstance(family, str):
-            self._subscribers.setdefault(family, set()).add(sender)
-            self._ground.request(sender, "g_chg1", family, self._view_for(sender, family) or None)
-
-    def _g_mon0(self, sender: str, family: Any, *_: Any) -> None:
-        if isinstance(family, str):
-            self._subscribers.get(family, set()).discard(sender)
-
-    def _view_for(self, sender: str, family: Any) -> Family:
-        view = self.directory.view(family) if isinstance(family, str) else {}
-        return for_others(str(family), view, near=self._ground.is_near(sender))
-
-    def _g_db_family(self, sender: str, family: Any, request_id: Any = None, *_: Any) -> None:
-        self._ground.request(sender, "g_reply", request_id, self._view_for(sender, family))
-
-    def _g_db_keys(self, sender: str, family: Any, request_id: Any = None, *_: Any) -> None:
-        self._ground.request(sender, "g_reply", request_id, list(self._view_for(sender, family)))
-
-    def _g_db_values(self, sender: str, family: Any, request_id: Any = None, *_: Any) -> None:
-        self._ground.request(sender, "g_reply", request_id, list(self._view_for(sender, family).values()))
 
 
 def _make_version(incarnation: object, counter: object) -> Version | None:

@@ -1,0 +1,67 @@
+"""What other nodes ask a global node about the directory, and who subscribed to which family; gmp and Perl nodes alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gmp.mesh.addresses import ADDRESSES, for_others
+from gmp.mesh.directory import Change, Directory, Family
+from gmp.mesh.ground import Ground
+
+
+class Queries:
+    """The queries that one node answers; one that is not global has an empty directory."""
+
+    def __init__(self, ground: Ground, directory: Directory) -> None:
+        self._ground = ground
+        self._directory = directory
+        self._subscribers: dict[str, set[str]] = {}
+        self.requests: Mapping[str, Callable[..., None]] = {
+            "g_find": self._find,
+            "g_mon1": self._subscribe,
+            "g_mon0": self._unsubscribe,
+            "g_db_family": self._entries,
+            "g_db_keys": self._keys,
+            "g_db_values": self._values,
+        }
+
+    def tell(self, changes: list[Change]) -> None:
+        """The merged view changed: tell the subscribers."""
+        for family, changed, deleted in changes:
+            for node_id in self._subscribers.get(family, ()):
+                shown = for_others(family, changed, near=self._ground.is_near(node_id))
+                self._ground.request(node_id, "g_chg2", family, shown, deleted)
+
+    def node_down(self, node_id: str) -> None:
+        """A subscriber is gone."""
+        for subscribers in self._subscribers.values():
+            subscribers.discard(node_id)
+
+    def _view(self, sender: str, family: Any) -> Family:
+        view = self._directory.view(family) if isinstance(family, str) else {}
+        return for_others(str(family), view, near=self._ground.is_near(sender))
+
+    def _find(self, sender: str, node_id: Any, *_: Any) -> None:
+        if isinstance(node_id, str):
+            found = self._directory.lookup(ADDRESSES, node_id)
+            shown = for_others(ADDRESSES, {node_id: found}, near=self._ground.is_near(sender))[node_id]
+            self._ground.request(sender, "g_found", node_id, shown)
+
+    def _subscribe(self, sender: str, family: Any, *_: Any) -> None:
+        if isinstance(family, str):
+            self._subscribers.setdefault(family, set()).add(sender)
+            self._ground.request(sender, "g_chg1", family, self._view(sender, family) or None)
+
+    def _unsubscribe(self, sender: str, family: Any, *_: Any) -> None:
+        if isinstance(family, str):
+            self._subscribers.get(family, set()).discard(sender)
+
+    def _entries(self, sender: str, family: Any, request_id: Any = None, *_: Any) -> None:
+        self._ground.request(sender, "g_reply", request_id, self._view(sender, family))
+
+    def _keys(self, sender: str, family: Any, request_id: Any = None, *_: Any) -> None:
+        self._ground.request(sender, "g_reply", request_id, list(self._view(sender, family)))
+
+    def _values(self, sender: str, family: Any, request_id: Any = None, *_: Any) -> None:
+        self._ground.request(sender, "g_reply", request_id, list(self._view(sender, family).values()))
