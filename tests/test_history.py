@@ -93,6 +93,8 @@ def run(seed: int, seconds: float, report: Callable[[str], None]) -> None:
     assert seconds < 30 or downs > 10
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_few_seconds_of_faults_break_no_promise() -> None:
     run(SEED, 2.0, print)
 
