@@ -12,6 +12,8 @@ import gevent
 import gevent.subprocess as subprocess
 import pytest
 
+from .gmp_command import processes_of_session
+
 
 def words_below(folder: Path, files: int) -> Path:
     rng = random.Random(7)
@@ -29,18 +31,6 @@ def start(*arguments: str) -> subprocess.Popen[bytes]:
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-
-
-def processes_of_session(session: int) -> list[int]:
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                if os.getsid(int(name)) == session and Path(f"/proc/{name}/stat").read_text().rpartition(") ")[2][0] != "Z":
-                    found.append(int(name))
-            except (OSError, IndexError):
-                continue  # it ended while we looked
-    return found
 
 
 def test_the_demo_counts_right_although_a_worker_is_killed(tmp_path: Path) -> None:
