@@ -356,6 +356,9 @@ def test_between_two_nodes_that_do_not_listen_it_raises_at_once(make_pair: Calla
     with pytest.raises(gmp.GmpError, match="neither this node nor server listens"):
         client.open_stream("server", echo)
     assert time.monotonic() - start < 5  # half of connect_timeout
+    assert client.call("server", "time", timeout=20)  # relayed: that makes no way for streams
+    with pytest.raises(gmp.GmpError, match="neither this node nor server listens"):
+        client.open_stream("server", echo)
 
 
 def test_towards_perl_it_raises_at_once(make_node: MakeNode) -> None:
@@ -399,26 +402,27 @@ def test_a_node_that_cannot_be_reached(make_node: MakeNode) -> None:
         node.open_stream("nowhere", echo)
 
 
-def test_time_is_up(make_node: MakeNode) -> None:
-    """The other node is connected and does not answer."""
+def deaf_server(make_node: MakeNode) -> Pair:
+    """A node that is connected and reads nothing any more, and its client."""
     server = make_node("server", allow=["tests.test_streams"])
     client = make_node("client", seeds=server.binds)
     server.wait_up("client", timeout=20)
     connection = server.network.peers["client"].connection
     assert connection is not None
     connection._reader.stop()
+    return server, client
+
+
+def test_time_is_up(make_node: MakeNode) -> None:
+    """The other node is connected and does not answer."""
+    _, client = deaf_server(make_node)
     with pytest.raises(gmp.WaitTimeout, match=r"no stream to .*echo.* on server within 0.2 s"):
         client.open_stream("server", echo, timeout=0.2)
     assert client.stats()["ports"] == 0
 
 
 def test_a_node_that_is_lost_meanwhile(make_node: MakeNode) -> None:
-    server = make_node("server", allow=["tests.test_streams"])
-    client = make_node("client", seeds=server.binds)
-    server.wait_up("client", timeout=20)
-    connection = server.network.peers["client"].connection
-    assert connection is not None
-    connection._reader.stop()
+    server, client = deaf_server(make_node)
 
     def attempt() -> None:
         with pytest.raises(gmp.PortDied, match="server"):

@@ -81,9 +81,9 @@ class Streams:
     def _check_possible(self, node_id: str) -> None:
         """Connect to the node. *Raises:* `GmpError` when there can be no stream, before anything is waited for."""
         node = self._node
+        if not node.binds and not node.network.peer(node_id).dialled and self._known_addresses(node_id) == []:
+            raise GmpError(f"neither this node nor {node_id} listens: there can be no stream between them")
         if not node.is_up(node_id):
-            if not node.binds and self._known_addresses(node_id) == []:
-                raise GmpError(f"neither this node nor {node_id} listens: there can be no stream between them")
             node.call(node_id, "snd", timeout=None)
         if not node.network.peer(node_id).is_gmp:
             raise GmpError(f"{node_id} is no gmp node: AnyEvent::MP 2.02 cannot take part in a stream")
