@@ -64,6 +64,12 @@ def chosen_contenders(text: str | None, *, tls: bool, python: str) -> list[Conte
     return chosen
 
 
+def save(path: Path | None, results: dict[str, object]) -> None:
+    """Write the figures."""
+    if path is not None:
+        path.write_text(json.dumps(results, indent=1) + "\n")
+
+
 def measure(options: argparse.Namespace) -> dict[str, object]:
     """All rounds."""
     python = peers_python()
@@ -80,6 +86,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
             Path(folder),
             patience=options.patience,
             tell=lambda line: print(line, file=sys.stderr),
+            keep=lambda results, rounds: save(options.save, as_json(results, rounds)),
         )
     return as_json(results, options.rounds)
 
@@ -97,8 +104,7 @@ def main(given: Sequence[str]) -> None:
         return
     results = json.loads(options.saved.read_text()) if options.saved else measure(options)
     print("\n".join(tables(results)))
-    if options.save:
-        options.save.write_text(json.dumps(results, indent=1) + "\n")
+    save(options.save, results)
     if options.plot:
         for path in plot(results, options.plot):
             print(path)

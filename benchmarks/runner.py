@@ -51,8 +51,12 @@ def run_rounds(
     *,
     patience: float,
     tell: Callable[[str], None],
+    keep: Callable[[Results, int], None],
 ) -> Results:
-    """Measure. `patience`: seconds to wait for an idle machine before each run. `folder`: for what runs need."""
+    """Measure. `patience`: seconds to wait for an idle machine before each run. `folder`: for what runs need.
+
+    `keep` gets what is known after each round, so that a long run that is interrupted was not for nothing.
+    """
     results = Results()
     for number in range(rounds):
         for workload in workloads:
@@ -61,6 +65,7 @@ def run_rounds(
                     results.busy.append(wait_until_idle(patience))
                     problem = run_once(results, workload, contender, python, folder)
                     tell(f"round {number + 1}: {workload} {contender.name} {problem or 'done'}")
+        keep(results, number + 1)
     return results
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,6 +72,21 @@ def test_a_producer_that_never_yields_keeps_its_memory_under_twice_the_high_mark
     most, memory = json.loads(done.stdout)
     assert most > 900_000, "the mark was never reached"
     assert most < memory < 2 << 20
+
+
+def test_tiny_messages_that_wait_take_no_more_memory_than_others(make_node: Any) -> None:
+    far = make_node("far")
+    here = make_node("here", seeds=far.binds)
+    here.wait_up("far", timeout=20)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        while here.try_send("far#nobody", "x", 1):  # without a switch to the hub only half a mark is written
+            pass
+        memory = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert queued(here, "far") < memory < 2 << 20
 
 
 def test_many_producers_do_not_overshoot_the_mark_and_none_starves(slow: Slow) -> None:
