@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def plot(results: dict[str, Any], folder: Path) -> list[Path]:
             axes.barh(names, medians, xerr=spread, color=colours, ecolor="#2c3e50", capsize=2)
             if max(medians) > 50 * min(medians):
                 axes.set_xscale("log")
-            axes.set_title(f"{workload}: {WORKLOADS[workload]}", fontsize=8)
+            axes.set_title(textwrap.fill(f"{workload}: {WORKLOADS[workload]}", 90), fontsize=8, loc="left")
             axes.set_xlabel(metric + (", less is better" if lower_is_better(metric) else ""))
             figure.tight_layout()
             path = folder / (re.sub(r"\W+", "-", f"{workload}-{metric}".lower()).strip("-") + ".svg")
