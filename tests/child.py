@@ -1,6 +1,7 @@
 """A gmp node in a process of its own, for tests: ``python -m tests.child NODE_ID [SEED …]``.
 
-Prints its bind; its port ``echo`` is in the group ``children``. Ends when its standard input does.
+Prints its bind (a node whose ID begins with ``private`` has none); its port ``echo`` is in the group ``children``. Ends
+when its standard input does.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ def not_spawnable(port: gmp.Port) -> None:
 
 
 def main(node_id: str, *seeds: str) -> None:
-    node = gmp.configure(node_id=node_id, binds=["127.0.0.1:0"], seeds=seeds)
+    binds = [] if node_id.startswith("private") else ["127.0.0.1:0"]
+    node = gmp.configure(node_id=node_id, binds=binds, seeds=seeds)
     gmp.group("children").join(gmp.port(echo))
-    print(node.binds[0], flush=True)
+    print(*node.binds, flush=True)
     gevent.get_hub().threadpool.apply(sys.stdin.read)
     node.close()
 

@@ -16,6 +16,7 @@ import gmp
 from gmp.cli.commands.dashboard import is_loopback, shown
 from gmp.services.dashboard import Dashboard
 from gmp.services.dashboard.view import OVERDUE, NodeView, merge_links, plain
+from gmp.testing import FaultProxy
 
 from .browser import Browser, needs_chromium
 from .conftest import eventually
@@ -189,8 +190,9 @@ def test_a_token_is_made_unless_only_loopback_can_ask(host: str, loopback: bool)
 @needs_chromium
 def test_the_picture_shows_within_seconds_what_happens_to_ten_processes(make_node: MakeNode, processes: Processes) -> None:
     seed = make_node("seed")
-    names = [f"node-{number}" for number in range(10)]
-    children = {name: processes.start(name, *seed.binds) for name in names}
+    proxy = FaultProxy(seed.binds[0])  # the only way to the private node
+    names = [*(f"node-{number}" for number in range(9)), "private"]
+    children = {name: processes.start(name, *([proxy.address] if name == "private" else seed.binds)) for name in names}
     seed.group("children").wait(10, timeout=60)
     seed.family("<img src=x onerror=alert(1)>").set("<script>alert(2)</script>", "<b>bold</b>")
     app = Dashboard(node=seed)
@@ -216,6 +218,11 @@ def test_the_picture_shows_within_seconds_what_happens_to_ten_processes(make_nod
         seed.spawn("node-3", "tests.child:compute", 8.0)
         eventually(lambda: states()["node-3"] == "busy")
         eventually(lambda: states()["node-3"] == "up", timeout=40)
+        proxy.refuse()
+        proxy.reset()
+        eventually(lambda: states()["private"] == "lost")
+        proxy.heal()
+        eventually(lambda: states()["private"] == "up", timeout=60)
         children["node-2"].kill(signal.SIGCONT)
         eventually(lambda: states()["node-2"] == "up", timeout=40)
 
@@ -229,6 +236,7 @@ def test_the_picture_shows_within_seconds_what_happens_to_ten_processes(make_nod
         browser.close()
         app.close()
         server.stop(timeout=1)
+        proxy.close()
 
 
 def text_of(browser: Browser, place: str) -> str:
