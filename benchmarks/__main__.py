@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.contenders import CONTENDERS, Contender, install, make_certificate, missing, peers_python
+from benchmarks.page import write_page
 from benchmarks.plots import plot
 from benchmarks.report import as_json, tables
 from benchmarks.runner import run_rounds
@@ -27,6 +28,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--save", metavar="FILE", type=Path, help="write all figures as JSON")
     parser.add_argument("--from", metavar="FILE", type=Path, dest="saved", help="do not measure, show a saved file")
     parser.add_argument("--plot", metavar="DIR", type=Path, help="write plots (needs the extra 'bench')")
+    parser.add_argument("--page", metavar="FILE", type=Path, help="write the documentation's page, with plots")
     parser.add_argument("--install", action="store_true", help="make the environment of the Python peers, and end")
     parser.add_argument("--list", action="store_true", help="list workloads and peers, and end")
     return parser.parse_args(given)
@@ -107,6 +109,9 @@ def main(given: Sequence[str]) -> None:
     save(options.save, results)
     if options.plot:
         for path in plot(results, options.plot):
+            print(path)
+    if options.page:
+        for path in write_page(results, options.page):
             print(path)
 
 

@@ -1,0 +1,36 @@
+"""The page of figures in the documentation, from a saved run: its tables and a plot for each figure."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from benchmarks.plots import plot
+from benchmarks.report import tables
+from benchmarks.workloads import WORKLOADS
+
+HEAD = """\
+# Figures
+
+This page was written by `python -m benchmarks --from FIGURES.json --page docs/figures.md`, from one run of `python -m
+benchmarks --peer {peers} --rounds {rounds} --save FIGURES.json`. {{doc}}`performance` tells how it is measured and
+what the figures mean; they compare programs on one machine at one time, and do not carry over to others.
+"""
+
+
+def write_page(results: dict[str, Any], page: Path) -> list[Path]:
+    """Write the page, and its plots into a folder beside it; returns what was written."""
+    folder = page.parent / "pictures" / page.stem
+    plots = plot(results, folder)
+    workloads = results["figures"].values()
+    contenders = {name for metrics in workloads for values in metrics.values() for name in values}
+    rounds = max(len(each) for metrics in workloads for values in metrics.values() for each in values.values())
+    peers = ",".join(sorted(name for name in contenders if name != "gmp TLS"))
+    lines = [HEAD.format(peers=peers + (" --tls" if "gmp TLS" in contenders else ""), rounds=rounds)]
+    lines += [line.replace("### ", "## ") for line in tables(results)]
+    lines.append("\n## Plots\n")
+    lines += ["| workload | what |", "|---|---|", *(f"| {name} | {what} |" for name, what in WORKLOADS.items()), ""]
+    lines += [f"![{path.stem}]({os.path.relpath(path, page.parent)})\n" for path in plots]
+    page.write_text("\n".join(lines), encoding="utf-8")
+    return [page, *plots]
