@@ -35,7 +35,9 @@ def command(access: Access, node_id: str, function: str, arguments: tuple[Any, .
         reach(access, node, node_id)
         port_id = node.spawn(node_id, function, *arguments)
         watch = Watch(access, node, port_id)
-        watch.confirm()
+        watch.confirm()  # the request has arrived
+        if watch.reason is None:
+            watch.confirm()  # race: the function is looked up one turn of that node's loop later
         if watch.reason and watch.reason[0] == "not_allowed":
             raise Failure(
                 f"node {node_id} refuses: {as_words(watch.reason[1:])}. Mark the function with @gmp.spawnable and import its"
