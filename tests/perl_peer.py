@@ -249,6 +249,7 @@ class PerlPeer:
                     self._handle(message)
         except OSError:
             pass  # the end of the connection, however it came
+        self._sock.close()  # as AnyEvent::Handle does at the end of what it reads
         self.closed.set()
 
     def _handle(self, message: list[Any]) -> None:

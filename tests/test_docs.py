@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +10,17 @@ import pytest
 
 import gmp
 
+from .addresses import free_addresses
 from .tutorial import follow
 
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
 @pytest.mark.slow
 def test_the_tutorial_can_be_followed_typing_only_what_it_says(tmp_path: Path) -> None:
     page = (DOCS / "tutorial.md").read_text()
-    for number, port in zip(("4040", "4041"), free_ports(2), strict=True):
-        page = page.replace(f"127.0.0.1:{number}", f"127.0.0.1:{port}")
+    for told, free in zip(("127.0.0.1:4040", "127.0.0.1:4041"), free_addresses(2), strict=True):
+        page = page.replace(told, free)
     assert "boss.py" in follow(page, tmp_path)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess as native
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,8 @@ from typing import Any
 import gevent
 import gevent.subprocess as subprocess
 import pytest
+
+from .addresses import free_address
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -81,9 +82,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Program]]:
 @pytest.fixture
 def address() -> str:
     """An address that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return free_address()
 
 
 @pytest.mark.slow

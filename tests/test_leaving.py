@@ -63,7 +63,9 @@ def test_monitors_of_ports_and_of_the_node_get_the_reason_at_once(make_node: Mak
     eventually(lambda: seed.group("g").members() == {})
 
 
-def test_a_peer_that_cannot_be_reached_holds_up_the_end_only_as_long_as_it_may(make_node: MakeNode) -> None:
+def test_a_peer_that_cannot_be_reached_holds_up_the_end_only_as_long_as_it_may(
+    make_node: MakeNode, short_goodbye: None
+) -> None:
     seed = make_node("seed")
     with FaultProxy(seed.binds[0]) as proxy:
         leaver = make_node("leaver", seeds=[proxy.address], leave_timeout=0.5, high_mark=64 << 20)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -13,22 +12,12 @@ import pytest
 import gmp
 from gmp.mesh import claims, seeds
 from gmp.testing import FaultProxy
+from tests.addresses import free_addresses
 from tests.conftest import Recorder, eventually
 from tests.perl_peer import PerlListener, PerlPeer
 from tests.test_nodes import echo
 
 MakeNode = Callable[..., gmp.Node]
-
-
-def free_addresses(count: int) -> list[str]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 def crash(node: gmp.Node) -> None:

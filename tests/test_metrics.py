@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import gmp
 from gmp.services.metrics import application, register
 
+from .addresses import free_address
 from .conftest import eventually
 
 MakeNode = Callable[..., gmp.Node]
@@ -122,16 +122,15 @@ def test_a_prometheus_server_scrapes_a_network_of_three_nodes(
     targets = [f"{host}:{port}" for host, port in map(serve, nodes)]
     config = {"scrape_configs": [{"job_name": "gmp", "scrape_interval": "1s", "static_configs": [{"targets": targets}]}]}
     (tmp_path / "prometheus.yml").write_text(json.dumps(config))  # which is YAML too
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = probe.getsockname()
+    address = free_address()
+    host, port = address.split(":")
     command = ["prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
     with open(tmp_path / "log", "wb") as log:
-        server = subprocess.Popen([*command, f"--web.listen-address={address[0]}:{address[1]}"], stderr=log)
+        server = subprocess.Popen([*command, f"--web.listen-address={address}"], stderr=log)
 
     def ask(question: str) -> dict[str, float]:
         try:
-            _, text = get(address, f"/api/v1/query?query={urllib.parse.quote(question)}")
+            _, text = get((host, int(port)), f"/api/v1/query?query={urllib.parse.quote(question)}")
         except OSError:
             return {}  # it has not started yet
         results: list[Any] = json.loads(text)["data"]["result"] if text.startswith("{") else []

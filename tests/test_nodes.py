@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gevent
 import gevent.event
 import gevent.socket
-import gevent.subprocess as subprocess
 import pytest
 
 import gmp
 
+from .addresses import free_address
 from .conftest import Recorder, eventually
+from .processes import Processes
 
 MakeNode = Callable[..., gmp.Node]
 
@@ -30,36 +31,6 @@ def pair(make_node: MakeNode) -> tuple[gmp.Node, gmp.Node]:
     """Two nodes that know only a seed."""
     seed = make_node("seed")
     return make_node("alice", seeds=seed.binds), make_node("bob", seeds=seed.binds)
-
-
-class Child:
-    def __init__(self, node_id: str, *seeds: str) -> None:
-        self.node_id = node_id
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.child", node_id, *seeds],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "GMP_SECRET": "geheim"},
-        )
-        self.bind = self.process.stdout.readline().decode().strip()
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait(timeout=20)
-        self.process.stdout.close()
-
-
-@pytest.fixture
-def child() -> Iterator[Callable[..., Child]]:
-    children: list[Child] = []
-
-    def make(*args: str) -> Child:
-        children.append(Child(*args))
-        return children[-1]
-
-    yield make
-    for each in children:
-        each.close()
 
 
 def test_two_nodes_that_know_only_the_seed_talk_directly(pair: tuple[gmp.Node, gmp.Node]) -> None:
@@ -155,10 +126,10 @@ def test_a_cancelled_remote_monitor_is_silent(pair: tuple[gmp.Node, gmp.Node], r
 
 
 def test_kill_9_of_a_node_fires_its_monitors_and_empties_its_groups(
-    make_node: MakeNode, child: Callable[..., Child], recorder: Recorder
+    make_node: MakeNode, processes: Processes, recorder: Recorder
 ) -> None:
     seed = make_node("seed", connect_timeout=1)
-    other = child("child", *seed.binds)
+    other = processes.start("child", *seed.binds)
     (port_id,) = seed.group("children").wait(timeout=20)
     assert seed.call(port_id, "hi") == ("echo", "hi")
     seed.monitor(port_id, recorder)
@@ -169,7 +140,7 @@ def test_kill_9_of_a_node_fires_its_monitors_and_empties_its_groups(
     gone = Recorder()
     seed.group("children").monitor(lambda members, added, changed, removed: removed and gone(removed))
     seed.call("child", "time")
-    other.process.send_signal(signal.SIGKILL)
+    other.kill(signal.SIGKILL)
     for reason in (recorder.wait()[0], node_monitor.wait()[0], box.receive("down", 7, timeout=5)):
         assert reason[:2] == ("transport_error", "child")
     assert gone.wait() == [([port_id],)]
@@ -214,10 +185,10 @@ def test_a_call_that_is_not_answered_times_out(pair: tuple[gmp.Node, gmp.Node]) 
 
 
 def test_spawn_starts_a_marked_function_and_its_failure_reaches_monitors(
-    make_node: MakeNode, child: Callable[..., Child], recorder: Recorder
+    make_node: MakeNode, processes: Processes, recorder: Recorder
 ) -> None:
     seed = make_node("seed")
-    child("child", *seed.binds)
+    processes.start("child", *seed.binds)
     boss = seed.port()
     spawned = seed.spawn("child", "tests.child:report_then_fail", boss, "wanted")
     seed.monitor(spawned, recorder)
@@ -308,9 +279,7 @@ def test_both_dialling_at_once_gives_one_connection_and_loses_nothing(make_node:
 
 
 def test_the_seed_may_come_last_and_may_come_back(make_node: MakeNode) -> None:
-    with gevent.socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{sock.getsockname()[1]}"
+    address = free_address()
     node = make_node("early", seeds=[address])
     first = make_node("seed", binds=[address])
     node.wait_up("seed", timeout=10)
@@ -344,7 +313,7 @@ def test_node_events_alternate(pair: tuple[gmp.Node, gmp.Node]) -> None:
     assert events.wait(2) == [("bob", True), ("bob", False)]
 
 
-def test_send_blocks_above_the_high_mark_until_the_peer_reads(make_node: MakeNode) -> None:
+def test_send_blocks_above_the_high_mark_until_the_peer_reads(make_node: MakeNode, short_goodbye: None) -> None:
     alice = make_node("alice", high_mark=200_000, low_mark=100_000)
     bob = make_node("bob", seeds=alice.binds)
     bob.wait_up("alice", timeout=10)

@@ -5,26 +5,20 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import sys
 from pathlib import Path
 
 import gevent.subprocess as subprocess
 
+from .addresses import free_address
 from .gmp_command import GMP
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 GATE = (Path(__file__).parent.parent / ".ci" / "run").read_text()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_the_two_programs_of_the_readme_talk_without_configuration(tmp_path: Path) -> None:
-    address = f"127.0.0.1:{free_port()}"
+    address = free_address()
     serve, ask = (text.replace("127.0.0.1:4040", address) for text in re.findall(r"```python\n(.*?)```", README, re.S))
     environ = {key: value for key, value in os.environ.items() if not key.startswith("GMP_")}
     environ |= {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}

@@ -13,6 +13,7 @@ import pytest
 
 import gmp
 
+from .addresses import free_address
 from .conftest import Recorder
 
 MakeNode = Callable[..., gmp.Node]
@@ -118,13 +119,11 @@ def test_malformed_data_after_the_handshake_ends_that_connection_only(make_node:
 
 def test_a_bind_that_is_taken_names_address_and_cause_and_leaves_nothing_open(make_node: MakeNode) -> None:
     taken = make_node("first").binds[0]
-    with plain_socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free = probe.getsockname()[1]
+    free = free_address()
     with pytest.raises(gmp.ConfigError, match=rf"{taken}.*in use"):
-        gmp.Node("second", secret="geheim", binds=[f"127.0.0.1:{free}", taken]).start()
+        gmp.Node("second", secret="geheim", binds=[free, taken]).start()
     with plain_socket.socket() as probe:
-        probe.bind(("127.0.0.1", free))
+        probe.bind(("127.0.0.1", int(free.partition(":")[2])))
 
 
 def test_a_seed_that_does_not_answer_is_tried_on_and_named(make_node: MakeNode, caplog: pytest.LogCaptureFixture) -> None:
@@ -144,9 +143,7 @@ def test_a_seed_that_does_not_answer_is_tried_on_and_named(make_node: MakeNode, 
 
 
 def test_a_seed_that_is_the_node_itself_is_dropped(make_node: MakeNode) -> None:
-    with plain_socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = free_address()
     node = make_node("self", binds=[address], seeds=[address])
     node.wait_up(timeout=10)
     other = make_node("other", seeds=[address])

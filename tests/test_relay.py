@@ -184,7 +184,9 @@ def test_more_than_the_high_mark_flows_through_a_seed_in_order(private_pair: tup
     producer.get(timeout=10)
 
 
-def test_a_sender_waits_when_the_other_end_does_not_read(private_pair: tuple[gmp.Node, ...]) -> None:
+def test_a_sender_waits_when_the_other_end_does_not_read(
+    private_pair: tuple[gmp.Node, ...], short_goodbye: None
+) -> None:
     seed, alice, bob = private_pair
     alice.wait_up("bob", timeout=20)
     connection = bob.network.peers["seed"].connection

@@ -6,9 +6,7 @@ Needs flask-socketio, gunicorn and simple-websocket (extra ``test``), node, and 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ import pytest
 import gmp
 
 from .conftest import eventually
+from .gunicorns import Gunicorns
 
 pytest.importorskip("flask_socketio")
 pytest.importorskip("gunicorn")
@@ -78,41 +77,30 @@ def seed(make_node: Callable[..., gmp.Node]) -> gmp.Node:
 
 
 @pytest.fixture
-def environ(seed: gmp.Node) -> dict[str, str]:
-    return {**os.environ, "GMP_SECRET": SECRET, "GMP_SEEDS": seed.binds[0]}
+def gunicorns(seed: gmp.Node, tmp_path: Path) -> Iterator[Gunicorns]:
+    made = Gunicorns(EXAMPLE, tmp_path, GMP_SECRET=SECRET, GMP_SEEDS=seed.binds[0])
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def servers(seed: gmp.Node, environ: dict[str, str], tmp_path: Path) -> Iterator[list[str]]:
+def environ(gunicorns: Gunicorns) -> dict[str, str]:
+    return gunicorns.environ
+
+
+@pytest.fixture
+def servers(gunicorns: Gunicorns) -> list[str]:
     """Two gunicorns, each with one worker, as on two hosts."""
-    processes, urls = [], []
-    for number in range(2):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            address = probe.getsockname()
-        urls.append(f"http://{address[0]}:{address[1]}")
-        with open(tmp_path / f"{number}.log", "wb") as log:
-            processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"],
-                    cwd=EXAMPLE,
-                    env=environ | {"BIND": f"{address[0]}:{address[1]}"},
-                    stderr=log,
-                )
-            )
+    addresses = [gunicorns.start(), gunicorns.start()]
+    for address in addresses:
         eventually(lambda address=address: answers(address), timeout=40)
-    yield urls
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.wait(timeout=30)
-    for path in tmp_path.glob("*.log"):
-        assert "Traceback" not in path.read_text(), path.read_text()
+    return [f"http://{address}" for address in addresses]
 
 
-def answers(address: tuple[str, int]) -> bool:
+def answers(address: str) -> bool:
+    host, port = address.split(":")
     try:
-        with gevent.socket.create_connection(address, timeout=5) as sock:
+        with gevent.socket.create_connection((host, int(port)), timeout=5) as sock:
             sock.sendall(b"GET /socket.io/?EIO=4&transport=polling HTTP/1.0\r\n\r\n")
             return b"200" in sock.recv(100)
     except OSError:

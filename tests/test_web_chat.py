@@ -7,30 +7,21 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import gevent.subprocess as subprocess
 import pytest
 
 import gmp
 
 from .browser import Browser, needs_chromium
 from .conftest import eventually
+from .gunicorns import Gunicorns
 
 pytest.importorskip("flask")
 pytest.importorskip("gunicorn")
 EXAMPLE = Path(__file__).parent.parent / "examples" / "web_chat"
 Site = Callable[[], str]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -41,27 +32,15 @@ def seed(make_node: Callable[..., gmp.Node]) -> gmp.Node:
 @pytest.fixture
 def gunicorn(seed: gmp.Node, tmp_path: Path) -> Iterator[Site]:
     """Starts a gunicorn as on another host; returns its address once both its workers are in the group."""
-    started: list[Any] = []
+    gunicorns = Gunicorns(EXAMPLE, tmp_path, GMP_SECRET="a secret of this test", GMP_SEEDS=seed.binds[0])
 
     def start() -> str:
-        address = f"127.0.0.1:{free_port()}"
-        environ = {**os.environ, "GMP_SECRET": "a secret of this test", "GMP_SEEDS": seed.binds[0], "BIND": address}
-        with open(tmp_path / f"gunicorn-{len(started)}.log", "wb") as log:
-            started.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py"], cwd=EXAMPLE, env=environ, stderr=log
-                )
-            )
-        seed.group("chat").wait(2 * len(started), timeout=40)
+        address = gunicorns.start()
+        seed.group("chat").wait(2 * len(gunicorns), timeout=40)
         return f"http://{address}/"
 
     yield start
-    for process in started:
-        process.terminate()
-    for process in started:
-        process.wait(timeout=30)
-    for path in tmp_path.glob("gunicorn-*.log"):
-        assert "Traceback" not in path.read_text(), path.read_text()
+    gunicorns.close()
 
 
 class Tab(Browser):
