@@ -94,6 +94,18 @@ def test_all_seeds_are_killed_and_restarted_and_everyone_is_back(
     check_one_network([*again, *nodes])
 
 
+def test_a_node_that_is_just_starting_is_found_as_soon_as_it_is_known(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gmp.mesh.connector.ASK_AGAIN", 30.0)  # longer than a search may take
+    seed = make_node("seed")
+    here = make_node("here", seeds=seed.binds)
+    here.wait_up(timeout=20)
+    port = make_node("late", seeds=seed.binds).port()
+    here.send(port.id, "welcome")  # the seed does not know it yet
+    assert port.receive(timeout=20) == ("welcome",)
+
+
 @pytest.mark.parametrize("how", ["crash", "leave"])
 def test_the_master_is_killed_and_no_group_flaps(make_node: MakeNode, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "GRACE", 1.0)

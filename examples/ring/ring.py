@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import time
+
+from gevent import subprocess
 
 import gmp
 
@@ -75,4 +76,4 @@ if __name__ == "__main__":
             run(names, arguments.ports, arguments.rounds)
         finally:
             for process in processes:
-                process.communicate()
+                process.communicate()  # gevent's: this node lives on meanwhile, and the others take leave of it

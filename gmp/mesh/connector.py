@@ -2,7 +2,7 @@
 
 One `Search` runs for each node that is wanted and not connected. Its addresses come from the directory, are resolved, and
 dialled in order: the next attempt begins when the one before has failed, or after `STAGGER` seconds beside it; the
-first success ends the others. Nobody's knowing the node may end in a moment, so the directory is asked again.
+first success ends the others. Nobody's knowing the node may end in a moment, as when it is just starting, so the directory is asked again, soon at first.
 
 race: the other node dials us meanwhile: each step looks whether it is connected, and whoever connects it wakes the search.
 """
@@ -20,7 +20,7 @@ from gmp.errors import ConfigError, GmpError
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.ground import Ground
 
-ASK_AGAIN = 0.5  # seconds after which the directory is asked again about a node that it did not know
+FIRST_ASK_AGAIN, ASK_AGAIN = 0.02, 0.5  # seconds, doubling, before the directory is asked again about a node it did not know
 STAGGER = 0.25  # seconds after which the next address is tried beside the one before
 
 
@@ -46,11 +46,13 @@ class Search:
 
         When it cannot be dialled, `detour(search)` tries everything else. *Blocks.*
         """
+        pause = FIRST_ASK_AGAIN
         with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block in silence
             while not self.found:
                 addresses = self._ask()
                 if addresses is None:
-                    self.wait(ASK_AGAIN)
+                    self.wait(pause)
+                    pause = min(2 * pause, ASK_AGAIN)
                     continue
                 self.dial_each(addresses)
                 if not self.found:
