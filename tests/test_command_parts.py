@@ -26,7 +26,7 @@ CONNECTIONS = st.lists(ANYTHING | st.fixed_dictionaries({"node_id": NAMES | ANYT
 
 
 @given(st.dictionaries(NAMES, st.fixed_dictionaries({"connections": CONNECTIONS | ANYTHING, "seed": ANYTHING}), max_size=6))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_whatever_nodes_tell_it_is_drawn(told: dict[str, dict[str, Any]]) -> None:
     graph = make_graph({name: Answer(name, data) for name, data in told.items()})
     lines = tree(graph, 40)

@@ -110,33 +110,37 @@ def test_a_node_shows_its_messages_only_when_it_is_allowed(make_node: MakeNode) 
     assert "allow_follow" in me.receive("following", timeout=10)[0]
 
 
-def run(seed: gmp.Node, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+def run(seed: gmp.Node, *arguments: str) -> tuple[int, str, str]:
+    """The exit code of `gmp trace --messages`, and what it says on either stream."""
     command = [sys.executable, "-m", "gmp.cli.main", "trace", "--seed", seed.binds[0], "--messages", *arguments]
-    return subprocess.run(command, env={**os.environ, "GMP_SECRET": "geheim"}, capture_output=True, timeout=40)
+    environ = {**os.environ, "GMP_SECRET": "geheim"}
+    done = subprocess.run(command, env=environ, capture_output=True, timeout=40)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 def test_the_command_prints_messages_and_diagrams(make_node: MakeNode) -> None:
     seed = make_node("seed", allow_follow=True)
-    port = echo(seed)
+    ports = [echo(seed) for _ in range(3)]  # one follower each is what a port may have
 
     def talk() -> None:
-        while port.alive:
-            seed.call(port, "<b>hello; you</b>")
+        while True:
+            for port in ports:
+                seed.call(port, "<b>hello; you</b>")
             gevent.sleep(0.05)
 
     talking = gevent.spawn(talk)
-    lines = run(seed, port.id, "--for", "0.5", "--json")
-    assert lines.returncode == 0, lines.stderr
-    first = json.loads(lines.stdout.splitlines()[0])
-    assert first["dest"] == port.id or first["sender"] == port.id
-    plain = run(seed, port.id, "--for", "0.5")
-    assert f"→ {port.id}  ('<b>hello; you</b>'" in plain.stdout.decode()
-    drawn = run(seed, port.id, "--for", "0.5", "--mermaid").stdout.decode()
+    first, second, third = (port.id for port in ports)
+    ways = [(first, "--json"), (second,), (third, "--mermaid"), ("seed#nobody",)]
+    results = [gevent.spawn(run, seed, *way, "--for", "0.5") for way in ways]
+    (code, lines, errors), (_, plain, _), (_, drawn, _), refused = [result.get(timeout=50) for result in results]
+    talking.kill()
+    assert code == 0, errors
+    message = json.loads(lines.splitlines()[0])
+    assert first in (message["dest"], message["sender"])
+    assert f"→ {second}  ('<b>hello; you</b>'" in plain
     assert drawn.startswith("sequenceDiagram\n    participant p0 as ")
     assert "#lt;b#gt;hello#59; you" in drawn
-    refused = run(seed, "seed#nobody", "--for", "0.5")
-    assert (refused.returncode, b"no port" in refused.stderr) == (1, True)
-    talking.kill()
+    assert (refused[0], "no port" in refused[2]) == (1, True)
 
 
 def test_a_diagram_has_every_party_once() -> None:

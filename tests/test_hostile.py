@@ -135,7 +135,7 @@ def process() -> Iterator[tuple[Any, str]]:
         "GMP_SECRET": "geheim",
         "GMP_CERT": CERT,
         "GMP_REQUIRE_TLS": "no",
-        "GMP_HANDSHAKE_TIMEOUT": "2",
+        "GMP_HANDSHAKE_TIMEOUT": "1",
         "GMP_MAX_MESSAGE": str(MAX_MESSAGE),
     }
     child = subprocess.Popen(

@@ -82,6 +82,7 @@ def test_two_idle_nodes_stay_up_and_measure_the_round_trip(far: tuple[gmp.Node, 
     assert not busy.calls
 
 
+@pytest.mark.slow
 def test_own_stalls_count_against_nobody(far: tuple[gmp.Node, gmp.Node, FaultProxy], recorder: Recorder) -> None:
     here, there, _ = far
     here.monitor_busy(recorder)
@@ -92,6 +93,7 @@ def test_own_stalls_count_against_nobody(far: tuple[gmp.Node, gmp.Node, FaultPro
     assert here.stats()["loop_lag_peak"] > 2.0
 
 
+@pytest.mark.slow
 def test_a_seed_logs_that_its_loop_was_held_up(caplog: pytest.LogCaptureFixture) -> None:
     with LocalNetwork(2) as network, caplog.at_level(logging.WARNING, "gmp"):
         network.settle()

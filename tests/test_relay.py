@@ -155,13 +155,16 @@ def test_who_is_public_is_dialled_by_who_is_private(make_node: MakeNode) -> None
     assert len(seed.mesh.router) == 0
 
 
-def test_nodes_that_listen_where_nobody_can_reach_them_are_relayed(make_node: MakeNode) -> None:
+def test_nodes_that_listen_where_nobody_can_reach_them_are_relayed(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A triangle: A and B cannot reach each other, but both reach C."""
+    monkeypatch.setattr("gmp.mesh.mesh.DIAL_BACK", 0.3)
     c = make_node("c")
     with FaultProxy("127.0.0.1:1") as wall:
         wall.blackhole()
         a = make_node("a", seeds=c.binds, advertise=[wall.address])
-        b = make_node("b", seeds=c.binds, advertise=[wall.address], address_timeout=0.5, handshake_timeout=1.0)
+        b = make_node("b", seeds=c.binds, advertise=[wall.address], address_timeout=0.5, handshake_timeout=0.5)
         b.wait_up(timeout=20)
         port = echo(a)
         assert b.call(port.id, "around", timeout=20) == ("echo", "around")

@@ -125,6 +125,7 @@ def test_nodes_groups_and_ports_are_completed_in_strings(
     finish(terminal)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", PROMPTS, indirect=True)
 def test_another_node_evaluates_when_it_allows_that(
     outside: gmp.Node, shell: tuple[Terminal, str], make_node: MakeNode

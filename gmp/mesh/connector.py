@@ -2,7 +2,8 @@
 
 One `Search` runs for each node that is wanted and not connected. Its addresses come from the directory, are resolved, and
 dialled in order: the next attempt begins when the one before has failed, or after `STAGGER` seconds beside it; the
-first success ends the others. Nobody's knowing the node may end in a moment, as when it is just starting, so the directory is asked again, soon at first.
+first success ends the others. Nobody's knowing the node may end in a moment, as when it is just starting, so the directory
+is asked again, soon at first.
 
 race: the other node dials us meanwhile: each step looks whether it is connected, and whoever connects it wakes the search.
 """
