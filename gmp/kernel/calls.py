@@ -53,6 +53,10 @@ class Call:
             self.outcome = message
             self.wake = self._run_callback(self.caller.switch, self)
 
+    def put_all(self, messages: list[Message]) -> None:
+        """Only the first outcome counts."""
+        self.put(messages[0])
+
     def kill(self, *reason: Any) -> None:
         """Somebody killed the reply port, or the node ends."""
         self.put(PortDied(self.target.port_id, reason))

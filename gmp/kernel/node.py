@@ -100,6 +100,8 @@ class Node:
         self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self)
         self._routes = Routes(self.ports, self._peer, self.requests.handle)
         self.send_tuple = self._routes.send  #: `send` with the message as a tuple, for `gmp.send`
+        self.ways = self._routes.ways  #: as in `Routes`; empty while sends are watched or traced, for `gmp.send` too
+        self.is_owned = self.ports.hold._is_owned  #: as `Ports.hold`
         self._calls = Calls(self.ports, self._routes.send_soon, self._monitor)
         self._sent: Callable[[Any, tuple[Any, ...]], None] | None = None
         self.services: list[tuple[str, Port]] = []  #: name and port of each service that was started
@@ -485,6 +487,7 @@ class Node:
         self._sent = sent
         send, send_soon = self._routes.send, self._routes.send_soon
         self.send_tuple = send if sent is None else told(send, sent)
+        self.ways = self._routes.ways if sent is None and type(self._routes) is Routes else {}
         self._calls.send_by(send_soon if sent is None else told(send_soon, sent))
 
     def monitor_nodes(self, callback: Callable[..., Any]) -> Callable[[], None]:

@@ -32,7 +32,7 @@ class Routes:
         self._peer = peer
         self._node_port = node_port
         self._local = ports.by_id  # those that were looked for before
-        self._remote: dict[str, tuple[Peer, str]] = {}
+        self.ways: dict[str, tuple[Peer, str]] = {}  #: from a full port ID to the peer and the port's name there
         self._nodes: dict[str, Peer] = {}  # those whose node ID has been checked
 
     def send(self, dest: Any, message: tuple[Any, ...]) -> None:
@@ -42,7 +42,7 @@ class Routes:
         if dest.__class__ is Port and dest.ports is self._ports:
             dest.put(message)
             return
-        route = self._remote.get(dest) if dest.__class__ is str else None
+        route = self.ways.get(dest) if dest.__class__ is str else None
         if route is None:
             route = self._find(dest, message)
             if route is None:
@@ -53,7 +53,7 @@ class Routes:
 
     def send_soon(self, dest: Any, message: tuple[Any, ...]) -> Peer | None:
         """As `send`, but never blocks; return the peer it went to."""
-        route = self._remote.get(dest) if dest.__class__ is str else None
+        route = self.ways.get(dest) if dest.__class__ is str else None
         if route is None:
             route = self._find(dest, message)
             if route is None:
@@ -80,9 +80,9 @@ class Routes:
                 return None
             node_id, name = split_port_id(port_id)
             peer = self._nodes[node_id] = self._peer(node_id)
-        if len(self._remote) >= KEEP:
-            self._remote.clear()
-        route = self._remote[port_id] = peer, name
+        if len(self.ways) >= KEEP:
+            self.ways.clear()
+        route = self.ways[port_id] = peer, name
         return route
 
     def _deliver(self, port_id: str, name: str, message: tuple[Any, ...]) -> None:

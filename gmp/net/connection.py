@@ -10,6 +10,10 @@ Writing goes through an outbox. The first message of a turn is written at once, 
 64 KiB; what the socket does not take waits for the write watcher. Never a system call per message. One pass of the loop
 writes `A_TURN` bytes at most, or a stream of large messages would keep everybody else waiting.
 
+Messages in a row for one port go out as a *run* when the other side reads them (`gmp.wire.runs`): `_run` is the one that is
+being collected. It joins the outbox before anything else does, and before the outbox is written. The first message of a turn
+is in none.
+
 The outbox is three things in a row: `_pending`, what the socket is in the middle of; `_outbox`; and, only while the
 socket is full, the `SlowLane` of large messages, which small ones for other ports may overtake. race: a small message is
 followed by a large one for the same port: what is in the outbox when one takes the slow lane is sealed, and goes first.
@@ -35,6 +39,7 @@ from gmp.net.reasons import CloseReason, reason_of
 from gmp.net.tls import CHUNK, Contexts, Tls, names_node
 from gmp.wire.events import NEED_DATA, Authenticated, Greeted
 from gmp.wire.nesting import CONTAINERS, SHORT
+from gmp.wire.runs import longest_row, run_head
 
 if TYPE_CHECKING:
     from gmp.net.housekeeper import Watch
@@ -91,6 +96,7 @@ class Connection:
         "_encode",
         "_find",
         "_flush_at",
+        "_longest_row",
         "_max_message",
         "_outbox",
         "_owner",
@@ -98,7 +104,10 @@ class Connection:
         "_pending",
         "_plain",
         "_reader",
+        "_row_limit",
+        "_run",
         "_run_callback",
+        "_run_name",
         "_scratch",
         "_sealed",
         "_short",
@@ -175,6 +184,10 @@ class Connection:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.retry_bounded = tcp.set_keepalive(self.sock, limits)
         tcp.bound_send_buffer(self.sock, send_buffer)
+        self._row_limit = -1  # bytes of a message that may go in a run
+        self._longest_row = -1  # the same, while that is allowed
+        self._run: list[bytes] = []  # its messages, packed without the name
+        self._run_name: str | None = None  # the port that a run is for, or would be
         self._outbox: list[bytes] = []
         self._sealed: list[bytes] = []  # was in the outbox when a message took the slow lane
         self._tight = 0  # how many pieces at the front of the outbox are joined ones
@@ -218,19 +231,59 @@ class Connection:
 
         *Raises:* `MessageError` before anything is queued.
         """
+        if name is self._run_name:
+            try:
+                data = self._pack([*message])
+            except Exception:
+                self._encode(name, message)  # this time it says what is wrong
+                raise
+            size = len(data)
+            if size <= SHORT or self._may_join(name, message, size):
+                self._run.append(data)
+                self.queued = queued = self.queued + size
+                return False if queued < self._flush_at else self._push()
         try:
             data = self._pack([name, *message])
         except Exception:
-            data = self._encode(name, message)  # this time it says what is wrong
+            data = self._encode(name, message)
+        if self._run:
+            self._end_run()
         size = len(data)
         # one comparison for two questions: must it be checked, and may it overtake what waits
         if size > self._short and not self._may_go(name, message, data):
             self._slow.put(name, data)
         else:
             self._outbox.append(data)
+            if size <= self._longest_row:
+                self._run_name = name
         self.queued = queued = self.queued + size
         # one comparison for all states: first message of the turn (0), 64 KiB more of them or for a full socket, high mark
         return False if queued < self._flush_at else self._push()
+
+    def _may_join(self, name: str, message: tuple[Any, ...], size: int) -> bool:
+        """Check a message that is not short; return whether it may go in a run: large ones go by themselves."""
+        if size > self._longest_row:
+            self._stop_runs()
+            return False
+        for item in message:
+            if item.__class__ in CONTAINERS:
+                self._check(name, message, size)
+                break
+        return True
+
+    def _end_run(self) -> None:
+        """Put the run into the outbox, which must not be written, or be added to, without that."""
+        run, self._run = self._run, []
+        head = run_head(self._run_name or "", len(run))
+        self._outbox.append(b"".join((head, *run)))
+        self.queued += len(head)
+        self.sent_messages += len(run) - 1  # as one piece it will count for one
+
+    def _stop_runs(self) -> None:
+        """Let the next message go by itself."""
+        if self._run:
+            self._end_run()
+        self._run_name = None
 
     def _may_go(self, name: str, message: tuple[Any, ...], data: bytes) -> bool:
         """Check a message that is not short; return whether it may go into the outbox, or must take the slow lane."""
@@ -244,13 +297,16 @@ class Connection:
                     break
         if not self._writing or not ((self._slow or size >= LARGE) and self._slow.is_for(name, data)):
             return True
-        self._short = -1  # as long as somebody waits there, each message must ask
+        self._short = self._longest_row = -1  # as long as somebody waits there, each message must ask
+        self._run_name = None
         self._sealed += self._outbox  # what was sent before it stays before it
         self._outbox.clear()
         self._tight = 0
         return False
 
     def _push(self) -> bool:
+        if self._run:
+            self._end_run()
         if self._writing:
             self._tighten()
         else:
@@ -273,6 +329,8 @@ class Connection:
     def write(self, data: bytes) -> None:
         """Put bytes into the outbox, as `send` does with a message."""
         if data and self.reason is None:
+            if self._run:
+                self._end_run()
             self._outbox.append(data)
             self.queued += len(data)
             if self.queued >= self._flush_at:
@@ -282,7 +340,7 @@ class Connection:
         if self.queued or self.tls is not None:
             self._flush()
         if not self._writing:
-            self._flush_at = 0
+            self._flush_at, self._run_name = 0, None
             if self.low_mark == 0:  # somebody waits for the last byte
                 self._drained(self)
 
@@ -328,13 +386,15 @@ class Connection:
 
     def _take_plain(self) -> bytes:
         """The small messages that wait and one of the slow lane in turn, so that neither starves the other."""
+        if self._run:
+            self._end_run()
         outbox = self._sealed or self._outbox
         if self._short < 0 and not self._sealed and (self._slow_next or not outbox):  # somebody waits in the slow lane
             self._slow_next = False
             self.sent_messages += 1
             data = self._slow.pop()
             if not self._slow:
-                self._short = SHORT
+                self._short, self._longest_row = SHORT, self._row_limit
             return data
         if not outbox:
             return b""
@@ -360,7 +420,7 @@ class Connection:
         self._flush_at = FLUSH_AT
         self._flush()
         if not self._writing:
-            self._flush_at = 0
+            self._flush_at, self._run_name = 0, None
         if self.queued <= self.low_mark:
             self._drained(self)
 
@@ -471,6 +531,7 @@ class Connection:
         encoder = self.session.encoder
         self._pack, self._encode, self._check = encoder.pack, encoder.encode, encoder.check
         self._max_message = encoder.max_message
+        self._row_limit = self._longest_row = longest_row(encoder.name, self.session.greeting.keys, encoder.max_message)
         self._dispatch = self.session.decoder.dispatch
         self.up = True
 
@@ -538,6 +599,7 @@ class Connection:
         self._tight = 0
         self._sealed.clear()
         self._slow.clear()
+        self._run.clear()
         self._pending = self._plain = b""
         self.queued = 0
         self._owner.closed(self)

@@ -38,6 +38,7 @@ from gmp.net.relays import Relays
 from gmp.net.streams import DATACONN, STREAM_ID, ExpectedStreams, Stream
 from gmp.net.tls import RECORD, make_contexts
 from gmp.net.visitors import Visitors
+from gmp.wire import runs
 from gmp.wire.framing import default_framings, make_encoder
 from gmp.wire.session import Session
 
@@ -178,6 +179,7 @@ class Network:
                 "keepalive": str(self._limits.keepalive),
                 "mproto": "1",
                 "gproto": "1",
+                runs.KEY: runs.VALUE,
                 "peeraddr": address,
                 **({STREAM_ID: stream_id} if stream_id else {}),
             },

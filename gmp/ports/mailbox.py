@@ -68,6 +68,22 @@ class Mailbox:
         else:
             self._put_closely(message)
 
+    def put_all(self, messages: list[Message]) -> None:
+        """`put` each of them."""
+        if self.__class__.put is not Mailbox.put:
+            for message in messages:
+                self.put(message)
+            return
+        start = 0
+        while start < len(messages):
+            room = self._room - len(self._queue)
+            if room > 0:
+                self._queue.extend(messages[start : start + room])
+                start += room
+            else:
+                self.put(messages[start])
+                start += 1
+
     def _put_closely(self, message: Message) -> None:
         raise NotImplementedError
 

@@ -37,6 +37,9 @@ class Destination(Protocol):
     def put(self, message: Message) -> None:
         """Take a message."""
 
+    def put_all(self, messages: list[Message]) -> None:
+        """Take messages, at least one, in this order."""
+
     def kill(self, *reason: Any) -> None:
         """End."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from gmp.errors import ProtocolError
 
-#: the destination of a local name, something with ``put(tuple)``; None: there is none
+#: the destination of a local name, something with ``put(tuple)`` and ``put_all(list of tuples)``; None: there is none
 Find = Callable[[Any], Any]
 #: takes a message that has no destination, whole; returns whether to stop
 Other = Callable[[list[Any]], object]

@@ -19,6 +19,7 @@ import msgpack
 from gmp.errors import MessageError, ProtocolError
 from gmp.wire.dispatch import Find, Other, check_head
 from gmp.wire.nesting import CONTAINERS, MAX_NESTING, SHORT, check_message, check_nesting
+from gmp.wire.runs import split_run
 
 TUPLE, SET, FROZENSET, INTEGER, DECIMAL, UUID = 1, 2, 3, 4, 5, 6
 _SEQUENCES: dict[int, Any] = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
@@ -120,17 +121,23 @@ class MsgpackDecoder:
             for message in unpacker:
                 count += 1
                 start, end = end, tell()
-                if end - start > SHORT:
-                    for item in message:
-                        if type(item) in CONTAINERS:
-                            self._check(message, end - start)
-                            break
-                    if end - start > largest:
-                        self._check(message, end - start)
                 try:
                     destination = find(message[0])
                 except _NO_MESSAGE:
                     destination = None
+                if destination is None and message.__class__ is list and message and message[0].__class__ is int:
+                    messages, stop = self._dispatch_run(message, end - start, find, other)
+                    count += messages - 1
+                    if stop:
+                        break
+                    continue
+                if end - start > SHORT:
+                    for item in message:
+                        if item.__class__ in CONTAINERS:
+                            self._check(message, end - start)
+                            break
+                    if end - start > largest:
+                        self._check(message, end - start)
                 if destination is not None:
                     del message[0]
                     destination.put(tuple(message))
@@ -141,6 +148,15 @@ class MsgpackDecoder:
                 raise  # not the bytes are wrong but a destination
             raise ProtocolError(f"bad msgpack: {error or type(error).__name__}") from error
         return count
+
+    def _dispatch_run(self, run: list[Any], size: int, find: Find, other: Other) -> tuple[int, object]:
+        """The same for a run; returns how many messages it had, and whether to stop."""
+        name, messages = split_run(run, size, self._max_message)
+        destination = find(name)
+        if destination is not None:
+            destination.put_all(messages)
+            return len(messages), False
+        return len(messages), any(other([name, *message]) for message in messages)
 
     def _check(self, message: Any, size: int) -> None:
         if size > self._max_message:
