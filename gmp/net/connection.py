@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("gmp.net")
 FLUSH_AT = 64 * 1024
 LOOSE = 64  # messages that wait one by one for a full socket before they are joined
+PIECE = 32 * 1024  # bytes that are worth a system call
+ROW = 40  # bytes of memory that a message in a run takes besides its own: they count while it waits there
 A_TURN = 512 * 1024  # bytes written per pass of the loop
 NEVER = 1 << 62
 READ, WRITE = 1, 2
@@ -238,9 +240,14 @@ class Connection:
                 self._encode(name, message)  # this time it says what is wrong
                 raise
             size = len(data)
-            if size <= SHORT or self._may_join(name, message, size):
+            if (
+                size <= SHORT
+                # what is no deeper than the rest is long; most often it is octets at the end that make it long
+                or (message[-1].__class__ is bytes and size - len(message[-1]) <= SHORT and size <= self._longest_row)
+                or self._may_join(name, message, size)
+            ):
                 self._run.append(data)
-                self.queued = queued = self.queued + size
+                self.queued = queued = self.queued + size + ROW
                 return False if queued < self._flush_at else self._push()
         try:
             data = self._pack([name, *message])
@@ -276,7 +283,7 @@ class Connection:
         run, self._run = self._run, []
         head = run_head(self._run_name or "", len(run))
         self._outbox.append(b"".join((head, *run)))
-        self.queued += len(head)
+        self.queued += len(head) - len(run) * ROW
         self.sent_messages += len(run) - 1  # as one piece it will count for one
 
     def _stop_runs(self) -> None:
@@ -399,10 +406,13 @@ class Connection:
         if not outbox:
             return b""
         self._slow_next = True
-        if self._tight and outbox is self._outbox:
-            self._tight -= 1
+        if len(outbox[0]) >= PIECE:  # to join it with others would be one copy more
+            if outbox is self._outbox and self._tight:
+                self._tight -= 1
             self.sent_messages += 1
             return outbox.pop(0)
+        if outbox is self._outbox:
+            self._tight = 0
         self.sent_messages += len(outbox)
         data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
         outbox.clear()

@@ -1,0 +1,237 @@
+"""Runs: messages in a row for one port that travel as one array. They mean what the messages one after another would."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import gmp
+from gmp.net.connection import Connection
+from gmp.wire.framing import make_decoder, make_encoder
+from gmp.wire.runs import LONGEST_ROW, LONGEST_RUN, longest_row, run_head
+
+from .conftest import eventually
+
+MakeNode = Callable[..., gmp.Node]
+LIMIT = 1 << 20
+NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+    | st.sampled_from([decimal.Decimal("1.5"), NOW, 1 << 100, b"x" * 100, b"x" * LONGEST_ROW, "é" * 5000]),
+    lambda values: st.lists(values, max_size=3) | st.tuples(values, values) | st.dictionaries(st.text(), values, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+MESSAGES = st.lists(st.tuples(st.sampled_from("ab"), st.lists(VALUES, max_size=4).map(tuple)), max_size=30)
+
+
+class Box:
+    """A destination that keeps what comes."""
+
+    def __init__(self) -> None:
+        self.got: list[Any] = []
+        self.put, self.put_all = self.got.append, self.got.extend
+
+
+class Pair:
+    """Two connected nodes, and what comes to two ports of the second."""
+
+    def __init__(self) -> None:
+        self.far = gmp.Node("far", binds=["127.0.0.1:0"], secret="runs").start()
+        self.near = gmp.Node("near", binds=[], seeds=self.far.binds, secret="runs").start()
+        self.near.wait_up("far", timeout=20)
+        self.ports = {name: self.far.port() for name in "ab"}
+
+    def figures(self) -> tuple[int, int]:
+        """Messages that the one has sent and the other has received."""
+        sent, received = self.near.stats()["peers"]["far"], self.far.stats()["peers"]["near"]
+        return sent["sent_messages"], received["received_messages"]
+
+    def close(self) -> None:
+        """Close both."""
+        self.near.close()
+        self.far.close()
+
+
+def run(name: str, *messages: Any) -> bytes:
+    """A run as bytes."""
+    return run_head(name, len(messages)) + b"".join(map(msgpack.packb, messages))
+
+
+def test_whatever_is_sent_arrives_as_it_was_sent_and_in_order() -> None:
+    pair = Pair()
+
+    @given(MESSAGES)
+    def check(messages: list[tuple[str, tuple[Any, ...]]]) -> None:
+        for name, message in messages:
+            pair.near.send(pair.ports[name].id, *message)
+        for wanted, port in pair.ports.items():
+            pair.near.send(port.id, "end")
+            sent = [message for name, message in messages if name == wanted]
+            assert [port.receive(timeout=20) for _ in sent] == sent
+            assert port.receive(timeout=20) == ("end",)
+
+    try:
+        check()
+        eventually(lambda: len(set(pair.figures())) == 1)
+    finally:
+        pair.close()
+
+
+def test_a_thousand_small_messages_are_a_few_pieces_and_are_counted_one_by_one(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = make_node("far")
+    near = make_node("near", seeds=far.binds)
+    near.wait_up("far", timeout=20)
+    port = far.port()
+    runs: list[int] = []
+    end_run = Connection._end_run
+
+    def note(connection: Connection) -> None:
+        if connection._run_name == port.name:
+            runs.append(len(connection._run))
+        end_run(connection)
+
+    monkeypatch.setattr(Connection, "_end_run", note)
+    before = near.stats()["peers"]["far"]["sent_messages"]
+    for number in range(1000):
+        near.send(port.id, "tag", number)
+    eventually(lambda: len(port) == 1000)
+    assert [port.receive() for _ in range(1000)] == [("tag", number) for number in range(1000)]
+    assert sum(runs) == 999, "all but the first of the turn"
+    assert len(runs) < 10
+    assert near.stats()["peers"]["far"]["sent_messages"] - before == 1000
+
+
+def test_a_message_that_cannot_travel_raises_at_its_line_and_the_run_goes_on(make_node: MakeNode) -> None:
+    far = make_node("far")
+    near = make_node("near", seeds=far.binds, max_message=1000)
+    near.wait_up("far", timeout=20)
+    port = far.port()
+    deep: Any = 1
+    for _ in range(70):
+        deep = [deep]
+    for number in range(10):
+        near.send(port.id, number)
+        for bad in (object(), "\ud800", "x" * 2000, deep):
+            with pytest.raises(gmp.MessageError):
+                near.send(port.id, bad)
+    assert [port.receive(timeout=20) for _ in range(10)] == [(number,) for number in range(10)]
+
+
+def test_a_bounded_port_dies_of_the_message_that_is_one_too_many(make_node: MakeNode) -> None:
+    far = make_node("far")
+    near = make_node("near", seeds=far.binds)
+    near.wait_up("far", timeout=20)
+    port = far.port(max_queue=100)
+    for number in range(200):
+        near.send(port.id, number)
+    assert port.join(20)
+    assert port.reason == ("queue_overflow", 101)
+
+
+def test_a_run_for_a_port_that_is_not_there_is_dropped_and_counted(make_node: MakeNode) -> None:
+    far = make_node("far")
+    near = make_node("near", seeds=far.binds)
+    near.wait_up("far", timeout=20)
+    for number in range(50):
+        near.send("far#nobody", number)
+    eventually(lambda: far.stats()["dropped"] == 50)
+
+
+def test_handlers_histories_and_followers_see_each_message(make_node: MakeNode) -> None:
+    far = make_node("far")
+    near = make_node("near", seeds=far.binds)
+    near.wait_up("far", timeout=20)
+    handled: list[int] = []
+    handler, recorder = far.port(), far.port(max_history=5)
+    handler.on("n", handled.append)
+    for number in range(20):
+        near.send(handler.id, "n", number)
+    for number in range(20):
+        near.send(recorder.id, "n", number)
+    eventually(lambda: len(handled) == 20 and len(recorder) == 20)
+    assert handled == list(range(20))
+    assert list(recorder.history) == [("n", number) for number in range(15, 20)]
+
+
+def test_a_reply_port_takes_the_first_of_a_run(make_node: MakeNode) -> None:
+    far = make_node("far")
+    near = make_node("near", seeds=far.binds)
+
+    def generous(port: gmp.Port) -> None:
+        for reply in port:
+            for number in range(10):
+                far.send(reply[0], number)
+
+    assert near.call(far.port(generous).id) == (0,)
+
+
+def test_only_who_says_that_it_reads_runs_is_sent_some() -> None:
+    assert longest_row("msgpack", {"gmp": "1", "runs": "1"}, LIMIT) == LONGEST_ROW
+    assert longest_row("msgpack", {"gmp": "1"}, LIMIT) == -1
+    assert longest_row("msgpack", {"runs": "2"}, LIMIT) == -1
+    assert longest_row("json", {"gmp": "1", "runs": "1"}, LIMIT) == -1
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20, 1000])
+def test_a_run_that_comes_in_pieces_is_delivered_whole(cut: int) -> None:
+    box, others = Box(), list[Any]()
+    data = run("p", ["a", 1], ["b", [2]]) + make_encoder("msgpack", LIMIT).encode("p", ("c",)) + run("q", [], [3])
+    decoder = make_decoder("msgpack", LIMIT)
+    count = sum(
+        decoder.dispatch(data[start : start + cut], {"p": box}.get, others.append) for start in range(0, len(data), cut)
+    )
+    assert count == 5
+    assert box.got == [("a", 1), ("b", [2]), ("c",)]
+    assert others == [["q"], ["q", 3]]
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        msgpack.packb([0]), msgpack.packb([0, "p"]), msgpack.packb([0, 1, ["x"]]), msgpack.packb([0, None, ["x"]]),
+        msgpack.packb([1, "p", ["x"]]), msgpack.packb([-1, "p", ["x"]]), msgpack.packb([1 << 62, "p", ["x"]]),
+        msgpack.packb([False, "p", ["x"]]), msgpack.packb([0, "p", "xy"]), msgpack.packb([0, "p", ["x"], {}]),
+        run("p", ["x"], [nested(64)]), run("p", *[[b"x" * 1000]] * 140),
+    ],
+)  # fmt: skip
+def test_what_is_no_run_is_refused_and_nothing_of_it_delivered(data: bytes) -> None:
+    box = Box()
+    with pytest.raises(gmp.ProtocolError):
+        make_decoder("msgpack", LONGEST_RUN - 1).dispatch(data, {"p": box}.get, lambda message: None)
+    assert box.got == []
+
+
+def test_a_run_may_be_longer_than_a_message_may_and_nest_as_deep() -> None:
+    box = Box()
+    messages = [[b"x" * 900]] * 100 + [[nested(63)]]
+    make_decoder("msgpack", 1000).dispatch(run("p", *messages), {"p": box}.get, lambda message: None)
+    assert box.got == [tuple(message) for message in messages]
+
+
+def test_nothing_is_left_in_a_run_when_a_node_leaves(make_node: MakeNode) -> None:
+    far = make_node("far")
+    near = make_node("near", seeds=far.binds)
+    near.wait_up("far", timeout=20)
+    port = far.port()
+    for number in range(100):
+        near.send(port.id, number)
+    near.close()
+    with gevent.Timeout(20):
+        assert [port.receive() for _ in range(100)] == [(number,) for number in range(100)]
