@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gmp.net")
 FLUSH_AT = 64 * 1024
-LOOSE = 64  # messages that wait one by one for a full socket before they are joined
 PIECE = 32 * 1024  # bytes that are worth a system call
 ROW = 40  # bytes of memory that a message in a run takes besides its own: they count while it waits there
 A_TURN = 512 * 1024  # bytes written per pass of the loop
@@ -192,7 +191,7 @@ class Connection:
         self._run_name: str | None = None  # the port that a run is for, or would be
         self._outbox: list[bytes] = []
         self._sealed: list[bytes] = []  # was in the outbox when a message took the slow lane
-        self._tight = 0  # how many pieces at the front of the outbox are joined ones
+        self._tight = 0  # how many pieces at the front of the outbox need not be joined with others
         self._slow = SlowLane()
         self._slow_next = False
         self._short = SHORT  # a message of more bytes must be looked at
@@ -326,11 +325,11 @@ class Connection:
     def _tighten(self) -> None:
         """Join messages that wait for a full socket: a tiny one takes five times its length as long as it is by itself."""
         outbox, start = self._outbox, self._tight
-        loose = len(outbox) - start
-        if loose >= LOOSE:
-            outbox[start:] = [b"".join(outbox[start:])]
-            self._tight = start + 1
-            self.sent_messages += loose - 1  # as one piece it will count for one
+        end = len(outbox) - (1 if outbox and len(outbox[-1]) >= PIECE else 0)  # what is long enough is not copied
+        if end - start > 1:
+            outbox[start:end] = [b"".join(outbox[start:end])]
+            self.sent_messages += end - start - 1  # as one piece it will count for one
+        self._tight = len(outbox)
         self._flush_at = min(self.queued + FLUSH_AT, self.high_mark)
 
     def write(self, data: bytes) -> None:
@@ -406,13 +405,10 @@ class Connection:
         if not outbox:
             return b""
         self._slow_next = True
-        if len(outbox[0]) >= PIECE:  # to join it with others would be one copy more
-            if outbox is self._outbox and self._tight:
-                self._tight -= 1
+        if self._tight and outbox is self._outbox:
+            self._tight -= 1
             self.sent_messages += 1
             return outbox.pop(0)
-        if outbox is self._outbox:
-            self._tight = 0
         self.sent_messages += len(outbox)
         data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
         outbox.clear()
