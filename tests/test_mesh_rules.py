@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gmp.mesh.addresses import for_others, is_loopback
 from gmp.mesh.backbone import Backbone
-from gmp.mesh.claims import GRACE, Claims, Step
+from gmp.mesh.claims import GRACE, REMEMBERED, Claims, Step
 from gmp.mesh.directory import Change, Directory, clean_database, difference
 from gmp.mesh.seeds import MOST_DELAY, Retry, Seed
 
@@ -109,6 +109,19 @@ def test_a_late_report_about_an_owner_that_has_ended_is_ignored() -> None:
     assert not claims.claim("x", "seed2", ("i1", 3))
     assert "x" not in claims
     assert claims.claim("x", "seed2", ("i2", 1))
+
+
+def test_the_end_of_an_owner_is_forgotten_after_a_while() -> None:
+    claims = Claims()
+    for owner in ("x", "y"):
+        claims.claim(owner, "seed1", ("i", 1))
+        claims.release(owner, ("i", 1), ended=True, now=10.0)
+    assert not claims.claim("x", "seed2", ("i", 1))
+    assert claims.next_expiry() == 10.0 + REMEMBERED
+    assert claims.forget_ends(10.0 + REMEMBERED - 0.1) == []
+    assert claims.forget_ends(10.0 + REMEMBERED) == [("x", "seed2")]
+    assert claims.next_expiry() is None
+    assert claims.claim("x", "seed2", ("i", 1))
 
 
 def test_a_release_does_not_touch_an_owner_that_has_moved() -> None:
@@ -225,12 +238,13 @@ class Paper:
                     self.nodes[one].backbone.seed_up(other)
 
     def cut(self, a: str, b: str, *, ended: bool = False) -> None:
+        """`ended`: by a FIN, which is how a process ends; and a proxy, or who restarts one, though both processes live."""
         if frozenset((a, b)) in self.links:
             self.links.discard(frozenset((a, b)))
             for one, other in ((a, b), (b, a)):
                 self.queues.pop((one, other))
             for one, other in ((a, b), (b, a)):
-                if one in self.nodes and (not ended or other not in self.nodes):
+                if one in self.nodes:
                     self.nodes[one].backbone.node_down(other, ended=ended)
 
     def kill(self, name: str) -> None:
@@ -288,6 +302,9 @@ class PaperNode:
 
     def is_gmp(self, node_id: str) -> bool:
         return not self.perl and not node_id.startswith("perl")
+
+    def incarnation_of(self, node_id: str) -> str:
+        return "" if node_id.startswith("perl") else self._paper.nodes[node_id].incarnation
 
     def is_near(self, node_id: str) -> bool:
         return True
@@ -359,7 +376,7 @@ def test_whatever_happens_on_the_way_all_nodes_see_the_same_in_the_end(seed: int
         if what < 0.45:
             paper.link(a, b)
         elif what < 0.55:
-            paper.cut(a, b)
+            paper.cut(a, b, ended=rng.random() < 0.5)
         elif what < 0.6:
             name = rng.choice(names)
             if name in paper.nodes:
@@ -386,6 +403,48 @@ def test_whatever_happens_on_the_way_all_nodes_see_the_same_in_the_end(seed: int
     paper.settle(rng)
     paper.settle(rng, GRACE + 1)
     check_one_view(paper, seeds, member)
+
+
+def test_a_node_whose_connections_are_closed_by_somebody_else_is_not_taken_for_ended() -> None:
+    """A proxy in front of one seed is restarted: a FIN on each of its connections, and all nodes live and connect again."""
+    rng = random.Random(0)
+    paper = Paper()
+    seeds = ["seed1", "seed2"]
+    for name in [*seeds, "n1"]:
+        paper.add(name, "i1", seeds)
+    paper.nodes["n1"].backbone.set("group", "n1#1", None)
+    paper.link("n1", "seed1")  # its master
+    for a, b in everybody(paper, seeds):
+        paper.link(a, b)
+    paper.settle(rng)
+    for other in ("seed1", "n1"):
+        paper.cut("seed2", other, ended=True)
+    paper.settle(rng, 0.1)
+    for other in ("n1", "seed1"):
+        paper.link("seed2", other)
+        paper.settle(rng)
+    assert paper.nodes["n1"].backbone.master == "seed1"
+    assert set(paper.nodes["seed2"].backbone.items("group")) == {"n1#1"}
+
+
+def test_a_seed_asks_again_about_a_node_that_it_took_for_ended_and_another_seed_has() -> None:
+    """As before, but the node does not reach that seed any more."""
+    rng = random.Random(0)
+    paper = Paper()
+    seeds = ["seed1", "seed2"]
+    for name in [*seeds, "n1"]:
+        paper.add(name, "i1", seeds)
+    paper.nodes["n1"].backbone.set("group", "n1#1", None)
+    paper.link("n1", "seed1")
+    for a, b in everybody(paper, seeds):
+        paper.link(a, b)
+    paper.settle(rng)
+    for other in ("seed1", "n1"):
+        paper.cut("seed2", other, ended=True)
+    paper.link("seed2", "seed1")
+    paper.settle(rng)
+    paper.settle(rng, REMEMBERED + 1)
+    assert set(paper.nodes["seed2"].backbone.registry.directory.view("group")) == {"n1#1"}
 
 
 @settings(max_examples=60, deadline=None)

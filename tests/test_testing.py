@@ -211,6 +211,30 @@ def test_a_cut_ends_both_ends_in_good_order(server: Server, proxy: FaultProxy) -
         assert server.error is None
 
 
+def test_a_connection_cut_as_the_target_is_found_does_not_dial_it(
+    server: Server, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """race: the address is found and the connection cut in the same turn."""
+    asked, found = gevent.event.Event(), gevent.event.Event()
+    host, port = server.address.split(":")
+
+    def find(*_: object) -> list[Any]:
+        asked.set()
+        found.wait()
+        return [(socket.AF_INET, 0, 0, "", (host, int(port)))]
+
+    proxy.blackhole()
+    with dial(proxy) as sock:
+        monkeypatch.setattr(gevent.socket, "getaddrinfo", find)
+        proxy.heal()
+        assert asked.wait(20)
+        found.set()
+        proxy.cut()
+        assert sock.recv(10) == b""
+        gevent.sleep(0.1)
+        assert server.sockets == []
+
+
 def test_a_reset_breaks_both_ends(server: Server, proxy: FaultProxy) -> None:
     with dial(proxy) as sock:
         sock.sendall(b"x")

@@ -560,6 +560,11 @@ class Node:
         peer = self.network.peers.get(node_id)
         return peer is not None and peer.is_gmp
 
+    def incarnation_of(self, node_id: str) -> str:
+        """`Ground.incarnation_of`."""
+        peer = self.network.peers.get(node_id)
+        return "" if peer is None else peer.link.newest
+
     def is_near(self, node_id: str) -> bool:
         """`Ground.is_near`."""
         peer = self.network.peers.get(node_id)

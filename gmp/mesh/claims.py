@@ -8,15 +8,20 @@ any order over any links and all end alike.
 An owner that nobody claims is an *orphan*: its master is lost, and it may attach to another one in a moment. It keeps its
 entries for `GRACE` seconds. One whose end was seen (it left, or its process ended) goes at once, and its version is
 remembered. race: a report that was on its way when the owner ended comes after it: not newer, so it is ignored.
+
+race: what was seen was not its end: something between closed the connection (a proxy that is restarted), the owner lives,
+and the seed that it is attached to reports no newer version. So the end is forgotten as soon as the owner is connected
+again, and after `REMEMBERED` seconds in any case; then who reported it meanwhile is to be asked.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from itertools import islice
 
 GRACE = 5.0  #: seconds for which an owner that nobody claims keeps its entries
-REMEMBERED = 60.0  #: seconds for which the end of an owner is remembered
+REMEMBERED = 30.0  #: seconds for which the end of an owner is remembered: no report is under way for longer
 Version = tuple[str, int]  #: incarnation and counter
 
 
@@ -37,12 +42,21 @@ class Record:
     orphaned: float = 0.0
 
 
+@dataclass
+class End:
+    """An owner whose end was seen: at which version, when, and who has reported that version since."""
+
+    version: Version
+    since: float
+    reporter: str | None = None
+
+
 class Claims:
     """The owners that one global node knows of."""
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
-        self._ended: dict[str, tuple[Version, float]] = {}
+        self._ended: dict[str, End] = {}
 
     def __contains__(self, owner: str) -> bool:
         return owner in self._records
@@ -62,7 +76,9 @@ class Claims:
 
     def claim(self, owner: str, seed: str, version: Version) -> bool:
         """`seed` reports the whole of `owner`; return whether its contents are to be taken."""
-        if owner in self._ended and version <= self._ended[owner][0]:
+        end = self._ended.get(owner)
+        if end is not None and version <= end.version:
+            end.reporter = seed
             return False
         record = self._records.get(owner)
         if record is None or version > record.version:
@@ -92,7 +108,8 @@ class Claims:
             if record is not None and record.claimant is not None:
                 record.claimant, record.orphaned = None, now
             return False
-        self._ended[owner] = (version, now)
+        self._ended.pop(owner, None)  # so that the oldest is always the first
+        self._ended[owner] = End(version, now)
         return self._records.pop(owner, None) is not None
 
     def end(self, owner: str, *, now: float) -> bool:
@@ -102,6 +119,14 @@ class Claims:
             return False
         return self.release(owner, record.version, ended=True, now=now)
 
+    def lives(self, owner: str, incarnation: str) -> bool:
+        """`owner` is connected; return whether its end was believed, wrongly: it is to be asked for."""
+        end = self._ended.get(owner)
+        if end is None or end.version[0] != incarnation:
+            return False
+        del self._ended[owner]
+        return True
+
     def seed_lost(self, seed: str, now: float) -> None:
         """What `seed` claims is known to nobody who can be asked."""
         for record in self._records.values():
@@ -110,17 +135,24 @@ class Claims:
 
     def expire(self, now: float) -> list[str]:
         """The owners whose time is up: drop them."""
-        for owner in [owner for owner, (_, since) in self._ended.items() if since + REMEMBERED <= now]:
-            del self._ended[owner]
         gone = [owner for owner, record in self._records.items() if self._due(record) <= now]
         for owner in gone:
             del self._records[owner]
         return gone
+
+    def forget_ends(self, now: float) -> list[tuple[str, str]]:
+        """Forget the ends whose time is up; return the owners that were reported since, each with who did."""
+        old = [(owner, end) for owner, end in self._ended.items() if end.since + REMEMBERED <= now]
+        for owner, _ in old:
+            del self._ended[owner]
+        return [(owner, end.reporter) for owner, end in old if end.reporter is not None]
 
     @staticmethod
     def _due(record: Record) -> float:
         return float("inf") if record.claimant is not None else record.orphaned + GRACE
 
     def next_expiry(self) -> float | None:
-        """When an orphan's time will be up; None without one."""
-        return min((self._due(record) for record in self._records.values() if record.claimant is None), default=None)
+        """When an orphan's time will be up, or an end is to be forgotten; None without one."""
+        times = [self._due(record) for record in self._records.values() if record.claimant is None]
+        times += [end.since + REMEMBERED for end in islice(self._ended.values(), 1)]
+        return min(times, default=None)

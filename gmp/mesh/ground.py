@@ -40,6 +40,9 @@ class Ground(Protocol):
     def is_gmp(self, node_id: str) -> bool:
         """Whether the node that is connected is a gmp node."""
 
+    def incarnation_of(self, node_id: str) -> str:
+        """The newest incarnation of that node that was connected; empty: none, or it is no gmp node."""
+
     def is_near(self, node_id: str) -> bool:
         """Whether that node is seen from loopback: it is on this machine."""
 

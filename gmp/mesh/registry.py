@@ -100,6 +100,8 @@ class Registry:
 
     def node_up(self, node_id: str) -> None:
         """A node is connected; a relayed one is no neighbour."""
+        if self.claims.lives(node_id, self._ground.incarnation_of(node_id)):
+            self._tell_gmp("gmp.want", node_id)
         if self._active and self._ground.is_linked(node_id):
             self._ground.request(node_id, "g_global")
 
@@ -180,6 +182,8 @@ class Registry:
         self._expiry = None
         for owner in self.claims.expire(self._ground.now()):
             self._drop(owner)
+        for owner, reporter in self.claims.forget_ends(self._ground.now()):
+            self._ground.request(reporter, "gmp.want", owner)
         self._watch_expiry()
 
     # ---- what others are told
@@ -276,6 +280,7 @@ class Registry:
         """`seed` claims `owner`."""
         was_mine = self.claims.version(owner) if self.claims.claimant(owner) == self._id else None
         if not self.claims.claim(owner, seed, version):
+            self._watch_expiry()
             return
         self._replace(owner, database)
         self._sync_perl()

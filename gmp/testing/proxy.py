@@ -224,6 +224,8 @@ class Link:
     def _connect(self) -> None:
         self._proxy.faults("forward").open.wait()
         family, address = _resolve(self._proxy.target)
+        if self._closed:
+            return  # race: closed in the turn in which the address was found, before the kill reaches this greenlet
         target = gevent.socket.socket(family, socket.SOCK_STREAM)
         self._legs.append(target)
         try:
