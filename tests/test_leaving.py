@@ -89,6 +89,29 @@ def test_nothing_can_be_spawned_on_a_node_that_leaves(make_node: MakeNode, recor
     assert recorder.wait()[0][0] in ("not_allowed", "leaving")
 
 
+def test_a_port_that_wakes_as_its_node_closes_ends_in_silence(
+    make_node: MakeNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    """race: the port is dead, and before its greenlet is ended the turn's other events wake it: its next call raises."""
+    node, wake, raised = make_node("node"), gevent.event.Event(), []
+
+    def body(port: gmp.Port) -> None:
+        wake.wait()
+        try:
+            node.group("g").members()
+        except gmp.GmpError as error:
+            raised.append(error)
+            raise
+
+    port = node.port(body)
+    gevent.sleep(0)
+    wake.set()
+    node.close()
+    assert port.reason == ("leaving", "node")
+    assert [str(error) for error in raised] == ["node node is closed"]
+    assert caplog.records == []
+
+
 SCRIPT = """
 import sys, gmp
 gmp.configure(node_id="script", binds=[], seeds=[sys.argv[1]])

@@ -152,6 +152,26 @@ def test_ports_of_a_lost_node_are_hidden_and_return_with_it(make_node: MakeNode)
         assert list(alice.group("g").members()) == [port.id]
 
 
+def test_a_proxy_that_ends_all_connections_of_a_seed_ends_nobodys_membership(make_node: MakeNode) -> None:
+    """race: for the seed all nodes have ended, first the other seed, which still has the member and reports nothing new."""
+    two = make_node("two")
+    with FaultProxy(two.binds[0]) as proxy:
+        one = make_node("one", seeds=[proxy.address])
+        one.wait_up("two", timeout=20)
+        proxy.refuse()
+        three = make_node("three", seeds=[*one.binds, proxy.address], binds=[])
+        three.wait_up(timeout=20)
+        proxy.heal()
+        three.group("g").join(port := three.port())
+        assert list(two.group("g").wait(timeout=20)) == [port.id]
+        changes = Recorder()
+        two.group("g").monitor(lambda members, *_: changes(list(members)))
+        eventually(lambda: two.is_up("three"))
+        proxy.cut()
+        changes.wait(3, timeout=20)
+        assert changes.calls == [([port.id],), ([],), ([port.id],)]
+
+
 def test_a_restarted_member_is_seen_again_though_nobody_talks_to_it(make_node: MakeNode) -> None:
     seed = make_node("seed")
     alice = make_node("alice", seeds=seed.binds)

@@ -346,10 +346,17 @@ class Port(Mailbox):
                 log.error("port %s died of %s", self.id, type(error).__name__, exc_info=error)
             trace = "".join(traceback.format_exception(error)).rstrip()
             self._die(("die", f"{type(error).__name__}: {_text(error)}", trace))
-        elif not ends_program and not (isinstance(error, PortDied) and error.port == self.id):
+        elif not ends_program and not self._follows_from_death(error):
             log.error("port %s, already dead, raised %s", self.id, type(error).__name__, exc_info=error)
         if ends_program:
             self.ports.workers.failed(error)
+
+    def _follows_from_death(self, error: BaseException) -> bool:
+        """Whether a greenlet of this dead port raised it only because of the death, or of the node's end that caused it."""
+        if isinstance(error, PortDied) and error.port == self.id:
+            return True
+        # race: the node closed, and something woke the greenlet before it could be ended: its next call raises
+        return self.ports.closed and isinstance(error, GmpError)
 
     def greenlets(self) -> list[greenlet]:
         """The greenlets that run for this port now: its body's, those of `spawn`, and its handler's. *Blocks:* never."""
