@@ -61,6 +61,14 @@ def test_anything_received_ends_busy_and_each_is_told_once() -> None:
     ]
 
 
+def test_a_busy_peer_with_a_new_way_is_told_of_as_no_longer_busy() -> None:
+    relayed, direct = Pulse(LIMITS, 2.0, 0.0), Pulse(LIMITS, 2.0, 11.0)
+    assert run(relayed, 11.0, {}) == [(10.0, Sign.BUSY)]
+    direct.carry_on(relayed)
+    assert direct.look(11.5, 100) is Sign.NOT_BUSY
+    assert direct.look(12.0, 100) is Sign.NOTHING
+
+
 def test_never_hung_when_never_is_set_and_not_busy_either() -> None:
     assert run(Pulse(Limits(20, 10, None), 2.0, 0.0), 600, {}) == [(10.0, Sign.BUSY)]
     assert run(Pulse(Limits(20, None, None), 2.0, 0.0), 600, {}) == []

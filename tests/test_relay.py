@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
@@ -265,6 +265,55 @@ def test_a_direct_connection_replaces_the_way_through_seeds_without_loss_or_reor
             assert got == list(range(sent[name]))
         assert events.calls == []
         eventually(lambda: len(seed.mesh.router) == 0)
+
+
+@pytest.fixture
+def impatient(make_node: MakeNode, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[gmp.Node, gmp.Node, FaultProxy]]:
+    """A private node that does not tolerate much, one that is relayed to it, and the proxy between that one and the seed."""
+    monkeypatch.setattr("gmp.net.heartbeat.HEARTBEAT", 0.2)
+    seed = make_node("seed")
+    with FaultProxy(seed.binds[0]) as proxy:
+        alice = make_node("alice", binds=[], seeds=seed.binds, busy_after=0.6, hung_after=2.5)
+        bob = make_node("bob", binds=[], seeds=[proxy.address])
+        bob.wait_up(timeout=20)
+        alice.wait_up("bob", timeout=20)
+        assert not alice.is_linked("bob")
+        yield alice, bob, proxy
+        bob.close()
+
+
+def test_a_relayed_peer_that_is_silent_is_busy_and_is_told_of_when_it_is_back(
+    impatient: tuple[gmp.Node, gmp.Node, FaultProxy], recorder: Recorder
+) -> None:
+    alice, _, proxy = impatient
+    alice.monitor_busy(recorder)
+    lost = Recorder()
+    alice.monitor("bob", lost)
+    eventually(lambda: alice.stats()["peers"]["bob"]["round_trip"] is not None)
+    proxy.blackhole("forward")
+    ((node_id, busy, seconds),) = recorder.wait(timeout=20)
+    assert (node_id, busy) == ("bob", True)
+    assert seconds >= 0.6
+    assert alice.stats()["peers"]["bob"]["busy"] is True
+    proxy.heal()
+    assert [call[:2] for call in recorder.wait(2, timeout=20)] == [("bob", True), ("bob", False)]
+    assert lost.calls == []
+
+
+def test_a_relayed_peer_that_hangs_behind_a_living_seed_is_down_with_that_reason(
+    impatient: tuple[gmp.Node, gmp.Node, FaultProxy], recorder: Recorder
+) -> None:
+    alice, bob, proxy = impatient
+    died = Recorder()
+    alice.monitor_nodes(recorder)
+    alice.monitor(bob.port().id, died)
+    proxy.blackhole("forward")
+    ((node_id, up, *reason),) = recorder.wait(timeout=20)
+    assert (node_id, up, reason[:2]) == ("bob", False, ["transport_error", "bob"])
+    assert reason[2].startswith("hung: ")
+    assert died.wait(timeout=20) == [tuple(reason)]
+    proxy.heal()
+    alice.wait_up("bob", timeout=20)
 
 
 def test_nobody_speaks_for_others(make_node: MakeNode, caplog: pytest.LogCaptureFixture) -> None:

@@ -95,6 +95,10 @@ class Pulse:
         self._token = 0
         self._asked: float | None = None
 
+    def carry_on(self, former: Pulse) -> None:
+        """This way replaces that of `former`: a peer that was busy is told of as no longer so at the next look."""
+        self.heard, self.busy = former.heard, former.busy
+
     def look(self, now: float, received: int) -> Sign:
         """At own time `now`, with `received` bytes so far: what the silence calls for."""
         if received != self._received:

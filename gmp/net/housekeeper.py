@@ -1,4 +1,6 @@
-"""The housekeeper of a node: one timer that looks at every connection that is up, and at this node's own loop.
+"""The housekeeper of a node: one timer that looks at every way to a peer that is up, and at this node's own loop.
+
+Of a way through seeds only the program at its end is judged: whether hosts are lost is for each hop to see.
 
 It reads counters and the kernel's figures, asks the pure rules of `heartbeat`, and does what they say: sends a heartbeat,
 tells that a peer is busy or no longer is, ends a connection that is lost or hung. Nothing on the way of a message
@@ -12,13 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gmp.net import tcp
+from gmp.net import heartbeat, tcp
 from gmp.net.heartbeat import Limits, OwnTime, Pulse, Reach, Sign
 from gmp.net.reasons import CloseReason, reason_of
 
 if TYPE_CHECKING:
     from gmp.net.connection import Connection
     from gmp.net.peer import Peer
+    from gmp.net.relaylink import RelayLink
 
 log = logging.getLogger("gmp.net")
 HEARTBEAT, ALIVE = "gmp.heartbeat", "gmp.alive"
@@ -35,12 +38,37 @@ class HousekeeperEvents(Protocol):
 
 
 class Watch:
-    """What the housekeeper knows of one connection."""
+    """What the housekeeper knows of one way to a peer: the pulse of the program at its end.
+
+    `interval`: how often that program said it sends heartbeats, in seconds; None: it sends none.
+    """
+
+    def __init__(self, way: Connection | RelayLink, limits: Limits, interval: float | None, now: float) -> None:
+        self.pulse = Pulse(limits, interval, now)
+        self._way = way
+
+    def look(self, now: float) -> Sign:
+        """See what is to be done at own time `now`."""
+        return self.pulse.look(now, self._way.received_bytes)
+
+    def beat(self, now: float) -> None:
+        """Send a heartbeat when it is time."""
+        way, pulse = self._way, self.pulse
+        if pulse.heartbeat_due(now, way.sent_bytes, way.queued):
+            way.send("", (HEARTBEAT, pulse.next_token(now, time.monotonic())))
+
+    def stats(self) -> dict[str, Any]:
+        """Whether the peer is busy, and the last round trip of a heartbeat in seconds, None before the first."""
+        return {"busy": self.pulse.busy, "round_trip": self.pulse.round_trip}
+
+
+class ConnectionWatch(Watch):
+    """What the housekeeper knows of one connection: also whether the host at its end can be reached."""
 
     def __init__(self, connection: Connection, limits: Limits, now: float) -> None:
         keys = connection.session.greeting.keys
+        super().__init__(connection, limits, _seconds(keys.get("heartbeat")), now)
         self._connection = connection
-        self.pulse = Pulse(limits, _seconds(keys.get("heartbeat")), now)
         self.reach = Reach(
             limits.lost_after,
             retry_bounded=connection.retry_bounded,
@@ -59,17 +87,7 @@ class Watch:
         if figures is not None and self.reach.lost(now, figures):
             connection.close(CloseReason.LOST, f"nothing heard of the host for {now - self.reach.heard:.0f} s")
             return Sign.NOTHING
-        return self.pulse.look(now, connection.received_bytes)
-
-    def beat(self, now: float) -> None:
-        """Send a heartbeat when it is time."""
-        connection, pulse = self._connection, self.pulse
-        if pulse.heartbeat_due(now, connection.sent_bytes, connection.queued):
-            connection.send("", (HEARTBEAT, pulse.next_token(now, time.monotonic())))
-
-    def stats(self) -> dict[str, Any]:
-        """Whether the peer is busy, and the last round trip of a heartbeat in seconds, None before the first."""
-        return {"busy": self.pulse.busy, "round_trip": self.pulse.round_trip}
+        return super().look(now)
 
 
 class Housekeeper:
@@ -99,7 +117,11 @@ class Housekeeper:
 
     def watch(self, connection: Connection) -> Watch:
         """A connection is up."""
-        return Watch(connection, self._limits, self._time.now)
+        return ConnectionWatch(connection, self._limits, self._time.now)
+
+    def watch_relayed(self, link: RelayLink) -> Watch:
+        """A way through seeds is open. No greeting was exchanged, but gmp nodes never beat more seldom than `HEARTBEAT`."""
+        return Watch(link, self._limits, heartbeat.HEARTBEAT, self._time.now)
 
     def stats(self) -> dict[str, Any]:
         """By how many seconds the last look came late, and the most so far."""
@@ -114,7 +136,7 @@ class Housekeeper:
             if connection is not None and connection.watch is not None:
                 self._look_at(peer, connection, connection.watch, now)
 
-    def _look_at(self, peer: Peer, connection: Connection, watch: Watch, now: float) -> None:
+    def _look_at(self, peer: Peer, connection: Connection | RelayLink, watch: Watch, now: float) -> None:
         heard = watch.pulse.heard
         sign = watch.look(now)
         if connection.reason is not None:

@@ -139,7 +139,14 @@ class Network:
             Act.REFUSE: self._refuse,
         }
         self._closed = False
-        self.relays = Relays(node_id, self.peer, events.node_port_message, destinations, settings.max_message)
+        self.relays = Relays(
+            node_id,
+            self.peer,
+            events.node_port_message,
+            destinations,
+            settings.max_message,
+            self.housekeeper.watch_relayed,
+        )
 
     # ---- listening
 
@@ -328,6 +335,8 @@ class Network:
         connection.watch = self.housekeeper.watch(connection)
         peer.dialled = "" if dial is None else connection.address
         if isinstance(old, RelayLink) and old.incarnation == connection.incarnation:
+            if old.watch is not None:
+                connection.watch.pulse.carry_on(old.watch.pulse)
             peer.hand_over(connection)
             self._events.peer_linked(peer)
         else:

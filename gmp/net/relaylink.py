@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gmp.errors import ProtocolError
 from gmp.net.reasons import CloseReason
 from gmp.wire.framing import make_decoder, make_encoder
+
+if TYPE_CHECKING:
+    from gmp.net.housekeeper import Watch
 
 WINDOW = 256 * 1024
 PIECE = 64 * 1024
@@ -42,7 +45,6 @@ class RelayOwner(Protocol):
 class RelayLink:
     """One way through seeds. `carry(kind, *args)` sends a piece or a sign to the other end."""
 
-    watch: None = None  #: the heartbeats are between each node and its seed
     framing = "msgpack"
     is_gmp = True
 
@@ -68,6 +70,7 @@ class RelayLink:
         self.sent_messages = self.received_messages = 0
         self.sent_bytes = self.received_bytes = 0
         self.queued = 0  #: bytes that wait for the window
+        self.watch: Watch | None = None  #: what the housekeeper knows of it, once it is open
         self.barrier_seen = False  #: the other side's barrier has come
         self.barrier_acknowledged = False  #: the other side has seen ours
         self._carry = carry

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gmp.net.connection import Connection
+from gmp.net.housekeeper import Watch
 from gmp.net.peer import Peer
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
@@ -24,12 +25,14 @@ class Relays:
         received: Callable[[Peer, list[Any]], None],
         destinations: dict[str, Any],
         max_message: int,
+        watch: Callable[[RelayLink], Watch],
     ) -> None:
         self._node_id = node_id
         self._peer = peer
         self._received = received
         self._destinations = destinations
         self._max_message = max_message
+        self._watch = watch
 
     def attach(
         self, node_id: str, incarnation: str, token: str, via: str, carry: Callable[..., None]
@@ -56,6 +59,7 @@ class Relays:
         if isinstance(peer.connection, Connection):
             peer.join_relay(link)
         else:
+            link.watch = self._watch(link)
             log.info("%s: %s is %s", self._node_id, node_id, link.address)
             peer.attach(link)
         return link
