@@ -4,6 +4,7 @@ nothing is left behind: no node open, no error in the hub."""
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ from .processes import Processes
 
 collect_ignore = ["fuzz"]  # needs atheris, and is run by itself
 DEADLINE = 60.0  # seconds; a test marked timeout(n) has n
+
+
+def pytest_configure() -> None:
+    """A shell's background jobs ignore SIGINT, and so would every program that a test starts and interrupts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
