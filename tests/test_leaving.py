@@ -14,6 +14,7 @@ import gevent.subprocess as subprocess
 import pytest
 
 import gmp
+from gmp.net.connection import Connection
 from gmp.testing import FaultProxy
 
 from .conftest import Recorder, eventually
@@ -61,6 +62,28 @@ def test_monitors_of_ports_and_of_the_node_get_the_reason_at_once(make_node: Mak
     assert local.wait() == [("leaving", "leaver")]
     assert events.wait()[-1] == ("leaver", False, "leaving", "leaver")
     eventually(lambda: seed.group("g").members() == {})
+
+
+def test_ctrl_c_between_a_write_and_its_count_holds_up_nobody(make_node: MakeNode) -> None:
+    """race: the interrupt of a program is raised in the middle of a send; what was written is not waited for."""
+    seed = make_node("seed")
+    leaver = make_node("leaver", seeds=seed.binds)
+    leaver.wait_up("seed", timeout=20)
+    connection = leaver.network.peers["seed"].connection
+    assert isinstance(connection, Connection)
+    sock, port = connection.sock, seed.port()
+
+    class Interrupting:
+        def send(self, data: bytes) -> int:
+            connection.sock = sock
+            sock.send(data)
+            raise KeyboardInterrupt
+
+    connection.sock = Interrupting()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        leaver.send(port.id, "written")
+    assert port.receive(timeout=20) == ("written",)
+    eventually(lambda: leaver.stats()["peers"]["seed"]["queued_bytes"] == 0)
 
 
 def test_a_peer_that_cannot_be_reached_holds_up_the_end_only_as_long_as_it_may(

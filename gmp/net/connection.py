@@ -317,8 +317,8 @@ class Connection:
             self._tighten()
         else:
             if self._flush_at == 0:
+                self._run_callback(self._turn_ends)  # race: Ctrl-C anywhere from here on, and the turn ends all the same
                 self._flush_at = FLUSH_AT
-                self._run_callback(self._turn_ends)
             self._flush()
         return self.queued > self.high_mark
 
@@ -375,6 +375,8 @@ class Connection:
                     return
                 if self.queued == 0 and self.tls is None:  # TLS may have something of its own to say
                     return
+            if self.tls is None or self.tls.ready:
+                self.queued = 0  # race: Ctrl-C between a write and its count
         except (OSError, ProtocolError) as error:
             # race: the owner may be in the middle of a send: let the loop tell of the end
             self._run_callback(self.close, reason_of(error), str(error))
