@@ -1,4 +1,4 @@
-"""gmp nodes in processes of their own, for tests: `tests.child` started, killed, and gone at the test's end."""
+"""gmp nodes in processes of their own, for tests: `tests.child` or the like, started, killed, and gone at the test's end."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import gevent.subprocess as subprocess
 
 
 class Child:
-    """One process with a node."""
+    """One process with a node; `program` prints where that listens, and ends when its standard input does."""
 
-    def __init__(self, node_id: str, *seeds: str, secret: str = "geheim") -> None:
+    def __init__(self, node_id: str, *seeds: str, secret: str = "geheim", program: str = "tests.child") -> None:
         self.node_id = node_id
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.child", node_id, *seeds],
+            [sys.executable, "-m", program, node_id, *seeds],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "GMP_SECRET": secret},
@@ -46,9 +46,9 @@ class Processes:
     def __init__(self) -> None:
         self.children: list[Child] = []
 
-    def start(self, node_id: str, *seeds: str) -> Child:
+    def start(self, node_id: str, *seeds: str, program: str = "tests.child") -> Child:
         """Start one, and wait until it listens."""
-        self.children.append(Child(node_id, *seeds))
+        self.children.append(Child(node_id, *seeds, program=program))
         return self.children[-1]
 
     def close(self) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
-import gevent.subprocess as subprocess
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,8 +19,10 @@ from gmp.services import logcatcher, logline
 from gmp.services.logcatcher import LogCatcher, LogLine, LogSender, relog
 from tests.conftest import Recorder, eventually
 from tests.perl_peer import PerlPeer
+from tests.processes import Processes
 
 MakeNode = Callable[..., gmp.Node]
+LOG_CHILD = "tests.log_child"
 CONNECT = "AnyEvent::MP::LogCatcher::connect"
 
 
@@ -66,47 +66,6 @@ def pair(make_node: MakeNode) -> tuple[gmp.Node, gmp.Node]:
     return source, make_node("catcher", seeds=source.binds)
 
 
-class Child:
-    """A process of `tests.log_child`."""
-
-    def __init__(self, node_id: str, *seeds: str) -> None:
-        self.node_id = node_id
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.log_child", node_id, *seeds], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-
-    def wait_ready(self) -> str:
-        assert self.process.stdout is not None
-        with gevent.Timeout(30, AssertionError(f"{self.node_id} did not start")):
-            return self.process.stdout.readline().decode().strip()
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.end()
-
-    def end(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
-
-
-@pytest.fixture
-def start_child(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Child]]:
-    monkeypatch.setenv("GMP_SECRET", "geheim")
-    children: list[Child] = []
-
-    def start(node_id: str, *seeds: str) -> Child:
-        children.append(Child(node_id, *seeds))
-        return children[-1]
-
-    yield start
-    for child in children:
-        if child.process.poll() is None:
-            child.end()
-
-
 def logger_port(node: gmp.Node, node_id: str) -> str:
     """The port of a child that logs what it is told."""
     members: list[str] = []
@@ -123,13 +82,13 @@ def logger_port(node: gmp.Node, node_id: str) -> str:
 
 
 def test_records_of_every_node_arrive_with_node_level_time_and_logger(
-    make_node: MakeNode, start_child: Callable[..., Child], lines: Lines
+    make_node: MakeNode, processes: Processes, lines: Lines
 ) -> None:
     node = make_node("seed")
     before = time.time()
     with LogCatcher(lines, level="DEBUG", node=node) as catcher:
         for name in ("one", "two"):
-            start_child(name, *node.binds)
+            processes.start(name, *node.binds, program=LOG_CHILD)
         eventually(lambda: catcher.catching == ["one", "two"], 30)
         for name in ("one", "two"):
             node.send(logger_port(node, name), "log", f"app.{name}", logging.ERROR, f"from {name}")
@@ -141,15 +100,15 @@ def test_records_of_every_node_arrive_with_node_level_time_and_logger(
 
 
 def test_a_node_that_dies_and_comes_back_is_caught_again(
-    make_node: MakeNode, start_child: Callable[..., Child], lines: Lines
+    make_node: MakeNode, processes: Processes, lines: Lines
 ) -> None:
     node = make_node("seed")
     with LogCatcher(lines, node=node) as catcher:
-        child = start_child("child", *node.binds)
+        child = processes.start("child", *node.binds, program=LOG_CHILD)
         eventually(lambda: catcher.catching == ["child"], 30)
-        child.kill()
+        child.kill(signal.SIGKILL)
         eventually(lambda: catcher.catching == [])
-        start_child("child", *node.binds)
+        processes.start("child", *node.binds, program=LOG_CHILD)
         eventually(lambda: catcher.catching == ["child"], 30)
         node.send(logger_port(node, "child"), "log", "app", logging.INFO, "back")
         assert lines.wait_text("back").node == "child"
@@ -157,10 +116,10 @@ def test_a_node_that_dies_and_comes_back_is_caught_again(
 
 @pytest.mark.slow
 def test_a_flood_of_a_process_is_bounded_and_every_line_is_counted(
-    make_node: MakeNode, start_child: Callable[..., Child], lines: Lines
+    make_node: MakeNode, processes: Processes, lines: Lines
 ) -> None:
     node = make_node("seed")
-    start_child("child", *node.binds)
+    processes.start("child", *node.binds, program=LOG_CHILD)
     with LogCatcher(lines, node=node) as catcher:
         eventually(lambda: catcher.catching == ["child"], 30)
         port = logger_port(node, "child")
