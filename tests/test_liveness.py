@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import socket
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,6 +112,7 @@ class RawPeer:
         host, _, port = node.binds[0].rpartition(":")
         self._sock = gevent.socket.create_connection((host, int(port)))
         self._sock.settimeout(20)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # it sorts behind, so that the node is the arbiter whatever keys are given
         self.session = Session(node_id="zz", nonce="n" * 40, secret=b"geheim", keys=keys, max_message=1 << 20)
         self._sock.sendall(self.session.data_to_send())
@@ -132,6 +135,10 @@ class RawPeer:
         self._sock.sendall(self.session.encoder.encode(name, message))
 
     def close(self) -> None:
+        self._sock.close()
+
+    def abort(self) -> None:
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._sock.close()
 
 
@@ -182,6 +189,21 @@ def test_a_connection_ended_as_lost_is_reset(make_node: Any) -> None:
             list(raw.messages())
     finally:
         raw.close()
+
+
+def test_last_words_are_read_though_a_write_notices_the_end_before(make_node: Any, recorder: Recorder) -> None:
+    """race: the other side says that it leaves and is gone; a message to it fails before that was read."""
+    node = make_node("aa")
+    port = node.port()
+    node.monitor_nodes(recorder)
+    raw = RawPeer(node, gmp="1", incarnation="1", heartbeat="60")
+    recorder.wait()
+    raw.send(port.name, "one more")
+    raw.send("", "gmp.leaving")
+    raw.abort()
+    node.send("zz#x", "this cannot be written")
+    assert recorder.wait(2) == [("zz", True), ("zz", False, "leaving", "zz")]
+    assert port.receive(timeout=20) == ("one more",)
 
 
 @pytest.mark.parametrize(

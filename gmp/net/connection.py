@@ -379,7 +379,16 @@ class Connection:
                 self.queued = 0  # race: Ctrl-C between a write and its count
         except (OSError, ProtocolError) as error:
             # race: the owner may be in the middle of a send: let the loop tell of the end
-            self._run_callback(self.close, reason_of(error), str(error))
+            self._run_callback(self._write_failed, error)
+
+    def _write_failed(self, error: Exception) -> None:
+        """race: the other side is gone, and a write tells so before its last words were read: they may say why."""
+        try:
+            while self.up and self.reason is None and (count := self.sock.recv_into(self._buffer)):
+                self._take(count)
+        except OSError:
+            pass  # all is read; the error that is told is the first one
+        self.close(reason_of(error), str(error))
 
     def _next_piece(self) -> bytes | memoryview:
         """What to write next, as it goes over the wire; nothing: empty."""
@@ -445,6 +454,10 @@ class Connection:
         if count == 0:
             self.close(CloseReason.EOF)
             return
+        self._take(count)
+
+    def _take(self, count: int) -> None:
+        """So many bytes were read into the buffer."""
         self.received_bytes += count
         self._guard(self._process if self.tls is None else self._receive, self._view[:count])
 
@@ -620,7 +633,7 @@ class Connection:
             try:
                 self.sock.shutdown(socket.SHUT_WR)
             except OSError as error:
-                self._run_callback(self.close, reason_of(error), str(error))
+                self._run_callback(self._write_failed, error)
 
     def abandon(self) -> None:
         """Let go of the socket without a byte, in a child of `fork`: it is the parent's."""
