@@ -8,13 +8,16 @@ A call does not wait for room above the high mark as a send does: its caller wai
 timeout includes everything.
 
 race: a reply and a death, or the timeout, come in the same turn: the first outcome counts, and the caller is woken once.
-race: the caller is killed when its wake-up is on its way: that callback is stopped, or it would hit whatever the greenlet
-does next.
+race: the caller is killed when its wake-up is on its way: it is crossed out of those to be woken, or that would hit whatever
+the greenlet does next.
+
+All callers whose replies came in one turn of the loop are woken by one callback: one for each would be a quarter of a call.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -34,24 +37,24 @@ KEEP = 10.0
 class Call:
     """One waiting caller, in the place of a port."""
 
-    __slots__ = ("_run_callback", "caller", "deadline", "id", "outcome", "target", "wake")
+    __slots__ = ("_calls", "caller", "deadline", "id", "outcome", "target")
 
-    def __init__(
-        self, call_id: str, target: Target, deadline: float | None, caller: greenlet, run_callback: Callable[..., Any]
-    ) -> None:
+    def __init__(self, call_id: str, target: Target, deadline: float | None, caller: greenlet, calls: Calls) -> None:
         self.id = call_id
         self.target = target
         self.deadline = deadline
-        self.caller = caller
+        self.caller: greenlet | None = caller  #: None when it waits no more
         self.outcome: Message | Exception | None = None
-        self.wake: Any = None  # the callback that will switch to the caller
-        self._run_callback = run_callback
+        self._calls = calls
 
     def put(self, message: Message | Exception) -> None:
         """The reply, or why there is none; only the first outcome counts. Wakes the caller."""
         if self.outcome is None:
             self.outcome = message
-            self.wake = self._run_callback(self.caller.switch, self)
+            calls = self._calls
+            if not calls.answered:
+                calls.schedule()
+            calls.answered.append(self)
 
     def put_all(self, messages: list[Message]) -> None:
         """Only the first outcome counts."""
@@ -97,7 +100,8 @@ class Calls:
         self._ports = ports
         self._send = send
         self._monitor = monitor
-        self.call = self._call
+        self.call: Callable[[Any, Message, float | None], Message] = self._call  #: of a port ID
+        self.answered: deque[Call] = deque()  #: those whose callers are to be woken
         self.targets: dict[str, Target] = {}
         self._waiting: dict[str, Call] = {}
         self._timer: Any = None
@@ -125,29 +129,46 @@ class Calls:
             target = self._watch(port_id)
         name = ports.new_name()
         target.last_used = now = time.monotonic()
-        deadline = None if timeout is None else now + timeout
-        call = Call(f"{ports.node_id}#{name}", target, deadline, me, ports.run_callback)
+        call_id = f"{ports.node_id}#{name}"
+        call = Call(call_id, target, None if timeout is None else now + timeout, me, self)
         ports.by_name[name] = self._waiting[name] = call
         if not self._keeps_loop:
             self._start_timer(True)
         try:
-            self._send(port_id, (*message, call.id))
-            switch = ports.hub.switch
+            self._send(port_id, (*message, call_id))
+            switch = ports.switch_to_hub
             while switch() is not call:
                 pass  # a switch of somebody who waited for something else with this greenlet
-            call.wake = None
         finally:
+            call.caller = None
             del self._waiting[name]
-            ports.remove(name, call.id)
-            if call.wake is not None:
-                call.wake.stop()
+            ports.by_name.pop(name, None)
+            ports.by_id.pop(call_id, None)
         outcome = call.outcome
+        if outcome.__class__ is tuple:
+            return outcome
         if isinstance(outcome, CallTimeout):
             raise CallTimeout(f"no reply from {port_id} within {timeout} s")
         if isinstance(outcome, Exception):
             raise outcome
         assert isinstance(outcome, tuple)
         return outcome
+
+    def schedule(self) -> None:
+        """Wake those who are answered, in the next turn of the loop."""
+        self._ports.run_callback(self._wake)
+
+    def _wake(self) -> None:
+        """In the hub: a switch returns when the caller waits for something again, or has ended."""
+        answered = self.answered
+        try:
+            for _ in range(len(answered)):  # those who are answered meanwhile have their turn later
+                call = answered.popleft()
+                if call.caller is not None:
+                    call.caller.switch(call)
+        finally:  # also when the end of a caller raises here
+            if answered:
+                self.schedule()
 
     def _watch(self, port_id: str) -> Target:
         """A target whose death is told; a dead one fires in the next turn, when its first call waits."""

@@ -270,7 +270,12 @@ class Node:
 
     def call(self, dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple[Any, ...]:
         """Send a message and wait for the reply; see `gmp.call`."""
-        self._check_open()
+        return self.call_tuple(dest, message, timeout)
+
+    def call_tuple(self, dest: Port | str, message: tuple[Any, ...], timeout: float | None) -> tuple[Any, ...]:
+        """`call` with the message as a tuple, for `gmp.call`."""
+        if not self.is_owned():
+            self._check_open()
         if dest.__class__ is str and dest in self._calls.targets:  # as it was checked for an earlier call
             return self._calls.call(dest, message, timeout)
         if isinstance(dest, Port) and dest.reason is not None:

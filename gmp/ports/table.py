@@ -68,7 +68,7 @@ class Ports:
         self.workers = Workers()
         self.hub = self.workers.hub
         self.run_callback = self.workers.run_callback
-        self.switch_to_hub = self.hub.switch
+        self.switch_to_hub = self.workers.switch_to_hub
         self.closed = False
         self.closed_because = "is closed"
         self.hold: Any = _thread.RLock()
@@ -136,11 +136,6 @@ class Ports:
                 if found is not None:
                     self.by_id[found.id] = found
         return found
-
-    def remove(self, name: str, full_id: str) -> None:
-        """Take the name of something that is no port away."""
-        self.by_name.pop(name, None)
-        self.by_id.pop(full_id, None)
 
     def forget(self, port: Port) -> None:
         """A port died."""

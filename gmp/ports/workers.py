@@ -105,6 +105,9 @@ class Workers:
     def __init__(self) -> None:
         self.hub = gevent.get_hub()
         self.run_callback = self.hub.loop.run_callback
+        # without the hub's own method, which looks for a hook in the greenlet each time (a seventh of a switch), and whether
+        # it is the hub that switches: who calls this has done so
+        self.switch_to_hub: Callable[[], Any] = greenlet.switch.__get__(self.hub)
         self._later: Any = None  # the timer that goes on with `_drain`
         self._idle: list[greenlet] = []
         self._made: WeakSet[greenlet] = WeakSet()
@@ -168,7 +171,7 @@ class Workers:
                 return
             self._idle.append(me)
             try:
-                while self.hub.switch() is not _GO:
+                while self.switch_to_hub() is not _GO:
                     pass
             except GreenletExit:
                 if me in self._idle:
