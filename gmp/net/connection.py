@@ -6,9 +6,10 @@ their destinations), *closed*. The owner, a `Network`, decides what becomes of i
 Reading happens in the callback of a read watcher, once per turn of the loop, into a buffer that all connections of
 a network share (it is consumed before the callback returns). Nothing in the callback blocks and no user code runs.
 
-Writing goes through an outbox. The first message of a turn is written at once, the rest when the turn ends or at
-64 KiB; what the socket does not take waits for the write watcher. Never a system call per message. One pass of the loop
-writes `A_TURN` bytes at most, or a stream of large messages would keep everybody else waiting.
+Writing goes through an outbox. The first message of a turn is written at once, the rest when the turn ends, or after 4, 16
+and then each 64 KiB (the other side has something to do while a hundred callers send one after the other); what the socket
+does not take waits for the write watcher. Never a system call per message. One pass of the loop writes `A_TURN` bytes at
+most, or a stream of large messages would keep everybody else waiting.
 
 Messages in a row for one port go out as a *run* when the other side reads them (`gmp.wire.runs`): `_run` is the one that is
 being collected. It joins the outbox before anything else does, and before the outbox is written. The first message of a turn
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from gmp.wire.session import Session
 
 log = logging.getLogger("gmp.net")
-FLUSH_AT = 64 * 1024
+FIRST_FLUSH, FLUSH_AT = 4 * 1024, 64 * 1024  # each flush of a turn waits for four times the bytes of the one before
 PIECE = 32 * 1024  # bytes that are worth a system call
 ROW = 40  # bytes of memory that a message in a run takes besides its own: they count while it waits there
 A_TURN = 512 * 1024  # bytes written per pass of the loop
@@ -318,7 +319,9 @@ class Connection:
         else:
             if self._flush_at == 0:
                 self._run_callback(self._turn_ends)  # race: Ctrl-C anywhere from here on, and the turn ends all the same
-                self._flush_at = FLUSH_AT
+                self._flush_at = FIRST_FLUSH
+            else:
+                self._flush_at = min(4 * self._flush_at, FLUSH_AT)
             self._flush()
         return self.queued > self.high_mark
 
