@@ -143,7 +143,6 @@ class Calls:
             call.caller = None
             del self._waiting[name]
             ports.by_name.pop(name, None)
-            ports.by_id.pop(call_id, None)
         outcome = call.outcome
         if outcome.__class__ is tuple:
             return outcome

@@ -76,7 +76,7 @@ class Routes:
         peer = self._nodes.get(node_id)
         if peer is None:
             if node_id == self._ports.node_id:
-                self._deliver(port_id, name, message)
+                self._deliver(name, message)
                 return None
             node_id, name = split_port_id(port_id)
             peer = self._nodes[node_id] = self._peer(node_id)
@@ -85,9 +85,11 @@ class Routes:
         route = self.ways[port_id] = peer, name
         return route
 
-    def _deliver(self, port_id: str, name: str, message: tuple[Any, ...]) -> None:
-        local = self._ports.find(port_id)
+    def _deliver(self, name: str, message: tuple[Any, ...]) -> None:
+        local = self._ports.by_name.get(name)
         if local is not None:
+            if local.__class__ is Port:  # not the name of a call, which is used once
+                self._local[local.id] = local
             local.put(message)
         elif name:
             self._ports.dropped += 1

@@ -1,7 +1,7 @@
 """The ports of one node: names, look-up, delivery, and whose thread this is.
 
-`by_name` has every live destination under its local name, which is what peers send to. `by_id` has those that were looked up
-by their full ID, so that no ID is made or split for a port that nobody names, nor twice for one that somebody does.
+`by_name` has every live destination under its local name, which is what peers send to. `by_id` has those ports that were
+looked up by their full ID: no ID is made or split for a port that nobody names, nor twice for one that somebody does.
 
 `hold` answers with one cheap question whether the node can be used: it is a lock that the node's own thread holds while
 the node is open. `hold._is_owned()` costs 10 ns, a comparison of thread numbers 36, and `send` asks each time. When it
@@ -133,7 +133,7 @@ class Ports:
             node_id, _, name = port_id.partition("#")
             if node_id == self.node_id:
                 found = self.by_name.get(name)
-                if found is not None:
+                if isinstance(found, Port):
                     self.by_id[found.id] = found
         return found
 
