@@ -194,6 +194,7 @@ def blocks(rig: Rig) -> dict[str, float]:
         gc.collect()
         before = sys.getallocatedblocks()
         keep = make()
+        gc.collect()  # lists that were freed are kept for the next ones until then
         count = sys.getallocatedblocks() - before
         del keep
         return round(count / COUNT, 2)
