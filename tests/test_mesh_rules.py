@@ -405,6 +405,35 @@ def test_whatever_happens_on_the_way_all_nodes_see_the_same_in_the_end(seed: int
     check_one_view(paper, seeds, member)
 
 
+def test_nobody_flaps_when_all_seeds_are_restarted_and_who_died_meanwhile_is_gone_soon() -> None:
+    rng = random.Random(0)
+    paper = Paper()
+    seeds, members = ["seed1", "seed2"], ["n1", "n2", "n3"]
+    for name in [*seeds, *members]:
+        paper.add(name, "i1", seeds)
+    for name in members:
+        paper.nodes[name].backbone.set("group", f"{name}#1", None)
+    for a, b in everybody(paper, seeds):
+        paper.link(a, b)
+    paper.settle(rng)
+    for name in [*seeds, "n3"]:
+        paper.kill(name)
+    paper.settle(rng, 2)
+    for name in seeds:
+        paper.add(name, "i2", seeds)
+    paper.link("n1", "seed1")
+    paper.settle(rng, 1)  # its new master knows of nobody else yet
+    n1 = paper.nodes["n1"]
+    assert set(n1.backbone.items("group")) == {"n1#1", "n2#1", "n3#1"}
+    for a, b in everybody(paper, seeds):
+        paper.link(a, b)
+    paper.settle(rng, GRACE - 2)
+    assert n1.removed == []
+    paper.settle(rng, 2)
+    assert n1.removed == ["n3#1"]
+    assert set(n1.backbone.items("group")) == {"n1#1", "n2#1"}
+
+
 def test_a_node_whose_connections_are_closed_by_somebody_else_is_not_taken_for_ended() -> None:
     """A proxy in front of one seed is restarted: a FIN on each of its connections, and all nodes live and connect again."""
     rng = random.Random(0)

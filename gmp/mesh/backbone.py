@@ -6,7 +6,8 @@ A node becomes global when it has no seeds, when somebody asks it by ``g_slave``
 
 A slave is connected to all of its seeds, so that another one takes over in the moment when its master is lost. Its copies
 stay meanwhile and are compared with the next master's contents: a change of master shows only what really changed.
-race: ``g_chg*`` from a former master is ignored.
+race: ``g_chg*`` from a former master is ignored. race: all seeds were restarted and the new master does not know yet what is
+still there: what it misses is a *remnant*, kept for the time of grace.
 
 The ports of a lost peer are *hidden* from the loss on, and shown again once it is up, if they are still listed; as long as
 they are, `wanted` has that node, so that somebody dials it.
@@ -15,16 +16,23 @@ they are, `wanted` has that node, so that somebody dials it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from gmp.mesh.addresses import ADDRESSES, address_list, for_others, for_others_in
 from gmp.mesh.claims import GRACE
 from gmp.mesh.directory import Change, Database, Family, clean_family, clean_keys, difference
-from gmp.mesh.ground import Ground
+from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.registry import GLOBALS, Registry
 
 Watcher = Callable[[Change], None]
 Found = Callable[[list[str] | None], None]
+
+
+class Remnant(NamedTuple):
+    """What a new master does not list of a family, and the timer at whose end it goes."""
+
+    keys: set[str]
+    timer: Cancellable
 
 
 class Backbone:
@@ -45,6 +53,7 @@ class Backbone:
         self._watchers: dict[str, list[Watcher]] = {}
         self._finds: dict[str, list[Found]] = {}
         self._hidden: dict[str, float] = {}
+        self._remnants: dict[str, Remnant] = {}
         self._requests: dict[str, Callable[..., None]] = {
             **self.registry.requests,
             "g_global": self._g_global,
@@ -164,6 +173,7 @@ class Backbone:
                 self._ground.request(former, "g_mon0", family)
         if any(self._copies.values()):
             self.registry.provisional({family: dict(entries) for family, entries in self._copies.items()})
+        self._forget_remnants()
         self._own.setdefault(GLOBALS, {})[self._id] = None
         self.is_global = True
         self.registry.start(self._own, self._counter + 1)
@@ -237,12 +247,13 @@ class Backbone:
 
     def stop(self) -> None:
         """The node ends."""
+        self._forget_remnants()
         self.registry.stop()
 
     # ---- changes
 
     def _poke_about(self, family: str, changed: Family) -> None:
-        if family == GLOBALS or (self._hidden and any(key.partition("#")[0] in self._hidden for key in changed)):
+        if family == GLOBALS or (self._hidden and any(_owner(key) in self._hidden for key in changed)):
             self._poke()
 
     def _notify(self, change: Change) -> None:
@@ -285,9 +296,33 @@ class Backbone:
     def _g_chg1(self, sender: str, family: Any, entries: Any = None, *_: Any) -> None:
         if sender == self.master and family in self._copies:
             before = self.items(family)
-            self._copies[family] = clean_family(entries)
+            listed = clean_family(entries)
+            self._copies[family] = self._keep_remnant(family, listed) | listed
             self._poke_about(family, self._copies[family])
             self._notify(difference(family, before, self.items(family)))
+
+    def _keep_remnant(self, family: str, listed: Family) -> Family:
+        """What of a copy stays for now: entries of nodes of which the new master lists nothing, and that are not lost."""
+        if family in self._remnants:
+            self._remnants.pop(family).timer.cancel()
+        decided = {self.master, *self._hidden, *map(_owner, listed)}
+        missing = {key: value for key, value in self._copies[family].items() if _owner(key) not in decided}
+        if missing:
+            timer = self._ground.later(GRACE, lambda: self._end_remnant(family))
+            self._remnants[family] = Remnant(set(missing), timer)
+        return missing
+
+    def _end_remnant(self, family: str) -> None:
+        keys = self._remnants.pop(family).keys
+        before = self._pick(family, keys)
+        for key in keys:
+            self._copies[family].pop(key, None)
+        self._notify(difference(family, before, self._pick(family, keys)))
+
+    def _forget_remnants(self) -> None:
+        for remnant in self._remnants.values():
+            remnant.timer.cancel()
+        self._remnants.clear()
 
     def _g_chg2(self, sender: str, family: Any, changed: Any = None, deleted: Any = None, *_: Any) -> None:
         if sender == self.master and family in self._copies:
@@ -297,8 +332,15 @@ class Backbone:
             for key in keys:
                 copy.pop(key, None)
             copy.update(entries)
+            if family in self._remnants:
+                self._remnants[family].keys.difference_update(entries, keys)
             self._poke_about(family, entries)
             self._notify(difference(family, before, self._pick(family, [*entries, *keys])))
 
     def _g_reply(self, sender: str, *_: Any) -> None:
         """The answer to a ``g_db_*`` query; this node keeps copies and asks none."""
+
+
+def _owner(key: str) -> str:
+    """The node of a port ID; any other key itself."""
+    return key.partition("#")[0]
