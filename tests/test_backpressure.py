@@ -190,3 +190,16 @@ def test_a_mark_below_one_write_does_not_block_for_ever(make_node: Any) -> None:
         here.send(port.id, b"x" * 800)
     for port in ports:
         assert port.receive(timeout=20) == (b"x" * 800,)
+
+
+def test_tiny_messages_that_wait_for_a_connection_take_no_more_memory_than_others(make_node: Any) -> None:
+    here = make_node("here", leave_timeout=0.1)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        while here.try_send("nowhere#nobody", "x", 1):
+            pass
+        memory = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert 1 << 19 < memory < 2 << 20

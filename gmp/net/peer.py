@@ -29,6 +29,7 @@ from gmp.net.relaylink import RelayLink
 from gmp.wire.framing import make_decoder, make_encoder
 
 PASSED = "gmp.passed"  #: over a direct connection: the barrier of that relay link has arrived
+KEPT = 40  # bytes that a message takes besides its own as long as it is kept by itself: most of a tiny one
 HAND_OVER = 10.0  # seconds within which a direct connection must have replaced a relay link
 
 
@@ -58,7 +59,7 @@ class Peer:
         self.ended = False  #: when it was lost last it left, or its process was seen to end
         self.link: Link[Connection] = Link()  #: the rule of the one connection
         self.came_up = gevent.event.Event()  #: set while it is up
-        self.queued = 0  #: bytes that wait for a connection
+        self.queued = 0  #: bytes of memory that what waits for a connection takes
         self.dropped = 0
         self.dialled = ""  #: the address at which this node reached it, if it is this node that has dialled
         self.send: Callable[[str, tuple[Any, ...]], bool] = self._queue_message  #: True: over the high mark now
@@ -126,7 +127,7 @@ class Peer:
     def _queue_message(self, name: str, message: tuple[Any, ...]) -> bool:
         data = self._encoder.encode(name, message)
         self._queue.append(data)
-        self.queued += len(data)
+        self.queued += len(data) + KEPT
         self.want()
         return self.queued > self._high_mark
 

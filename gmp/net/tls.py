@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple, NoReturn
 from gmp.errors import AuthenticationError, ConfigError, ProtocolError
 
 RECORD = 16 * 1024  #: what one record holds at most
-CHUNK = 256 * 1024  #: plaintext that is encrypted at once
+CHUNK = 128 * 1024  #: plaintext that is encrypted at once: what it becomes is still in the cache when it is written
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _NAMES = ("DNS", "URI")
 
