@@ -18,9 +18,17 @@ from gmp.kernel.supervision import Strategy
 from gmp.mesh.groups import Family, Group
 from gmp.ports.monitors import Monitor
 from gmp.ports.port import Port
+from gmp.ports.table import Ports
 from gmp.ports.timers import Timer
 
 _default: Node | None = None
+_ports: Ports | None = None  # its ports, for `send`
+
+
+def _use(node: Node | None) -> None:
+    """Make `node` the default one."""
+    global _default, _ports
+    _default, _ports = node, None if node is None else node.ports
 
 
 def configure(
@@ -47,16 +55,16 @@ def configure(
     *Raises:* `ConfigError` for a setting that cannot be used, or when the default node already has live ports.
     *Blocks:* until the listeners are bound; joining goes on underneath.
     """
-    global _default
     if _default is not None and not _default.closed and (_default.started or _default.ports.by_name):
         raise ConfigError("the default node is in use already: call configure once, before ports are made")
     new = Node(node_id, binds=binds, seeds=seeds, secret=secret, cert=cert, profile=profile, services=services, **settings)
     _at_exit(new)
-    old, _default = _default, new  # a service's module may use gmp's functions while it is imported
+    old = _default
+    _use(new)  # a service's module may use gmp's functions while it is imported
     try:
         return new.start()
     except BaseException:
-        _default = old
+        _use(old)
         raise
 
 
@@ -75,9 +83,9 @@ def node() -> Node:
     >>> gmp.node_of(gmp.port()) == gmp.node().id
     True
     """
-    global _default
     if _default is None or _default.inherited:
-        _default = Node.local()
+        _use(Node.local())
+    assert _default is not None
     return _default
 
 
@@ -127,18 +135,16 @@ def send(dest: Port | str, *message: Any) -> None:
     >>> port.receive("greet"), port.receive("greet")
     (('world',), ('again',))
     """
-    default = _default
     # what `Routes.send` does, for the two usual cases: here each further call would cost a tenth of the rate
-    if default is not None and default.is_owned():
-        if dest.__class__ is Port:
-            if dest.ports is default.ports:
-                dest.put(message)
-                return
-        elif dest.__class__ is str and (way := default.ways.get(dest)) is not None:
-            peer, name = way
-            if peer.send(name, message):
-                peer.wait_room()
-            return
+    if dest.__class__ is Port and dest.ports is _ports and _ports.hold._is_owned():
+        dest.put(message)
+        return
+    default = _default
+    if dest.__class__ is str and default is not None and default.is_owned() and (way := default.ways.get(dest)) is not None:
+        peer, name = way
+        if peer.send(name, message):
+            peer.wait_room()
+        return
     (default or node()).send_tuple(dest, message)
 
 

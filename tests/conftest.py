@@ -58,7 +58,7 @@ def _deadline_and_leaks(monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
         yield
         if face._default is not None:
             face._default.close()
-            face._default = None
+            face._use(None)
         gevent.sleep(0)
     assert not errors, f"errors reached the hub: {errors}"
     gc.collect()

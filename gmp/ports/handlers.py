@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from greenlet import greenlet
 
 from gmp.ports.mailbox import Message
+from gmp.ports.workers import Worker
 
 if TYPE_CHECKING:
     from gmp.ports.port import Port
@@ -28,18 +28,17 @@ Handler = Callable[..., Any]
 class Handlers:
     """What a port with handlers has besides a mailbox."""
 
-    __slots__ = ("_busy", "_context", "_default", "_limited", "_port", "_table", "_waiting", "_workers", "worker")
+    __slots__ = ("_busy", "_default", "_limited", "_port", "_table", "_waiting", "_workers", "worker")
 
-    def __init__(self, port: Port, context: Context, limited: bool) -> None:
+    def __init__(self, port: Port, limited: bool) -> None:
         self._port = port
-        self._context = context  # what each handler starts with: a copy of it costs a fifth of a new one
         self._table: dict[Any, Handler] = {}
         self._default: Handler | None = None
         self._waiting: deque[tuple[Handler, Message]] = deque()
         self._busy = False
         self._limited = limited
         self._workers = port.ports.workers
-        self.worker: greenlet | None = None
+        self.worker: Worker | None = None
 
     def any(self) -> bool:
         """Whether there is a handler."""
@@ -80,22 +79,22 @@ class Handlers:
         if self._limited:
             self._port.handler_queue_grew(len(self._waiting))
 
-    def work(self, worker: greenlet) -> int:
+    def work(self, worker: Worker) -> int:
         """`Job.work`: run the handlers of what waits, for a while."""
-        waiting, context = self._waiting, self._context
-        count = 0
-        self.worker = worker
+        waiting, count = self._waiting, 0
+        self.worker, worker.gmp_port = worker, self._port
         try:
             while waiting and count < A_TURN:  # nothing waits at a dead port
                 handler, message = waiting.popleft()
                 count += 1
-                worker.gr_context = context.copy()
+                if worker.context:
+                    worker.refresh()
                 handler(*message)
         except BaseException as error:
             self._port.failed(error)
         finally:
             handler = message = None  # type: ignore[assignment]  # what is done keeps nothing alive
-            self.worker = None
+            self.worker = worker.gmp_port = None
         if waiting:
             self._workers.add(self)
         else:

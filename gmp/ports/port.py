@@ -17,7 +17,6 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import Callable
-from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 import gevent.event
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("gmp")
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
-_current: ContextVar[Port | None] = ContextVar("gmp_current_port", default=None)
 _NOT_GIVEN = object()
 _RELEASES = ("kill", "cancel", "close", "stop")
 
@@ -53,7 +51,8 @@ def current_port() -> Port | None:
     >>> port.run(gmp.current_port) is port
     True
     """
-    return _current.get()
+    port: Port | None = getattr(getcurrent(), "gmp_port", None)
+    return port
 
 
 class _Ties:
@@ -81,7 +80,9 @@ class _PortTask(Task):
     def work(self, worker: Any) -> int:
         if self._port.reason is not None:
             self.cancelled = True  # race: the port was killed before this began, and is not buried yet
+        worker.gmp_port = self._port
         super().work(worker)
+        worker.gmp_port = None
         self._port._task_ended(self)
         del self._port
         return 1
@@ -238,9 +239,7 @@ class Port(Mailbox):
         if self._handlers is None:
             if handler is None:
                 return
-            context = Context()
-            context.run(_current.set, self)
-            self._handlers = self.handlers_class(self, context, self._limit is not None)
+            self._handlers = self.handlers_class(self, self._limit is not None)
         self._handlers.set(tag, handler)
         self._room = 0
 
@@ -260,14 +259,16 @@ class Port(Mailbox):
         ('die', "ValueError: invalid literal for int() with base 10: 'twelve'")
         """
         self._check_alive()
-        token = _current.set(self)
+        me: Any = getcurrent()
+        before = getattr(me, "gmp_port", None)
+        me.gmp_port = self
         try:
             return function(*args)
         except Exception as error:
             self.failed(error)
             return None
         finally:
-            _current.reset(token)
+            me.gmp_port = before
 
     def wrap(self, function: Callable[..., Result]) -> Callable[..., Result | None]:
         """A function that runs `function` as this port, for callbacks; once the port is dead it does nothing.
@@ -317,7 +318,6 @@ class Port(Mailbox):
         return task
 
     def _run_task(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        _current.set(self)
         try:
             function(*args)
         except BaseException as error:
@@ -360,7 +360,8 @@ class Port(Mailbox):
 
     def greenlets(self) -> list[greenlet]:
         """The greenlets that run for this port now: its body's, those of `spawn`, and its handler's. *Blocks:* never."""
-        found = [task.worker for task in (self._ties.tasks if self._ties is not None else ()) if task.worker is not None]
+        tasks = self._ties.tasks if self._ties is not None else ()
+        found: list[greenlet] = [task.worker for task in tasks if task.worker is not None]
         handling = None if self._handlers is None else self._handlers.worker
         return found if handling is None else [*found, handling]
 

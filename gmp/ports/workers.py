@@ -9,8 +9,9 @@ One turn handles `A_TURN` messages at most, then timers and sockets have theirs:
 (Callbacks of the loop would be run in a row without looking at either, and an idle watcher is starved by a busy socket.)
 
 A worker belongs to a job while it runs for it. race: who wants to end a job throws only while the worker still runs for
-it, and only from the hub. A switch that is not ours is not believed by a parked worker. Each job starts with a fresh
-contextvars context, or the one before would leak into it.
+it, and only from the hub. A switch that is not ours is not believed by a parked worker. Each job, and each handler, starts
+with a fresh contextvars context, or the one before would leak into it: an empty one is fresh, so it is exchanged (which
+costs as much as a handler) only when somebody has set something.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -31,10 +33,23 @@ A_TURN = 500
 _GO = object()
 
 
+class Worker(greenlet):
+    """A greenlet of the pool. `gmp_port` is whose code runs in it now, for `current_port`; see `Port.run`."""
+
+    __slots__ = ("context", "gmp_port")
+
+    context: Context  #: the one that it has now
+    gmp_port: Any
+
+    def refresh(self) -> None:
+        """Exchange the context for an empty one."""
+        self.context = self.gr_context = Context()
+
+
 class Job(Protocol):
     """What a worker can run."""
 
-    def work(self, worker: greenlet) -> int:
+    def work(self, worker: Worker) -> int:
         """Run, in `worker`; return how many messages that was. Raises nothing."""
 
 
@@ -48,15 +63,16 @@ class Task:
         self._args = args
         self._done: gevent.event.Event | None = None
         self._pool = pool
-        self.worker: greenlet | None = None
+        self.worker: Worker | None = None
         self.cancelled = False
         self.ended = False  #: whether it has returned, or was ended
 
-    def work(self, worker: greenlet) -> int:
+    def work(self, worker: Worker) -> int:
         """`Job.work`."""
         function, args = self._function, self._args
         self._args, self._function = (), _nothing  # an ended task keeps nothing alive
-        worker.gr_context = None
+        if worker.context:
+            worker.refresh()
         self.worker = worker
         try:
             if not self.cancelled:
@@ -109,8 +125,8 @@ class Workers:
         # it is the hub that switches: who calls this has done so
         self.switch_to_hub: Callable[[], Any] = greenlet.switch.__get__(self.hub)
         self._later: Any = None  # the timer that goes on with `_drain`
-        self._idle: list[greenlet] = []
-        self._made: WeakSet[greenlet] = WeakSet()
+        self._idle: list[Worker] = []
+        self._made: WeakSet[Worker] = WeakSet()
         self.jobs: deque[Job] = deque()
         self.scheduled = False  # whether `_drain` runs or will: true whenever there are jobs
         self._left = 0  # messages that may be handled before the turn is over
@@ -149,8 +165,9 @@ class Workers:
             else:
                 self.scheduled = False
 
-    def _make(self) -> greenlet:
-        worker = greenlet(self._work, self.hub)
+    def _make(self) -> Worker:
+        worker = Worker(self._work, self.hub)
+        worker.gmp_port = None
         self._made.add(worker)
         return worker
 
@@ -163,10 +180,13 @@ class Workers:
 
     def _work(self, _: object) -> None:
         me, jobs = getcurrent(), self.jobs
+        assert isinstance(me, Worker)
+        me.refresh()
         while True:
             while jobs and self._left > 0:
                 self._left -= jobs.popleft().work(me)
-            me.gr_context = None
+            if me.context:
+                me.refresh()  # what is parked keeps nothing alive
             if len(self._idle) >= MOST_IDLE:
                 return
             self._idle.append(me)
@@ -178,7 +198,7 @@ class Workers:
                     self._idle.remove(me)
                 return
 
-    def throw(self, worker: greenlet) -> None:
+    def throw(self, worker: Worker) -> None:
         """In the hub: end the job that runs in `worker`, which then parks: other jobs are not for the thrower to start."""
         self._left = 0
         worker.throw(GreenletExit)
