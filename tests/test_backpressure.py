@@ -74,6 +74,7 @@ def test_a_producer_that_never_yields_keeps_its_memory_under_twice_the_high_mark
     assert most < memory < 2 << 20
 
 
+@pytest.mark.slow  # it traces the memory of some 300,000 messages
 def test_tiny_messages_that_wait_take_no_more_memory_than_others(make_node: Any) -> None:
     far = make_node("far")
     here = make_node("here", seeds=far.binds)
