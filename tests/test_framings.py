@@ -7,7 +7,7 @@ import decimal
 import itertools
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import cbor2
@@ -308,6 +308,41 @@ def test_a_message_over_the_limit_is_refused_on_both_sides(framing: str) -> None
         decoder = make_decoder(framing, 1000)
         with pytest.raises(gmp.ProtocolError, match="over the limit"):
             list(itertools.chain.from_iterable(map(decoder.decode, cut(data, size))))
+
+
+def read_all(framing: str, way: str, limit: int, pieces: Iterable[bytes]) -> None:
+    decoder = make_decoder(framing, limit)
+    for piece in pieces:
+        if way == "decode":
+            list(decoder.decode(piece))
+        else:
+            decoder.dispatch(piece, {}.get, lambda message: None)
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("way", ["decode", "dispatch"])
+@pytest.mark.parametrize("size", [1, 50, 1000])
+def test_the_limits_hold_for_a_message_that_comes_in_pieces(framing: str, way: str, size: int) -> None:
+    """Also for one of many small values, of which the decoder takes each as soon as it is there."""
+    long = make_encoder(framing, 5000).encode("p", ("x" * 90,) * 20)
+    with pytest.raises(gmp.ProtocolError, match="over the limit"):
+        read_all(framing, way, 1000, cut(long, size))
+    with pytest.raises(gmp.ProtocolError, match="nested deeper"):
+        read_all(framing, way, 1000, cut(NESTED[framing](100), size))
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("way", ["decode", "dispatch"])
+def test_a_message_far_over_the_limit_is_refused_before_it_is_whole(framing: str, way: str) -> None:
+    begin, more = {
+        "msgpack": (b"\xdd\x00\x0f\x42\x40\xa1p", b"\xd9\x80" + b"x" * 128),
+        "json": (b'["p"', b',"' + b"x" * 128 + b'"'),
+        "cbor": (b"\x9a\x00\x0f\x42\x40\x61p", b"\x78\x80" + b"x" * 128),
+    }[framing]
+    pieces = iter([begin] + [more * 100] * 1000)
+    with pytest.raises(gmp.ProtocolError, match="over the limit"):
+        read_all(framing, way, 200_000, pieces)
+    assert len(list(pieces)) > 900
 
 
 def test_a_cycle_is_refused() -> None:

@@ -5,6 +5,9 @@ types of their own, aware datetime is msgpack's timestamp (it arrives in UTC). I
 
 Nesting counts through ext types and is refused *before* the next decoder call: each level of an ext hook is a level of
 the C stack, and about 200 of them crash the interpreter.
+
+The unpacker takes in what it gets: of a message that comes in pieces its buffer holds only the last ones. So it is known
+where the last message ended, for the size of the next one, and what is over the limit is refused before it is whole.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import msgpack
 from gmp.errors import MessageError, ProtocolError
 from gmp.wire.dispatch import Find, Other, check_head
 from gmp.wire.nesting import CONTAINERS, MAX_NESTING, SHORT, check_message, check_nesting
-from gmp.wire.runs import split_run
+from gmp.wire.runs import LONGEST_RUN, split_run
 
 TUPLE, SET, FROZENSET, INTEGER, DECIMAL, UUID = 1, 2, 3, 4, 5, 6
 _SEQUENCES: dict[int, Any] = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
@@ -91,6 +94,7 @@ class MsgpackDecoder:
 
     def __init__(self, max_message: int) -> None:
         self._max_message = max_message
+        self._end = 0  # of the last message that is whole, in the stream
         self._level = 0
         self._unpacker = msgpack.Unpacker(
             use_list=True,
@@ -102,20 +106,21 @@ class MsgpackDecoder:
 
     def decode(self, data: bytes | bytearray | memoryview) -> Iterator[list[Any]]:
         """Yield each message that `data` completes. *Raises:* `ProtocolError`."""
-        unpacker, tell, end = self._unpacker, self._unpacker.tell, self._unpacker.tell()
+        unpacker, tell = self._unpacker, self._unpacker.tell
         try:
             unpacker.feed(data)
             for message in unpacker:
-                start, end = end, tell()
-                self._check(message, end - start)
+                start, self._end = self._end, tell()
+                self._check(message, self._end - start)
                 yield check_head(message)
         except _MALFORMED as error:
             raise ProtocolError(f"bad msgpack: {error or type(error).__name__}") from error
+        self._check_part(tell() - self._end)
 
     def dispatch(self, data: bytes | bytearray | memoryview, find: Find, other: Other) -> int:
         """As `framing.Decoder.dispatch`, with as little as can be done for a short message: this is the hot path."""
-        unpacker, tell, end = self._unpacker, self._unpacker.tell, self._unpacker.tell()
-        count, largest = 0, self._max_message
+        unpacker, tell, end = self._unpacker, self._unpacker.tell, self._end
+        count = 0
         try:
             unpacker.feed(data)
             for message in unpacker:
@@ -136,7 +141,7 @@ class MsgpackDecoder:
                         if item.__class__ in CONTAINERS:
                             self._check(message, end - start)
                             break
-                    if end - start > largest:
+                    if end - start > self._max_message:
                         self._check(message, end - start)
                 if destination is not None:
                     del message[0]
@@ -147,6 +152,9 @@ class MsgpackDecoder:
             if not _is_from_decoder(error):
                 raise  # not the bytes are wrong but a destination
             raise ProtocolError(f"bad msgpack: {error or type(error).__name__}") from error
+        self._end = end
+        if not count:  # else the part of a message behind the last one is less than was read at once
+            self._check_part(tell() - end)
         return count
 
     def _dispatch_run(self, run: list[Any], size: int, find: Find, other: Other) -> tuple[int, object]:
@@ -157,6 +165,11 @@ class MsgpackDecoder:
             destination.put_all(messages)
             return len(messages), False
         return len(messages), any(other([name, *message]) for message in messages)
+
+    def _check_part(self, size: int) -> None:
+        """Check how much of a message, or of a run, is there before the rest."""
+        if size > LONGEST_RUN and size > self._max_message:
+            raise ProtocolError(f"a message over the limit of {self._max_message} bytes")
 
     def _check(self, message: Any, size: int) -> None:
         if size > self._max_message:
