@@ -10,10 +10,11 @@ from typing import Any
 import gevent
 import gevent.event
 import pytest
+from greenlet import greenlet
 
 import gmp
 from gmp import send
-from gmp.kernel.calls import Call
+from gmp.kernel.calls import Call, Calls
 
 from .conftest import Recorder, eventually
 
@@ -222,3 +223,38 @@ def test_a_reply_wins_over_nothing_but_never_comes_twice() -> None:
         eventually(lambda port=port: len(port) == 0)
         port.kill()
     assert outcomes <= {tuple, gmp.CallTimeout}
+
+
+def test_each_turn_wakes_all_callers_by_one_callback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where one who was woken is answered at once, or answers another caller: nothing piles up in the loop."""
+    wakes: list[None] = []
+    schedule = Calls.schedule
+
+    def note(calls: Calls) -> None:
+        wakes.append(None)
+        schedule(calls)
+
+    monkeypatch.setattr(Calls, "schedule", note)
+    for _ in range(100):
+        gmp.call(gmp.node().id, "time")
+    assert len(wakes) == 100
+
+
+def test_a_caller_that_ends_with_an_error_keeps_no_other_one_from_its_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain greenlet's error goes to its parent, the hub, in the middle of waking the callers of this turn."""
+    port, replies, failed = gmp.port(), list[tuple[Any, ...]](), list[Any]()
+    monkeypatch.setattr(gevent.get_hub(), "handle_error", lambda _, kind, *more: failed.append(kind))
+
+    def caller(number: int) -> None:
+        replies.append(gmp.call(port, number))
+        if number % 3 == 0:
+            raise ZeroDivisionError
+
+    hub = gevent.get_hub()
+    for number in range(10):
+        hub.loop.run_callback(greenlet(caller, hub).switch, number)
+    for number, reply in [port.receive(timeout=20) for _ in range(10)]:
+        send(reply, "reply", number)
+    eventually(lambda: len(replies) == 10 and len(failed) == 4)
+    assert replies == [("reply", number) for number in range(10)]
+    assert failed == [ZeroDivisionError] * 4

@@ -159,15 +159,17 @@ class Calls:
 
     def _wake(self) -> None:
         """In the hub: a switch returns when the caller waits for something again, or has ended."""
-        answered = self.answered
+        answered, self.answered = self.answered, deque()  # those who are answered meanwhile have their turn later
         try:
-            for _ in range(len(answered)):  # those who are answered meanwhile have their turn later
+            while answered:
                 call = answered.popleft()
                 if call.caller is not None:
                     call.caller.switch(call)
-        finally:  # also when the end of a caller raises here
-            if answered:
-                self.schedule()
+        finally:
+            if answered:  # the end of a caller raised here
+                if not self.answered:
+                    self.schedule()
+                self.answered.extendleft(reversed(answered))
 
     def _watch(self, port_id: str) -> Target:
         """A target whose death is told; a dead one fires in the next turn, when its first call waits."""
