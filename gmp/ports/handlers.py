@@ -79,6 +79,28 @@ class Handlers:
         if self._limited:
             self._port.handler_queue_grew(len(self._waiting))
 
+    def put_all(self, messages: list[Message]) -> None:
+        """`put` each of them."""
+        if self._limited or self.__class__ is not Handlers:
+            for message in messages:
+                self.put(message)
+            return
+        find, default, append = self._table.get, self._default, self._waiting.append
+        for message in messages:
+            try:
+                handler = find(message[0])
+            except (TypeError, IndexError):
+                handler = None
+            if handler is not None:
+                append((handler, message[1:]))
+            elif default is not None:
+                append((default, message))
+            else:
+                self._port.put_unhandled(message)
+        if self._waiting and not self._busy:
+            self._busy = True
+            self._workers.add(self)
+
     def work(self, worker: Worker) -> int:
         """`Job.work`: run the handlers of what waits, for a while."""
         waiting, count = self._waiting, 0

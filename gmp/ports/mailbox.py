@@ -74,6 +74,9 @@ class Mailbox:
             for message in messages:
                 self.put(message)
             return
+        if self._handlers is not None:
+            self._handlers.put_all(messages)
+            return
         start = 0
         while start < len(messages):
             room = self._room - len(self._queue)
