@@ -162,20 +162,19 @@ def test_handlers_histories_and_followers_see_each_message(make_node: MakeNode) 
     assert list(recorder.history) == [("n", number) for number in range(15, 20)]
 
 
-def test_what_has_no_handler_waits_in_the_mailbox_in_order(make_node: MakeNode) -> None:
+@pytest.mark.parametrize("max_queue", [None, 1000])
+def test_what_has_no_handler_waits_in_the_mailbox_in_order(make_node: MakeNode, max_queue: int | None) -> None:
     far = make_node("far")
     near = make_node("near", seeds=far.binds)
     near.wait_up("far", timeout=20)
-    port, bounded, handled = far.port(), far.port(max_queue=1000), []
-    for target in (port, bounded):
-        target.on("even", lambda number: handled.append(number))
-        for number in range(100):
-            near.send(target.id, "even" if number % 2 == 0 else ["odd"], number)
-        near.send(target.id)
-        eventually(lambda: len(target) == 51 and len(handled) == 50)
-        assert handled == list(range(0, 100, 2))
-        assert [target.receive() for _ in range(51)] == [*((["odd"], number) for number in range(1, 100, 2)), ()]
-        handled.clear()
+    port, handled = far.port(max_queue=max_queue), list[int]()
+    port.on("even", handled.append)
+    for number in range(100):
+        near.send(port.id, "even" if number % 2 == 0 else ["odd"], number)
+    near.send(port.id)
+    eventually(lambda: len(port) == 51 and len(handled) == 50)
+    assert handled == list(range(0, 100, 2))
+    assert [port.receive() for _ in range(51)] == [*((["odd"], number) for number in range(1, 100, 2)), ()]
 
 
 def test_a_reply_port_takes_the_first_of_a_run(make_node: MakeNode) -> None:
