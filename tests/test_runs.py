@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+import gevent.event
 import msgpack
 import pytest
 from hypothesis import given
@@ -249,3 +250,56 @@ def test_nothing_is_left_in_a_run_when_a_node_leaves(make_node: MakeNode) -> Non
     near.close()
     with gevent.Timeout(20):
         assert [port.receive() for _ in range(100)] == [(number,) for number in range(100)]
+
+
+def test_ctrl_c_while_a_run_ends_loses_nothing_of_it(make_node: MakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """race: the interrupt of a program strikes in a send that others were sent before."""
+    far = make_node("far")
+    near = make_node("near", seeds=far.binds)
+    near.wait_up("far", timeout=20)
+    port, other = far.port(), far.port()
+
+    def interrupt(*_: Any) -> bytes:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    for number in range(10):
+        near.send(port.id, number)
+    monkeypatch.setattr("gmp.net.connection.run_head", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        near.send(other.id, "interrupted")
+    near.send(port.id, 10)
+    assert [port.receive(timeout=20) for _ in range(11)] == [(number,) for number in range(11)]
+    near.send(other.id, "end")
+    assert other.receive(timeout=20) == ("end",)
+    eventually(lambda: near.stats()["peers"]["far"]["queued_bytes"] == 0)
+
+
+def test_no_run_grows_longer_than_it_may_while_the_socket_takes_little_at_a_time(make_node: MakeNode) -> None:
+    far = make_node("far", max_message=10_000)
+    near = make_node("near", seeds=far.binds)
+    near.wait_up("far", timeout=20)
+    connection = near.network.peers["far"].connection
+    assert isinstance(connection, Connection)
+    sock, port, sent = connection.sock, far.port(), 0
+    written = gevent.event.Event()
+
+    class Narrow:
+        """A socket that takes 1,000 bytes, tells, and has to be asked again."""
+
+        def send(self, data: bytes) -> int:
+            gevent.get_hub().loop.run_callback(written.set)
+            return sock.send(data[:1000])
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(sock, name)
+
+    connection.sock = Narrow()  # type: ignore[assignment]
+    while connection.queued < 500_000:
+        for _ in range(30):
+            near.send(port.id, sent, "x" * 900)
+            sent += 1
+        written.clear()
+        assert written.wait(20)
+    connection.sock = sock
+    assert [port.receive(timeout=20)[0] for _ in range(sent)] == list(range(sent))

@@ -246,8 +246,8 @@ class Connection:
                 or (message[-1].__class__ is bytes and size - len(message[-1]) <= SHORT and size <= self._longest_row)
                 or self._may_join(name, message, size)
             ):
-                self._run.append(data)
                 self.queued = queued = self.queued + size + ROW
+                self._run.append(data)  # race: Ctrl-C before it: what is counted too much is found out by `_flush`
                 return False if queued < self._flush_at else self._push()
         try:
             data = self._pack([name, *message])
@@ -280,11 +280,14 @@ class Connection:
 
     def _end_run(self) -> None:
         """Put the run into the outbox, which must not be written, or be added to, without that."""
-        run, self._run = self._run, []
-        head = run_head(self._run_name or "", len(run))
-        self._outbox.append(b"".join((head, *run)))
-        self.queued += len(head) - len(run) * ROW
-        self.sent_messages += len(run) - 1  # as one piece it will count for one
+        run = self._run
+        count, head = len(run), run_head(self._run_name or "", len(run))
+        data, change = b"".join((head, *run)), len(head) - len(run) * ROW
+        # race: Ctrl-C. No call follows, and so it strikes before or behind all of this
+        self._run = []
+        self._outbox += [data]
+        self.queued += change
+        self.sent_messages += count - 1  # as one piece it will count for one
 
     def _stop_runs(self) -> None:
         """Let the next message go by itself."""
@@ -429,6 +432,8 @@ class Connection:
         return data
 
     def _wait_writable(self) -> None:
+        if self._run:  # or it would grow by as much each time the socket takes a bit: none may be longer than is read
+            self._end_run()
         self._writing = True
         self._flush_at = min(self.queued + FLUSH_AT, self.high_mark)
         self._writer.start(self._writable)
