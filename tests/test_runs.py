@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -273,6 +274,52 @@ def test_ctrl_c_while_a_run_ends_loses_nothing_of_it(make_node: MakeNode, monkey
     near.send(other.id, "end")
     assert other.receive(timeout=20) == ("end",)
     eventually(lambda: near.stats()["peers"]["far"]["queued_bytes"] == 0)
+
+
+@pytest.mark.parametrize("place", ["pack", "run_head"])
+@pytest.mark.parametrize("size", [1, 100])
+def test_what_a_signal_handler_sends_in_the_middle_of_a_send_brings_no_message_to_the_wrong_port(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch, place: str, size: int
+) -> None:
+    """race: Python runs signal handlers and `__del__` between any two lines, and they may send."""
+    far = make_node("far")
+    near = make_node("near", seeds=far.binds)
+    near.wait_up("far", timeout=20)
+    port, other, third = far.port(), far.port(), far.port()
+    connection = near.network.peers["far"].connection
+    assert isinstance(connection, Connection)
+    expected: dict[gmp.Port, list[int]] = {port: [], other: [], third: []}
+    strikes = 0
+
+    def strike(*args: Any, real: Callable[..., bytes]) -> bytes:
+        nonlocal strikes
+        data = real(*args)
+        if strikes:
+            strikes -= 1
+            for _ in range(2):
+                send(other)
+        return data
+
+    def send(where: gmp.Port) -> None:
+        number = sum(map(len, expected.values()))
+        expected[where].append(number)
+        near.send(where.id, number, "x" * size)
+
+    if place == "pack":
+        connection._pack = functools.partial(strike, real=connection._pack)
+    else:
+        monkeypatch.setattr("gmp.net.connection.run_head", functools.partial(strike, real=run_head))
+    for first, second in ((port, port), (port, third), (port, other), (other, other), (other, port)):
+        for _ in range(3):
+            send(first)
+        strikes = 1
+        send(second)
+        send(third)
+        gevent.sleep(0)
+    for where, numbers in expected.items():
+        got = [where.receive(timeout=20)[0] for _ in numbers]
+        assert sorted(got) == sorted(numbers)
+        assert got == numbers or where is other, "what a handler sends is in no order with what it interrupts"
 
 
 def test_no_run_grows_longer_than_it_may_while_the_socket_takes_little_at_a_time(make_node: MakeNode) -> None:

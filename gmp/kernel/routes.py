@@ -39,10 +39,13 @@ class Routes:
         """Send `message` to a `Port` or port ID. *Blocks:* above the high mark. *Raises:* `GmpError`."""
         if not self._is_owned():
             self._ports.check()
-        if dest.__class__ is Port and dest.ports is self._ports:
+        if dest.__class__ is str:
+            route = self.ways.get(dest)
+        elif dest.__class__ is Port and dest.ports is self._ports:
             dest.put(message)
             return
-        route = self.ways.get(dest) if dest.__class__ is str else None
+        else:
+            route = None
         if route is None:
             route = self._find(dest, message)
             if route is None:

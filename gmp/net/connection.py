@@ -245,7 +245,7 @@ class Connection:
                 # what is no deeper than the rest is long; most often it is octets at the end that make it long
                 or (message[-1].__class__ is bytes and size - len(message[-1]) <= SHORT and size <= self._longest_row)
                 or self._may_join(name, message, size)
-            ):
+            ) and name is self._run_name:  # race: a signal handler or `__del__` has sent to another port meanwhile
                 self.queued = queued = self.queued + size + ROW
                 self._run.append(data)  # race: Ctrl-C before it: what is counted too much is found out by `_flush`
                 return False if queued < self._flush_at else self._push()
@@ -253,13 +253,13 @@ class Connection:
             data = self._pack([name, *message])
         except Exception:
             data = self._encode(name, message)
-        if self._run:
-            self._end_run()
         size = len(data)
         # one comparison for two questions: must it be checked, and may it overtake what waits
         if size > self._short and not self._may_go(name, message, data):
             self._slow.put(name, data)
         else:
+            while self._run:  # `while`, as a signal handler may begin another one
+                self._end_run()
             self._outbox.append(data)
             if size <= self._longest_row:
                 self._run_name = name
@@ -280,18 +280,20 @@ class Connection:
 
     def _end_run(self) -> None:
         """Put the run into the outbox, which must not be written, or be added to, without that."""
-        run = self._run
-        count, head = len(run), run_head(self._run_name or "", len(run))
-        data, change = b"".join((head, *run)), len(head) - len(run) * ROW
-        # race: Ctrl-C. No call follows, and so it strikes before or behind all of this
-        self._run = []
+        run, rows, name = self._run, [*self._run], self._run_name
+        count, head = len(rows), run_head(name or "", len(rows))
+        data, change = b"".join((head, *rows)), len(head) - len(rows) * ROW
+        # race: Ctrl-C, or a signal handler that sends. No call follows, so they strike before or behind all of this
+        if self._run is not run:
+            return  # it has been ended
+        self._run = run[count:]
         self._outbox += [data]
         self.queued += change
         self.sent_messages += count - 1  # as one piece it will count for one
 
     def _stop_runs(self) -> None:
         """Let the next message go by itself."""
-        if self._run:
+        while self._run:
             self._end_run()
         self._run_name = None
 
@@ -307,8 +309,8 @@ class Connection:
                     break
         if not self._writing or not ((self._slow or size >= LARGE) and self._slow.is_for(name, data)):
             return True
+        self._stop_runs()
         self._short = self._longest_row = -1  # as long as somebody waits there, each message must ask
-        self._run_name = None
         self._sealed += self._outbox  # what was sent before it stays before it
         self._outbox.clear()
         self._tight = 0
@@ -352,6 +354,9 @@ class Connection:
         if self.queued or self.tls is not None:
             self._flush()
         if not self._writing:
+            if self._run:  # race: a signal handler has sent meanwhile
+                self._run_callback(self._turn_ends)
+                return
             self._flush_at, self._run_name = 0, None
             if self.low_mark == 0:  # somebody waits for the last byte
                 self._drained(self)
@@ -445,7 +450,10 @@ class Connection:
         self._flush_at = FLUSH_AT
         self._flush()
         if not self._writing:
-            self._flush_at, self._run_name = 0, None
+            if self._run:  # race: as in `_turn_ends`
+                self._run_callback(self._turn_ends)
+            else:
+                self._flush_at, self._run_name = 0, None
         if self.queued <= self.low_mark:
             self._drained(self)
 
