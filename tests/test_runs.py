@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import gmp
 from gmp.net.connection import Connection
+from gmp.net.lanes import SlowLane
 from gmp.wire.framing import make_decoder, make_encoder
 from gmp.wire.runs import LONGEST_ROW, LONGEST_RUN, longest_row, run_head
 
@@ -273,6 +274,67 @@ def test_ctrl_c_while_a_run_ends_loses_nothing_of_it(make_node: MakeNode, monkey
     assert [port.receive(timeout=20) for _ in range(11)] == [(number,) for number in range(11)]
     near.send(other.id, "end")
     assert other.receive(timeout=20) == ("end",)
+    eventually(lambda: near.stats()["peers"]["far"]["queued_bytes"] == 0)
+
+
+def test_ctrl_c_between_the_outbox_and_the_socket_loses_nothing_and_sends_nothing_twice(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """race: the interrupt of a program strikes when messages that were sent before are about to be written."""
+    far = make_node("far")
+    near = make_node("near", seeds=far.binds)
+    near.wait_up("far", timeout=20)
+    port = far.port()
+    connection = near.network.peers["far"].connection
+    assert isinstance(connection, Connection)
+    real = Connection._take_plain
+
+    def interrupt(connection: Connection) -> bytes:
+        data = real(connection)
+        if not data:
+            return data
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    for number in range(10):
+        near.send(port.id, number)
+    monkeypatch.setattr(Connection, "_take_plain", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        connection.flush()
+    near.send(port.id, 10)
+    assert [port.receive(timeout=20) for _ in range(11)] == [(number,) for number in range(11)]
+    near.send(port.id, "end")
+    assert port.receive(timeout=20) == ("end",)
+
+
+def test_ctrl_c_before_a_large_message_has_its_place_in_the_slow_lane_stops_no_others(make_node: MakeNode) -> None:
+    """race: the interrupt of a program strikes when the lane is open and nothing is in it yet."""
+    far = make_node("far")
+    near = make_node("near", seeds=far.binds)
+    near.wait_up("far", timeout=20)
+    port = far.port()
+    connection = near.network.peers["far"].connection
+    assert isinstance(connection, Connection)
+
+    class Interrupting(SlowLane):
+        def put(self, name: str, data: bytes) -> None:
+            connection._slow = SlowLane()
+            raise KeyboardInterrupt
+
+    def send_large() -> None:
+        for _ in range(1000):
+            near.send_soon(port.id, "x" * 100_000)
+
+    connection._slow = Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        send_large()
+    for number in range(10):
+        near.send(port.id, number)
+    while (message := port.receive(timeout=20)) != (0,):
+        assert len(message[0]) == 100_000
+    assert [port.receive(timeout=20) for _ in range(9)] == [(number,) for number in range(1, 10)]
+    near.send(port.id, "end")
+    assert port.receive(timeout=20) == ("end",)
     eventually(lambda: near.stats()["peers"]["far"]["queued_bytes"] == 0)
 
 

@@ -372,6 +372,7 @@ class Connection:
             return
         try:
             while data := self._pending or self._next_piece():
+                self._pending = b""  # race: Ctrl-C behind the write: it counts as written
                 try:
                     sent = self.sock.send(data)
                 except (BlockingIOError, InterruptedError):
@@ -379,13 +380,14 @@ class Connection:
                 self.queued -= sent
                 self.sent_bytes += sent
                 self._budget -= sent
-                full = sent < len(data)
-                self._pending = memoryview(data)[sent:] if full else b""
-                if full or self._budget <= 0:
-                    self._wait_writable()
-                    return
-                if self.queued == 0 and self.tls is None:  # TLS may have something of its own to say
-                    return
+                if sent < len(data):
+                    self._pending = memoryview(data)[sent:]
+                elif self._budget > 0:
+                    if self.queued == 0 and self.tls is None:  # TLS may have something of its own to say
+                        return
+                    continue
+                self._wait_writable()
+                return
             if self.tls is None or self.tls.ready:
                 self.queued = 0  # race: Ctrl-C between a write and its count
         except (OSError, ProtocolError) as error:
@@ -413,27 +415,36 @@ class Connection:
         return data
 
     def _take_plain(self) -> bytes:
-        """The small messages that wait and one of the slow lane in turn, so that neither starves the other."""
+        """The small messages that wait and one of the slow lane in turn, so that neither starves the other.
+
+        race: Ctrl-C. Small ones leave the outbox and become what is written next in one step, without a call.
+        """
         if self._run:
             self._end_run()
         outbox = self._sealed or self._outbox
         if self._short < 0 and not self._sealed and (self._slow_next or not outbox):  # somebody waits in the slow lane
             self._slow_next = False
-            self.sent_messages += 1
-            data = self._slow.pop()
+            data = self._slow.pop() if self._slow else b""
             if not self._slow:
                 self._short, self._longest_row = SHORT, self._row_limit
+            if not data:  # race: Ctrl-C before the first one was put there
+                return self._take_plain()
+            self.sent_messages += 1
             return data
         if not outbox:
             return b""
         self._slow_next = True
         if self._tight and outbox is self._outbox:
             self._tight -= 1
-            self.sent_messages += 1
-            return outbox.pop(0)
-        self.sent_messages += len(outbox)
-        data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
-        outbox.clear()
+            count, data = 1, outbox[0]
+        else:
+            count, data = len(outbox), b"".join(outbox)
+        if self.tls is None:
+            self._pending = data
+        else:
+            self._plain = data
+        del outbox[:count]
+        self.sent_messages += count
         return data
 
     def _wait_writable(self) -> None:
