@@ -258,3 +258,20 @@ def test_a_caller_that_ends_with_an_error_keeps_no_other_one_from_its_reply(monk
     eventually(lambda: len(replies) == 10 and len(failed) == 4)
     assert replies == [("reply", number) for number in range(10)]
     assert failed == [ZeroDivisionError] * 4
+
+
+def test_ctrl_c_while_a_reply_is_taken_leaves_the_caller_to_the_next_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    """race: the interrupt of a program strikes in the send of the reply."""
+    port = gmp.port()
+
+    def interrupt(calls: Calls) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    call = gevent.spawn(gmp.call, port, "x", timeout=None)
+    _, reply = port.receive(timeout=20)
+    monkeypatch.setattr(Calls, "schedule", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        send(reply, "first")
+    send(reply, "second")
+    assert call.get(timeout=20) == ("second",)

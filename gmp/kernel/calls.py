@@ -50,10 +50,10 @@ class Call:
     def put(self, message: Message | Exception) -> None:
         """The reply, or why there is none; only the first outcome counts. Wakes the caller."""
         if self.outcome is None:
-            self.outcome = message
             calls = self._calls
             if not calls.answered:
                 calls.schedule()
+            self.outcome = message  # race: Ctrl-C before it, and the next outcome counts
             calls.answered.append(self)
 
     def put_all(self, messages: list[Message]) -> None:
@@ -162,9 +162,10 @@ class Calls:
         answered, self.answered = self.answered, deque()  # those who are answered meanwhile have their turn later
         try:
             while answered:
-                call = answered.popleft()
+                call = answered[0]
                 if call.caller is not None:
                     call.caller.switch(call)
+                del answered[0]  # race: Ctrl-C before it: the call is over, and has no caller any more
         finally:
             if answered:  # the end of a caller raised here
                 if not self.answered:
