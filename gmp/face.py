@@ -136,7 +136,7 @@ def send(dest: Port | str, *message: Any) -> None:
     (('world',), ('again',))
     """
     # what `Routes.send` does, for the two usual cases: here each further call would cost a tenth of the rate
-    if dest.__class__ is Port and dest.ports is _ports and _ports.hold._is_owned():
+    if dest.__class__ is Port and dest.ports is _ports and _ports.may_put():
         dest.put(message)
         return
     default = _default

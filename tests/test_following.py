@@ -50,6 +50,21 @@ def test_what_comes_to_a_port_and_what_it_sends_is_told_for_a_while(pair: tuple[
     assert me.receive(timeout=10) == ("ended", "the port died")
 
 
+def test_what_it_sends_to_a_port_of_its_own_node_is_told_too(make_node: MakeNode) -> None:
+    here = gmp.configure(node_id="here", binds=["127.0.0.1:0"], secret="geheim", allow_follow=True)
+    other = make_node("other", seeds=here.binds)
+    me, target, local = other.port(), gmp.port(), gmp.port()
+    other.send("here", "gmp.follow", target.name, 30, me)
+    assert me.receive(timeout=10) == ("following", "")
+    target.run(gmp.send, local, "by the port itself", 1)
+    target.run(gmp.send, local.id, "by its ID", 2)
+    assert [me.receive("message", timeout=10)[1:] for _ in range(2)] == [
+        (target.id, local.id, "('by the port itself', 1)"),
+        (target.id, local.id, "('by its ID', 2)"),
+    ]
+    assert len(local) == 2
+
+
 def test_it_ends_by_itself_and_leaves_no_trace(pair: tuple[gmp.Node, gmp.Node]) -> None:
     seed, other = pair
     port, me = seed.port(), other.port()

@@ -267,7 +267,7 @@ def test_ctrl_c_while_a_run_ends_loses_nothing_of_it(make_node: MakeNode, monkey
 
     for number in range(10):
         near.send(port.id, number)
-    monkeypatch.setattr("gmp.net.connection.run_head", interrupt)
+    monkeypatch.setattr("gmp.net.outbox.run_head", interrupt)
     with pytest.raises(KeyboardInterrupt):
         near.send(other.id, "interrupted")
     near.send(port.id, 10)
@@ -370,7 +370,7 @@ def test_what_a_signal_handler_sends_in_the_middle_of_a_send_brings_no_message_t
     if place == "pack":
         connection._pack = functools.partial(strike, real=connection._pack)
     else:
-        monkeypatch.setattr("gmp.net.connection.run_head", functools.partial(strike, real=run_head))
+        monkeypatch.setattr("gmp.net.outbox.run_head", functools.partial(strike, real=run_head))
     for first, second in ((port, port), (port, third), (port, other), (other, other), (other, port)):
         for _ in range(3):
             send(first)

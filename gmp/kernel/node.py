@@ -492,7 +492,9 @@ class Node:
         self._sent = sent
         send, send_soon = self._routes.send, self._routes.send_soon
         self.send_tuple = send if sent is None else told(send, sent)
-        self.ways = self._routes.ways if sent is None and type(self._routes) is Routes else {}
+        untold = sent is None and type(self._routes) is Routes
+        self.ways = self._routes.ways if untold else {}
+        self.ports.watch_puts(not untold)
         self._calls.send_by(send_soon if sent is None else told(send_soon, sent))
 
     def monitor_nodes(self, callback: Callable[..., Any]) -> Callable[[], None]:

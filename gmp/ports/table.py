@@ -73,9 +73,15 @@ class Ports:
         self.closed_because = "is closed"
         self.hold: Any = _thread.RLock()
         self.hold.acquire()
+        self.may_put: Callable[[], bool]  #: for `gmp.send`: whether it may put by itself
+        self.watch_puts(False)
         self._thread = get_thread_ident()
         self.incarnation = incarnation
         self.numbers = count(1)  #: what follows the incarnation in the names that this node makes
+
+    def watch_puts(self, watched: bool) -> None:
+        """While sends are watched, none may go past those who watch."""
+        self.may_put = _never if watched else self.hold._is_owned
 
     def is_own_thread(self) -> bool:
         """Whether this is the native thread that the node belongs to."""
@@ -184,6 +190,10 @@ class Ports:
             self.hold.release()
         for destination in list(self.by_name.values()):
             destination.kill(*reason)
+
+
+def _never() -> bool:
+    return False
 
 
 def _check_count(what: str, value: object) -> None:
