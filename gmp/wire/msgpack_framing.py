@@ -37,15 +37,15 @@ def _default(value: Any) -> Any:
     code = _CODES.get(type(value))
     if code is not None:
         return msgpack.ExtType(code, _pack_inner(list(value)))
+    port_id = getattr(value, "__gmp_port_id__", None)
+    if port_id is not None:
+        return str(port_id)
     if type(value) is int:
         return msgpack.ExtType(INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
     if type(value) is decimal.Decimal:
         return msgpack.ExtType(DECIMAL, str(value).encode())
     if type(value) is uuid.UUID:
         return msgpack.ExtType(UUID, value.bytes)
-    port_id = getattr(value, "__gmp_port_id__", None)
-    if port_id is not None:
-        return str(port_id)
     if isinstance(value, str):
         return str.__str__(value)
     raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} {value!r:.80} cannot travel in a message")
