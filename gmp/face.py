@@ -168,8 +168,7 @@ def call(dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple
     Traceback (most recent call last):
     gmp.errors.CallTimeout: no reply from ... within 0.01 s
     """
-    default = _default
-    return (default if default is not None and default.is_owned() else node()).call_tuple(dest, message, timeout)
+    return node().call_tuple(dest, message, timeout)
 
 
 def kill(dest: Port | str, *reason: Any) -> None:

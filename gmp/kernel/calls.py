@@ -127,7 +127,7 @@ class Calls:
         target = self.targets.get(port_id)
         if target is None or target.monitor is None:
             target = self._watch(port_id)
-        name = f"{ports.incarnation}{next(ports.numbers)}"
+        name = ports.new_name()
         target.last_used = now = time.monotonic()
         call_id = f"{ports.node_id}#{name}"
         call = Call(call_id, target, None if timeout is None else now + timeout, me, self)
@@ -144,14 +144,12 @@ class Calls:
             del self._waiting[name]
             ports.by_name.pop(name, None)
         outcome = call.outcome
-        if outcome.__class__ is tuple:
+        if isinstance(outcome, tuple):
             return outcome
         if isinstance(outcome, CallTimeout):
             raise CallTimeout(f"no reply from {port_id} within {timeout} s")
-        if isinstance(outcome, Exception):
-            raise outcome
-        assert isinstance(outcome, tuple)
-        return outcome
+        assert isinstance(outcome, Exception)
+        raise outcome
 
     def schedule(self) -> None:
         """Wake those who are answered, in the next turn of the loop."""

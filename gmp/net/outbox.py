@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FIRST_FLUSH, FLUSH_AT = 4 * 1024, 64 * 1024  # each flush of a turn waits for four times the bytes of the one before
 PIECE = 32 * 1024  # bytes that are worth a system call
-ROW = 40  # bytes of memory that a message in a run takes besides its own: they count while it waits there
+KEPT = 40  # bytes of memory that a message takes besides its own as long as it is kept by itself: most of a tiny one
 A_TURN = 512 * 1024  # bytes written per pass of the loop
 NEVER = 1 << 62
 WRITE = 2
@@ -149,7 +149,7 @@ class Outbox:
                 or (message[-1].__class__ is bytes and size - len(message[-1]) <= SHORT and size <= self._longest_row)
                 or self._may_join(name, message, size)
             ) and name is self._run_name:  # race: a signal handler or `__del__` has sent to another port meanwhile
-                self.queued = queued = self.queued + size + ROW
+                self.queued = queued = self.queued + size + KEPT
                 self._run.append(data)  # race: Ctrl-C before it: what is counted too much is found out by `_flush`
                 return False if queued < self._flush_at else self._push()
         try:
@@ -175,17 +175,20 @@ class Outbox:
         if size > self._longest_row:
             self._stop_runs()
             return False
+        self._check_nesting(name, message, size)
+        return True
+
+    def _check_nesting(self, name: str, message: tuple[Any, ...], size: int) -> None:
         for item in message:
             if item.__class__ in CONTAINERS:
                 self._check(name, message, size)
-                break
-        return True
+                return
 
     def _end_run(self) -> None:
         """Put the run into the outbox, which must not be written, or be added to, without that."""
         run, rows, name = self._run, [*self._run], self._run_name
         count, head = len(rows), run_head(name or "", len(rows))
-        data, change = b"".join((head, *rows)), len(head) - len(rows) * ROW
+        data, change = b"".join((head, *rows)), len(head) - len(rows) * KEPT
         # race: Ctrl-C, or a signal handler that sends. No call follows, so they strike before or behind all of this
         if self._run is not run:
             return  # it has been ended
@@ -206,10 +209,7 @@ class Outbox:
         if size > SHORT:
             if size > self._max_message:
                 self._check(name, message, size)
-            for item in message:
-                if type(item) in CONTAINERS:
-                    self._check(name, message, size)
-                    break
+            self._check_nesting(name, message, size)
         if not self._writing or not ((self._slow or size >= LARGE) and self._slow.is_for(name, data)):
             return True
         self._stop_runs()
@@ -228,30 +228,14 @@ class Outbox:
             if self._flush_at == 0:
                 self._run_callback(self._turn_ends)  # race: Ctrl-C anywhere from here on, and the turn ends all the same
                 self._flush_at = FIRST_FLUSH
-                if self.up and self.tls is None and len(self._outbox) == 1 and not self._pending and not self._sealed:
-                    return self._write_alone(self._outbox.pop())
+                outbox = self._outbox
+                if self.tls is None and len(outbox) == 1 and not self._pending and not self._sealed:
+                    self._pending = outbox[0]  # as `_take_plain` does: a round trip is made of such messages
+                    del outbox[0]
+                    self.sent_messages += 1
             else:
                 self._flush_at = min(4 * self._flush_at, FLUSH_AT)
             self._flush()
-        return self.queued > self.high_mark
-
-    def _write_alone(self, data: bytes) -> bool:
-        """`_flush` for the only message that waits, the first of a turn: what a round trip is made of. As `_push`."""
-        try:
-            sent = self.sock.send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError as error:
-            self._run_callback(self._write_failed, error)
-            return False
-        self.queued -= sent
-        self.sent_bytes += sent
-        self._budget -= sent
-        self.sent_messages += 1
-        if sent < len(data):
-            self._pending = memoryview(data)[sent:]
-        if sent < len(data) or self._budget <= 0:
-            self._wait_writable()
         return self.queued > self.high_mark
 
     def _tighten(self) -> None:

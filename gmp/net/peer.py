@@ -23,13 +23,13 @@ from greenlet import getcurrent
 from gmp.errors import MessageError
 from gmp.net.connection import Connection
 from gmp.net.housekeeper import ALIVE
+from gmp.net.outbox import KEPT
 from gmp.net.peerstate import Link, PeerState
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.wire.framing import make_decoder, make_encoder
 
 PASSED = "gmp.passed"  #: over a direct connection: the barrier of that relay link has arrived
-KEPT = 40  # bytes that a message takes besides its own as long as it is kept by itself: most of a tiny one
 HAND_OVER = 10.0  # seconds within which a direct connection must have replaced a relay link
 
 

@@ -76,8 +76,8 @@ class Ports:
         self.may_put: Callable[[], bool]  #: for `gmp.send`: whether it may put by itself
         self.watch_puts(False)
         self._thread = get_thread_ident()
-        self.incarnation = incarnation
-        self.numbers = count(1)  #: what follows the incarnation in the names that this node makes
+        self._incarnation = incarnation
+        self._count = count(1)
 
     def watch_puts(self, watched: bool) -> None:
         """While sends are watched, none may go past those who watch."""
@@ -118,7 +118,7 @@ class Ports:
         if body is not None and not callable(body):
             raise GmpError(f"{body!r} cannot be a port's body: expected something to call")
         if name is None:
-            name = f"{self.incarnation}{next(self.numbers)}"
+            name = f"{self._incarnation}{next(self._count)}"
         if max_history is None:
             port = self.by_name[name] = self.port_class(name, self, max_queue)
         else:
@@ -130,7 +130,7 @@ class Ports:
 
     def new_name(self) -> str:
         """A name that no other node makes: the incarnation and a count."""
-        return f"{self.incarnation}{next(self.numbers)}"
+        return f"{self._incarnation}{next(self._count)}"
 
     def find(self, port_id: str) -> Destination | None:
         """What lives under that full ID on this node."""
@@ -151,12 +151,12 @@ class Ports:
             self.by_id.pop(port._id, None)
         if port.reason and not self.closed:
             self.deaths.remember(port)
-        if not name.startswith(self.incarnation):
+        if not name.startswith(self._incarnation):
             self.remember_end(name, port.reason or ())
 
     def is_used(self, name: str) -> bool:
         """Whether a peer may not spawn a port of that name: it is or was in use, or is one that this node makes."""
-        return name in self.by_name or name in self.ended or name.startswith(self.incarnation)
+        return name in self.by_name or name in self.ended or name.startswith(self._incarnation)
 
     def remember_end(self, name: str, reason: Reason) -> None:
         """race: a spawned port may die before the ``mon1`` that follows it is read; it must tell the true reason."""
