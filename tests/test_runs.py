@@ -24,6 +24,7 @@ from gmp.wire.runs import LONGEST_ROW, LONGEST_RUN, longest_row, run_head
 from .conftest import eventually
 
 MakeNode = Callable[..., gmp.Node]
+Nodes = tuple[gmp.Node, gmp.Node]
 LIMIT = 1 << 20
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 VALUES = st.recursive(
@@ -63,6 +64,15 @@ class Pair:
         self.far.close()
 
 
+@pytest.fixture
+def pair(make_node: MakeNode) -> Nodes:
+    """Two connected nodes, the one that sends and the one that receives."""
+    far = make_node("far")
+    near = make_node("near", seeds=far.binds)
+    near.wait_up("far", timeout=20)
+    return near, far
+
+
 def run(name: str, *messages: Any) -> bytes:
     """A run as bytes."""
     return run_head(name, len(messages)) + b"".join(map(msgpack.packb, messages))
@@ -89,11 +99,9 @@ def test_whatever_is_sent_arrives_as_it_was_sent_and_in_order() -> None:
 
 
 def test_a_thousand_small_messages_are_a_few_pieces_and_are_counted_one_by_one(
-    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+    pair: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    far = make_node("far")
-    near = make_node("near", seeds=far.binds)
-    near.wait_up("far", timeout=20)
+    near, far = pair
     port = far.port()
     runs: list[int] = []
     end_run = Connection._end_run
@@ -129,10 +137,8 @@ def test_a_message_that_cannot_travel_raises_at_its_line_and_the_run_goes_on(mak
     assert [port.receive(timeout=20) for _ in range(10)] == [(number,) for number in range(10)]
 
 
-def test_a_bounded_port_dies_of_the_message_that_is_one_too_many(make_node: MakeNode) -> None:
-    far = make_node("far")
-    near = make_node("near", seeds=far.binds)
-    near.wait_up("far", timeout=20)
+def test_a_bounded_port_dies_of_the_message_that_is_one_too_many(pair: Nodes) -> None:
+    near, far = pair
     port = far.port(max_queue=100)
     for number in range(200):
         near.send(port.id, number)
@@ -140,19 +146,15 @@ def test_a_bounded_port_dies_of_the_message_that_is_one_too_many(make_node: Make
     assert port.reason == ("queue_overflow", 101)
 
 
-def test_a_run_for_a_port_that_is_not_there_is_dropped_and_counted(make_node: MakeNode) -> None:
-    far = make_node("far")
-    near = make_node("near", seeds=far.binds)
-    near.wait_up("far", timeout=20)
+def test_a_run_for_a_port_that_is_not_there_is_dropped_and_counted(pair: Nodes) -> None:
+    near, far = pair
     for number in range(50):
         near.send("far#nobody", number)
     eventually(lambda: far.stats()["dropped"] == 50)
 
 
-def test_handlers_histories_and_followers_see_each_message(make_node: MakeNode) -> None:
-    far = make_node("far")
-    near = make_node("near", seeds=far.binds)
-    near.wait_up("far", timeout=20)
+def test_handlers_histories_and_followers_see_each_message(pair: Nodes) -> None:
+    near, far = pair
     handled: list[int] = []
     handler, recorder = far.port(), far.port(max_history=5)
     handler.on("n", handled.append)
@@ -166,10 +168,8 @@ def test_handlers_histories_and_followers_see_each_message(make_node: MakeNode) 
 
 
 @pytest.mark.parametrize("max_queue", [None, 1000])
-def test_what_has_no_handler_waits_in_the_mailbox_in_order(make_node: MakeNode, max_queue: int | None) -> None:
-    far = make_node("far")
-    near = make_node("near", seeds=far.binds)
-    near.wait_up("far", timeout=20)
+def test_what_has_no_handler_waits_in_the_mailbox_in_order(pair: Nodes, max_queue: int | None) -> None:
+    near, far = pair
     port, handled = far.port(max_queue=max_queue), list[int]()
     port.on("even", handled.append)
     for number in range(100):
@@ -242,10 +242,8 @@ def test_a_run_may_be_longer_than_a_message_may_and_nest_as_deep() -> None:
     assert box.got == [tuple(message) for message in messages]
 
 
-def test_nothing_is_left_in_a_run_when_a_node_leaves(make_node: MakeNode) -> None:
-    far = make_node("far")
-    near = make_node("near", seeds=far.binds)
-    near.wait_up("far", timeout=20)
+def test_nothing_is_left_in_a_run_when_a_node_leaves(pair: Nodes) -> None:
+    near, far = pair
     port = far.port()
     for number in range(100):
         near.send(port.id, number)
@@ -254,11 +252,9 @@ def test_nothing_is_left_in_a_run_when_a_node_leaves(make_node: MakeNode) -> Non
         assert [port.receive() for _ in range(100)] == [(number,) for number in range(100)]
 
 
-def test_ctrl_c_while_a_run_ends_loses_nothing_of_it(make_node: MakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_while_a_run_ends_loses_nothing_of_it(pair: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """race: the interrupt of a program strikes in a send that others were sent before."""
-    far = make_node("far")
-    near = make_node("near", seeds=far.binds)
-    near.wait_up("far", timeout=20)
+    near, far = pair
     port, other = far.port(), far.port()
 
     def interrupt(*_: Any) -> bytes:
@@ -278,12 +274,10 @@ def test_ctrl_c_while_a_run_ends_loses_nothing_of_it(make_node: MakeNode, monkey
 
 
 def test_ctrl_c_between_the_outbox_and_the_socket_loses_nothing_and_sends_nothing_twice(
-    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+    pair: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """race: the interrupt of a program strikes when messages that were sent before are about to be written."""
-    far = make_node("far")
-    near = make_node("near", seeds=far.binds)
-    near.wait_up("far", timeout=20)
+    near, far = pair
     port = far.port()
     connection = near.network.peers["far"].connection
     assert isinstance(connection, Connection)
@@ -307,11 +301,9 @@ def test_ctrl_c_between_the_outbox_and_the_socket_loses_nothing_and_sends_nothin
     assert port.receive(timeout=20) == ("end",)
 
 
-def test_ctrl_c_before_a_large_message_has_its_place_in_the_slow_lane_stops_no_others(make_node: MakeNode) -> None:
+def test_ctrl_c_before_a_large_message_has_its_place_in_the_slow_lane_stops_no_others(pair: Nodes) -> None:
     """race: the interrupt of a program strikes when the lane is open and nothing is in it yet."""
-    far = make_node("far")
-    near = make_node("near", seeds=far.binds)
-    near.wait_up("far", timeout=20)
+    near, far = pair
     port = far.port()
     connection = near.network.peers["far"].connection
     assert isinstance(connection, Connection)
@@ -341,12 +333,10 @@ def test_ctrl_c_before_a_large_message_has_its_place_in_the_slow_lane_stops_no_o
 @pytest.mark.parametrize("place", ["pack", "run_head"])
 @pytest.mark.parametrize("size", [1, 100])
 def test_what_a_signal_handler_sends_in_the_middle_of_a_send_brings_no_message_to_the_wrong_port(
-    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch, place: str, size: int
+    pair: Nodes, monkeypatch: pytest.MonkeyPatch, place: str, size: int
 ) -> None:
     """race: Python runs signal handlers and `__del__` between any two lines, and they may send."""
-    far = make_node("far")
-    near = make_node("near", seeds=far.binds)
-    near.wait_up("far", timeout=20)
+    near, far = pair
     port, other, third = far.port(), far.port(), far.port()
     connection = near.network.peers["far"].connection
     assert isinstance(connection, Connection)
