@@ -7,6 +7,7 @@ import decimal
 import itertools
 import math
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -266,6 +267,21 @@ def test_sixty_four_levels_pass_and_one_more_does_not(framing: str) -> None:
     assert len(feed(framing, NESTED[framing](64), [])[0]) == 2
     for depth in (65, 66, 200):
         assert feed(framing, NESTED[framing](depth), []) == [gmp.ProtocolError]
+
+
+class Items(list[Any]):
+    """What json packs as a list."""
+
+
+@pytest.mark.parametrize("wrap", [lambda value: Items([value]), lambda value: OrderedDict(k=value)])
+def test_levels_of_subclasses_count_and_what_else_they_refer_to_does_not(wrap: Callable[[Any], Any]) -> None:
+    encoder = make_encoder("json", LIMIT)
+    value = nested(63, wrap)
+    value.more = nested(100)
+    encoder.encode("p", (value, "x" * 100))
+    for deep in ([value], [wrap(value)], {"k": value}):
+        with pytest.raises(gmp.MessageError, match="nested deeper than 64"):
+            encoder.encode("p", (deep,))
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)

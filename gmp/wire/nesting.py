@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from gc import get_referents
 from typing import Any
 
 from gmp.errors import MessageError
@@ -11,21 +12,20 @@ MAX_NESTING = 64  #: levels in all, the message itself counted
 CONTAINERS = frozenset((list, tuple, dict, set, frozenset))
 SHORT = MAX_NESTING  #: a message of so many bytes cannot be nested too deep, as each level takes one at least
 _CONTAINERS = tuple(CONTAINERS)
+TOO_DEEP = f"a message is nested deeper than {MAX_NESTING} levels"
 
 
 def depth_over(value: Any, limit: int) -> bool:
-    """Whether `value` has more than `limit` levels of containers. Level by level: it must not recurse itself."""
-    level: list[Any] = [value] if isinstance(value, _CONTAINERS) else []
+    """Whether `value`, of a built-in type, has more than `limit` levels. Level by level: it must not recurse itself."""
+    level: list[Any] = [value] if type(value) in CONTAINERS else []
     for _ in range(limit):
-        following: list[Any] = []
-        for container in level:
-            items = container.values() if isinstance(container, dict) else container
-            following += [item for item in items if isinstance(item, _CONTAINERS)]
-            if isinstance(container, dict):
-                following += [key for key in container if isinstance(key, _CONTAINERS)]
-        if not following:
+        items = get_referents(*level)  # of a map the keys too; what is no container may be missing
+        kinds = {kind for kind in set(map(type, items)) if issubclass(kind, _CONTAINERS)}
+        if not kinds:
             return False
-        level = following
+        level = [item for item in items if type(item) in kinds]
+        if not kinds <= CONTAINERS:  # json packs subclasses, which refer to more than their items
+            level = [dict(item) if isinstance(item, dict) else list(item) for item in level]
     return True
 
 
@@ -33,7 +33,7 @@ def check_nesting(message: Iterable[Any]) -> str | None:
     """What is wrong with the nesting of a message (a list, or what it is packed from), None when nothing is."""
     for item in message:
         if type(item) in CONTAINERS:
-            return f"a message is nested deeper than {MAX_NESTING} levels" if depth_over(message, MAX_NESTING) else None
+            return TOO_DEEP if depth_over(message, MAX_NESTING) else None
     return None
 
 

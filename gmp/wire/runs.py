@@ -6,13 +6,14 @@ The name goes over the wire once, and a decoder delivers thousands of messages b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import chain
+from gc import get_referents
 from typing import Any
 
 import msgpack
 
 from gmp.errors import ProtocolError
-from gmp.wire.nesting import CONTAINERS, check_nesting
+from gmp.wire.nesting import MAX_NESTING, TOO_DEEP, depth_over
+from gmp.wire.restore import DECODED, restore, restore_message
 
 KEY, VALUE = "runs", "1"  #: in the greeting of who can read them
 LONGEST_ROW = 8 * 1024  #: bytes of a message that goes in a run: larger ones gain nothing
@@ -33,18 +34,29 @@ def run_head(name: str, count: int) -> bytes:
     return b"\xdd%b\x00%b" % ((2 + count).to_bytes(4, "big"), packed_name)
 
 
-def split_run(run: list[Any], size: int, max_message: int) -> tuple[str, list[tuple[Any, ...]]]:
-    """The name and the messages of a run of `size` bytes, as it was decoded. *Raises:* `ProtocolError`."""
+def split_run(
+    run: list[Any] | tuple[Any, ...], size: int, max_message: int
+) -> tuple[str, list[tuple[Any, ...]], bool]:
+    """Take apart a run of `size` bytes that was decoded, its arrays as lists or as tuples. *Raises:* `ProtocolError`.
+
+    Returns the name, the messages, and whether no value in them is a container.
+    """
     if run[0] != 0 or len(run) < 3 or run[1].__class__ is not str:
-        raise ProtocolError(f"a message must begin with a port name, or be a run, [0, name, …], not {run[:3]!r:.60}")
+        begin = restore(run[:3])
+        raise ProtocolError(f"a message must begin with a port name, or be a run, [0, name, …], not {begin!r:.60}")
     if size > LONGEST_RUN and size > max_message:
         raise ProtocolError(f"a run of {size} bytes, which is over the limit of {LONGEST_RUN}")
-    name = run[1]
-    del run[:2]
-    if set(map(type, run)) != {list}:
-        raise ProtocolError(f"a run must hold arrays: {run!r:.60}…")
-    if not CONTAINERS.isdisjoint(map(type, chain.from_iterable(run))):
-        wrong = next(filter(None, map(check_nesting, run)), None)
-        if wrong is not None:
-            raise ProtocolError(wrong)
-    return name, list(map(tuple, run))
+    _zero, name, *messages = run
+    if list(map(type, messages)).count(run.__class__) != len(messages):
+        raise ProtocolError(f"a run must hold arrays: {restore(run[2:])!r:.60}…")
+    plain = _are_plain(get_referents(*run))  # what the arrays in the run hold; its name and its 0 hold nothing
+    if run.__class__ is tuple:
+        return name, messages if plain else list(map(restore_message, messages)), plain
+    if not plain and depth_over(messages, 1 + MAX_NESTING):
+        raise ProtocolError(TOO_DEEP)
+    return name, list(map(tuple, messages)), plain
+
+
+def _are_plain(values: list[Any]) -> bool:
+    """Whether none of them is a container: an empty one is false, and any other refers to something."""
+    return (all(values) and not get_referents(*values)) or DECODED.isdisjoint(map(type, values))

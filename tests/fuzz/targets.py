@@ -10,6 +10,7 @@ from typing import Any
 from gmp.errors import ProtocolError
 from gmp.wire.events import NEED_DATA, Authenticated, Greeted
 from gmp.wire.framing import make_decoder
+from gmp.wire.runs import run_head
 from gmp.wire.session import Session
 from gmp.wire.states import State
 
@@ -99,10 +100,40 @@ def framing_target(name: str) -> Callable[[bytes], None]:
     return decode
 
 
+PLAIN_RUN, NESTED_RUN = (run_head("p", 100) + row * 100 for row in (b"\x91\x01", b"\x91\x90"))
+
+
+def dispatch_all(data: bytes, size: int, before: bytes) -> tuple[list[str], str]:
+    """What the msgpack decoder delivers of `data`, and its error, when it was fed the run `before` it."""
+    decoder = make_decoder("msgpack", LIMIT)
+    decoder.dispatch(before, {}.get, lambda message: None)
+    got: list[str] = []
+
+    class Box:
+        put = staticmethod(lambda message: got.append(repr(["p", *message])))
+        put_all = staticmethod(lambda messages: got.extend(repr(["p", *message]) for message in messages))
+
+    try:
+        for piece in pieces(data, size):
+            decoder.dispatch(piece, {"p": Box}.get, lambda message: got.append(repr(message)))
+    except ProtocolError as error:
+        return got, str(error)
+    return got, ""
+
+
+def msgpack_dispatch(data: bytes) -> None:
+    """Any bytes instead of messages in msgpack, when arrays are decoded as lists at first, and when as tuples."""
+    for size in (0, 1, 7):
+        lists, tuples = dispatch_all(data, size, NESTED_RUN), dispatch_all(data, size, PLAIN_RUN)
+        assert lists[0] == tuples[0]
+        assert lists[1] or not tuples[1]  # what is wrong with a map may be seen before it is whole, or then
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "greeting": greeting,
     "auth_line": auth_line,
     "msgpack": framing_target("msgpack"),
+    "msgpack_dispatch": msgpack_dispatch,
     "cbor": framing_target("cbor"),
     "json": framing_target("json"),
 }
