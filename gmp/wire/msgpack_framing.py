@@ -34,6 +34,7 @@ from gmp.wire.runs import LONGEST_RUN, split_run
 TUPLE, SET, FROZENSET, INTEGER, DECIMAL, UUID = 1, 2, 3, 4, 5, 6
 _SEQUENCES: dict[int, Any] = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
 _CODES: dict[type, int] = {tuple: TUPLE, set: SET, frozenset: FROZENSET}
+_BUFFER = 256 * 1024  # bytes of a decoder's buffer at first; it is used from end to end, and so all kept in memory
 _SPARE = 1024 * 1024  # the decoder's buffer must hold one message and what was read behind it
 _MALFORMED = (msgpack.exceptions.UnpackException, ValueError, TypeError, OverflowError, RecursionError)
 _FEW = 64  # messages: so many are better decoded by the unpacker in use than to change over for them
@@ -112,9 +113,13 @@ class MsgpackDecoder:
         self._end = 0  # of the last message that is whole
 
     def _make_unpacker(self, use_list: bool, ext_hook: Callable[[int, bytes], Any]) -> msgpack.Unpacker:
-        size = self._max_message + _SPARE
         return msgpack.Unpacker(
-            use_list=use_list, strict_map_key=False, ext_hook=ext_hook, max_buffer_size=size, timestamp=3
+            use_list=use_list,
+            strict_map_key=False,
+            ext_hook=ext_hook,
+            read_size=_BUFFER,
+            max_buffer_size=self._max_message + _SPARE,
+            timestamp=3,
         )
 
     def decode(self, data: bytes | bytearray | memoryview) -> Iterator[list[Any]]:
