@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 import gevent.event
+import gevent.fileobject
 import gevent.lock
+import gevent.os
 import pytest
 
 import gmp
@@ -340,6 +343,102 @@ def test_a_chatter_of_handlers_leaves_time_for_timers(recorder: Recorder) -> Non
     gmp.after(0.01, recorder, "in time")
     assert recorder.wait() == [("in time",)]
     left.kill()
+
+
+def test_a_chatter_of_bodies_leaves_time_for_timers_other_ports_and_sockets(recorder: Recorder, make_node: Any) -> None:
+    far = make_node("far")
+    near = make_node("near", seeds=far.binds)
+    near.wait_up("far", timeout=20)
+    throws = 0
+
+    def player(port: gmp.Port) -> None:
+        nonlocal throws
+        for _, other in port:
+            throws += 1
+            send(other, "ball", port)
+
+    left, right = gmp.port(player), gmp.port(player)
+    send(left, "ball", right)
+    gmp.after(0.01, recorder, "in time")
+    assert recorder.wait() == [("in time",)]
+    for _ in range(3):
+        thrown = throws
+        assert near.call("far", "time", timeout=20)
+        other = gmp.port(lambda port: [send(reply, "here") for (reply,) in port])
+        assert gmp.call(other, timeout=20) == ("here",)
+        assert throws > thrown
+    left.kill()
+
+
+def test_a_thousand_bodies_that_are_woken_at_once_all_go_on_in_order() -> None:
+    order: list[int] = []
+
+    def body(port: gmp.Port, number: int) -> None:
+        for (pause,) in port:
+            order.append(number)
+            if pause:
+                gevent.sleep(0)
+
+    ports = [gmp.port(body, number) for number in range(1000)]
+    turns()
+    for pause in (False, True):
+        order.clear()
+        for port in ports:
+            send(port, pause)
+        eventually(lambda: len(order) == 1000)
+        assert order == list(range(1000))
+
+
+def test_a_predicate_may_block_while_more_comes_in() -> None:
+    """race: nobody is to wake who waits in a predicate for something else."""
+    port, seen = gmp.port(), []
+
+    def slow(number: int) -> bool:
+        gevent.sleep(0.001)
+        seen.append(number)
+        return number == 39
+
+    waiting = gevent.spawn(port.receive_if, slow, timeout=20)
+    turns()
+    for number in range(40):
+        send(port, number)
+        if number % 3 == 0:
+            gevent.sleep(0.001)
+    assert waiting.get(timeout=20) == (39,)
+    assert seen == list(range(40))
+
+
+def test_a_program_that_forks_in_a_body_wakes_nobody_else_in_the_child(recorder: Recorder) -> None:
+    """race: others were about to be woken in the same turn."""
+    pid, ran_in = os.getpid(), []
+    reader, writer = os.pipe()
+
+    def forks(port: gmp.Port) -> None:
+        port.receive("go")
+        if gevent.os.fork() == 0:
+            gevent.spawn_later(0.1, tell)
+            gevent.sleep(60)
+        recorder("forked")
+
+    def tell() -> None:
+        try:
+            os.write(writer, b"others" if ran_in else b"nobody")
+        finally:
+            os._exit(0)
+
+    def other(port: gmp.Port) -> None:
+        port.receive("go")
+        ran_in.append(os.getpid())
+
+    ports = [gmp.port(forks), *(gmp.port(other) for _ in range(3))]
+    turns()
+    for port in ports:
+        send(port, "go")
+    assert recorder.wait() == [("forked",)]
+    os.close(writer)
+    with gevent.fileobject.FileObject(reader, "rb") as child:
+        assert child.read() == b"nobody"
+    eventually(lambda: ran_in == [pid] * 3)
 
 
 def test_many_messages_for_one_port_leave_others_their_turn() -> None:

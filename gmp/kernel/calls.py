@@ -17,7 +17,6 @@ All callers whose replies came in one turn of the loop are woken by one callback
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -29,6 +28,7 @@ from gmp.ports.mailbox import Message
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.table import Ports
 from gmp.ports.tracing import Tracer
+from gmp.ports.wakeups import Wakeups
 
 TICK = 0.05
 KEEP = 10.0
@@ -37,24 +37,23 @@ KEEP = 10.0
 class Call:
     """One waiting caller, in the place of a port."""
 
-    __slots__ = ("_calls", "caller", "deadline", "id", "outcome", "target")
+    __slots__ = ("_caller", "_wakeups", "deadline", "id", "outcome", "target", "waking")
 
-    def __init__(self, call_id: str, target: Target, deadline: float | None, caller: greenlet, calls: Calls) -> None:
+    def __init__(self, call_id: str, target: Target, deadline: float | None, caller: greenlet, wakeups: Wakeups) -> None:
         self.id = call_id
         self.target = target
         self.deadline = deadline
-        self.caller: greenlet | None = caller  #: None when it waits no more
         self.outcome: Message | Exception | None = None
-        self._calls = calls
+        self.waking: greenlet | None = None
+        self._caller = caller
+        self._wakeups = wakeups
 
     def put(self, message: Message | Exception) -> None:
         """The reply, or why there is none; only the first outcome counts. Wakes the caller."""
         if self.outcome is None:
-            calls = self._calls
-            if not calls.answered:
-                calls.schedule()
-            self.outcome = message  # race: Ctrl-C before it, and the next outcome counts
-            calls.answered.append(self)
+            self.waking = self._caller
+            self._wakeups.add(self)
+            self.outcome = message  # race: Ctrl-C before it: the caller wakes to nothing, and the next outcome counts
 
     def put_all(self, messages: list[Message]) -> None:
         """Only the first outcome counts."""
@@ -101,7 +100,6 @@ class Calls:
         self._send = send
         self._monitor = monitor
         self.call: Callable[[Any, Message, float | None], Message] = self._call  #: of a port ID
-        self.answered: deque[Call] = deque()  #: those whose callers are to be woken
         self.targets: dict[str, Target] = {}
         self._waiting: dict[str, Call] = {}
         self._timer: Any = None
@@ -130,17 +128,19 @@ class Calls:
         name = ports.new_name()
         target.last_used = now = time.monotonic()
         call_id = f"{ports.node_id}#{name}"
-        call = Call(call_id, target, None if timeout is None else now + timeout, me, self)
+        call = Call(call_id, target, None if timeout is None else now + timeout, me, ports.wakeups)
         ports.by_name[name] = self._waiting[name] = call
         if not self._keeps_loop:
             self._start_timer(True)
         try:
-            self._send(port_id, message + (call_id,))  # noqa: RUF005  # half the time of (*message, call_id)
-            switch = ports.switch_to_hub
-            while switch() is not call:
-                pass  # a switch of somebody who waited for something else with this greenlet
+            send = self._send
+            send(port_id, message + (call_id,))  # noqa: RUF005  # half the time of (*message, call_id)
+            wakeups = ports.wakeups
+            wakeups.sleep()
+            while call.outcome is None:
+                wakeups.sleep()  # it was a switch of somebody who waited for something else with this greenlet
         finally:
-            call.caller = None
+            call.waking = None
             del self._waiting[name]
             ports.by_name.pop(name, None)
         outcome = call.outcome
@@ -150,25 +150,6 @@ class Calls:
             raise CallTimeout(f"no reply from {port_id} within {timeout} s")
         assert isinstance(outcome, Exception)
         raise outcome
-
-    def schedule(self) -> None:
-        """Wake those who are answered, in the next turn of the loop."""
-        self._ports.run_callback(self._wake)
-
-    def _wake(self) -> None:
-        """In the hub: a switch returns when the caller waits for something again, or has ended."""
-        answered, self.answered = self.answered, deque()  # those who are answered meanwhile have their turn later
-        try:
-            while answered:
-                call = answered[0]
-                if call.caller is not None:
-                    call.caller.switch(call)
-                del answered[0]  # race: Ctrl-C before it: the call is over, and has no caller any more
-        finally:
-            if answered:  # the end of a caller raised here
-                if not self.answered:
-                    self.schedule()
-                self.answered.extendleft(reversed(answered))
 
     def _watch(self, port_id: str) -> Target:
         """A target whose death is told; a dead one fires in the next turn, when its first call waits."""

@@ -97,10 +97,10 @@ class Node:
         self.backbone = self.mesh.backbone
         self.streams = Streams(self)
         self.requests = Requests(self)
-        self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self)
+        self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self.ports.wakeups, self)
         self._routes = Routes(self.ports, self._peer, self.requests.handle)
         self.send_tuple = self._routes.send  #: `send` with the message as a tuple, for `gmp.send`
-        self.ways = self._routes.ways  #: as in `Routes`; empty while sends are watched or traced, for `gmp.send` too
+        self.ways, self.runs = self._routes.ways, self._routes.runs  #: as in `Routes`, for `gmp.send`
         self.is_owned = self.ports.hold._is_owned  #: as `Ports.hold`
         self._calls = Calls(self.ports, self._routes.send_soon, self._monitor)
         self._sent: Callable[[Any, tuple[Any, ...]], None] | None = None
@@ -254,7 +254,8 @@ class Node:
 
     def send(self, dest: Port | str, *message: Any) -> None:
         """Send a message; see `gmp.send`."""
-        self.send_tuple(dest, message)
+        send = self.send_tuple
+        send(dest, message)
 
     def try_send(self, dest: Port | str, *message: Any) -> bool:
         """As `send`, but return False, and send nothing, when the peer is over its high mark. *Blocks:* never."""
@@ -274,10 +275,12 @@ class Node:
 
     def call_tuple(self, dest: Port | str, message: tuple[Any, ...], timeout: float | None) -> tuple[Any, ...]:
         """`call` with the message as a tuple, for `gmp.call`."""
-        if not self.is_owned():
+        is_owned, calls = self.is_owned, self._calls
+        if not is_owned():
             self._check_open()
-        if dest.__class__ is str and dest in self._calls.targets:  # as it was checked for an earlier call
-            return self._calls.call(dest, message, timeout)
+        if type(dest) is str and dest in calls.targets:  # as it was checked for an earlier call
+            call = calls.call
+            return call(dest, message, timeout)
         if isinstance(dest, Port) and dest.reason is not None:
             raise PortDied(dest.id, dest.reason)
         node_id, name = split_port_id(dest)
@@ -483,6 +486,7 @@ class Node:
         """
         arguments = (self.ports, self._peer, self.requests.handle)
         self._routes = Routes(*arguments) if tracer is None else TracingRoutes(*arguments, tracer)
+        self._routes.ways, self._routes.runs = self.ways, self.runs  # `gmp.send` knows these
         self.ports.port_class = Port if tracer is None else make_port_class(tracer)
         self._calls.tracer(tracer)
         self.watch_sends(self._sent)
@@ -493,7 +497,6 @@ class Node:
         send, send_soon = self._routes.send, self._routes.send_soon
         self.send_tuple = send if sent is None else told(send, sent)
         untold = sent is None and type(self._routes) is Routes
-        self.ways = self._routes.ways if untold else {}
         self.ports.watch_puts(not untold)
         self._calls.send_by(send_soon if sent is None else told(send_soon, sent))
 

@@ -40,7 +40,7 @@ _TIMED_OUT = object()
 class Mailbox:
     """The part of a port that messages wait in. `put` is called by whoever sends, `receive` by one greenlet at a time."""
 
-    __slots__ = ("_handlers", "_mark", "_queue", "_receiver", "_room", "_scanned", "_sleeper", "_wake", "ports", "reason")
+    __slots__ = ("_handlers", "_mark", "_queue", "_receiver", "_room", "_scanned", "_sleeper", "ports", "reason", "waking")
 
     _handlers: Handlers | None
     _mark: int  # the length that `_room` is set to, where the next closer look is due anyway
@@ -48,10 +48,10 @@ class Mailbox:
     _receiver: greenlet | None  # who waits
     _room: int
     _scanned: tuple[Message, int] | None
-    _sleeper: Callable[..., Any] | None  # what switches to the receiver, until `put` has called for that
-    _wake: Any  # the callback that will switch to the receiver
+    _sleeper: greenlet | None  # the receiver while it sleeps and nobody has called for its waking
     ports: Ports
     reason: Message | None  #: what the port died with; None while it lives
+    waking: greenlet | None  #: the receiver, when it is to go on; see `wakeups.Sleeper`
 
     def put(self, message: Message) -> None:
         """Deliver a message: to its handler, else into the mailbox; dropped and counted when the port is dead."""
@@ -62,9 +62,15 @@ class Mailbox:
             self._handlers.put(message)
         elif self._sleeper is not None:
             queue.append(message)
-            self._wake = self.ports.run_callback(self._sleeper, self)
+            self.waking = self._sleeper
+            wakeups = self.ports.wakeups
+            wakeups.pending.append(self)
+            if not wakeups.scheduled:
+                wakeups.schedule()
             self._sleeper = None
             self._room = self._mark
+            if len(queue) > self._mark:
+                self._much_waits(len(queue))
         else:
             self._put_closely(message)
 
@@ -88,6 +94,9 @@ class Mailbox:
                 start += 1
 
     def _put_closely(self, message: Message) -> None:
+        raise NotImplementedError
+
+    def _much_waits(self, count: int) -> None:
         raise NotImplementedError
 
     def _check_receive(self) -> None:
@@ -127,7 +136,7 @@ class Mailbox:
         queue = self._queue
         if queue and self._scanned is None and self._receiver is None and self.ports.hold._is_owned():
             return queue.popleft()  # no timer, no greenlet, no search
-        return self._take(None, None, timeout)
+        return self._next() if timeout is None else self._take(None, None, timeout)
 
     def receive_if(self, predicate: Callable[..., Any], timeout: float | None = None) -> Message:
         """Take the first waiting message for which `predicate(*message)` is true, and return it whole.
@@ -150,18 +159,37 @@ class Mailbox:
         self.ports.check_thread()
         while True:
             queue = self._queue
-            if queue and self._scanned is None and self._receiver is None:
-                yield queue.popleft()
-            elif self.reason is not None:
+            while queue and self._scanned is None and self._receiver is None:
+                yield queue.popleft()  # it is empty when the port has died meanwhile
+            if self.reason is not None:
                 return
-            else:
-                try:
-                    message = self._take(None, None, None)
-                except PortDied as error:
-                    if error.port != str(self):
-                        raise
-                    return
-                yield message
+            try:
+                message = self._next()
+            except PortDied as error:
+                if error.port != str(self):
+                    raise
+                return
+            yield message
+
+    def _next(self) -> Message:
+        """The usual case of `_take`, which is what a ping-pong costs: nothing waits, and whatever comes next will do."""
+        ports, me = self.ports, getcurrent()
+        unusual = self._queue or self.reason is not None or self._receiver is not None or me is ports.hub
+        if unusual or not ports.hold._is_owned():
+            return self._take(None, None, None)
+        if self._queue is NO_QUEUE:
+            self._queue = deque()
+        wakeups = ports.wakeups
+        self._receiver = me
+        try:
+            while True:
+                self._room = 0
+                self._sleeper = me
+                wakeups.sleep()
+                if self._queue:
+                    return self._queue.popleft()
+        finally:
+            self._receiver = self._sleeper = self.waking = None
 
     def _take(self, find: Find | None, what: Any, timeout: float | None) -> Message:
         """Remove and return the first message that `find(queue, what, start)` gives the index of (-1: none).
@@ -186,18 +214,14 @@ class Mailbox:
             raise GmpError(f"receive at {self} in the hub: a callback of the event loop must not block")
         if self._queue is NO_QUEUE:
             self._queue = deque()
-        switch = ports.switch_to_hub
+        wakeups = ports.wakeups
         self._receiver = me
         try:
             while True:
                 self._room = 0
-                if seen < self._mark:  # else `_put_closely` has to count
-                    self._sleeper = me.switch
-                woken = switch()
-                if woken is self:
-                    self._wake = None
-                elif woken is not _TIMED_OUT:
-                    continue
+                self._sleeper = me
+                woken = wakeups.sleep()
+                self._sleeper = self.waking = None
                 queue = self._queue
                 if len(queue) > seen:
                     if find is None:
@@ -209,10 +233,7 @@ class Mailbox:
                 if woken is _TIMED_OUT:
                     raise self._timed_out(timeout, find, what, seen)
         finally:
-            self._receiver = self._sleeper = None
-            if self._wake is not None:
-                self._wake.stop()
-                self._wake = None
+            self._receiver = self._sleeper = self.waking = None
             if timer is not None:
                 timer.close()
 
@@ -267,10 +288,15 @@ def _find_prefix(queue: deque[Message], prefix: Message, start: int) -> int:
 
 
 def _find_if(queue: deque[Message], predicate: Callable[..., Any], start: int) -> int:
-    """Asks about each message once; the predicate may itself send to or take from this mailbox."""
-    for index, message in enumerate(tuple(islice(queue, start, None)), start):
-        if predicate(*message):
-            if index < len(queue) and queue[index] is message:
-                return index
-            return next((index for index, other in enumerate(queue) if other is message), -1)
+    """Asks about each message once; the predicate may itself block, and send to or take from this mailbox."""
+    while asked := tuple(islice(queue, start, None)):
+        for index, message in enumerate(asked, start):
+            if predicate(*message):
+                if index < len(queue) and queue[index] is message:
+                    return index
+                return next((index for index, other in enumerate(queue) if other is message), -1)
+        if queue and queue[-1] is asked[-1]:
+            return -1  # nothing has come meanwhile
+        ids = set(map(id, asked))
+        start = 1 + max((index for index, message in enumerate(queue) if id(message) in ids), default=-1)
     return -1

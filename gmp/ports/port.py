@@ -104,7 +104,7 @@ class Port(Mailbox):
         self._mark = FIRST_MARK if limit is None else limit
         self._queue = NO_QUEUE
         self._room = 0
-        self._receiver = self._sleeper = self._wake = self._scanned = None
+        self._receiver = self._sleeper = self.waking = self._scanned = None
         self._handlers = None
         self._ties: _Ties | None = None
 
@@ -162,8 +162,9 @@ class Port(Mailbox):
         if queue is NO_QUEUE:
             queue = self._queue = deque()
         queue.append(message)
-        if self._receiver is not None and self._wake is None:
-            self._wake = self.ports.run_callback(self._receiver.switch, self)
+        if self._sleeper is not None:
+            self.waking = self._sleeper
+            self.ports.wakeups.add(self)
             self._sleeper = None
         self._room = self._mark
         if len(queue) > self._mark:
@@ -407,15 +408,19 @@ class Port(Mailbox):
         ports = self.ports
         self.reason = reason
         ports.forget(self)
-        waiting, handlers = len(self._queue), self._handlers
+        queue, handlers = self._queue, self._handlers
+        waiting = len(queue)
         self._queue, self._room = NO_QUEUE, 0
         self._scanned = self._sleeper = None
         if handlers is not None:
             waiting += handlers.stop()
+        if queue:
+            queue.clear()  # somebody may be in the middle of it
         if waiting:
             ports.dropped += waiting
         if handlers is not None or self._ties is not None or self._receiver is not None:
             ports.run_callback(self._bury)
+            ports.wakeups.yield_to_callbacks()  # or its own greenlets would go on before they are ended
 
     def _bury(self) -> None:
         """In the hub, one turn after the death."""

@@ -22,6 +22,7 @@ from gmp.ports.history import Deaths, RecordingPort
 from gmp.ports.mailbox import Message
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port
+from gmp.ports.wakeups import Wakeups
 from gmp.ports.workers import Workers
 
 ENDS_REMEMBERED = 1000
@@ -68,7 +69,7 @@ class Ports:
         self.workers = Workers()
         self.hub = self.workers.hub
         self.run_callback = self.workers.run_callback
-        self.switch_to_hub = self.workers.switch_to_hub
+        self.wakeups = Wakeups(self.hub.loop, self.workers.switch_to_hub)
         self.closed = False
         self.closed_because = "is closed"
         self.hold: Any = _thread.RLock()
@@ -180,6 +181,7 @@ class Ports:
             self.hold = _thread.RLock()
         self.inherited = True
         self.workers.forked()
+        self.wakeups.forget()
         self.by_name.clear()
         self.by_id.clear()
 
