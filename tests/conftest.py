@@ -92,6 +92,19 @@ def make_node() -> Iterator[Callable[..., gmp.Node]]:
         node.close()
 
 
+@pytest.fixture(params=["Node.send", "gmp.send"])
+def both_sends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `node.send` be itself, and then be `gmp.send`, which takes ways of its own."""
+
+    def by_default(node: gmp.Node, dest: Any, *message: Any) -> None:
+        if face._default is not node:
+            face._use(node)
+        gmp.send(dest, *message)
+
+    if request.param == "gmp.send":
+        monkeypatch.setattr(gmp.Node, "send", by_default)
+
+
 class Recorder:
     """A callback that keeps what it was called with, and can be waited for."""
 

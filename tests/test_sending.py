@@ -17,6 +17,8 @@ from .conftest import eventually
 
 MakeNode = Callable[..., gmp.Node]
 
+pytestmark = pytest.mark.usefixtures("both_sends")
+
 
 class Moody:
     """A socket that takes as much as it likes."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from gmp.ids import split_port_id
 from gmp.net.peer import Peer
+from gmp.net.run import Run
 from gmp.ports.port import Port
 from gmp.ports.table import Ports
 
@@ -33,15 +34,17 @@ class Routes:
         self._node_port = node_port
         self._local = ports.by_id  # those that were looked for before
         self.ways: dict[str, tuple[Peer, str]] = {}  #: from a full port ID to the peer and the port's name there
+        self.runs: dict[str, Run] = {}  #: the last run to a full port ID that `gmp.send` has seen
         self._nodes: dict[str, Peer] = {}  # those whose node ID has been checked
 
     def send(self, dest: Any, message: tuple[Any, ...]) -> None:
         """Send `message` to a `Port` or port ID. *Blocks:* above the high mark. *Raises:* `GmpError`."""
-        if not self._is_owned():
+        is_owned = self._is_owned
+        if not is_owned():
             self._ports.check()
-        if dest.__class__ is str:
+        if type(dest) is str:
             route = self.ways.get(dest)
-        elif dest.__class__ is Port and dest.ports is self._ports:
+        elif type(dest) is Port and dest.ports is self._ports:
             dest.put(message)
             return
         else:
@@ -51,18 +54,21 @@ class Routes:
             if route is None:
                 return
         peer, name = route
-        if peer.send(name, message):
+        send = peer.send
+        if send(name, message):
             peer.wait_room()
 
     def send_soon(self, dest: Any, message: tuple[Any, ...]) -> Peer | None:
         """As `send`, but never blocks; return the peer it went to."""
-        route = self.ways.get(dest) if dest.__class__ is str else None
+        route = self.ways.get(dest) if type(dest) is str else None
         if route is None:
             route = self._find(dest, message)
             if route is None:
                 return None
-        route[0].send(route[1], message)
-        return route[0]
+        peer, name = route
+        send = peer.send
+        send(name, message)
+        return peer
 
     def _find(self, dest: Any, message: tuple[Any, ...]) -> tuple[Peer, str] | None:
         """The way to a destination that is not in the table; a message for this node is delivered instead."""
@@ -85,6 +91,7 @@ class Routes:
             peer = self._nodes[node_id] = self._peer(node_id)
         if len(self.ways) >= KEEP:
             self.ways.clear()
+            self.runs.clear()
         route = self.ways[port_id] = peer, name
         return route
 

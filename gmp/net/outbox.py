@@ -1,13 +1,13 @@
 """The half of a connection that sends: what waits to be written, in which order, and when. `Connection` is built on it.
 
-The first message of a turn is written at once, the rest when the turn ends, or after 4, 16 and then each 64 KiB (the
-other side has something to do while a hundred callers send one after the other); what the socket does not take waits for
-the write watcher. Never a system call per message. One pass of the loop writes `A_TURN` bytes at most, or a stream of
-large messages would keep everybody else waiting.
+The first message in a pass of the loop is written at once, and costs no callback; with the second a turn begins: the rest is
+written when it ends, or after 4, 16 and then each 64 KiB (the other side has something to do while a hundred callers send
+one after the other); what the socket does not take waits for the write watcher. Never a system call per message. One
+pass of the loop writes `A_TURN` bytes at most, or a stream of large messages would keep everybody else waiting.
 
-Messages in a row for one port go out as a *run* when the other side reads them (`gmp.wire.runs`): `_run` is the one that
-is being collected. It joins the outbox before anything else does, and before the outbox is written. The first message of
-a turn is in none.
+Messages in a row for one port go out as a *run* when the other side reads them (`gmp.wire.runs`): `run` is the one that
+is being collected (`gmp.net.run`), also by `gmp.send` behind our back. It joins the outbox before anything else does, and
+before the outbox is written. The first two messages of a turn are in none.
 
 The outbox is three things in a row: `_pending`, what the socket is in the middle of; `_outbox`; and, only while the
 socket is full, the `SlowLane` of large messages, which small ones for other ports may overtake. race: a small message is
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from gmp.errors import ProtocolError
 from gmp.net.lanes import LARGE, SlowLane
+from gmp.net.run import ROW, ROW_BITS, Run
 from gmp.net.tls import CHUNK, Tls
 from gmp.wire.nesting import CONTAINERS, SHORT
 from gmp.wire.runs import longest_row, run_head
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
 
 FIRST_FLUSH, FLUSH_AT = 4 * 1024, 64 * 1024  # each flush of a turn waits for four times the bytes of the one before
 PIECE = 32 * 1024  # bytes that are worth a system call
-KEPT = 40  # bytes of memory that a message takes besides its own as long as it is kept by itself: most of a tiny one
 A_TURN = 512 * 1024  # bytes written per pass of the loop
 NEVER = 1 << 62
+NO_TURN = -2  # -1 is what loops say that do not count
 WRITE = 2
 
 
@@ -51,13 +52,13 @@ class Outbox:
         "_encode",
         "_flush_at",
         "_longest_row",
+        "_loop",
         "_max_message",
         "_outbox",
-        "_pack",
         "_pending",
         "_plain",
+        "_queued",
         "_row_limit",
-        "_run",
         "_run_callback",
         "_run_name",
         "_sealed",
@@ -65,12 +66,14 @@ class Outbox:
         "_slow",
         "_slow_next",
         "_tight",
+        "_turn",
         "_writer",
         "_writing",
         "high_mark",
         "low_mark",
-        "queued",
+        "pack",
         "reason",
+        "run",
         "sent_bytes",
         "sent_messages",
         "sock",
@@ -85,13 +88,13 @@ class Outbox:
         self.reason: CloseReason | None = None  #: of the end of the connection
         self.high_mark = NEVER  #: `send` returns True when more bytes wait
         self.low_mark = 0  #: `drained` is called when the queued bytes fall to this
-        self.queued = 0  #: bytes that the socket has not taken
+        self._queued = 0  # bytes that the socket has not taken, without those of the run
         self.sent_messages = self.sent_bytes = 0
         self._drained = drained
         self._row_limit = -1  # bytes of a message that may go in a run
         self._longest_row = -1  # the same, while that is allowed
-        self._run: list[bytes] = []  # its messages, packed without the name
-        self._run_name: str | None = None  # the port that a run is for, or would be
+        self.run: Run | None = None  #: the one that is being collected
+        self._run_name: str | None = None  # the port that it is for, or would be; the very text
         self._outbox: list[bytes] = []
         self._sealed: list[bytes] = []  # was in the outbox when a message took the slow lane
         self._tight = 0  # how many pieces at the front of the outbox need not be joined with others
@@ -103,9 +106,11 @@ class Outbox:
         self._flush_at = 0  # `send` flushes when so many bytes wait: at once, when the turn has enough, or not now
         self._budget = A_TURN
         self._max_message = 0
-        self._pack: Any = None
+        self.pack: Any = None  #: makes octets of a list
         self._encode: Any = None
         self._check: Any = None
+        self._loop = loop
+        self._turn = NO_TURN  # the pass of the loop in which the last first message was sent
         self._run_callback = loop.run_callback
         self._writer = loop.io(sock.fileno(), WRITE)
         self._writing = False
@@ -116,7 +121,7 @@ class Outbox:
     def _send_by(self, encoder: Encoder, keys: Mapping[str, str]) -> None:
         """`send` is possible from now on; `keys` are those of the other side's greeting."""
         self.sent_messages = -len(self._outbox)  # they are counted as they are written, and lines are no messages
-        self._pack, self._encode, self._check = encoder.pack, encoder.encode, encoder.check
+        self.pack, self._encode, self._check = encoder.pack, encoder.encode, encoder.check
         self._max_message = encoder.max_message
         self._row_limit = self._longest_row = longest_row(encoder.name, keys, encoder.max_message)
 
@@ -127,33 +132,40 @@ class Outbox:
         self._tight = 0
         self._sealed.clear()
         self._slow.clear()
-        self._run.clear()
+        if self.run is not None:
+            self.run.end()
+            self.run = None
         self._pending = self._plain = b""
-        self.queued = 0
+        self._queued = 0
+
+    @property
+    def queued(self) -> int:
+        """Bytes that the socket has not taken."""
+        run = self.run
+        return self._queued if run is None else self._queued + run.measure()
 
     def send(self, name: str, message: tuple[Any, ...]) -> bool:
         """Send `message` to the port `name` there; return whether more than the high mark waits now.
 
         *Raises:* `MessageError` before anything is queued.
         """
+        pack = self.pack  # Python looks up methods fast, and attributes, but not an attribute that is called as a method
         if name is self._run_name:
             try:
-                data = self._pack([*message])
+                data = pack([*message])
             except Exception:
                 self._encode(name, message)  # this time it says what is wrong
                 raise
-            size = len(data)
-            if (
-                size <= SHORT
-                # what is no deeper than the rest is long; most often it is octets at the end that make it long
-                or (message[-1].__class__ is bytes and size - len(message[-1]) <= SHORT and size <= self._longest_row)
-                or self._may_join(name, message, size)
-            ) and name is self._run_name:  # race: a signal handler or `__del__` has sent to another port meanwhile
-                self.queued = queued = self.queued + size + KEPT
-                self._run.append(data)  # race: Ctrl-C before it: what is counted too much is found out by `_flush`
-                return False if queued < self._flush_at else self._push()
+            run = self.run
+            if run is not None and run.name is name and len(data) <= SHORT:
+                rows = run.rows
+                rows.append(data)
+                return False if len(rows) < run.room else self.look(run)
+            over = self.join(name, message, data)
+            if over is not None:
+                return over
         try:
-            data = self._pack([name, *message])
+            data = pack([name, *message])
         except Exception:
             data = self._encode(name, message)
         size = len(data)
@@ -161,22 +173,48 @@ class Outbox:
         if size > self._short and not self._may_go(name, message, data):
             self._slow.put(name, data)
         else:
-            while self._run:  # `while`, as a signal handler may begin another one
+            if self.run is not None:
                 self._end_run()
             self._outbox.append(data)
             if size <= self._longest_row:
                 self._run_name = name
-        self.queued = queued = self.queued + size
+        self._queued = queued = self._queued + size
         # one comparison for all states: first message of the turn (0), 64 KiB more of them or for a full socket, high mark
         return False if queued < self._flush_at else self._push()
 
-    def _may_join(self, name: str, message: tuple[Any, ...], size: int) -> bool:
-        """Check a message that is not short; return whether it may go in a run: large ones go by themselves."""
-        if size > self._longest_row:
+    def join(self, name: str, message: tuple[Any, ...], data: bytes) -> bool | None:
+        """Let a message, as `pack` has made it, join the run for `name`; None when it may not. Else as `send`.
+
+        *Raises:* `MessageError`.
+        """
+        size = len(data)
+        if size > self._longest_row:  # large ones go by themselves
             self._stop_runs()
-            return False
-        self._check_nesting(name, message, size)
-        return True
+            return None
+        run = self.run
+        if run is None and name is self._run_name:
+            run = self.run = Run(name, self.pack, (self._flush_at - self._queued) // ROW, self._longest_row)
+        if run is None or run.name is not name:
+            return None  # race: a signal handler or `__del__` has sent meanwhile
+        if size > SHORT:
+            if not run.is_flat(message, size):
+                self._check_nesting(name, message, size)
+            run.room -= size >> ROW_BITS
+        run.rows.append(data)
+        return False if len(run.rows) < run.room else self.look(run)
+
+    def look(self, run: Run) -> bool:
+        """Go on behind a message that was added to `run` and for which there may have been no room; else as `send`."""
+        if run is not self.run:  # race: it has ended while the message was packed
+            self._put_rows(run)
+            return self._queued >= self._flush_at and self._push()
+        if run.room != run.given:
+            return self._push()  # for long ones room is counted closely enough
+        queued = self._queued + run.measure()
+        if queued >= self._flush_at - (self._flush_at >> 4):  # near enough: no look for each of the last ones
+            return self._push()
+        run.room = run.given = len(run.rows) + (self._flush_at - queued) // ROW
+        return False
 
     def _check_nesting(self, name: str, message: tuple[Any, ...], size: int) -> None:
         for item in message:
@@ -186,21 +224,30 @@ class Outbox:
 
     def _end_run(self) -> None:
         """Put the run into the outbox, which must not be written, or be added to, without that."""
-        run, rows, name = self._run, [*self._run], self._run_name
-        count, head = len(rows), run_head(name or "", len(rows))
-        data, change = b"".join((head, *rows)), len(head) - len(rows) * KEPT
+        while (run := self.run) is not None:
+            self._put_rows(run)
+
+    def _put_rows(self, run: Run) -> None:
+        rows = run.rows
+        taken = [*rows]
+        count = len(taken)
+        data = b"".join((run_head(run.name, count), *taken))
+        size = len(data)
         # race: Ctrl-C, or a signal handler that sends. No call follows, so they strike before or behind all of this
-        if self._run is not run:
-            return  # it has been ended
-        self._run = run[count:]
-        self._outbox += [data]
-        self.queued += change
-        self.sent_messages += count - 1  # as one piece it will count for one
+        if rows[count:] or (taken and not rows):
+            return  # it has grown, or was put there
+        del rows[:]
+        run.room = 0  # who is about to add to it will look, and do this again
+        if self.run is run:
+            self.run = None
+        if taken:
+            self._outbox += [data]
+            self._queued += size
+            self.sent_messages += count - 1  # as one piece it will count for one
 
     def _stop_runs(self) -> None:
         """Let the next message go by itself."""
-        while self._run:
-            self._end_run()
+        self._end_run()
         self._run_name = None
 
     def _may_go(self, name: str, message: tuple[Any, ...], data: bytes) -> bool:
@@ -220,23 +267,46 @@ class Outbox:
         return False
 
     def _push(self) -> bool:
-        if self._run:
-            self._end_run()
+        if self._flush_at == 0:
+            turn = self._loop.iteration
+            if turn != self._turn and self.low_mark:
+                self._turn = turn
+                self._write_first()
+                return self._queued > self.high_mark
+            self._run_callback(self._turn_ends)  # race: Ctrl-C anywhere from here on, and the turn ends all the same
+            self._flush_at = FIRST_FLUSH
+            if self._queued < FIRST_FLUSH and turn == self._turn:
+                return self._queued > self.high_mark
+            self._turn = turn
+        self._end_run()
         if self._writing:
             self._tighten()
         else:
-            if self._flush_at == 0:
-                self._run_callback(self._turn_ends)  # race: Ctrl-C anywhere from here on, and the turn ends all the same
-                self._flush_at = FIRST_FLUSH
-                outbox = self._outbox
-                if self.tls is None and len(outbox) == 1 and not self._pending and not self._sealed:
-                    self._pending = outbox[0]  # as `_take_plain` does: a round trip is made of such messages
-                    del outbox[0]
-                    self.sent_messages += 1
-            else:
-                self._flush_at = min(4 * self._flush_at, FLUSH_AT)
+            self._flush_at = min(4 * self._flush_at, FLUSH_AT)
             self._flush()
-        return self.queued > self.high_mark
+        return self._queued > self.high_mark
+
+    def _write_first(self) -> None:
+        """Write the first message of a turn: a round trip is made of such messages."""
+        self._run_name = None  # there is no run of one
+        outbox = self._outbox
+        if self.tls is not None or len(outbox) != 1 or self._pending or self._sealed or self.reason is not None:
+            self._flush()
+            return
+        data = outbox[0]
+        del outbox[0]
+        self.sent_messages += 1
+        try:
+            sent = self.sock.send(data)
+        except OSError:
+            self._pending = data
+            self._flush()  # which knows what to do
+            return
+        self._queued -= sent
+        self.sent_bytes += sent
+        if sent < len(data):
+            self._pending = memoryview(data)[sent:]
+            self._wait_writable()
 
     def _tighten(self) -> None:
         """Join messages that wait for a full socket: a tiny one takes five times its length as long as it is by itself."""
@@ -246,26 +316,25 @@ class Outbox:
             outbox[start:end] = [b"".join(outbox[start:end])]
             self.sent_messages += end - start - 1  # as one piece it will count for one
         self._tight = len(outbox)
-        self._flush_at = min(self.queued + FLUSH_AT, self.high_mark)
+        self._flush_at = min(self._queued + FLUSH_AT, self.high_mark)
 
     def write(self, data: bytes) -> None:
         """Put bytes into the outbox, as `send` does with a message."""
         if data and self.reason is None:
-            if self._run:
-                self._end_run()
+            self._end_run()
             self._outbox.append(data)
-            self.queued += len(data)
-            if self.queued >= self._flush_at:
+            self._queued += len(data)
+            if self._queued >= self._flush_at:
                 self._push()
 
     def _turn_ends(self) -> None:
-        if self.queued or self.tls is not None:
+        if self._queued or self.run is not None or self.tls is not None:
             self._flush()
         if not self._writing:
-            if self._run:  # race: a signal handler has sent meanwhile
+            if self.run is not None:  # race: a signal handler has sent meanwhile
                 self._run_callback(self._turn_ends)
                 return
-            self._flush_at, self._run_name = 0, None
+            self._flush_at, self._run_name, self._turn = 0, None, NO_TURN
             if self.low_mark == 0:  # somebody waits for the last byte
                 self._drained(self)
 
@@ -285,19 +354,20 @@ class Outbox:
                     sent = self.sock.send(data)
                 except (BlockingIOError, InterruptedError):
                     sent = 0
-                self.queued -= sent
+                self._queued -= sent
                 self.sent_bytes += sent
                 self._budget -= sent
                 if sent < len(data):
                     self._pending = memoryview(data)[sent:]
                 elif self._budget > 0:
-                    if self.queued == 0 and self.tls is None:  # TLS may have something of its own to say
+                    # TLS may have something of its own to say
+                    if self._queued == 0 and self.run is None and self.tls is None:
                         return
                     continue
                 self._wait_writable()
                 return
             if self.tls is None or self.tls.ready:
-                self.queued = 0  # race: Ctrl-C between a write and its count
+                self._queued = 0  # race: Ctrl-C between a write and its count
         except (OSError, ProtocolError) as error:
             # race: the owner may be in the middle of a send: let the loop tell of the end
             self._run_callback(self._write_failed, error)
@@ -310,7 +380,7 @@ class Outbox:
         plain = memoryview(self._plain or self._take_plain()) if tls.ready else memoryview(b"")
         self._plain = plain[CHUNK:] if tls.ready else self._plain
         data = tls.encrypt(plain[:CHUNK]) if tls.ready else tls.output()
-        self.queued += len(data) - len(plain[:CHUNK])
+        self._queued += len(data) - len(plain[:CHUNK])
         return data
 
     def _take_plain(self) -> bytes:
@@ -318,8 +388,7 @@ class Outbox:
 
         race: Ctrl-C. Small ones leave the outbox and become what is written next in one step, without a call.
         """
-        if self._run:
-            self._end_run()
+        self._end_run()
         outbox = self._sealed or self._outbox
         if self._short < 0 and not self._sealed and (self._slow_next or not outbox):  # somebody waits in the slow lane
             self._slow_next = False
@@ -347,10 +416,9 @@ class Outbox:
         return data
 
     def _wait_writable(self) -> None:
-        if self._run:  # or it would grow by as much each time the socket takes a bit: none may be longer than is read
-            self._end_run()
+        self._end_run()  # or it would grow by as much each time the socket takes a bit: none may be longer than is read
         self._writing = True
-        self._flush_at = min(self.queued + FLUSH_AT, self.high_mark)
+        self._flush_at = min(self._queued + FLUSH_AT, self.high_mark)
         self._writer.start(self._writable)
 
     def _writable(self) -> None:
@@ -360,7 +428,7 @@ class Outbox:
         self._flush_at = FLUSH_AT
         self._flush()
         if not self._writing:
-            if self._run:  # race: as in `_turn_ends`
+            if self.run is not None:  # race: as in `_turn_ends`
                 self._run_callback(self._turn_ends)
             else:
                 self._flush_at, self._run_name = 0, None

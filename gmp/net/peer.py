@@ -23,10 +23,11 @@ from greenlet import getcurrent
 from gmp.errors import MessageError
 from gmp.net.connection import Connection
 from gmp.net.housekeeper import ALIVE
-from gmp.net.outbox import KEPT
+from gmp.net.outbox import Outbox
 from gmp.net.peerstate import Link, PeerState
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
+from gmp.net.run import KEPT, Run
 from gmp.wire.framing import make_decoder, make_encoder
 
 PASSED = "gmp.passed"  #: over a direct connection: the barrier of that relay link has arrived
@@ -63,6 +64,7 @@ class Peer:
         self.dropped = 0
         self.dialled = ""  #: the address at which this node reached it, if it is this node that has dialled
         self.send: Callable[[str, tuple[Any, ...]], bool] = self._queue_message  #: True: over the high mark now
+        self.outbox: Outbox | None = None  #: whose run `gmp.send` may add to, while `send` is the connection's
         self._events = events
         self._max_message = max_message
         self._high_mark, self._low_mark = high_mark, low_mark
@@ -96,7 +98,7 @@ class Peer:
 
     def half_close(self) -> None:
         """Send nothing more over the connection; the other side sees its end and closes it."""
-        self.send = self._drop
+        self._send_by(self._drop)
         if isinstance(self.connection, Connection):
             self.connection.half_close()
 
@@ -123,6 +125,24 @@ class Peer:
         """Whether more bytes wait than the high mark allows."""
         connection = self.connection
         return self.queued + (0 if connection is None else connection.queued) > self._high_mark
+
+    def _send_by(self, send: Callable[[str, tuple[Any, ...]], bool]) -> None:
+        connection = self.connection
+        self.send = send
+        self.outbox = connection if isinstance(connection, Connection) and send == connection.send else None
+
+    def joined(self, run: Run, is_in: bool, name: str, message: tuple[Any, ...], data: bytes) -> bool:
+        """Go on with `data`, the message for port `name`, which was packed for `run`; `is_in`: and was added to it.
+
+        Return False when it has still to be sent. *Blocks:* as `wait_room`. *Raises:* `MessageError`.
+        """
+        outbox = self.outbox
+        if outbox is None or outbox.pack != run.pack:
+            return is_in  # race: the connection was lost while it was packed, and what was in the run with it
+        over = outbox.look(run) if is_in else outbox.join(name, message, data)
+        if over:
+            self.wait_room()
+        return over is not None
 
     def _queue_message(self, name: str, message: tuple[Any, ...]) -> bool:
         data = self._encoder.encode(name, message)
@@ -153,7 +173,7 @@ class Peer:
             self._send_again(connection, queue)
         if connection.reason is not None:
             return
-        self.send = connection.send
+        self._send_by(connection.send)
         connection.read_ahead()
         self.wake_senders()
 
@@ -186,7 +206,7 @@ class Peer:
         assert isinstance(relay, RelayLink)
         self.connection, self.relay = connection, relay
         connection.high_mark, connection.low_mark = self._high_mark, self._low_mark
-        self.send = self._queue_message
+        self._send_by(self._queue_message)
         self._begin_barrier(relay)
         connection.read_ahead()
 
@@ -225,7 +245,7 @@ class Peer:
             queue, self._queue, self.queued = self._queue, [], 0
             for data in queue:
                 connection.write(data)
-            self.send = connection.send
+            self._send_by(connection.send)
         self._end_hand_over()
         self.wake_senders()
 
@@ -247,7 +267,7 @@ class Peer:
         if self.state in (PeerState.IDLE, PeerState.CLOSED):
             return
         was_up = self.state is PeerState.UP
-        self.send = self._drop
+        self._send_by(self._drop)
         self.dropped += len(self._queue)
         self._queue.clear()
         self.queued = 0
@@ -259,14 +279,14 @@ class Peer:
         self.came_up.clear()
         self._events.peer_lost(self, reason, was_up)
         self.state = PeerState.IDLE
-        self.send = self._queue_message
+        self._send_by(self._queue_message)
         self._wake_all()
 
     def close(self) -> None:
         """The own node ends: nothing is sent or dialled any more."""
         self.lose(("node_closed",))
         self.state = PeerState.CLOSED
-        self.send = self._drop
+        self._send_by(self._drop)
 
     def _drop(self, name: str, message: tuple[Any, ...]) -> bool:
         self.dropped += 1

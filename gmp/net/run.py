@@ -1,0 +1,53 @@
+"""A run that is being collected: messages in a row for one port, which go out as one piece (`gmp.wire.runs`).
+
+`gmp.send` adds to it by itself as long as there is *room*: it packs, appends, and asks for nothing else. Room is counted in
+messages, of which each is taken for as long as a short one can be, so that no length is added up for each of them; when it
+is used up, or the message is not short, the `Outbox` takes a closer look.
+
+race: a signal handler that sends, or Python's `__del__`, strikes while a message is packed, and the run ends. Its room is 0
+for ever then, so whoever appends to it finds that out behind it and lets the outbox look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gmp.wire.nesting import SHORT
+
+KEPT = 40  # bytes of memory that a message takes besides its own as long as it is kept by itself: most of a tiny one
+ROW_BITS = 7
+ROW = 1 << ROW_BITS  #: bytes that a short message takes at most, with those
+
+
+class Run:
+    """Messages for the port `name`, made by `pack`. Who has appended one to `rows` calls `Outbox.look` without room."""
+
+    __slots__ = ("_measured", "_size", "bits", "given", "longest", "name", "pack", "room", "rows", "short")
+
+    def __init__(self, name: str, pack: Callable[[list[Any]], bytes], room: int, longest: int) -> None:
+        self.name = name
+        self.longest = longest  #: bytes of a message that may go in a run
+        self.pack = pack
+        self.room = self.given = room  #: so many rows may be there before somebody must look; 0 when it has ended
+        self.rows: list[bytes] = []  #: the messages, packed without the name
+        self.short, self.bits = SHORT, ROW_BITS  #: bytes of a message that may be appended as it is
+        self._measured = 0  # rows of which the size is known
+        self._size = 0  # of these
+
+    def is_flat(self, message: tuple[Any, ...], size: int) -> bool:
+        """Whether it is octets at its end that make a message long: then it cannot be nested too deep."""
+        last = message[-1]
+        return type(last) is bytes and size - len(last) <= SHORT
+
+    def end(self) -> None:
+        """Nothing joins it any more, and what is in it is gone."""
+        self.room = 0
+        del self.rows[:]
+
+    def measure(self) -> int:
+        """Bytes of memory that it takes."""
+        new = self.rows[self._measured :]
+        self._measured += len(new)
+        self._size += sum(map(len, new)) + KEPT * len(new)
+        return self._size
