@@ -20,6 +20,7 @@ import gevent
 from gevent.event import Event
 
 import gmp
+from gmp import face
 
 COUNT = 200  # messages in a row
 BUDGETS = Path(__file__).with_name("hot_path_budgets.json")
@@ -117,13 +118,22 @@ class Rig:
 
         return port
 
-    def send_all(self, port_id: str) -> None:
+    def send_all(self, port_id: str, send: Callable[..., None] | None = None) -> None:
         """Send `COUNT` messages and wait until they are counted."""
-        send = self.near.send
+        send = send or self.near.send
         self.done.clear()
         for value in range(COUNT):
             send(port_id, "tag", value)
         self.done.wait(20)
+
+    def send_all_by_default(self, port_id: str) -> None:
+        """The same by `gmp.send`, which takes ways of its own."""
+        before = face._default
+        face._use(self.near)
+        try:
+            self.send_all(port_id, gmp.send)
+        finally:
+            face._use(before)
 
     def call_all(self, port_id: str) -> None:
         """Call one after the other."""
@@ -163,6 +173,7 @@ def scenarios(rig: Rig) -> dict[str, Callable[[], None]]:
         "message to a body, local": lambda: rig.send_all(near_body),
         "message to a handler, local": lambda: rig.send_all(near_handler),
         "message to a body, remote": lambda: rig.send_all(far_body),
+        "message to a body, remote, by gmp.send": lambda: rig.send_all_by_default(far_body),
         "message to a handler, remote": lambda: rig.send_all(far_handler),
         "call, local": lambda: rig.call_all(near_adder),
         "call, remote": lambda: rig.call_all(far_adder),
