@@ -167,7 +167,9 @@ def send(dest: Port | str, *message: Any) -> None:
                         if len(rows) < run.room:
                             return
                 way = _ways.get(dest)
-            if way is not None and way[0].joined(run, is_in, way[1], message, data):
+                if way is None and is_in:
+                    return  # race: the tables were emptied meanwhile; there is room, or the turn's end brings it away
+            if way is not None and way[0].add(run, is_in, way[1], message, data):
                 return
         elif (way := _ways.get(dest)) is not None and (may := _ports.may_put) and may():
             peer, name = way

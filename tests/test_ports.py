@@ -6,6 +6,7 @@ import contextvars
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -406,6 +407,76 @@ def test_a_predicate_may_block_while_more_comes_in() -> None:
             gevent.sleep(0.001)
     assert waiting.get(timeout=20) == (39,)
     assert seen == list(range(40))
+
+
+def test_a_port_that_dies_while_a_predicate_blocks_ends_the_wait() -> None:
+    """race: the waiting greenlet is in the predicate, not asleep at the port, when the port is buried."""
+    for waits_first in (False, True):
+        port, asked = gmp.port(), gevent.event.Event()
+
+        def slow(*_: object, asked: gevent.event.Event = asked) -> bool:
+            asked.set()
+            gevent.sleep(0.01)
+            return False
+
+        waiting = None
+        if waits_first:
+            waiting = gevent.spawn(outcome, port.receive_if, slow)
+            turns()
+        send(port, "x")
+        if waiting is None:
+            waiting = gevent.spawn(outcome, port.receive_if, slow)
+        assert asked.wait(20)
+        port.kill("enough")
+        assert isinstance(waiting.get(timeout=20), gmp.PortDied)
+        send(port, "dropped")
+
+
+def test_what_a_body_starts_after_it_has_computed_takes_its_full_time() -> None:
+    """The loop's clock stands still while code runs."""
+    port, took = gmp.port(), []
+
+    def body(me: gmp.Port) -> None:
+        for (way,) in me:
+            end = time.monotonic() + 0.2
+            while time.monotonic() < end:
+                pass
+            start = time.monotonic()
+            if way == "receive":
+                with pytest.raises(gmp.ReceiveTimeout):
+                    me.receive("never", timeout=0.1)
+            else:
+                gmp.after(0.1, me, "tick")
+                me.receive("tick")
+            took.append(time.monotonic() - start)
+            send(port, "took")
+
+    computing, chatter = gmp.port(body), gmp.port()
+    chatter.on("ball", lambda: send(chatter, "ball"))  # so that turns end by their time, too
+    for way in ("receive", "after", "receive"):
+        send(computing, way)
+        port.receive("took", timeout=20)
+        send(chatter, "ball")
+    assert min(took) > 0.09
+    chatter.kill()
+
+
+def test_ctrl_c_where_a_turn_begins_leaves_nobody_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """race: the interrupt of a program strikes in the hub."""
+    echo = gmp.port(lambda port: [send(reply, text) for text, reply in port])
+    turns()
+    wakeups = gmp.node().ports.wakeups
+    real = type(wakeups).run
+
+    def interrupt(self: Any) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(wakeups), "run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        gmp.call(echo, "interrupted", timeout=20)
+    assert type(wakeups).run is real
+    assert gmp.call(echo, "fine", timeout=20) == ("fine",)
 
 
 def test_a_program_that_forks_in_a_body_wakes_nobody_else_in_the_child(recorder: Recorder) -> None:

@@ -376,6 +376,105 @@ def test_what_a_signal_handler_sends_in_the_middle_of_a_send_brings_no_message_t
         assert got == numbers or where is other, "what a handler sends is in no order with what it interrupts"
 
 
+def test_ctrl_c_before_the_first_message_is_written_holds_up_no_later_one(
+    pair: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """race: the interrupt of a program strikes when the message is in the outbox."""
+    near, far = pair
+    port = far.port()
+
+    def interrupt(connection: Connection) -> bool:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    connection = near.network.peers["far"].connection
+    eventually(lambda: connection._flush_at == 0)  # no turn is on
+    monkeypatch.setattr(Connection, "_push", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        near.send(port.id, "first")
+    near.send(port.id, "second")
+    assert [port.receive(timeout=20) for _ in range(2)] == [("first",), ("second",)]
+
+
+def test_ctrl_c_behind_the_write_of_the_first_message_leaves_nothing_counted(pair: Nodes) -> None:
+    near, far = pair
+    port = far.port()
+    connection = near.network.peers["far"].connection
+    assert isinstance(connection, Connection)
+
+    class Interrupting:
+        """The interpreter does so behind a call."""
+
+        def __init__(self, sock: Any) -> None:
+            self._sock = sock
+
+        def send(self, data: bytes) -> int:
+            """Once."""
+            self._sock.send(data)
+            connection.sock = self._sock
+            raise KeyboardInterrupt
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._sock, name)
+
+    passed = gevent.get_hub().loop.iteration
+    eventually(lambda: connection._flush_at == 0 and gevent.get_hub().loop.iteration > passed)
+    connection.sock = Interrupting(connection.sock)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        near.send(port.id, "written")
+    assert port.receive(timeout=20) == ("written",)
+    assert connection.queued == 0
+
+
+def test_an_ended_connection_leaves_nothing_that_is_kept_for_its_runs(make_node: MakeNode) -> None:
+    near = make_node("near")
+    for name in ("one", "two"):
+        far = make_node(name, seeds=near.binds)
+        near.wait_up(name, timeout=20)
+        port = far.port()
+        for number in range(100):
+            near.send(port.id, number)
+        eventually(lambda port=port: len(port) == 100)
+        far.close()
+        eventually(lambda name=name: near.network.peers[name].connection is None)
+    assert all(run.pack is None and not run.rows for run in near.runs.values())
+
+
+def test_a_greenlet_that_fails_when_it_gets_its_message_harms_no_connection(
+    pair: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain greenlet's error goes to its parent, the hub."""
+    near, far = pair
+    failed: list[Any] = []
+    port, other = far.port(), far.port()
+
+    def receiver() -> None:
+        raise ZeroDivisionError(port.receive())
+
+    monkeypatch.setattr(gevent.get_hub(), "handle_error", lambda _, kind, *more: failed.append(kind))
+    gevent.spawn_raw(receiver)
+    gevent.sleep(0)
+    near.send(port.id, "x")
+    eventually(lambda: failed == [ZeroDivisionError])
+    for number in range(3):
+        near.send(other.id, number)
+        assert other.receive(timeout=20) == (number,)
+
+
+def test_senders_over_a_high_mark_smaller_than_the_socket_takes_all_go_on(make_node: MakeNode) -> None:
+    far = make_node("far")
+    near = make_node("near", seeds=far.binds, high_mark=2000, low_mark=1000)
+    near.wait_up("far", timeout=20)
+    port = far.port()
+
+    def sender() -> None:
+        for number in range(300):
+            near.send(port.id, number, "x" * (number * 37 % 900))
+
+    gevent.joinall([gevent.spawn(sender) for _ in range(5)], raise_error=True, timeout=20)
+    eventually(lambda: len(port) == 1500)
+
+
 def test_no_run_grows_longer_than_it_may_while_the_socket_takes_little_at_a_time(make_node: MakeNode) -> None:
     far = make_node("far", max_message=10_000)
     near = make_node("near", seeds=far.binds)

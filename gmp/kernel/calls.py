@@ -8,10 +8,8 @@ A call does not wait for room above the high mark as a send does: its caller wai
 timeout includes everything.
 
 race: a reply and a death, or the timeout, come in the same turn: the first outcome counts, and the caller is woken once.
-race: the caller is killed when its wake-up is on its way: it is crossed out of those to be woken, or that would hit whatever
-the greenlet does next.
-
-All callers whose replies came in one turn of the loop are woken by one callback: one for each would be a quarter of a call.
+race: the caller is killed when its wake-up is on its way: it is crossed out of those to be woken (`gmp.ports.wakeups`), or
+that would hit whatever the greenlet does next.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class Node:
         self.backbone = self.mesh.backbone
         self.streams = Streams(self)
         self.requests = Requests(self)
-        self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self.ports.wakeups, self)
+        self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self)
         self._routes = Routes(self.ports, self._peer, self.requests.handle)
         self.send_tuple = self._routes.send  #: `send` with the message as a tuple, for `gmp.send`
         self.ways, self.runs = self._routes.ways, self._routes.runs  #: as in `Routes`, for `gmp.send`

@@ -4,8 +4,7 @@ States: *handshake* (bytes go to the session; a timer bounds it in all), *up* (b
 their destinations), *closed*. The owner, a `Network`, decides what becomes of it; this file moves bytes.
 
 Reading happens in the callback of a read watcher, once per turn of the loop, into a buffer that all connections of
-a network share. Nothing in the callback blocks. When all that was read is dispatched, the buffer is free again and nothing
-is left to do here, those who got something go on from within the callback, which saves a round trip a pass of the loop.
+a network share (it is consumed before the callback returns). Nothing in the callback blocks and no user code runs.
 
 Sending is in the base, `Outbox`. With TLS (`gmp.net.tls`) bytes are decrypted between socket and session, and encrypted
 between outbox and socket.
@@ -58,18 +57,6 @@ class Owner(Protocol):
         """The connection has ended; `Connection.reason` and `.detail` tell why."""
 
 
-class Wakeups(Protocol):
-    """Those who wait and got something to go on with."""
-
-    scheduled: bool  #: while it is True, whoever gets something only joins the queue
-
-    def run(self) -> None:
-        """In the hub: let them go on."""
-
-    def schedule(self) -> None:
-        """Let them go on in the next turn of the loop."""
-
-
 class Connection(Outbox):
     """A connection to another node, dialled or accepted.
 
@@ -90,7 +77,6 @@ class Connection(Outbox):
         "_reader",
         "_scratch",
         "_view",
-        "_wakeups",
         "address",
         "auth_sent",
         "detail",
@@ -116,7 +102,6 @@ class Connection(Outbox):
         contexts: Contexts | None,
         cert_names: bool,
         destinations: dict[str, Any],
-        wakeups: Wakeups,
         address: str,
         handshake_timeout: float,
         limits: Limits,
@@ -135,7 +120,6 @@ class Connection(Outbox):
         self.watch: Watch | None = None  #: what the housekeeper knows of it, once it is up
         self._owner = owner
         self._find = destinations.get
-        self._wakeups = wakeups
         self._buffer = buffer
         self._view = memoryview(buffer)
         self._scratch, self._contexts, self._cert_names = scratch, contexts, cert_names
@@ -174,23 +158,15 @@ class Connection(Outbox):
             return
         if count == 0:
             self.close(CloseReason.EOF)
-            return
-        wakeups = self._wakeups
-        wakeups.scheduled = True  # not one by one, but below, when all of it is dispatched
-        try:
-            if self.up and self.tls is None:  # as `_take`, in fewer frames: this is the hot path
-                self.received_bytes += count
-                dispatch = self._dispatch
+        elif self.up and self.tls is None:  # as `_take`, in fewer frames: this is the hot path
+            self.received_bytes += count
+            dispatch = self._dispatch
+            try:
                 self.received_messages += dispatch(self._view[:count], self._find, self._unaddressed)
-            else:
-                self._take(count)
-        except Exception as error:
-            self._failed(error)
-        finally:
-            if self.reason is None:
-                wakeups.run()
-            else:  # race: what must happen at once when a connection ends stands in the loop before them
-                wakeups.schedule()
+            except Exception as error:
+                self._failed(error)
+        else:
+            self._take(count)
 
     def _take(self, count: int) -> None:
         """So many bytes were read into the buffer."""

@@ -25,7 +25,7 @@ from gmp.config import Address, Settings, parse_advertised
 from gmp.errors import AuthenticationError, GmpError, ProtocolError
 from gmp.ids import is_peer_node_id
 from gmp.net.challenge import answered_for
-from gmp.net.connection import Connection, Wakeups
+from gmp.net.connection import Connection
 from gmp.net.heartbeat import Limits
 from gmp.net.housekeeper import Housekeeper, HousekeeperEvents
 from gmp.net.listening import Listeners, format_address
@@ -98,7 +98,6 @@ class Network:
         incarnation: str,
         settings: Settings,
         destinations: dict[str, Any],
-        wakeups: Wakeups,
         events: NetworkEvents,
     ) -> None:
         self.node_id = node_id
@@ -107,7 +106,6 @@ class Network:
         self.peers: dict[str, Peer] = {}
         self._settings = settings
         self._destinations = destinations
-        self._wakeups = wakeups
         self._events = events
         self._hub = gevent.get_hub()
         self._limits = Limits(settings.lost_after, settings.busy_after, settings.hung_after)
@@ -209,7 +207,6 @@ class Network:
             contexts=self._contexts,
             cert_names=settings.cert_names,
             destinations=self._destinations,
-            wakeups=self._wakeups,
             address=address,
             handshake_timeout=settings.handshake_timeout,
             limits=self._limits,

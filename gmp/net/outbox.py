@@ -160,7 +160,7 @@ class Outbox:
             if run is not None and run.name is name and len(data) <= SHORT:
                 rows = run.rows
                 rows.append(data)
-                return False if len(rows) < run.room else self.look(run)
+                return False if len(rows) < run.room else self.make_room(run)
             over = self.join(name, message, data)
             if over is not None:
                 return over
@@ -179,7 +179,8 @@ class Outbox:
             if size <= self._longest_row:
                 self._run_name = name
         self._queued = queued = self._queued + size
-        # one comparison for all states: first message of the turn (0), 64 KiB more of them or for a full socket, high mark
+        # one comparison for all states: first message, or the one that begins a turn (0); enough for the turn, or for a full
+        # socket; high mark
         return False if queued < self._flush_at else self._push()
 
     def join(self, name: str, message: tuple[Any, ...], data: bytes) -> bool | None:
@@ -189,7 +190,7 @@ class Outbox:
         """
         size = len(data)
         if size > self._longest_row:  # large ones go by themselves
-            self._stop_runs()
+            self.stop_runs()
             return None
         run = self.run
         if run is None and name is self._run_name:
@@ -201,10 +202,10 @@ class Outbox:
                 self._check_nesting(name, message, size)
             run.room -= size >> ROW_BITS
         run.rows.append(data)
-        return False if len(run.rows) < run.room else self.look(run)
+        return False if len(run.rows) < run.room else self.make_room(run)
 
-    def look(self, run: Run) -> bool:
-        """Go on behind a message that was added to `run` and for which there may have been no room; else as `send`."""
+    def make_room(self, run: Run) -> bool:
+        """Go on behind a message that was added to `run` without knowing of room: find some, or write. Else as `send`."""
         if run is not self.run:  # race: it has ended while the message was packed
             self._put_rows(run)
             return self._queued >= self._flush_at and self._push()
@@ -237,7 +238,7 @@ class Outbox:
         if rows[count:] or (taken and not rows):
             return  # it has grown, or was put there
         del rows[:]
-        run.room = 0  # who is about to add to it will look, and do this again
+        run.room, run.pack = 0, None  # as `Run.end`
         if self.run is run:
             self.run = None
         if taken:
@@ -245,7 +246,7 @@ class Outbox:
             self._queued += size
             self.sent_messages += count - 1  # as one piece it will count for one
 
-    def _stop_runs(self) -> None:
+    def stop_runs(self) -> None:
         """Let the next message go by itself."""
         self._end_run()
         self._run_name = None
@@ -259,7 +260,7 @@ class Outbox:
             self._check_nesting(name, message, size)
         if not self._writing or not ((self._slow or size >= LARGE) and self._slow.is_for(name, data)):
             return True
-        self._stop_runs()
+        self.stop_runs()
         self._short = self._longest_row = -1  # as long as somebody waits there, each message must ask
         self._sealed += self._outbox  # what was sent before it stays before it
         self._outbox.clear()
@@ -269,7 +270,7 @@ class Outbox:
     def _push(self) -> bool:
         if self._flush_at == 0:
             turn = self._loop.iteration
-            if turn != self._turn and self.low_mark:
+            if turn != self._turn and self.low_mark:  # 0: somebody waits for the last byte, and is told when a turn ends
                 self._turn = turn
                 self._write_first()
                 return self._queued > self.high_mark
@@ -290,21 +291,25 @@ class Outbox:
         """Write the first message of a turn: a round trip is made of such messages."""
         self._run_name = None  # there is no run of one
         outbox = self._outbox
-        if self.tls is not None or len(outbox) != 1 or self._pending or self._sealed or self.reason is not None:
+        usual = self.tls is None and len(outbox) == 1 and self.run is None and self.reason is None
+        if not usual or self._pending or self._sealed:
             self._flush()
             return
         data = outbox[0]
+        size = len(data)
         del outbox[0]
+        self._queued -= size  # race: Ctrl-C behind the write: it counts as written
         self.sent_messages += 1
         try:
             sent = self.sock.send(data)
         except OSError:
+            self._queued += size
             self._pending = data
             self._flush()  # which knows what to do
             return
-        self._queued -= sent
         self.sent_bytes += sent
-        if sent < len(data):
+        if sent < size:
+            self._queued += size - sent
             self._pending = memoryview(data)[sent:]
             self._wait_writable()
 

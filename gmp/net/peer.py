@@ -94,6 +94,8 @@ class Peer:
         if connection is None:
             return bool(self._queue)
         connection.low_mark = 0
+        if isinstance(connection, Connection):
+            connection.flush()  # race: Ctrl-C has struck between a write and its count, or before a turn was begun
         return bool(self._queue) or connection.queued > 0
 
     def half_close(self) -> None:
@@ -127,19 +129,23 @@ class Peer:
         return self.queued + (0 if connection is None else connection.queued) > self._high_mark
 
     def _send_by(self, send: Callable[[str, tuple[Any, ...]], bool]) -> None:
-        connection = self.connection
+        connection, before = self.connection, self.outbox
         self.send = send
         self.outbox = connection if isinstance(connection, Connection) and send == connection.send else None
+        if before is not None and before is not self.outbox:
+            before.stop_runs()  # or `gmp.send` would add to the one that it knows
 
-    def joined(self, run: Run, is_in: bool, name: str, message: tuple[Any, ...], data: bytes) -> bool:
-        """Go on with `data`, the message for port `name`, which was packed for `run`; `is_in`: and was added to it.
+    def add(self, run: Run, is_in: bool, name: str, message: tuple[Any, ...], data: bytes) -> bool:
+        """Finish what `gmp.send` began: `data`, the message to `name`, was packed for `run`, and, if `is_in`, added to it.
 
         Return False when it has still to be sent. *Blocks:* as `wait_room`. *Raises:* `MessageError`.
         """
         outbox = self.outbox
-        if outbox is None or outbox.pack != run.pack:
-            return is_in  # race: the connection was lost while it was packed, and what was in the run with it
-        over = outbox.look(run) if is_in else outbox.join(name, message, data)
+        if outbox is None or run is not outbox.run:  # race: a signal handler or `__del__` has sent meanwhile
+            left_behind = not is_in or bool(run.rows)
+            run.end()
+            return not left_behind
+        over = outbox.make_room(run) if is_in else outbox.join(name, message, data)
         if over:
             self.wait_room()
         return over is not None
@@ -321,7 +327,11 @@ class Peer:
             gevent.get_hub().loop.run_callback(self._wake_while_room)
 
     def _wake_while_room(self) -> None:
-        while self._waiting and not self.congested:
+        while self._waiting:
+            if isinstance(self.connection, Connection):
+                self.connection.flush()  # as in `wait_room`; what the one before has sent is no reason to stop
+            if self.congested:
+                return
             self._waiting.popleft().switch(None)
 
     def _wake_all(self) -> None:

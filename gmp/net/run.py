@@ -5,7 +5,7 @@ messages, of which each is taken for as long as a short one can be, so that no l
 is used up, or the message is not short, the `Outbox` takes a closer look.
 
 race: a signal handler that sends, or Python's `__del__`, strikes while a message is packed, and the run ends. Its room is 0
-for ever then, so whoever appends to it finds that out behind it and lets the outbox look.
+for ever then, so whoever appends to it finds that out behind it, and sends the message by another way.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ ROW = 1 << ROW_BITS  #: bytes that a short message takes at most, with those
 
 
 class Run:
-    """Messages for the port `name`, made by `pack`. Who has appended one to `rows` calls `Outbox.look` without room."""
+    """Messages for the port `name`. Who has appended one to `rows`, and there was no room, calls `Outbox.make_room`."""
 
     __slots__ = ("_measured", "_size", "bits", "given", "longest", "name", "pack", "room", "rows", "short")
 
     def __init__(self, name: str, pack: Callable[[list[Any]], bytes], room: int, longest: int) -> None:
         self.name = name
         self.longest = longest  #: bytes of a message that may go in a run
-        self.pack = pack
-        self.room = self.given = room  #: so many rows may be there before somebody must look; 0 when it has ended
+        self.pack: Any = pack  #: makes octets of the elements; None when it has ended, as it belongs to the connection
+        self.room = room  #: so many rows may be there before somebody must look; 0 when it has ended
         self.rows: list[bytes] = []  #: the messages, packed without the name
         self.short, self.bits = SHORT, ROW_BITS  #: bytes of a message that may be appended as it is
+        self.given = room  #: the room without what long ones have taken
         self._measured = 0  # rows of which the size is known
         self._size = 0  # of these
 
@@ -41,9 +42,9 @@ class Run:
         return type(last) is bytes and size - len(last) <= SHORT
 
     def end(self) -> None:
-        """Nothing joins it any more, and what is in it is gone."""
-        self.room = 0
+        """Nothing joins it any more, and what is in it is gone. No call: a signal handler strikes before or behind it."""
         del self.rows[:]
+        self.room, self.pack = 0, None
 
     def measure(self) -> int:
         """Bytes of memory that it takes."""

@@ -5,10 +5,13 @@ look closer; it is 0 whenever there is more to it than an append (somebody waits
 handlers or is dead), so that all those cases cost the usual one nothing.
 
 The queue is made with the first message or the first wait (an empty deque is 750 bytes). The waiting greenlet is woken
-once per batch, through the loop, and takes its message itself after it woke: a timeout or a kill in between loses nothing.
+once per batch (`gmp.ports.wakeups`), and takes its message itself after it woke: a timeout or a kill in between loses
+nothing.
 
-race: a wake-up is on its way when the wait ends otherwise (timeout, kill). The callback is kept, and stopped then, or it
-would switch to a greenlet that has gone on. A switch that is not ours (the token is the port itself) is not believed.
+race: a wake-up is on its way when the wait ends otherwise (timeout, kill): `waking` is None then, and the greenlet is passed
+over. Whoever switched to a waiting greenlet, and why, is not asked: it looks whether there is a message.
+
+race: the port dies while its receiver is woken, or asks a predicate that blocks: it sees that itself, and ends.
 
 Selective receive looks only at what is new since it last looked, also from one `receive` to the next: `_scanned` says of how
 many messages at the front it is known that they do not begin with a prefix.
@@ -188,13 +191,15 @@ class Mailbox:
                 wakeups.sleep()
                 if self._queue:
                     return self._queue.popleft()
+                if self.reason is not None:
+                    self._check_receive()
         finally:
             self._receiver = self._sleeper = self.waking = None
 
     def _take(self, find: Find | None, what: Any, timeout: float | None) -> Message:
         """Remove and return the first message that `find(queue, what, start)` gives the index of (-1: none).
 
-        `find` is None for any message. Frames are what a ping-pong costs, so waiting has no function of its own.
+        `find` is None for any message.
         """
         ports = self.ports
         if self.reason is not None or self._receiver is not None or not ports.hold._is_owned():
@@ -208,6 +213,8 @@ class Mailbox:
             if index >= 0:
                 return self._remove(index, find, what)
             seen = len(self._queue)
+            if self.reason is not None:
+                self._check_receive()
         me = getcurrent()
         timer = None if timeout is None else self._start_timer(timeout, me, find, what, seen)
         if me is ports.hub:
@@ -222,6 +229,8 @@ class Mailbox:
                 self._sleeper = me
                 woken = wakeups.sleep()
                 self._sleeper = self.waking = None
+                if self.reason is not None:
+                    self._check_receive()
                 queue = self._queue
                 if len(queue) > seen:
                     if find is None:
@@ -295,8 +304,8 @@ def _find_if(queue: deque[Message], predicate: Callable[..., Any], start: int) -
                 if index < len(queue) and queue[index] is message:
                     return index
                 return next((index for index, other in enumerate(queue) if other is message), -1)
-        if queue and queue[-1] is asked[-1]:
-            return -1  # nothing has come meanwhile
-        ids = set(map(id, asked))
-        start = 1 + max((index for index, message in enumerate(queue) if id(message) in ids), default=-1)
+        start += len(asked)
+        if len(queue) < start or queue[start - 1] is not asked[-1]:  # it has taken some
+            ids = set(map(id, asked))
+            start = 1 + max((index for index, message in enumerate(queue) if id(message) in ids), default=-1)
     return -1

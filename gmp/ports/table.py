@@ -181,7 +181,7 @@ class Ports:
             self.hold = _thread.RLock()
         self.inherited = True
         self.workers.forked()
-        self.wakeups.forget()
+        self.wakeups.close()
         self.by_name.clear()
         self.by_id.clear()
 

@@ -165,7 +165,7 @@ class Workers:
         finally:  # also when a Ctrl-C strikes here
             if self.jobs:
                 self._later = self.hub.loop.timer(0)
-                self._later.start(self._drain)
+                self._later.start(self.schedule)  # gevent keeps the loop's clock up to date in callbacks only
             else:
                 self.scheduled = False
 
