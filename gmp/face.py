@@ -141,7 +141,11 @@ def send(dest: Port | str, *message: Any) -> None:
     # an attribute but is no method is called faster by a name of its own
     if type(dest) is Port:
         if dest.ports is _ports and (may := dest.ports.may_put) and may():
-            dest.put(message)
+            handlers = dest.handlers
+            if handlers is None:
+                dest.put(message)
+            else:
+                handlers.put(message)
             return
     elif type(dest) is str:
         run = _runs.get(dest)

@@ -43,26 +43,26 @@ _TIMED_OUT = object()
 class Mailbox:
     """The part of a port that messages wait in. `put` is called by whoever sends, `receive` by one greenlet at a time."""
 
-    __slots__ = ("_handlers", "_mark", "_queue", "_receiver", "_room", "_scanned", "_sleeper", "ports", "reason", "waking")
+    __slots__ = ("_mark", "_queue", "_receiver", "_room", "_scanned", "_sleeper", "handlers", "ports", "reason", "waking")
 
-    _handlers: Handlers | None
     _mark: int  # the length that `_room` is set to, where the next closer look is due anyway
     _queue: deque[Message]
     _receiver: greenlet | None  # who waits
     _room: int
     _scanned: tuple[Message, int] | None
     _sleeper: greenlet | None  # the receiver while it sleeps and nobody has called for its waking
+    handlers: Handlers | None  #: who gets what comes in, if there are any; `gmp.send` asks for them too
     ports: Ports
     reason: Message | None  #: what the port died with; None while it lives
-    waking: greenlet | None  #: the receiver, when it is to go on; see `wakeups.Sleeper`
+    waking: greenlet | None  #: the receiver, when it is to go on; see `wakeups.Place`
 
     def put(self, message: Message) -> None:
         """Deliver a message: to its handler, else into the mailbox; dropped and counted when the port is dead."""
         queue = self._queue
         if len(queue) < self._room:
             queue.append(message)
-        elif self._handlers is not None:
-            self._handlers.put(message)
+        elif self.handlers is not None:
+            self.handlers.put(message)
         elif self._sleeper is not None:
             queue.append(message)
             self.waking = self._sleeper
@@ -83,8 +83,8 @@ class Mailbox:
             for message in messages:
                 self.put(message)
             return
-        if self._handlers is not None:
-            self._handlers.put_all(messages)
+        if self.handlers is not None:
+            self.handlers.put_all(messages)
             return
         start = 0
         while start < len(messages):

@@ -4,7 +4,7 @@ Life: *alive* → `kill` (dead at once: its messages are dropped, it is in no ta
 of the loop: its greenlets end, what it owns is released, its monitors fire in the order they were set.
 
 A plain port is a small object (some 300 bytes with its name and its place in the table): its ID is made when somebody asks
-for it, and what only some ports have stands in `_ties` and `_handlers`, which are made when needed. A port without them
+for it, and what only some ports have stands in `_ties` and `handlers`, which are made when needed. A port without them
 has nothing to bury.
 
 Relations are cleaned from both sides: a port that dies fires the monitors that watch it (`_Ties.monitors`), and ends
@@ -105,7 +105,7 @@ class Port(Mailbox):
         self._queue = NO_QUEUE
         self._room = 0
         self._receiver = self._sleeper = self.waking = self._scanned = None
-        self._handlers = None
+        self.handlers = None
         self._ties: _Ties | None = None
 
     # ---- identity
@@ -174,8 +174,8 @@ class Port(Mailbox):
         """`put` for a message that has no handler, or that comes to a dead port."""
         self._put_closely(message)
         self._room = 0  # the next one may have a handler
-        if self._limit is not None and self._handlers is not None:
-            self.handler_queue_grew(self._handlers.waiting())
+        if self._limit is not None and self.handlers is not None:
+            self.handler_queue_grew(self.handlers.waiting())
 
     def handler_queue_grew(self, waiting: int) -> None:
         """So many messages wait for handlers: over the limit, with those in the mailbox, the port dies."""
@@ -237,11 +237,11 @@ class Port(Mailbox):
     def _set_handler(self, tag: Any, handler: Callable[..., Any] | None) -> None:
         if handler is not None and not callable(handler):
             raise GmpError(f"{handler!r} cannot be a handler: expected something to call, or None")
-        if self._handlers is None:
+        if self.handlers is None:
             if handler is None:
                 return
-            self._handlers = self.handlers_class(self, self._limit is not None)
-        self._handlers.set(tag, handler)
+            self.handlers = self.handlers_class(self, self._limit is not None)
+        self.handlers.set(tag, handler)
         self._room = 0
 
     # ---- running code as the port
@@ -326,7 +326,7 @@ class Port(Mailbox):
 
     def _run_body(self, body: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._run_task(body, (self, *args))
-        if self.reason is None and (self._handlers is None or not self._handlers.any()):
+        if self.reason is None and (self.handlers is None or not self.handlers.any()):
             self._die(())
 
     def _task_ended(self, task: Task) -> None:
@@ -363,7 +363,7 @@ class Port(Mailbox):
         """The greenlets that run for this port now: its body's, those of `spawn`, and its handler's. *Blocks:* never."""
         tasks = self._ties.tasks if self._ties is not None else ()
         found: list[greenlet] = [task.worker for task in tasks if task.worker is not None]
-        handling = None if self._handlers is None else self._handlers.worker
+        handling = None if self.handlers is None else self.handlers.worker
         return found if handling is None else [*found, handling]
 
     def own(self, resource: Result) -> Result:
@@ -408,7 +408,7 @@ class Port(Mailbox):
         ports = self.ports
         self.reason = reason
         ports.forget(self)
-        queue, handlers = self._queue, self._handlers
+        queue, handlers = self._queue, self.handlers
         waiting = len(queue)
         self._queue, self._room = NO_QUEUE, 0
         self._scanned = self._sleeper = None
@@ -425,7 +425,7 @@ class Port(Mailbox):
     def _bury(self) -> None:
         """In the hub, one turn after the death."""
         reason = self.reason or ()
-        ties, handlers = self._ties or _Ties(), self._handlers
+        ties, handlers = self._ties or _Ties(), self.handlers
         receiver = self._receiver
         for task in list(ties.tasks):
             task.throw()
@@ -433,7 +433,7 @@ class Port(Mailbox):
             handlers.throw()
         if receiver is not None and receiver is self._receiver:  # not one of those that have just ended
             receiver.throw(PortDied(self.id, reason))
-        self._ties = self._handlers = None
+        self._ties = self.handlers = None
         for resource in reversed(ties.owned):
             release = next(name for name in _RELEASES if callable(getattr(resource, name, None)))
             # releasing may block or fail, which must not hold up the monitors
@@ -499,7 +499,7 @@ class Port(Mailbox):
     def _check_receive(self) -> None:
         self.ports.check_thread()
         if self.reason is not None:
-            current, ties, handlers = getcurrent(), self._ties, self._handlers
+            current, ties, handlers = getcurrent(), self._ties, self.handlers
             own = ties is not None and any(task.worker is current for task in ties.tasks)
             if own or (handlers is not None and handlers.runs_in(current)):
                 raise GreenletExit  # it has killed itself, and would be ended at its next switch
