@@ -141,11 +141,13 @@ def send(dest: Port | str, *message: Any) -> None:
     # an attribute but is no method is called faster by a name of its own
     if type(dest) is Port:
         if dest.ports is _ports and (may := dest.ports.may_put) and may():
-            handlers = dest.handlers
-            if handlers is None:
-                dest.put(message)
-            else:
+            queue, handlers = dest.queue, dest.handlers
+            if len(queue) < dest.room:  # as `Mailbox.put`
+                queue.append(message)
+            elif handlers is not None:
                 handlers.put(message)
+            else:
+                dest.put(message)
             return
     elif type(dest) is str:
         run = _runs.get(dest)

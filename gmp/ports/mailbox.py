@@ -1,6 +1,6 @@
 """The messages that wait at a port, and the one greenlet that may wait for them: what `Port` is built on.
 
-`put` is the hot path: one length, one comparison, one append. `_room` is how many messages may wait before `put` has to
+`put` is the hot path: one length, one comparison, one append. `room` is how many messages may wait before `put` has to
 look closer; it is 0 whenever there is more to it than an append (somebody waits, there is no queue yet, the port has
 handlers or is dead), so that all those cases cost the usual one nothing.
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Message = tuple[Any, ...]
 Find = Callable[[deque[Message], Any, int], int]
-NO_QUEUE: Any = ()  # what `_queue` is before the first message and after death: false, of length 0, and for all ports one
+NO_QUEUE: Any = ()  # what `queue` is before the first message and after death: false, of length 0, and for all ports one
 FIRST_MARK = 15  # messages that wait before a peak is noted, and noted again at each doubling
 WARN_AT = 100_000  # messages that wait when a warning names the port
 _TIMED_OUT = object()
@@ -43,12 +43,12 @@ _TIMED_OUT = object()
 class Mailbox:
     """The part of a port that messages wait in. `put` is called by whoever sends, `receive` by one greenlet at a time."""
 
-    __slots__ = ("_mark", "_queue", "_receiver", "_room", "_scanned", "_sleeper", "handlers", "ports", "reason", "waking")
+    __slots__ = ("_mark", "_receiver", "_scanned", "_sleeper", "handlers", "ports", "queue", "reason", "room", "waking")
 
-    _mark: int  # the length that `_room` is set to, where the next closer look is due anyway
-    _queue: deque[Message]
+    _mark: int  # the length that `room` is set to, where the next closer look is due anyway
+    queue: deque[Message]
     _receiver: greenlet | None  # who waits
-    _room: int
+    room: int
     _scanned: tuple[Message, int] | None
     _sleeper: greenlet | None  # the receiver while it sleeps and nobody has called for its waking
     handlers: Handlers | None  #: who gets what comes in, if there are any; `gmp.send` asks for them too
@@ -58,8 +58,8 @@ class Mailbox:
 
     def put(self, message: Message) -> None:
         """Deliver a message: to its handler, else into the mailbox; dropped and counted when the port is dead."""
-        queue = self._queue
-        if len(queue) < self._room:
+        queue = self.queue
+        if len(queue) < self.room:
             queue.append(message)
         elif self.handlers is not None:
             self.handlers.put(message)
@@ -71,7 +71,7 @@ class Mailbox:
             if not wakeups.scheduled:
                 wakeups.schedule()
             self._sleeper = None
-            self._room = self._mark
+            self.room = self._mark
             if len(queue) > self._mark:
                 self._much_waits(len(queue))
         else:
@@ -88,9 +88,9 @@ class Mailbox:
             return
         start = 0
         while start < len(messages):
-            room = self._room - len(self._queue)
+            room = self.room - len(self.queue)
             if room > 0:
-                self._queue.extend(messages[start : start + room])
+                self.queue.extend(messages[start : start + room])
                 start += room
             else:
                 self.put(messages[start])
@@ -107,7 +107,7 @@ class Mailbox:
 
     def __len__(self) -> int:
         """How many messages wait for `receive`."""
-        return len(self._queue)
+        return len(self.queue)
 
     def __bool__(self) -> bool:
         return True
@@ -136,7 +136,7 @@ class Mailbox:
         """
         if prefix:
             return self._take(_find_prefix, prefix, timeout)[len(prefix) :]
-        queue = self._queue
+        queue = self.queue
         if queue and self._scanned is None and self._receiver is None and self.ports.hold._is_owned():
             return queue.popleft()  # no timer, no greenlet, no search
         return self._next() if timeout is None else self._take(None, None, timeout)
@@ -161,7 +161,7 @@ class Mailbox:
         """The messages as they come, until the port dies; made for ``match``. *Blocks:* between them."""
         self.ports.check_thread()
         while True:
-            queue = self._queue
+            queue = self.queue
             while queue and self._scanned is None and self._receiver is None:
                 yield queue.popleft()  # it is empty when the port has died meanwhile
             if self.reason is not None:
@@ -177,20 +177,20 @@ class Mailbox:
     def _next(self) -> Message:
         """The usual case of `_take`, which is what a ping-pong costs: nothing waits, and whatever comes next will do."""
         ports, me = self.ports, getcurrent()
-        unusual = self._queue or self.reason is not None or self._receiver is not None or me is ports.hub
+        unusual = self.queue or self.reason is not None or self._receiver is not None or me is ports.hub
         if unusual or not ports.hold._is_owned():
             return self._take(None, None, None)
-        if self._queue is NO_QUEUE:
-            self._queue = deque()
+        if self.queue is NO_QUEUE:
+            self.queue = deque()
         wakeups = ports.wakeups
         self._receiver = me
         try:
             while True:
-                self._room = 0
+                self.room = 0
                 self._sleeper = me
                 wakeups.sleep()
-                if self._queue:
-                    return self._queue.popleft()
+                if self.queue:
+                    return self.queue.popleft()
                 if self.reason is not None:
                     self._check_receive()
         finally:
@@ -205,33 +205,33 @@ class Mailbox:
         if self.reason is not None or self._receiver is not None or not ports.hold._is_owned():
             self._check_receive()
         seen = 0
-        if self._queue:
+        if self.queue:
             if find is None:
                 return self._remove(0, find, what)
             seen = self._known(what)
-            index = find(self._queue, what, seen)
+            index = find(self.queue, what, seen)
             if index >= 0:
                 return self._remove(index, find, what)
-            seen = len(self._queue)
+            seen = len(self.queue)
             if self.reason is not None:
                 self._check_receive()
         me = getcurrent()
         timer = None if timeout is None else self._start_timer(timeout, me, find, what, seen)
         if me is ports.hub:
             raise GmpError(f"receive at {self} in the hub: a callback of the event loop must not block")
-        if self._queue is NO_QUEUE:
-            self._queue = deque()
+        if self.queue is NO_QUEUE:
+            self.queue = deque()
         wakeups = ports.wakeups
         self._receiver = me
         try:
             while True:
-                self._room = 0
+                self.room = 0
                 self._sleeper = me
                 woken = wakeups.sleep()
                 self._sleeper = self.waking = None
                 if self.reason is not None:
                     self._check_receive()
-                queue = self._queue
+                queue = self.queue
                 if len(queue) > seen:
                     if find is None:
                         return queue.popleft()
@@ -267,7 +267,7 @@ class Mailbox:
         return scanned[1] if scanned is not None and scanned[0] == what else 0
 
     def _remove(self, index: int, find: Find | None, what: Any) -> Message:
-        queue = self._queue
+        queue = self.queue
         if index == 0:
             message = queue.popleft()
         else:

@@ -102,8 +102,8 @@ class Port(Mailbox):
         self._id: str | None = None
         self._limit = limit
         self._mark = FIRST_MARK if limit is None else limit
-        self._queue = NO_QUEUE
-        self._room = 0
+        self.queue = NO_QUEUE
+        self.room = 0
         self._receiver = self._sleeper = self.waking = self._scanned = None
         self.handlers = None
         self._ties: _Ties | None = None
@@ -149,7 +149,7 @@ class Port(Mailbox):
     def peak(self) -> int:
         """The most messages that ever waited at once; once fewer do, rounded down to a power of two (under 16: to 0)."""
         noted = 0 if self._limit is not None or self._mark == FIRST_MARK else (self._mark + 1) // 2
-        return max(len(self._queue), noted)
+        return max(len(self.queue), noted)
 
     # ---- messages come in
 
@@ -158,29 +158,29 @@ class Port(Mailbox):
         if self.reason is not None:
             self.ports.dropped += 1
             return
-        queue = self._queue
+        queue = self.queue
         if queue is NO_QUEUE:
-            queue = self._queue = deque()
+            queue = self.queue = deque()
         queue.append(message)
         if self._sleeper is not None:
             self.waking = self._sleeper
             self.ports.wakeups.add(self)
             self._sleeper = None
-        self._room = self._mark
+        self.room = self._mark
         if len(queue) > self._mark:
             self._much_waits(len(queue))
 
     def put_unhandled(self, message: Message) -> None:
         """`put` for a message that has no handler, or that comes to a dead port."""
         self._put_closely(message)
-        self._room = 0  # the next one may have a handler
+        self.room = 0  # the next one may have a handler
         if self._limit is not None and self.handlers is not None:
             self.handler_queue_grew(self.handlers.waiting())
 
     def handler_queue_grew(self, waiting: int) -> None:
         """So many messages wait for handlers: over the limit, with those in the mailbox, the port dies."""
-        if self._limit is not None and waiting + len(self._queue) > self._limit:
-            self._die(("queue_overflow", waiting + len(self._queue)))
+        if self._limit is not None and waiting + len(self.queue) > self._limit:
+            self._die(("queue_overflow", waiting + len(self.queue)))
 
     def _much_waits(self, count: int) -> None:
         """More wait than `_mark`: over the limit the port dies, or the peak is noted, with a warning at `WARN_AT`."""
@@ -192,8 +192,8 @@ class Port(Mailbox):
             log.warning("port %s has %d messages waiting", self.id, count)
         double = 2 * self._mark + 1
         self._mark = WARN_AT - 1 if self._mark < WARN_AT - 1 < double else double
-        if self._room:
-            self._room = self._mark
+        if self.room:
+            self.room = self._mark
 
     # ---- handlers
 
@@ -242,7 +242,7 @@ class Port(Mailbox):
                 return
             self.handlers = self.handlers_class(self, self._limit is not None)
         self.handlers.set(tag, handler)
-        self._room = 0
+        self.room = 0
 
     # ---- running code as the port
 
@@ -408,9 +408,9 @@ class Port(Mailbox):
         ports = self.ports
         self.reason = reason
         ports.forget(self)
-        queue, handlers = self._queue, self.handlers
+        queue, handlers = self.queue, self.handlers
         waiting = len(queue)
-        self._queue, self._room = NO_QUEUE, 0
+        self.queue, self.room = NO_QUEUE, 0
         self._scanned = self._sleeper = None
         if handlers is not None:
             waiting += handlers.stop()
