@@ -94,8 +94,7 @@ class Peer:
         if connection is None:
             return bool(self._queue)
         connection.low_mark = 0
-        if isinstance(connection, Connection):
-            connection.flush()  # race: Ctrl-C has struck between a write and its count, or before a turn was begun
+        self._flush()  # race: Ctrl-C has struck between a write and its count, or before a turn was begun
         return bool(self._queue) or connection.queued > 0
 
     def half_close(self) -> None:
@@ -300,6 +299,11 @@ class Peer:
 
     # ---- the high mark
 
+    def _flush(self) -> None:
+        """Write now what would be written at the end of the turn."""
+        if isinstance(self.connection, Connection):
+            self.connection.flush()
+
     def wait_room(self) -> None:
         """Block the calling greenlet until there is room again or the peer is lost. Never blocks in the hub.
 
@@ -309,8 +313,7 @@ class Peer:
         hub = gevent.get_hub()
         if getcurrent() is hub:
             return
-        if isinstance(self.connection, Connection):
-            self.connection.flush()  # what waits for the end of the turn is no reason to block
+        self._flush()  # what waits for the end of the turn is no reason to block
         if not self.congested:
             return
         waiter: Waiter[None] = Waiter(hub)
@@ -328,8 +331,7 @@ class Peer:
 
     def _wake_while_room(self) -> None:
         while self._waiting:
-            if isinstance(self.connection, Connection):
-                self.connection.flush()  # as in `wait_room`; what the one before has sent is no reason to stop
+            self._flush()  # as in `wait_room`; what the one before has sent is no reason to stop
             if self.congested:
                 return
             self._waiting.popleft().switch(None)

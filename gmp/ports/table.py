@@ -119,7 +119,7 @@ class Ports:
         if body is not None and not callable(body):
             raise GmpError(f"{body!r} cannot be a port's body: expected something to call")
         if name is None:
-            name = f"{self._incarnation}{next(self._count)}"
+            name = self.new_name()
         if max_history is None:
             port = self.by_name[name] = self.port_class(name, self, max_queue)
         else:
