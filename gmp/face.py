@@ -21,7 +21,8 @@ from gmp.ports.port import Port
 from gmp.ports.timers import Timer
 
 _default: Node | None = None
-_ports: Any = None  # its ports, and `Routes.ways` and `Routes.runs`, for `send`
+_ports: Any = None  # its ports, and `Ports.may_put`, `Routes.ways` and `Routes.runs`, for `send`
+_may_put: Callable[[], bool] = bool  # which says no
 _ways: dict[str, tuple[Any, str]] = {}
 _runs: dict[str, Any] = {}
 
@@ -31,6 +32,14 @@ def _use(node: Node | None) -> None:
     global _default, _ports, _ways, _runs
     _default = node
     _ports, _ways, _runs = (None, {}, {}) if node is None else (node.ports, node.ways, node.runs)
+    _ask_who_may_put()
+    if node is not None:
+        node.ports.may_put_changed = _ask_who_may_put
+
+
+def _ask_who_may_put() -> None:
+    global _may_put
+    _may_put = bool if _ports is None else _ports.may_put
 
 
 def configure(
@@ -140,18 +149,20 @@ def send(dest: Port | str, *message: Any) -> None:
     # what `Routes.send` does, for the usual cases: here each further call would cost a tenth of the rate, and what hangs at
     # an attribute but is no method is called faster by a name of its own
     if type(dest) is Port:
-        if dest.ports is _ports and (may := dest.ports.may_put) and may():
-            queue, handlers = dest.queue, dest.handlers
-            if len(queue) < dest.room:  # as `Mailbox.put`
-                queue.append(message)
-            elif handlers is not None:
+        if dest.ports is _ports and _may_put():
+            handlers = dest.handlers
+            if handlers is not None:
                 handlers.put(message)
             else:
-                dest.put(message)
+                queue = dest.queue
+                if len(queue) < dest.room:  # as `Mailbox.put`
+                    queue.append(message)
+                else:
+                    dest.put(message)
             return
     elif type(dest) is str:
         run = _runs.get(dest)
-        if run is not None and run.room > 0 and (may := _ports.may_put) and may():
+        if run is not None and run.room > 0 and _may_put():
             pack = run.pack
             try:
                 data = pack([*message])
@@ -177,17 +188,21 @@ def send(dest: Port | str, *message: Any) -> None:
                     return  # race: the tables were emptied meanwhile; there is room, or the turn's end brings it away
             if way is not None and way[0].add(run, is_in, way[1], message, data):
                 return
-        elif (way := _ways.get(dest)) is not None and (may := _ports.may_put) and may():
-            peer, name = way
-            put = peer.send
-            over = put(name, message)
-            outbox = peer.outbox
-            if outbox is not None and outbox.run is not None and outbox.run.name is name:
-                _runs[dest] = outbox.run  # the next one will join it
-            if over:
-                peer.wait_room()
+        elif (way := _ways.get(dest)) is not None and _may_put():
+            _begin_run(dest, way, message)
             return
     node().send_tuple(dest, message)
+
+
+def _begin_run(dest: str, way: tuple[Any, str], message: tuple[Any, ...]) -> None:
+    """Send to another node what joins no run; if it is the first of one, the next will join that."""
+    peer, name = way
+    over = peer.send(name, message)
+    outbox = peer.outbox
+    if outbox is not None and outbox.run is not None and outbox.run.name is name:
+        _runs[dest] = outbox.run
+    if over:
+        peer.wait_room()
 
 
 def call(dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple[Any, ...]:

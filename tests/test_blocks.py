@@ -138,7 +138,7 @@ def test_every_public_function_of_the_face_and_of_ports_says_whether_it_blocks()
     internal = {"Port.failed", "Port.start_body", "Port.put", "Port.put_all", "Port.put_unhandled"}
     internal |= {"Port.handler_queue_grew", "Port.add_monitor", "Port.discard_monitor"}
     internal |= {"Port.watches", "Port.watches_no_more"}
-    internal |= {"Task.work", "Task.throw", "Monitor.fire", "Monitor.watch_for"}
+    internal |= {"Port.task_ended", "Task.go_on", "Task.failed", "Task.finish", "Task.throw", "Monitor.fire", "Monitor.watch_for"}
     silent = {
         name
         for name, function in public_functions().items()

@@ -1,8 +1,9 @@
 """The handlers of one port: which function gets which message, and the messages that wait for them.
 
 A message is given to its handler when it *arrives*; handlers that are set, replaced or removed later do not change that. The
-handlers run one after another, never two at once: `busy` from the first message that waits until none does. They are a
-job of the node's pool of greenlets, and take their turns there with the other ports.
+handlers run one after another, never two at once. They are a *job* of the node's pool of greenlets: the message that is
+next stands in the job itself, with its handler, and those behind it wait in `more` until it is through. So a port with
+one message at a time, which is the usual one, has no queue of its own on the way.
 
 race: a kill while a handler runs: it is thrown at the worker only while that still runs for this port.
 """
@@ -10,13 +11,14 @@ race: a kill while a handler runs: it is thrown at the worker only while that st
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from greenlet import greenlet
 
 from gmp.ports.mailbox import Message
-from gmp.ports.workers import Worker
+from gmp.ports.workers import Job, Worker, nothing
 
 if TYPE_CHECKING:
     from gmp.ports.port import Port
@@ -25,20 +27,21 @@ A_TURN = 100  # messages that one port's handlers get before others have their t
 Handler = Callable[..., Any]
 
 
-class Handlers:
+class Handlers(Job):
     """What a port with handlers has besides a mailbox."""
 
-    __slots__ = ("_busy", "_default", "_limited", "_port", "_table", "_waiting", "_workers", "worker")
+    __slots__ = ("_default", "_table", "_workers")
 
-    def __init__(self, port: Port, limited: bool) -> None:
-        self._port = port
+    more: deque[tuple[Handler, Message]]
+
+    def __init__(self, port: Port) -> None:
+        self.function = nothing
+        self.arguments = self.worker = None
+        self.port = port
+        self.more = deque()
         self._table: dict[Any, Handler] = {}
         self._default: Handler | None = None
-        self._waiting: deque[tuple[Handler, Message]] = deque()
-        self._busy = False
-        self._limited = limited
         self._workers = port.ports.workers
-        self.worker: Worker | None = None
 
     def any(self) -> bool:
         """Whether there is a handler."""
@@ -46,7 +49,7 @@ class Handlers:
 
     def waiting(self) -> int:
         """How many messages wait for handlers."""
-        return len(self._waiting)
+        return len(self.more) + (self.arguments is not None and self.worker is None)
 
     def set(self, tag: Any, handler: Handler | None) -> None:
         """Set, replace or (None) remove the handler of `tag`; tag None: the default handler."""
@@ -56,6 +59,8 @@ class Handlers:
             self._table.pop(tag, None)
         else:
             self._table[tag] = handler
+        if self.arguments is None:
+            self.function = nothing  # it may be the one that was removed, which nothing else keeps alive
 
     def put(self, message: Message) -> None:
         """Let a message wait for its handler; without one it is the mailbox's."""
@@ -63,29 +68,28 @@ class Handlers:
             handler = self._table.get(message[0])
         except (TypeError, IndexError):
             handler = None  # an unhashable first element matches no tag, nor does an empty message
-        if handler is not None:
-            self._waiting.append((handler, message[1:]))
-        elif self._default is not None:
-            self._waiting.append((self._default, message))
-        else:
-            self._port.put_unhandled(message)
-            return
-        if not self._busy:
-            self._busy = True
+        if handler is None:
+            if self._default is None:
+                self.port.put_unhandled(message)
+            else:
+                self._let_wait(self._default, message)
+        elif self.arguments is None:  # as `_let_wait`
+            self.function = handler
+            self.arguments = message[1:]
             workers = self._workers
             workers.jobs.append(self)
             if not workers.scheduled:
                 workers.schedule()
-        if self._limited:
-            self._port.handler_queue_grew(len(self._waiting))
+        else:
+            self.more.append((handler, message[1:]))
 
     def put_all(self, messages: list[Message]) -> None:
         """`put` each of them."""
-        if self._limited or self.__class__ is not Handlers:
+        if self.__class__ is not Handlers:
             for message in messages:
                 self.put(message)
             return
-        find, default, append = self._table.get, self._default, self._waiting.append
+        find, default, append = self._table.get, self._default, self.more.append
         for message in messages:
             try:
                 handler = find(message[0])
@@ -96,32 +100,45 @@ class Handlers:
             elif default is not None:
                 append((default, message))
             else:
-                self._port.put_unhandled(message)
-        if self._waiting and not self._busy:
-            self._busy = True
-            self._workers.add(self)
+                self.port.put_unhandled(message)
+        if self.arguments is None:
+            self._queue()
 
-    def work(self, worker: Worker) -> int:
-        """`Job.work`: run the handlers of what waits, for a while."""
-        waiting, count = self._waiting, 0
-        self.worker, worker.gmp_port = worker, self._port
-        try:
-            while waiting and count < A_TURN:  # nothing waits at a dead port
-                handler, message = waiting.popleft()
-                count += 1
-                if worker.context:
-                    worker.refresh()
-                handler(*message)
-        except BaseException as error:
-            self._port.failed(error)
-        finally:
-            handler = message = None  # type: ignore[assignment]  # what is done keeps nothing alive
-            self.worker = worker.gmp_port = None
-        if waiting:
+    def _let_wait(self, handler: Handler, message: Message) -> None:
+        self.more.append((handler, message))
+        if self.arguments is None:
+            self._queue()
+
+    def _queue(self) -> None:
+        """Stand in the pool's queue with the message that is next; nothing when there is none."""
+        if self.more:
+            self.function, self.arguments = self.more.popleft()
             self._workers.add(self)
         else:
-            self._busy = False
-        return count
+            self.arguments = None
+
+    def go_on(self, worker: Worker, turn: Iterator[None]) -> None:
+        """`Job.go_on`: run the handlers of what waits, for a while."""
+        self.arguments, waiting = (), self.more
+        for _ in islice(turn, A_TURN):
+            if not waiting:  # nothing waits at a dead port
+                break
+            handler, message = waiting.popleft()
+            if worker.context:
+                worker.refresh()
+            handler(*message)
+        self.finish()
+        if worker.stopped:
+            deque(turn, 0)  # it is over
+
+    def failed(self, error: BaseException) -> None:
+        """`Job.failed`."""
+        self.port.failed(error)
+
+    def finish(self) -> None:
+        """`Job.finish`."""
+        self.worker = None
+        self._queue()
 
     def runs_in(self, current: greenlet) -> bool:
         """Whether a handler runs in that greenlet now."""
@@ -129,13 +146,29 @@ class Handlers:
 
     def stop(self) -> int:
         """The port is dead: forget handlers and messages; return how many those were."""
-        waiting = len(self._waiting)
+        waiting = self.waiting()
         self._table.clear()
         self._default = None
-        self._waiting.clear()
+        self.more.clear()
+        if self.worker is None:
+            self.function = nothing
+            if self.arguments is not None:
+                self.arguments = ()
         return waiting
 
     def throw(self) -> None:
         """End the handler that runs, if one does; only from the hub."""
         if self.worker is not None:
+            self.more.append((nothing, ()))  # so that `go_on` ends the turn also when the handler goes on and returns
             self._workers.throw(self.worker)
+
+
+class LimitedHandlers(Handlers):
+    """Handlers of a port with ``max_queue``."""
+
+    __slots__ = ()
+
+    def put(self, message: Message) -> None:
+        """As `Handlers.put`; over the limit the port dies."""
+        super().put(message)
+        self.port.handler_queue_grew(self.waiting())

@@ -23,7 +23,7 @@ import gevent.event
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from gmp.errors import GmpError, PortDied
-from gmp.ports.handlers import Handlers
+from gmp.ports.handlers import Handlers, LimitedHandlers
 from gmp.ports.mailbox import FIRST_MARK, NO_QUEUE, WARN_AT, Mailbox, Message
 from gmp.ports.monitors import Monitor
 from gmp.ports.workers import Task
@@ -71,21 +71,12 @@ class _Ties:
 class _PortTask(Task):
     """A greenlet's work for a port."""
 
-    __slots__ = ("_port",)
+    __slots__ = ()
 
-    def __init__(self, port: Port, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        super().__init__(function, args, port.ports.workers)
-        self._port = port
-
-    def work(self, worker: Any) -> int:
-        if self._port.reason is not None:
-            self.cancelled = True  # race: the port was killed before this began, and is not buried yet
-        worker.gmp_port = self._port
-        super().work(worker)
-        worker.gmp_port = None
-        self._port._task_ended(self)
-        del self._port
-        return 1
+    def finish(self) -> None:
+        """`Job.finish`."""
+        self.port.task_ended(self)
+        super().finish()
 
 
 class Port(Mailbox):
@@ -94,6 +85,7 @@ class Port(Mailbox):
     __slots__ = ("__weakref__", "_id", "_limit", "_ties", "name")
 
     handlers_class: ClassVar[type[Handlers]] = Handlers
+    limited_handlers_class: ClassVar[type[Handlers]] = LimitedHandlers
 
     def __init__(self, name: str, ports: Ports, limit: int | None) -> None:
         self.name = name
@@ -240,7 +232,7 @@ class Port(Mailbox):
         if self.handlers is None:
             if handler is None:
                 return
-            self.handlers = self.handlers_class(self, self._limit is not None)
+            self.handlers = self.handlers_class(self) if self._limit is None else self.limited_handlers_class(self)
         self.handlers.set(tag, handler)
         self.room = 0
 
@@ -313,12 +305,14 @@ class Port(Mailbox):
         self._start(self._run_body, body, args)
 
     def _start(self, runner: Callable[..., None], function: Callable[..., Any], args: tuple[Any, ...]) -> Task:
-        task = _PortTask(self, runner, (function, args))
+        task = _PortTask(runner, (function, args), self.ports.workers, self)
         self._tied().tasks.add(task)
         self.ports.workers.add(task)
         return task
 
     def _run_task(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        if self.reason is not None:
+            return  # race: the port was killed before this began, and is not buried yet
         try:
             function(*args)
         except BaseException as error:
@@ -329,7 +323,8 @@ class Port(Mailbox):
         if self.reason is None and (self.handlers is None or not self.handlers.any()):
             self._die(())
 
-    def _task_ended(self, task: Task) -> None:
+    def task_ended(self, task: Task) -> None:
+        """`task` runs no more."""
         if self._ties is not None:
             self._ties.tasks.discard(task)
 

@@ -23,7 +23,7 @@ from gmp.ports.mailbox import Message
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port
 from gmp.ports.wakeups import Wakeups
-from gmp.ports.workers import Workers
+from gmp.ports.workers import Workers, nothing
 
 ENDS_REMEMBERED = 1000
 
@@ -75,6 +75,7 @@ class Ports:
         self.hold: Any = _thread.RLock()
         self.hold.acquire()
         self.may_put: Callable[[], bool]  #: for `gmp.send`: whether it may put by itself
+        self.may_put_changed: Callable[[], None] = nothing  #: is called when that is another function
         self.watch_puts(False)
         self._thread = get_thread_ident()
         self._incarnation = incarnation
@@ -83,6 +84,7 @@ class Ports:
     def watch_puts(self, watched: bool) -> None:
         """While sends are watched, none may go past those who watch."""
         self.may_put = _never if watched else self.hold._is_owned
+        self.may_put_changed()
 
     def is_own_thread(self) -> bool:
         """Whether this is the native thread that the node belongs to."""

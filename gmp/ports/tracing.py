@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
-from gmp.ports.handlers import Handlers
+from gmp.ports.handlers import Handler, Handlers
 from gmp.ports.mailbox import Message
 from gmp.ports.port import Port
 
@@ -59,11 +59,17 @@ class TracingHandlers(Handlers):
 
     def put(self, message: Message) -> None:
         """As `Handlers.put`; the handler that was chosen will run within the message's trace."""
-        before = len(self._waiting)
+        before = self.waiting()
         super().put(message)
-        if isinstance(message, TracedMessage) and len(self._waiting) > before:
-            handler, rest = self._waiting.pop()
-            self._waiting.append((partial(_handle, self._port, message, handler), tuple(rest)))
+        if isinstance(message, TracedMessage) and self.waiting() > before:
+            if self.more:
+                self.more.append(self._traced(message, *self.more.pop()))
+            else:
+                self.function, self.arguments = self._traced(message, self.function, self.arguments or ())
+        self.port.handler_queue_grew(self.waiting())
+
+    def _traced(self, message: TracedMessage, handler: Handler, rest: Message) -> tuple[Handler, Message]:
+        return partial(_handle, self.port, message, handler), tuple(rest)
 
 
 def _handle(port: Any, message: TracedMessage, handler: Callable[..., Any], *rest: Any) -> None:
@@ -77,7 +83,7 @@ class TracingPort(Port):
     __slots__ = ()
 
     tracer: ClassVar[Tracer]  #: given to a class of each node
-    handlers_class = TracingHandlers
+    handlers_class = limited_handlers_class = TracingHandlers
 
     def receive(self, *prefix: Any, timeout: float | None = None) -> Message:
         """As `Port.receive`."""

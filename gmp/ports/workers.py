@@ -14,6 +14,9 @@ A worker belongs to a job while it runs for it. race: who wants to end a job thr
 it, and only from the hub. A switch that is not ours is not believed by a parked worker. Each job, and each handler, starts
 with a fresh contextvars context, or the one before would leak into it: an empty one is fresh, so it is exchanged (which
 costs as much as a handler) only when somebody has set something.
+
+A job is an object with the call in it, and not a function to call: `Workers._run_jobs` makes the call, and what it would
+cost to call something in between is a fifth of a message between two handlers.
 """
 
 from __future__ import annotations
@@ -21,9 +24,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import Context
-from typing import Any, Protocol
+from itertools import repeat
+from typing import Any
 from weakref import WeakSet
 
 import gevent
@@ -40,67 +44,94 @@ _GO = object()
 class Worker(greenlet):
     """A greenlet of the pool. `gmp_port` is whose code runs in it now, for `current_port`; see `Port.run`."""
 
-    __slots__ = ("context", "gmp_port")
+    __slots__ = ("context", "gmp_port", "stopped")
 
     context: Context  #: the one that it has now
     gmp_port: Any
+    stopped: bool  #: whether its job was ended by somebody whose turn it is now: it has to park
 
     def refresh(self) -> None:
         """Exchange the context for an empty one."""
         self.context = self.gr_context = Context()
 
 
-class Job(Protocol):
-    """What a worker can run."""
+class Job:
+    """What a worker runs next: `function(*arguments)`, for `port`. It stands in the queue once at most."""
 
-    def work(self, worker: Worker) -> int:
-        """Run, in `worker`; return how many messages that was. Raises nothing."""
+    __slots__ = ("arguments", "function", "more", "port", "worker")
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] | None  #: None when it neither stands in the queue nor runs
+    more: Any  #: when that is true, `go_on` is called behind the function
+    port: Any  #: what `current_port` is there
+    worker: Worker | None  #: which one runs it now
+
+    def go_on(self, worker: Worker, turn: Iterator[None]) -> None:
+        """The function has returned: do what follows, in `worker`, for as many messages as `turn` has; `finish` at last.
+
+        When the worker is `stopped` it exhausts the turn.
+        """
+        raise NotImplementedError
+
+    def failed(self, error: BaseException) -> None:
+        """Something escaped from the function, or from `go_on`; `finish` comes next."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """No worker runs it any more."""
+        raise NotImplementedError
 
 
-class Task:
+class Task(Job):
     """A function that runs, or will run, in a pooled greenlet; what `Port.spawn` returns."""
 
-    __slots__ = ("_args", "_done", "_function", "_pool", "cancelled", "ended", "worker")
+    __slots__ = ("_done", "_pool", "ended")
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], pool: Workers) -> None:
-        self._function = function
-        self._args = args
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], pool: Workers, port: Any = None) -> None:
+        self.function = function
+        self.arguments = arguments
+        self.more = True
+        self.port = port
+        self.worker = None
         self._done: gevent.event.Event | None = None
         self._pool = pool
-        self.worker: Worker | None = None
-        self.cancelled = False
         self.ended = False  #: whether it has returned, or was ended
 
-    def work(self, worker: Worker) -> int:
-        """`Job.work`."""
-        function, args = self._function, self._args
-        self._args, self._function = (), _nothing  # an ended task keeps nothing alive
-        if worker.context:
-            worker.refresh()
-        self.worker = worker
-        try:
-            if not self.cancelled:
-                function(*args)
-        except BaseException as error:
-            self._pool.failed(error)
-        finally:
-            del function, args
-            self.worker = None
-            self.ended = True
-            if self._done is not None:
-                self._done.set()
-        return 1
+    def go_on(self, worker: Worker, turn: Iterator[None]) -> None:
+        """`Job.go_on`: nothing follows."""
+        self.finish()
+        if worker.stopped:
+            deque(turn, 0)
+
+    def failed(self, error: BaseException) -> None:
+        """`Job.failed`."""
+        self._pool.failed(error)
+
+    def finish(self) -> None:
+        """`Job.finish`."""
+        self.worker = self.arguments = self.port = None
+        self.function = nothing  # an ended task keeps nothing alive
+        self.ended = True
+        if self._done is not None:
+            self._done.set()
 
     def throw(self) -> None:
         """End it by `GreenletExit`; only from the hub. Nothing when it has ended."""
-        self.cancelled = True
         if self.worker is not None:
             self._pool.throw(self.worker)
+        else:
+            self._cancel()
 
     def kill(self) -> None:
         """End it by `GreenletExit` in the next turn of the loop; nothing when it has ended. *Blocks:* never."""
-        self.cancelled = True
+        if self.worker is None:
+            self._cancel()
         self._pool.run_callback(self.throw)
+
+    def _cancel(self) -> None:
+        """It has not begun: it will end at once then."""
+        if not self.ended:
+            self.function, self.arguments = nothing, ()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for its end; return whether it has ended. *Blocks:* up to `timeout` seconds (None: without end)."""
@@ -111,8 +142,8 @@ class Task:
         return bool(self._done.wait(timeout))
 
 
-def _nothing() -> None:
-    """What an ended task has instead of its function."""
+def nothing() -> None:
+    """What a job has instead of its function when that is not to run, or has."""
 
 
 def _stay(*_: object) -> None:
@@ -133,7 +164,6 @@ class Workers:
         self._made: WeakSet[Worker] = WeakSet()
         self.jobs: deque[Job] = deque()
         self.scheduled = False  # whether `_drain` runs or will: true whenever there are jobs
-        self._left = 0  # messages that may be handled before the turn is over
 
     def add(self, job: Job) -> None:
         """Run `job` behind those that wait, from the next turn of the loop on."""
@@ -153,15 +183,17 @@ class Workers:
         return task
 
     def _drain(self) -> None:
-        """In the hub: the switch returns when the job blocks, or the worker has found no more of them."""
-        self._left, until = A_TURN, time.monotonic() + TURN
+        """In the hub: the switch returns when the job blocks, or the worker has found no more of them, or had `A_TURN`."""
+        until = time.monotonic() + TURN
         if self._later is not None:
             self._later.close()
             self._later = None
         try:
-            while self.jobs and (self._left > 0 or self._has_time(until)):
+            while self.jobs:
                 worker = self._idle.pop() if self._idle else self._make()
                 worker.switch(_GO)
+                if self.jobs and time.monotonic() >= until:
+                    break
         finally:  # also when a Ctrl-C strikes here
             if self.jobs:
                 self._later = self.hub.loop.timer(0)
@@ -169,15 +201,10 @@ class Workers:
             else:
                 self.scheduled = False
 
-    def _has_time(self, until: float) -> bool:
-        if time.monotonic() >= until:
-            return False
-        self._left = A_TURN
-        return True
-
     def _make(self) -> Worker:
         worker = Worker(self._work, self.hub)
         worker.gmp_port = None
+        worker.stopped = False
         self._made.add(worker)
         return worker
 
@@ -189,12 +216,12 @@ class Workers:
             worker.switch = worker.throw = _stay  # type: ignore[method-assign]
 
     def _work(self, _: object) -> None:
-        me, jobs = getcurrent(), self.jobs
+        me = getcurrent()
         assert isinstance(me, Worker)
         me.refresh()
         while True:
-            while jobs and self._left > 0:
-                self._left -= jobs.popleft().work(me)
+            self._run_jobs(me)
+            me.gmp_port, me.stopped = None, False
             if me.context:
                 me.refresh()  # what is parked keeps nothing alive
             if len(self._idle) >= MOST_IDLE:
@@ -208,9 +235,39 @@ class Workers:
                     self._idle.remove(me)
                 return
 
+    def _run_jobs(self, me: Worker) -> None:
+        """Run jobs of the queue, `A_TURN` messages at most."""
+        jobs = self.jobs
+        next_job = jobs.popleft
+        turn = repeat(None, A_TURN)  # who runs messages takes one of these for each
+        job: Job | None = None
+        while not me.stopped:
+            try:
+                for _ in turn:
+                    if not jobs:
+                        return
+                    job = next_job()
+                    job.worker = me
+                    me.gmp_port = job.port
+                    if me.context:
+                        me.refresh()
+                    job.function(*job.arguments)  # type: ignore[misc]  # it has some, while it stands in the queue
+                    if job.more:
+                        job.go_on(me, turn)
+                    else:  # nobody waits: as `job.finish` for handlers, without a call
+                        job.worker = job.arguments = None
+                return
+            except BaseException as error:
+                if job is None or job.worker is not me:
+                    raise  # Ctrl-C, between two jobs
+                try:
+                    job.failed(error)
+                finally:
+                    job.finish()
+
     def throw(self, worker: Worker) -> None:
         """In the hub: end the job that runs in `worker`, which then parks: other jobs are not for the thrower to start."""
-        self._left = 0
+        worker.stopped = True
         worker.throw(GreenletExit)
 
     def failed(self, error: BaseException) -> None:
