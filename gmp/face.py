@@ -18,11 +18,12 @@ from gmp.kernel.supervision import Strategy
 from gmp.mesh.groups import Family, Group
 from gmp.ports.monitors import Monitor
 from gmp.ports.port import Port
+from gmp.ports.table import NEVER_HELD
 from gmp.ports.timers import Timer
 
 _default: Node | None = None
-_ports: Any = None  # its ports, and `Ports.may_put`, `Routes.ways` and `Routes.runs`, for `send`
-_may_put: Callable[[], bool] = bool  # which says no
+_ports: Any = None  # its ports, and `Ports.put_hold`, `Routes.ways` and `Routes.runs`, for `send`
+_hold: Any = NEVER_HELD
 _ways: dict[str, tuple[Any, str]] = {}
 _runs: dict[str, Any] = {}
 
@@ -32,14 +33,14 @@ def _use(node: Node | None) -> None:
     global _default, _ports, _ways, _runs
     _default = node
     _ports, _ways, _runs = (None, {}, {}) if node is None else (node.ports, node.ways, node.runs)
-    _ask_who_may_put()
+    _look_at_hold()
     if node is not None:
-        node.ports.may_put_changed = _ask_who_may_put
+        node.ports.put_hold_changed = _look_at_hold
 
 
-def _ask_who_may_put() -> None:
-    global _may_put
-    _may_put = bool if _ports is None else _ports.may_put
+def _look_at_hold() -> None:
+    global _hold
+    _hold = NEVER_HELD if _ports is None else _ports.put_hold
 
 
 def configure(
@@ -149,20 +150,18 @@ def send(dest: Port | str, *message: Any) -> None:
     # what `Routes.send` does, for the usual cases: here each further call would cost a tenth of the rate, and what hangs at
     # an attribute but is no method is called faster by a name of its own
     if type(dest) is Port:
-        if dest.ports is _ports and _may_put():
-            handlers = dest.handlers
-            if handlers is not None:
+        if dest.ports is _ports and _hold._is_owned():
+            queue = dest.queue
+            if len(queue) < dest.room:  # as `Mailbox.put`
+                queue.append(message)
+            elif (handlers := dest.handlers) is not None:
                 handlers.put(message)
             else:
-                queue = dest.queue
-                if len(queue) < dest.room:  # as `Mailbox.put`
-                    queue.append(message)
-                else:
-                    dest.put(message)
+                dest.put(message)
             return
     elif type(dest) is str:
         run = _runs.get(dest)
-        if run is not None and run.room > 0 and _may_put():
+        if run is not None and run.room > 0 and _hold._is_owned():
             pack = run.pack
             try:
                 data = pack([*message])
@@ -188,7 +187,7 @@ def send(dest: Port | str, *message: Any) -> None:
                     return  # race: the tables were emptied meanwhile; there is room, or the turn's end brings it away
             if way is not None and way[0].add(run, is_in, way[1], message, data):
                 return
-        elif (way := _ways.get(dest)) is not None and _may_put():
+        elif (way := _ways.get(dest)) is not None and _hold._is_owned():
             _begin_run(dest, way, message)
             return
     node().send_tuple(dest, message)

@@ -137,8 +137,9 @@ def test_every_function_that_says_never_is_tested() -> None:
 def test_every_public_function_of_the_face_and_of_ports_says_whether_it_blocks() -> None:
     internal = {"Port.failed", "Port.start_body", "Port.put", "Port.put_all", "Port.put_unhandled"}
     internal |= {"Port.handler_queue_grew", "Port.add_monitor", "Port.discard_monitor"}
-    internal |= {"Port.watches", "Port.watches_no_more"}
-    internal |= {"Port.task_ended", "Task.go_on", "Task.failed", "Task.finish", "Task.throw", "Monitor.fire", "Monitor.watch_for"}
+    internal |= {"Port.watches", "Port.watches_no_more", "Port.task_ended", "Port.body_ended"}
+    internal |= {"Task.go_on", "Task.failed", "Task.finish", "Task.cancel", "Task.throw"}
+    internal |= {"Monitor.fire", "Monitor.watch_for"}
     silent = {
         name
         for name, function in public_functions().items()

@@ -108,15 +108,24 @@ def plain_ports() -> None:
 
 def ports_with_a_body() -> None:
     """W7 with a body that has started and waits in `receive`."""
-    count = scaled(20_000, BURST)
+    count, started = scaled(20_000, BURST), 0
 
     def body(port: gmp.Port) -> None:
+        nonlocal started
+        started += 1
         port.receive("stop")
+
+    def started_ports(count: int) -> list[gmp.Port]:
+        nonlocal started
+        started = 0
+        ports = [gmp.port(body) for _ in range(count)]
+        while started < count:
+            gevent.sleep(0)
+        return ports
 
     def churn(count: int) -> None:
         for _ in range(0, count, BURST):
-            ports = [gmp.port(body) for _ in range(BURST)]
-            gevent.sleep(0)
+            ports = started_ports(BURST)
             for port in ports:
                 port.kill()
             gevent.sleep(0)
@@ -127,9 +136,7 @@ def ports_with_a_body() -> None:
     emit_rate(count, now() - start, unit="create+kill/s")
     gc.collect()
     before = resident()
-    kept = [gmp.port(body) for _ in range(count)]
-    gevent.sleep(0)
-    gevent.sleep(0)
+    kept = started_ports(count)
     emit("bytes/port", (resident() - before) / len(kept))
 
 

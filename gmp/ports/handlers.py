@@ -128,8 +128,6 @@ class Handlers(Job):
                 worker.refresh()
             handler(*message)
         self.finish()
-        if worker.stopped:
-            deque(turn, 0)  # it is over
 
     def failed(self, error: BaseException) -> None:
         """`Job.failed`."""
@@ -159,7 +157,7 @@ class Handlers(Job):
     def throw(self) -> None:
         """End the handler that runs, if one does; only from the hub."""
         if self.worker is not None:
-            self.more.append((nothing, ()))  # so that `go_on` ends the turn also when the handler goes on and returns
+            self.more.append((nothing, ()))  # so that it ends its turn also when the handler returns
             self._workers.throw(self.worker)
 
 

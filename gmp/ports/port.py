@@ -73,10 +73,26 @@ class _PortTask(Task):
 
     __slots__ = ()
 
+    def failed(self, error: BaseException) -> None:
+        """`Job.failed`."""
+        self.port.failed(error)
+
     def finish(self) -> None:
         """`Job.finish`."""
         self.port.task_ended(self)
         super().finish()
+
+
+class _Body(_PortTask):
+    """A port's body: the port dies with it, unless it has handlers."""
+
+    __slots__ = ()
+
+    def finish(self) -> None:
+        """`Job.finish`."""
+        port = self.port
+        super().finish()
+        port.body_ended()
 
 
 class Port(Mailbox):
@@ -298,28 +314,19 @@ class Port(Mailbox):
         self._check_alive()
         if not callable(function):
             raise GmpError(f"{function!r} cannot be run: expected something to call")
-        return self._start(self._run_task, function, args)
+        return self._start(_PortTask(function, args, self.ports.workers, self))
 
     def start_body(self, body: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        """Run the body; the port dies with it, unless it has handlers."""
-        self._start(self._run_body, body, args)
+        """Run the body."""
+        self._start(_Body(body, (self, *args), self.ports.workers, self))
 
-    def _start(self, runner: Callable[..., None], function: Callable[..., Any], args: tuple[Any, ...]) -> Task:
-        task = _PortTask(runner, (function, args), self.ports.workers, self)
+    def _start(self, task: Task) -> Task:
         self._tied().tasks.add(task)
         self.ports.workers.add(task)
         return task
 
-    def _run_task(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        if self.reason is not None:
-            return  # race: the port was killed before this began, and is not buried yet
-        try:
-            function(*args)
-        except BaseException as error:
-            self.failed(error)
-
-    def _run_body(self, body: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self._run_task(body, (self, *args))
+    def body_ended(self) -> None:
+        """The body has returned, or failed."""
         if self.reason is None and (self.handlers is None or not self.handlers.any()):
             self._die(())
 
@@ -414,6 +421,9 @@ class Port(Mailbox):
         if waiting:
             ports.dropped += waiting
         if handlers is not None or self._ties is not None or self._receiver is not None:
+            if self._ties is not None:
+                for task in self._ties.tasks:
+                    task.cancel()  # race: it may have its turn before the burial
             ports.run_callback(self._bury)
             ports.wakeups.yield_to_callbacks()  # or its own greenlets would go on before they are ended
 

@@ -4,8 +4,8 @@
 looked up by their full ID: no ID is made or split for a port that nobody names, nor twice for one that somebody does.
 
 `hold` answers with one cheap question whether the node can be used: it is a lock that the node's own thread holds while
-the node is open. `hold._is_owned()` costs 10 ns, a comparison of thread numbers 36, and `send` asks each time. When it
-says no, `check` tells why.
+the node is open. `hold._is_owned()` costs 10 ns (20 by a name of its own, which Python 3.11 calls slowly), a comparison of
+thread numbers 36, and `send` asks each time. When it says no, `check` tells why.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from gmp.ports.wakeups import Wakeups
 from gmp.ports.workers import Workers, nothing
 
 ENDS_REMEMBERED = 1000
+NEVER_HELD = _thread.RLock()
 
 
 class Destination(Protocol):
@@ -74,8 +75,8 @@ class Ports:
         self.closed_because = "is closed"
         self.hold: Any = _thread.RLock()
         self.hold.acquire()
-        self.may_put: Callable[[], bool]  #: for `gmp.send`: whether it may put by itself
-        self.may_put_changed: Callable[[], None] = nothing  #: is called when that is another function
+        self.put_hold: Any  #: for `gmp.send`: a lock that is owned when it may put by itself
+        self.put_hold_changed: Callable[[], None] = nothing  #: is called when that is another one
         self.watch_puts(False)
         self._thread = get_thread_ident()
         self._incarnation = incarnation
@@ -83,8 +84,8 @@ class Ports:
 
     def watch_puts(self, watched: bool) -> None:
         """While sends are watched, none may go past those who watch."""
-        self.may_put = _never if watched else self.hold._is_owned
-        self.may_put_changed()
+        self.put_hold = NEVER_HELD if watched else self.hold
+        self.put_hold_changed()
 
     def is_own_thread(self) -> bool:
         """Whether this is the native thread that the node belongs to."""
@@ -194,10 +195,6 @@ class Ports:
             self.hold.release()
         for destination in list(self.by_name.values()):
             destination.kill(*reason)
-
-
-def _never() -> bool:
-    return False
 
 
 def _check_count(what: str, value: object) -> None:

@@ -67,10 +67,7 @@ class Job:
     worker: Worker | None  #: which one runs it now
 
     def go_on(self, worker: Worker, turn: Iterator[None]) -> None:
-        """The function has returned: do what follows, in `worker`, for as many messages as `turn` has; `finish` at last.
-
-        When the worker is `stopped` it exhausts the turn.
-        """
+        """The function has returned: do what follows, in `worker`, for as many messages as `turn` has; `finish` at last."""
         raise NotImplementedError
 
     def failed(self, error: BaseException) -> None:
@@ -100,8 +97,6 @@ class Task(Job):
     def go_on(self, worker: Worker, turn: Iterator[None]) -> None:
         """`Job.go_on`: nothing follows."""
         self.finish()
-        if worker.stopped:
-            deque(turn, 0)
 
     def failed(self, error: BaseException) -> None:
         """`Job.failed`."""
@@ -119,18 +114,15 @@ class Task(Job):
         """End it by `GreenletExit`; only from the hub. Nothing when it has ended."""
         if self.worker is not None:
             self._pool.throw(self.worker)
-        else:
-            self._cancel()
 
     def kill(self) -> None:
         """End it by `GreenletExit` in the next turn of the loop; nothing when it has ended. *Blocks:* never."""
-        if self.worker is None:
-            self._cancel()
+        self.cancel()
         self._pool.run_callback(self.throw)
 
-    def _cancel(self) -> None:
-        """It has not begun: it will end at once then."""
-        if not self.ended:
+    def cancel(self) -> None:
+        """Let it end at once when its turn comes; nothing when it has begun."""
+        if self.worker is None and not self.ended:
             self.function, self.arguments = nothing, ()
 
     def join(self, timeout: float | None = None) -> bool:
@@ -254,6 +246,8 @@ class Workers:
                     job.function(*job.arguments)  # type: ignore[misc]  # it has some, while it stands in the queue
                     if job.more:
                         job.go_on(me, turn)
+                        if me.stopped:
+                            return
                     else:  # nobody waits: as `job.finish` for handlers, without a call
                         job.worker = job.arguments = None
                 return
