@@ -144,10 +144,8 @@ class PortMachine(RuleBasedStateMachine):
                 except gmp.PortDied as error:
                     return error.reason
 
-            greenlet = gevent.spawn(receive)
-            self.turn()  # it waits from here on
-            if model.reason is None:
-                model.waiting = (tag, greenlet)
+            model.waiting = (tag, gevent.spawn(receive))  # race: what is due already may bring it a message, or the death
+            self.turn()  # if not, it waits from here on
 
     def do_on(self, model: Model, tag: str | None, there: bool) -> None:
         if model.reason is None:
@@ -169,6 +167,9 @@ class PortMachine(RuleBasedStateMachine):
             model.pending.clear()
             model.handlers.clear()
             self.agenda.append(("bury", model))
+            for wake in [planned for planned in self.agenda if planned[0] == "wake"]:  # a death comes before those
+                self.agenda.remove(wake)
+                self.agenda.append(wake)
 
     def do_monitor(self, target: Model, index: int, kind: str) -> None:
         watcher = self.models[index]
