@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextvars
+import gc
 import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -524,6 +526,76 @@ def test_many_messages_for_one_port_leave_others_their_turn() -> None:
     assert [each for each in order if each != "other"] == list(range(1000))
 
 
+def test_many_bodies_that_are_started_at_once_leave_timers_their_turn() -> None:
+    started: list[int] = []
+    ports = [gmp.port(lambda port, number: [started.append(number), port.receive()], number) for number in range(20_000)]
+    at_timer: list[int] = []
+    timer = gevent.get_hub().loop.timer(0)
+    timer.start(lambda: at_timer.append(len(started)))
+    eventually(lambda: bool(at_timer))
+    timer.close()
+    assert at_timer[0] < len(ports)
+    eventually(lambda: len(started) == len(ports), timeout=20)
+    assert started == list(range(len(ports)))
+    for port in ports:
+        port.kill()
+
+
+def test_a_handler_that_will_not_end_when_its_port_is_killed_starts_no_other_meanwhile() -> None:
+    """What ports are told of a death comes before what user code does next."""
+    stubborn, other, watcher, log = gmp.port(), gmp.port(), gmp.port(), []
+    other.on("go", lambda: log.append(len(watcher)))
+
+    @stubborn.on("wait")
+    def wait() -> None:
+        try:
+            gevent.sleep(60)
+        except gevent.GreenletExit:
+            send(other, "go")
+
+    send(stubborn, "wait")
+    turns()
+    gmp.monitor(stubborn, watcher, "down")
+    stubborn.kill()
+    eventually(lambda: bool(log))
+    assert log == [1]
+    assert watcher.receive() == ("down",)
+
+
+def test_nothing_that_was_handled_is_kept() -> None:
+    class Precious:
+        pass
+
+    port, seen, gate = gmp.port(), [], gevent.event.Event()
+    references: list[weakref.ref[Precious]] = []
+
+    def message() -> Precious:
+        precious = Precious()
+        references.append(weakref.ref(precious))
+        return precious
+
+    def gone() -> list[bool]:
+        gc.collect()
+        return [reference() is None for reference in references]
+
+    port.on("see", lambda _precious: seen.append(len(seen)))
+    port.on("wait", lambda _precious: [seen.append(len(seen)), gate.wait()])
+    fill(port, ("see", message()), ("see", message()), ("wait", message()))
+    eventually(lambda: len(seen) == 3)
+    assert gone() == [True, True, False]  # while a later one blocks
+    gate.set()
+    turns()
+    assert gone() == [True] * 3
+    fill(port, ("see", message()), ("wait", message()), ("wait", message()))
+    port.kill()
+    turns()
+    assert gone() == [True] * 6
+    task = gmp.port().spawn(seen.append, message())
+    assert task.join(5)
+    seen.clear()
+    assert gone() == [True] * 7
+
+
 def test_a_body_and_handlers_work_side_by_side() -> None:
     def body(port: gmp.Port) -> None:
         port.on("add", lambda a, b, reply: send(reply, a + b))
@@ -826,6 +898,11 @@ def test_what_port_spawn_returns_can_be_joined_and_killed(recorder: Recorder) ->
     assert task.join(5) is True
     assert task.ended
     assert port.alive
+    unborn = port.spawn(recorder, "never")
+    unborn.kill()
+    assert not unborn.ended
+    assert unborn.join(5)
+    assert recorder.calls == []
     failing = port.spawn(lambda: [][0])
     assert failing.join(5)
     assert port.reason is not None
