@@ -23,7 +23,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--workload", metavar="W1,W3", help="only these, with all their variants; an exact name: only it")
     parser.add_argument("--peer", metavar="gmp,erlang", help="only these")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tls", action="store_true", help="gmp with TLS as well")
+    parser.add_argument("--tls", action="store_true", help="gmp and the floor with TLS as well")
     parser.add_argument("--patience", type=float, default=10.0, help="seconds to wait for an idle machine before a run")
     parser.add_argument("--save", metavar="FILE", type=Path, help="write all figures as JSON")
     parser.add_argument("--from", metavar="FILE", type=Path, dest="saved", help="do not measure, show a saved file")
@@ -55,9 +55,8 @@ def chosen_contenders(text: str | None, *, tls: bool, python: str) -> list[Conte
             raise SystemExit(f"there is no peer {name!r}: expected some of {', '.join(c.name for c in CONTENDERS)}")
     chosen = []
     for contender in CONTENDERS:
-        wanted = (contender.name != "gmp TLS" or tls) if names is None else contender.name in names
-        if contender.name == "gmp TLS" and tls:
-            wanted = True
+        wanted = names is None or contender.name in names or contender.name.removesuffix(" TLS") in names
+        wanted = wanted and (tls or not contender.tls or contender.name in (names or ()))
         reason = missing(contender, python) if wanted else ""
         if reason:
             print(f"without {contender.name}: {reason}", file=sys.stderr)
@@ -78,7 +77,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     workloads = chosen_workloads(options.workload)
     contenders = chosen_contenders(options.peer, tls=options.tls, python=python)
     with tempfile.TemporaryDirectory() as folder:
-        if any(contender.name == "gmp TLS" for contender in contenders):
+        if any(contender.tls for contender in contenders):
             make_certificate(Path(folder))
         results = run_rounds(
             options.rounds,

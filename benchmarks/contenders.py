@@ -34,6 +34,11 @@ class Contender(NamedTuple):
     module: str = ""
     variables: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def tls(self) -> bool:
+        """Whether it is the same as another one, with TLS."""
+        return self.name.endswith(" TLS")
+
     def command(self, workload: str, python: str) -> list[str]:
         """What to run, in the repository's folder."""
         return [python if self.module else sys.executable, "-m", self.programs[workload], workload]
@@ -52,6 +57,7 @@ CONTENDERS = (
     Contender("gmp", _GMP),
     Contender("gmp TLS", _programs("programs.gmp_remote", _TLS)),
     Contender("bare", _programs("programs.bare_peer", ("W1", "W2", "W3", "W4", "W4b", "W5", "W5@1core", "W6"))),
+    Contender("bare TLS", _programs("programs.bare_peer", ("W3", "W4", "W4b"))),
     Contender("erlang", _programs("erlang.run", _ERLANG)),
     Contender("zerorpc", _programs("programs.zerorpc_peer", ("W3", "W4", "W4b", "W5", "W5@1core", "W6", "W8")), "zerorpc"),
     Contender("Pyro5", _programs("programs.pyro5_peer", ("W3", "W5", "W5@1core", "W6", "W8")), "Pyro5"),

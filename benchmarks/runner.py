@@ -73,7 +73,7 @@ def run_once(results: Results, workload: str, contender: Contender, python: str,
     """One run of one workload; returns what went wrong with it."""
     environment: dict[str, str] = {**os.environ, **dict(contender.variables), "PYTHONUNBUFFERED": "1"}
     environment["GMP_CONFIG"] = str(folder / "config.toml")
-    if contender.name.endswith("TLS"):
+    if contender.tls:
         environment["GMP_BENCH_TLS"] = str(folder)
     command = contender.command(workload, python)
     if ONE_CORE in workload:
