@@ -151,13 +151,15 @@ def send(dest: Port | str, *message: Any) -> None:
     # an attribute but is no method is called faster by a name of its own
     if type(dest) is Port:
         if dest.ports is _ports and _hold._is_owned():
-            queue = dest.queue
-            if len(queue) < dest.room:  # as `Mailbox.put`
-                queue.append(message)
-            elif (handlers := dest.handlers) is not None:
+            handlers = dest.handlers
+            if handlers is not None:
                 handlers.put(message)
             else:
-                dest.put(message)
+                queue = dest.queue
+                if len(queue) < dest.room:  # as `Mailbox.put`
+                    queue.append(message)
+                else:
+                    dest.put(message)
             return
     elif type(dest) is str:
         run = _runs.get(dest)

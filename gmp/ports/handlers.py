@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from greenlet import greenlet
 
 from gmp.ports.mailbox import Message
-from gmp.ports.workers import Job, Worker, nothing
+from gmp.ports.workers import NOTHING, Call, Job, Worker
 
 if TYPE_CHECKING:
     from gmp.ports.port import Port
@@ -32,11 +33,10 @@ class Handlers(Job):
 
     __slots__ = ("_default", "_table", "_workers")
 
-    more: deque[tuple[Handler, Message]]
+    more: deque[Call]
 
     def __init__(self, port: Port) -> None:
-        self.function = nothing
-        self.arguments = self.worker = None
+        self.next = self.worker = None
         self.port = port
         self.more = deque()
         self._table: dict[Any, Handler] = {}
@@ -49,7 +49,7 @@ class Handlers(Job):
 
     def waiting(self) -> int:
         """How many messages wait for handlers."""
-        return len(self.more) + (self.arguments is not None and self.worker is None)
+        return len(self.more) + (self.next is not None and self.worker is None)
 
     def set(self, tag: Any, handler: Handler | None) -> None:
         """Set, replace or (None) remove the handler of `tag`; tag None: the default handler."""
@@ -59,8 +59,6 @@ class Handlers(Job):
             self._table.pop(tag, None)
         else:
             self._table[tag] = handler
-        if self.arguments is None:
-            self.function = nothing  # it may be the one that was removed, which nothing else keeps alive
 
     def put(self, message: Message) -> None:
         """Let a message wait for its handler; without one it is the mailbox's."""
@@ -72,16 +70,17 @@ class Handlers(Job):
             if self._default is None:
                 self.port.put_unhandled(message)
             else:
-                self._let_wait(self._default, message)
-        elif self.arguments is None:  # as `_let_wait`
-            self.function = handler
-            self.arguments = message[1:]
+                self._let_wait(_whole(self._default, message))
+            return
+        call = handler, message  # race: `__del__`, and signal handlers, may send: not between the next two lines
+        if self.next is None:  # as `_let_wait`
+            self.next = call
             workers = self._workers
             workers.jobs.append(self)
             if not workers.scheduled:
                 workers.schedule()
         else:
-            self.more.append((handler, message[1:]))
+            self.more.append(call)
 
     def put_all(self, messages: list[Message]) -> None:
         """`put` each of them."""
@@ -96,37 +95,37 @@ class Handlers(Job):
             except (TypeError, IndexError):
                 handler = None
             if handler is not None:
-                append((handler, message[1:]))
+                append((handler, message))
             elif default is not None:
-                append((default, message))
+                append(_whole(default, message))
             else:
                 self.port.put_unhandled(message)
-        if self.arguments is None:
+        if self.next is None:
             self._queue()
 
-    def _let_wait(self, handler: Handler, message: Message) -> None:
-        self.more.append((handler, message))
-        if self.arguments is None:
+    def _let_wait(self, call: Call) -> None:
+        self.more.append(call)
+        if self.next is None:
             self._queue()
 
     def _queue(self) -> None:
-        """Stand in the pool's queue with the message that is next; nothing when there is none."""
+        """Stand in the pool's queue with the call that is next; nothing when there is none."""
         if self.more:
-            self.function, self.arguments = self.more.popleft()
+            self.next = self.more.popleft()
             self._workers.add(self)
         else:
-            self.arguments = None
+            self.next = None
 
-    def go_on(self, worker: Worker, turn: Iterator[None]) -> None:
+    def go_on(self, worker: Worker, turn: Iterator[Any]) -> None:
         """`Job.go_on`: run the handlers of what waits, for a while."""
-        self.arguments, waiting = (), self.more
-        for _ in islice(turn, A_TURN):
+        self.next, waiting = NOTHING, self.more  # what is done keeps nothing alive
+        for _ in islice(turn, A_TURN - 1):
             if not waiting:  # nothing waits at a dead port
                 break
             handler, message = waiting.popleft()
             if worker.context:
                 worker.refresh()
-            handler(*message)
+            handler(*message[1:])
         self.finish()
 
     def failed(self, error: BaseException) -> None:
@@ -148,17 +147,19 @@ class Handlers(Job):
         self._table.clear()
         self._default = None
         self.more.clear()
-        if self.worker is None:
-            self.function = nothing
-            if self.arguments is not None:
-                self.arguments = ()
+        if self.next is not None and self.worker is None:
+            self.next = NOTHING
         return waiting
 
     def throw(self) -> None:
         """End the handler that runs, if one does; only from the hub."""
         if self.worker is not None:
-            self.more.append((nothing, ()))  # so that it ends its turn also when the handler returns
             self._workers.throw(self.worker)
+
+
+def _whole(handler: Handler, message: Message) -> Call:
+    """The call by which `handler` gets all of the message."""
+    return (partial(handler, message[0]), message) if message else (handler, message)
 
 
 class LimitedHandlers(Handlers):

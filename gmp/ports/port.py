@@ -79,7 +79,7 @@ class _PortTask(Task):
 
     def finish(self) -> None:
         """`Job.finish`."""
-        self.port.task_ended(self)
+        self.port._task_ended(self)
         super().finish()
 
 
@@ -92,7 +92,7 @@ class _Body(_PortTask):
         """`Job.finish`."""
         port = self.port
         super().finish()
-        port.body_ended()
+        port._body_ended()
 
 
 class Port(Mailbox):
@@ -325,13 +325,11 @@ class Port(Mailbox):
         self.ports.workers.add(task)
         return task
 
-    def body_ended(self) -> None:
-        """The body has returned, or failed."""
+    def _body_ended(self) -> None:
         if self.reason is None and (self.handlers is None or not self.handlers.any()):
             self._die(())
 
-    def task_ended(self, task: Task) -> None:
-        """`task` runs no more."""
+    def _task_ended(self, task: Task) -> None:
         if self._ties is not None:
             self._ties.tasks.discard(task)
 
@@ -423,7 +421,7 @@ class Port(Mailbox):
         if handlers is not None or self._ties is not None or self._receiver is not None:
             if self._ties is not None:
                 for task in self._ties.tasks:
-                    task.cancel()  # race: it may have its turn before the burial
+                    task.prevent()  # race: it may have its turn before the burial
             ports.run_callback(self._bury)
             ports.wakeups.yield_to_callbacks()  # or its own greenlets would go on before they are ended
 

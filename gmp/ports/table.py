@@ -114,7 +114,7 @@ class Ports:
         name: str | None = None,
         max_history: int | None = None,
     ) -> Port:
-        """Make a port; `body(port, *args)` starts in the next turn of the loop. *Raises:* `GmpError`."""
+        """Make a port; `body(port, *args)` starts soon, bodies in the order of their ports. *Raises:* `GmpError`."""
         if not self.hold._is_owned():
             self.check()
         if max_queue is not None:

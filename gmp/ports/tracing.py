@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 from gmp.ports.handlers import Handler, Handlers
 from gmp.ports.mailbox import Message
 from gmp.ports.port import Port
+from gmp.ports.workers import Call
 
 Carrier = dict[str, str]
 
@@ -64,12 +65,12 @@ class TracingHandlers(Handlers):
         if isinstance(message, TracedMessage) and self.waiting() > before:
             if self.more:
                 self.more.append(self._traced(message, *self.more.pop()))
-            else:
-                self.function, self.arguments = self._traced(message, self.function, self.arguments or ())
+            elif self.next is not None:
+                self.next = self._traced(message, *self.next)
         self.port.handler_queue_grew(self.waiting())
 
-    def _traced(self, message: TracedMessage, handler: Handler, rest: Message) -> tuple[Handler, Message]:
-        return partial(_handle, self.port, message, handler), tuple(rest)
+    def _traced(self, message: TracedMessage, handler: Handler, _message: Message) -> Call:
+        return partial(_handle, self.port, message, handler), tuple(message)
 
 
 def _handle(port: Any, message: TracedMessage, handler: Callable[..., Any], *rest: Any) -> None:

@@ -2,21 +2,22 @@
 
 Making and ending a greenlet costs some 20 µs, a pooled one 2 to 6. What is to be run stands in one queue of *jobs*, in the
 order it came: a task (a function), or the handlers of a port that has messages. A callback of the loop switches to a
-worker, and gets control back when its job blocks or when nothing is left; a worker whose job blocked goes on with the
-queue when it is through. So blocking is allowed everywhere, and costs only whoever blocks.
+worker, and gets control back when its job blocks or when nothing is left, and goes on with another worker; one whose job
+blocked is idle when it is through. So blocking is allowed everywhere, and costs only whoever blocks.
 
-One turn handles messages for `TURN` seconds, looking at the clock every `A_TURN` of them; then timers and sockets have
-theirs, and it goes on by a timer of no length. (Less than one read of a socket brings in would pile up, and what piled up
-is out of the processor's cache when its turn comes: each message took two thirds more time. Callbacks of the loop would be
-run in a row without looking at timers and sockets, and an idle watcher is starved by a busy socket.)
+One turn handles messages for `TURN` seconds, looking at the clock every `A_TURN` of them, and whenever a job blocks; then
+timers and sockets have theirs, and it goes on by a timer of no length. (Less than one read of a socket brings in would
+pile up, and what piled up is out of the processor's cache when its turn comes: each message took two thirds more time.
+Callbacks of the loop would be run in a row without looking at timers and sockets, and an idle watcher is starved by a busy
+socket.)
 
 A worker belongs to a job while it runs for it. race: who wants to end a job throws only while the worker still runs for
 it, and only from the hub. A switch that is not ours is not believed by a parked worker. Each job, and each handler, starts
 with a fresh contextvars context, or the one before would leak into it: an empty one is fresh, so it is exchanged (which
 costs as much as a handler) only when somebody has set something.
 
-A job is an object with the call in it, and not a function to call: `Workers._run_jobs` makes the call, and what it would
-cost to call something in between is a fifth of a message between two handlers.
+A job is an object with its next call in it, and not a function to call: `Workers._run_jobs` makes that call, and to call
+something in between would cost a fifth of a message from handler to handler.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import Context
-from itertools import repeat
 from typing import Any
 from weakref import WeakSet
 
@@ -44,34 +44,36 @@ _GO = object()
 class Worker(greenlet):
     """A greenlet of the pool. `gmp_port` is whose code runs in it now, for `current_port`; see `Port.run`."""
 
-    __slots__ = ("context", "gmp_port", "stopped")
+    __slots__ = ("context", "gmp_port", "turn")
 
     context: Context  #: the one that it has now
     gmp_port: Any
-    stopped: bool  #: whether its job was ended by somebody whose turn it is now: it has to park
+    turn: bytearray  #: an item for each message that it may still begin with, and more: cleared, it parks behind its job
 
     def refresh(self) -> None:
         """Exchange the context for an empty one."""
         self.context = self.gr_context = Context()
 
 
+Call = tuple[Callable[..., Any], tuple[Any, ...]]  # a function and a message, of which it gets all but the first element
+
+
 class Job:
-    """What a worker runs next: `function(*arguments)`, for `port`. It stands in the queue once at most."""
+    """What a worker runs next: a call, for `port`. It stands in the queue once at most."""
 
-    __slots__ = ("arguments", "function", "more", "port", "worker")
+    __slots__ = ("more", "next", "port", "worker")
 
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...] | None  #: None when it neither stands in the queue nor runs
-    more: Any  #: when that is true, `go_on` is called behind the function
+    more: Any  #: when that is true, `go_on` is called behind the call
+    next: Call | None  #: None when it neither stands in the queue nor runs
     port: Any  #: what `current_port` is there
     worker: Worker | None  #: which one runs it now
 
-    def go_on(self, worker: Worker, turn: Iterator[None]) -> None:
-        """The function has returned: do what follows, in `worker`, for as many messages as `turn` has; `finish` at last."""
+    def go_on(self, worker: Worker, turn: Iterator[Any]) -> None:
+        """The call has returned: do what follows, in `worker`, for as many messages as `turn` has; `finish` at last."""
         raise NotImplementedError
 
     def failed(self, error: BaseException) -> None:
-        """Something escaped from the function, or from `go_on`; `finish` comes next."""
+        """Something escaped from the call, or from `go_on`; `finish` comes next."""
         raise NotImplementedError
 
     def finish(self) -> None:
@@ -85,8 +87,7 @@ class Task(Job):
     __slots__ = ("_done", "_pool", "ended")
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], pool: Workers, port: Any = None) -> None:
-        self.function = function
-        self.arguments = arguments
+        self.next = function, (None, *arguments)
         self.more = True
         self.port = port
         self.worker = None
@@ -94,7 +95,7 @@ class Task(Job):
         self._pool = pool
         self.ended = False  #: whether it has returned, or was ended
 
-    def go_on(self, worker: Worker, turn: Iterator[None]) -> None:
+    def go_on(self, worker: Worker, turn: Iterator[Any]) -> None:
         """`Job.go_on`: nothing follows."""
         self.finish()
 
@@ -104,8 +105,7 @@ class Task(Job):
 
     def finish(self) -> None:
         """`Job.finish`."""
-        self.worker = self.arguments = self.port = None
-        self.function = nothing  # an ended task keeps nothing alive
+        self.worker = self.next = self.port = None  # an ended task keeps nothing alive
         self.ended = True
         if self._done is not None:
             self._done.set()
@@ -117,13 +117,13 @@ class Task(Job):
 
     def kill(self) -> None:
         """End it by `GreenletExit` in the next turn of the loop; nothing when it has ended. *Blocks:* never."""
-        self.cancel()
+        self.prevent()
         self._pool.run_callback(self.throw)
 
-    def cancel(self) -> None:
-        """Let it end at once when its turn comes; nothing when it has begun."""
+    def prevent(self) -> None:
+        """Let it do nothing when its turn comes; nothing when it has begun."""
         if self.worker is None and not self.ended:
-            self.function, self.arguments = nothing, ()
+            self.next = NOTHING
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for its end; return whether it has ended. *Blocks:* up to `timeout` seconds (None: without end)."""
@@ -135,8 +135,10 @@ class Task(Job):
 
 
 def nothing() -> None:
-    """What a job has instead of its function when that is not to run, or has."""
+    """What is called where nothing is to be."""
 
+
+NOTHING: Call = nothing, ()
 
 def _stay(*_: object) -> None:
     """What switching to a greenlet of the parent does in a child of `fork`."""
@@ -184,6 +186,7 @@ class Workers:
             while self.jobs:
                 worker = self._idle.pop() if self._idle else self._make()
                 worker.switch(_GO)
+                worker.turn.clear()  # if its job blocks: when that goes on, whose turn is it?
                 if self.jobs and time.monotonic() >= until:
                     break
         finally:  # also when a Ctrl-C strikes here
@@ -196,7 +199,7 @@ class Workers:
     def _make(self) -> Worker:
         worker = Worker(self._work, self.hub)
         worker.gmp_port = None
-        worker.stopped = False
+        worker.turn = bytearray()
         self._made.add(worker)
         return worker
 
@@ -213,7 +216,7 @@ class Workers:
         me.refresh()
         while True:
             self._run_jobs(me)
-            me.gmp_port, me.stopped = None, False
+            me.gmp_port = None
             if me.context:
                 me.refresh()  # what is parked keeps nothing alive
             if len(self._idle) >= MOST_IDLE:
@@ -231,9 +234,10 @@ class Workers:
         """Run jobs of the queue, `A_TURN` messages at most."""
         jobs = self.jobs
         next_job = jobs.popleft
-        turn = repeat(None, A_TURN)  # who runs messages takes one of these for each
+        me.turn = bytearray(A_TURN)
+        turn = iter(me.turn)
         job: Job | None = None
-        while not me.stopped:
+        while me.turn:
             try:
                 for _ in turn:
                     if not jobs:
@@ -243,13 +247,19 @@ class Workers:
                     me.gmp_port = job.port
                     if me.context:
                         me.refresh()
-                    job.function(*job.arguments)  # type: ignore[misc]  # it has some, while it stands in the queue
+                    function, message = job.next  # type: ignore[misc]  # it has one, while it stands in the queue
+                    count = len(message)
+                    if count == 3:  # with a tuple, a call goes through C: a tenth of the whole way from handler to handler
+                        function(message[1], message[2])
+                    elif count == 2:
+                        function(message[1])
+                    else:
+                        function(*message[1:])
                     if job.more:
+                        function = message = None  # what is done keeps nothing alive
                         job.go_on(me, turn)
-                        if me.stopped:
-                            return
                     else:  # nobody waits: as `job.finish` for handlers, without a call
-                        job.worker = job.arguments = None
+                        job.worker = job.next = None
                 return
             except BaseException as error:
                 if job is None or job.worker is not me:
@@ -261,7 +271,7 @@ class Workers:
 
     def throw(self, worker: Worker) -> None:
         """In the hub: end the job that runs in `worker`, which then parks: other jobs are not for the thrower to start."""
-        worker.stopped = True
+        worker.turn.clear()
         worker.throw(GreenletExit)
 
     def failed(self, error: BaseException) -> None:
