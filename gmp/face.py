@@ -83,7 +83,7 @@ def configure(
 def _at_exit(node: Node) -> None:
     """A script that ends leaves the network in order; a forked child of it does not speak for it."""
     pid = os.getpid()
-    atexit.register(lambda: node.close() if node.started and os.getpid() == pid else None)
+    atexit.register(lambda: node.close_at_exit() if os.getpid() == pid else None)
 
 
 def node() -> Node:

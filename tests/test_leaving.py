@@ -157,6 +157,53 @@ def test_a_script_that_just_ends_leaves_in_order(make_node: MakeNode, recorder: 
     assert events.wait(2) == [("script", True), ("script", False, "leaving", "script")]
 
 
+STOPPED_FROM_OUTSIDE = """
+import sys, gmp
+node = gmp.configure(node_id="script", binds=[], seeds=[sys.argv[1]])
+port = gmp.port()
+port.on("stop", node.close)
+gmp.send(sys.argv[2], port)
+port.join()
+assert port.reason == ("leaving", "script"), port.reason
+"""
+
+
+def test_a_port_may_close_its_node_and_the_program_that_ends_then_waits_for_that(make_node: MakeNode) -> None:
+    seed = make_node("seed")
+    port, events = seed.port(), Recorder()
+    seed.monitor_nodes(events)
+    script = subprocess.Popen(
+        [sys.executable, "-c", STOPPED_FROM_OUTSIDE, seed.binds[0], port.id], env={**os.environ, "GMP_SECRET": "geheim"}
+    )
+    (theirs,) = port.receive(timeout=20)
+    reasons = Recorder()
+    seed.monitor(theirs, reasons)
+    seed.send(theirs, "stop")
+    assert reasons.wait(timeout=20) == [("leaving", "script")]
+    assert events.wait(2, timeout=20) == [("script", True), ("script", False, "leaving", "script")]
+    assert script.wait(20) == 0
+
+
+def test_a_body_that_closes_its_node_gets_no_further_and_the_node_is_closed(make_node: MakeNode) -> None:
+    node, seen = make_node("node"), []
+
+    def body(port: gmp.Port) -> None:
+        try:
+            node.close()
+        finally:
+            seen.append((port.reason, node.closed))
+        seen.append("further")
+
+    node.port(body)
+    with gevent.Timeout(20):
+        while not seen:
+            gevent.sleep(0)
+    assert seen == [(("leaving", "node"), True)]
+    node.close_at_exit()  # waits for its end
+    with pytest.raises(gmp.GmpError, match="closed"):
+        node.port()
+
+
 SERVER = """
 import sys, gmp
 gmp.configure(node_id="server", binds=[], seeds=[sys.argv[1]])

@@ -514,6 +514,58 @@ def test_a_program_that_forks_in_a_body_wakes_nobody_else_in_the_child(recorder:
     eventually(lambda: ran_in == [pid] * 3)
 
 
+def test_a_handler_that_forks_handles_nothing_more_in_the_child() -> None:
+    port, seen, pid = gmp.port(), [], os.getpid()
+    reader, writer = os.pipe()
+
+    @port.on("n")
+    def handle(number: int) -> None:
+        seen.append((os.getpid() == pid, number))
+        if number == 0 and gevent.os.fork() == 0:
+            gevent.spawn_later(0.05, tell)
+
+    def tell() -> None:
+        try:
+            os.write(writer, repr(seen).encode())
+        finally:
+            os._exit(0)
+
+    fill(port, *(("n", number) for number in range(3)))
+    eventually(lambda: len(seen) == 3)
+    os.close(writer)
+    with gevent.fileobject.FileObject(reader, "rb") as child:
+        assert child.read() == repr([(True, 0)]).encode()
+    assert seen == [(True, 0), (True, 1), (True, 2)]
+
+
+def test_what_a_destructor_sends_to_the_port_whose_handler_it_was_is_handled_too() -> None:
+    """race: Python runs `__del__` wherever the last reference goes."""
+    port, seen = gmp.port(), []
+
+    class Once:
+        def __call__(self, *args: Any) -> None:
+            seen.append(args)
+            port.on("a", None)
+
+        def __del__(self) -> None:
+            send(port, "b", "a destructor")
+
+    class Payload:
+        def __del__(self) -> None:
+            send(port, "b", "a message")
+
+    port.on("a", Once())
+    port.on("b", lambda *args: seen.append(args))
+    fill(port, ("a", 1), ("b", Payload()))
+    eventually(lambda: len(seen) >= 3)
+    seen[:] = [args for args in seen if isinstance(args[0], int | str)]
+    send(port, "b", "last")
+    eventually(lambda: ("last",) in seen)
+    turns()
+    assert sorted(map(str, seen)) == ["('a destructor',)", "('a message',)", "('last',)", "(1,)"]
+    assert port.alive
+
+
 def test_many_messages_for_one_port_leave_others_their_turn() -> None:
     port, other, order = gmp.port(), gmp.port(), []
     port.on("n", lambda number: order.append(number))

@@ -111,6 +111,7 @@ class Node:
         self._greenlets: set[gevent.Greenlet[..., Any]] = set()
         self.threads = ThreadDoor(self.ports.hub, self.defer, self.id)
         self._state = "new"
+        self._closer: gevent.Greenlet[..., None] | None = None
         let_go_in_children(self)
 
     @staticmethod
@@ -175,7 +176,8 @@ class Node:
     def close(self) -> None:
         """Leave the network: kill the ports with ``("leaving", node_id)``, write what is queued, tell the peers.
 
-        Idempotent; afterwards every call on the node raises. *Blocks:* at most the setting `leave_timeout`.
+        Idempotent; afterwards every call on the node raises. A port of this node that calls it ends here, as one that kills
+        itself. *Blocks:* at most the setting `leave_timeout`.
         """
         if self.inherited:
             return  # a `with` block may end in a child of `fork`
@@ -183,6 +185,21 @@ class Node:
         if self.closed:
             return
         started, self._state = self._state == "started", "closing"
+        port = current_port()
+        if port is not None and port.ports is self.ports:
+            self._closer = gevent.spawn(self._close, started)
+            self._closer.join()
+        else:
+            self._close(started)
+
+    def close_at_exit(self) -> None:
+        """As `close`, at the end of the program, which comes after a close that a port has begun. *Blocks:* as it does."""
+        if self._closer is not None:
+            self._closer.join()
+        elif self.started:
+            self.close()
+
+    def _close(self, started: bool) -> None:
         self.network.stop_listening()
         self.ports.close(("leaving", self.id))
         gevent.sleep(0)  # the ports are buried in the next turn, which is when their monitors' messages go out
