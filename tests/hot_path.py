@@ -118,7 +118,7 @@ class Rig:
 
         return port
 
-    def send_all(self, port_id: str, send: Callable[..., None] | None = None) -> None:
+    def send_all(self, port_id: gmp.Port | str, send: Callable[..., None] | None = None) -> None:
         """Send `COUNT` messages and wait until they are counted."""
         send = send or self.near.send
         self.done.clear()
@@ -126,7 +126,7 @@ class Rig:
             send(port_id, "tag", value)
         self.done.wait(20)
 
-    def send_all_by_default(self, port_id: str) -> None:
+    def send_all_by_default(self, port_id: gmp.Port | str) -> None:
         """The same by `gmp.send`, which takes ways of its own."""
         before = face._default
         face._use(self.near)
@@ -149,36 +149,66 @@ class Rig:
 
         return node.port(body)
 
-    def make_and_kill(self, body: Callable[..., None] | None) -> None:
+    def bounce(self, port: gmp.Port, other: gmp.Port) -> None:
+        """`COUNT` messages from handler to handler, each sent when the one before has come."""
+        left = COUNT
+
+        def handle(_value: int, who: gmp.Port) -> None:
+            nonlocal left
+            left -= 1
+            if left:
+                gmp.send(who, "ball", left, other if who is port else port)
+            else:
+                self.done.set()
+
+        port.on("ball", handle)
+        other.on("ball", handle)
+        self.done.clear()
+        before = face._default
+        face._use(self.near)
+        try:
+            gmp.send(port, "ball", left, other)
+            self.done.wait(20)
+        finally:
+            face._use(before)
+
+    def make_and_kill(self, *, bodies: bool) -> None:
         """Ports that live shortly, in batches."""
-        for _ in range(0, COUNT, 50):
-            ports = [self.near.port(body) for _ in range(50)]
+        begun = 0
+
+        def wait_for_one(port: gmp.Port) -> None:
+            nonlocal begun
+            begun += 1
+            port.receive("stop")
+
+        for number in range(50, COUNT + 1, 50):
+            ports = [self.near.port(wait_for_one if bodies else None) for _ in range(50)]
             gevent.sleep(0)
+            while bodies and begun < number:
+                gevent.sleep(0)
             for port in ports:
                 port.kill()
             gevent.sleep(0)
 
 
-def wait_for_one(port: gmp.Port) -> None:
-    """A body."""
-    port.receive("stop")
-
-
 def scenarios(rig: Rig) -> dict[str, Callable[[], None]]:
     """What is counted, by name."""
+    near_body_port, near_ports = rig.counting_body(rig.near), (rig.near.port(), rig.near.port())
     near_body, near_handler = rig.counting_body(rig.near).id, rig.counting_handler(rig.near).id
     far_body, far_handler = rig.counting_body(rig.far).id, rig.counting_handler(rig.far).id
     near_adder, far_adder = rig.adder(rig.near).id, rig.adder(rig.far).id
     return {
         "message to a body, local": lambda: rig.send_all(near_body),
         "message to a handler, local": lambda: rig.send_all(near_handler),
+        "message to a body, local, by gmp.send": lambda: rig.send_all_by_default(near_body_port),
+        "message from handler to handler, by gmp.send": lambda: rig.bounce(near_ports[0], near_ports[1]),
         "message to a body, remote": lambda: rig.send_all(far_body),
         "message to a body, remote, by gmp.send": lambda: rig.send_all_by_default(far_body),
         "message to a handler, remote": lambda: rig.send_all(far_handler),
         "call, local": lambda: rig.call_all(near_adder),
         "call, remote": lambda: rig.call_all(far_adder),
-        "port made and killed": lambda: rig.make_and_kill(None),
-        "port with a body made and killed": lambda: rig.make_and_kill(wait_for_one),
+        "port made and killed": lambda: rig.make_and_kill(bodies=False),
+        "port with a body made and killed": lambda: rig.make_and_kill(bodies=True),
     }
 
 
