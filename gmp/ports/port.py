@@ -411,6 +411,8 @@ class Port(Mailbox):
         queue, handlers = self.queue, self.handlers
         waiting = len(queue)
         self.queue, self.room = NO_QUEUE, 0
+        if self._sleeper is not None:
+            self.waking = self._sleeper
         self._scanned = self._sleeper = None
         if handlers is not None:
             waiting += handlers.stop()
@@ -435,7 +437,10 @@ class Port(Mailbox):
         if handlers is not None:
             handlers.throw()
         if receiver is not None and receiver is self._receiver:  # not one of those that have just ended
-            receiver.throw(PortDied(self.id, reason))
+            if receiver is self.waking:
+                receiver.switch()  # as in `Workers.throw`
+            else:
+                receiver.throw(PortDied(self.id, reason))
         self._ties = self.handlers = None
         for resource in reversed(ties.owned):
             release = next(name for name in _RELEASES if callable(getattr(resource, name, None)))

@@ -272,7 +272,12 @@ class Workers:
     def throw(self, worker: Worker) -> None:
         """In the hub: end the job that runs in `worker`, which then parks: other jobs are not for the thrower to start."""
         worker.turn.clear()
-        worker.throw(GreenletExit)
+        port = worker.gmp_port
+        if port is not None and port.reason is not None and port.waking is worker:
+            # it waits in the dead port's `receive`, which raises what we would throw: a switch takes 1 µs, a throw 9
+            worker.switch()
+        else:
+            worker.throw(GreenletExit)
 
     def failed(self, error: BaseException) -> None:
         """Something escaped from a job that nobody else answers for: log it, once.
