@@ -126,14 +126,20 @@ class Rig:
             send(port_id, "tag", value)
         self.done.wait(20)
 
-    def send_all_by_default(self, port_id: gmp.Port | str) -> None:
-        """The same by `gmp.send`, which takes ways of its own."""
+    @contextmanager
+    def near_as_default(self) -> Iterator[None]:
+        """`gmp.send` is the near node's meanwhile."""
         before = face._default
         face._use(self.near)
         try:
-            self.send_all(port_id, gmp.send)
+            yield
         finally:
             face._use(before)
+
+    def send_all_by_default(self, port_id: gmp.Port | str) -> None:
+        """The same by `gmp.send`, which takes ways of its own."""
+        with self.near_as_default():
+            self.send_all(port_id, gmp.send)
 
     def call_all(self, port_id: str) -> None:
         """Call one after the other."""
@@ -164,13 +170,9 @@ class Rig:
         port.on("ball", handle)
         other.on("ball", handle)
         self.done.clear()
-        before = face._default
-        face._use(self.near)
-        try:
+        with self.near_as_default():
             gmp.send(port, "ball", left, other)
             self.done.wait(20)
-        finally:
-            face._use(before)
 
     def make_and_kill(self, *, bodies: bool) -> None:
         """Ports that live shortly, in batches."""

@@ -601,7 +601,7 @@ def test_a_handler_that_will_not_end_when_its_port_is_killed_starts_no_other_mea
     @stubborn.on("wait")
     def wait() -> None:
         try:
-            gevent.sleep(60)
+            gevent.event.Event().wait()
         except gevent.GreenletExit:
             send(other, "go")
 

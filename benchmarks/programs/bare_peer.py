@@ -25,6 +25,7 @@ from greenlet import getcurrent
 from benchmarks.programs.measure import (
     KIB,
     MIB,
+    PACE,
     Far,
     emit_rate,
     emit_round_trips,
@@ -36,7 +37,6 @@ from benchmarks.programs.measure import (
 
 FLUSH_AT = 64 * KIB
 MARK = MIB
-PACE = 1000  # messages that W1's sender sends before it lets others run
 READ, WRITE = 1, 2
 
 
@@ -130,7 +130,11 @@ class Link:
         if not count:
             self._reader.stop()
             return
-        self._unpacker.feed(self._view[:count])
+        self._take(self._view[:count])
+
+    def _take(self, data: memoryview) -> None:
+        """What was read."""
+        self._unpacker.feed(data)
         find = self._find
         for message in self._unpacker:
             find(message[0]).put(message)
@@ -178,25 +182,15 @@ class TlsLink(Link):
                 self._writer.start(self._writable)
                 return
 
-    def _readable(self) -> None:
-        try:
-            count = self._sock.recv_into(self._buffer)
-        except BlockingIOError:
-            return
-        if not count:
-            self._reader.stop()
-            return
-        self._incoming.write(self._view[:count])
+    def _take(self, data: memoryview) -> None:
+        self._incoming.write(data)
         plain, read, end = self._plain, self._tls.read, 0
         try:
             while self._incoming.pending:
                 end += read(len(plain) - end, plain[end:])  # type: ignore[operator, arg-type]
         except ssl.SSLWantReadError:
             pass
-        self._unpacker.feed(plain[:end])
-        find = self._find
-        for message in self._unpacker:
-            find(message[0]).put(message)
+        super()._take(plain[:end])
 
 
 def make_link(sock: socket.socket, boxes: dict[int, Any], *, server: bool) -> Link:

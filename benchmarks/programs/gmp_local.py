@@ -8,11 +8,10 @@ import gevent
 from gevent.event import Event
 
 import gmp
-from benchmarks.programs.measure import emit, emit_rate, main, now, resident, scaled
+from benchmarks.programs.measure import PACE, emit, emit_rate, main, now, resident, scaled
 from gmp import send
 
 BURST = 100  # ports that are made before others run
-PACE = 1000  # messages that W1's sender sends before it lets others run: as much as AnyEvent::MP's figure was measured with
 
 
 def one_way(*, handlers: bool) -> None:

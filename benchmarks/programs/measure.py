@@ -18,6 +18,7 @@ from typing import Any
 
 now = time.perf_counter
 KIB, MIB = 1 << 10, 1 << 20
+PACE = 1000  # messages that W1's sender sends before it lets others run: as much as AnyEvent::MP's figure was measured with
 
 
 def emit(metric: str, value: float) -> None:

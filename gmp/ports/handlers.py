@@ -31,7 +31,7 @@ Handler = Callable[..., Any]
 class Handlers(Job):
     """What a port with handlers has besides a mailbox."""
 
-    __slots__ = ("_default", "_table", "_workers")
+    __slots__ = ("_default", "_table")
 
     more: deque[Call]
 
@@ -41,7 +41,7 @@ class Handlers(Job):
         self.more = deque()
         self._table: dict[Any, Handler] = {}
         self._default: Handler | None = None
-        self._workers = port.ports.workers
+        self._pool = port.ports.workers
 
     def any(self) -> bool:
         """Whether there is a handler."""
@@ -75,10 +75,10 @@ class Handlers(Job):
         call = handler, message  # race: `__del__`, and signal handlers, may send: not between the next two lines
         if self.next is None:  # as `_let_wait`
             self.next = call
-            workers = self._workers
-            workers.jobs.append(self)
-            if not workers.scheduled:
-                workers.schedule()
+            pool = self._pool
+            pool.jobs.append(self)
+            if not pool.scheduled:
+                pool.schedule()
         else:
             self.more.append(call)
 
@@ -112,7 +112,7 @@ class Handlers(Job):
         """Stand in the pool's queue with the call that is next; nothing when there is none."""
         if self.more:
             self.next = self.more.popleft()
-            self._workers.add(self)
+            self._pool.add(self)
         else:
             self.next = None
 
@@ -150,11 +150,6 @@ class Handlers(Job):
         if self.next is not None and self.worker is None:
             self.next = NOTHING
         return waiting
-
-    def throw(self) -> None:
-        """End the handler that runs, if one does; only from the hub."""
-        if self.worker is not None:
-            self._workers.throw(self.worker)
 
 
 def _whole(handler: Handler, message: Message) -> Call:

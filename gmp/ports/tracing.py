@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
-from gmp.ports.handlers import Handler, Handlers
+from gmp.ports.handlers import Handlers
 from gmp.ports.mailbox import Message
 from gmp.ports.port import Port
 from gmp.ports.workers import Call
@@ -64,13 +64,13 @@ class TracingHandlers(Handlers):
         super().put(message)
         if isinstance(message, TracedMessage) and self.waiting() > before:
             if self.more:
-                self.more.append(self._traced(message, *self.more.pop()))
+                self.more.append(self._traced(message, self.more.pop()))
             elif self.next is not None:
-                self.next = self._traced(message, *self.next)
+                self.next = self._traced(message, self.next)
         self.port.handler_queue_grew(self.waiting())
 
-    def _traced(self, message: TracedMessage, handler: Handler, _message: Message) -> Call:
-        return partial(_handle, self.port, message, handler), tuple(message)
+    def _traced(self, message: TracedMessage, call: Call) -> Call:
+        return partial(_handle, self.port, message, call[0]), tuple(message)
 
 
 def _handle(port: Any, message: TracedMessage, handler: Callable[..., Any], *rest: Any) -> None:

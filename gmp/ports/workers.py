@@ -61,12 +61,18 @@ Call = tuple[Callable[..., Any], tuple[Any, ...]]  # a function and a message, o
 class Job:
     """What a worker runs next: a call, for `port`. It stands in the queue once at most."""
 
-    __slots__ = ("more", "next", "port", "worker")
+    __slots__ = ("_pool", "more", "next", "port", "worker")
 
+    _pool: Workers
     more: Any  #: when that is true, `go_on` is called behind the call
     next: Call | None  #: None when it neither stands in the queue nor runs
     port: Any  #: what `current_port` is there
     worker: Worker | None  #: which one runs it now
+
+    def throw(self) -> None:
+        """End by `GreenletExit` what runs of it; only from the hub. Nothing when it does not run."""
+        if self.worker is not None:
+            self._pool.throw(self.worker)
 
     def go_on(self, worker: Worker, turn: Iterator[Any]) -> None:
         """The call has returned: do what follows, in `worker`, for as many messages as `turn` has; `finish` at last."""
@@ -84,7 +90,7 @@ class Job:
 class Task(Job):
     """A function that runs, or will run, in a pooled greenlet; what `Port.spawn` returns."""
 
-    __slots__ = ("_done", "_pool", "ended")
+    __slots__ = ("_done", "ended")
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], pool: Workers, port: Any = None) -> None:
         self.next = function, (None, *arguments)
@@ -110,11 +116,6 @@ class Task(Job):
         if self._done is not None:
             self._done.set()
 
-    def throw(self) -> None:
-        """End it by `GreenletExit`; only from the hub. Nothing when it has ended."""
-        if self.worker is not None:
-            self._pool.throw(self.worker)
-
     def kill(self) -> None:
         """End it by `GreenletExit` in the next turn of the loop; nothing when it has ended. *Blocks:* never."""
         self.prevent()
@@ -139,6 +140,7 @@ def nothing() -> None:
 
 
 NOTHING: Call = nothing, ()
+
 
 def _stay(*_: object) -> None:
     """What switching to a greenlet of the parent does in a child of `fork`."""
