@@ -21,7 +21,7 @@ import gevent
 import gevent.event
 
 from gmp.config import Address, Settings, load_settings, parse_bind, parse_seed
-from gmp.errors import ConfigError, GmpError, PortDied, WaitTimeout
+from gmp.errors import ConfigError, GmpError, MessageError, PortDied, WaitTimeout
 from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, random_suffix, split_port_id
 from gmp.kernel.calls import Calls
 from gmp.kernel.forking import let_go_in_children
@@ -37,6 +37,7 @@ from gmp.kernel.streams import Streams
 from gmp.kernel.supervision import Supervisor
 from gmp.kernel.threads import ThreadDoor
 from gmp.kernel.tracing import TracingRoutes, make_port_class
+from gmp.kernel.undecodable import UndecodableMessages
 from gmp.mesh.addresses import ADDRESSES, is_loopback
 from gmp.mesh.groups import Family, Group, watch
 from gmp.mesh.mesh import Mesh
@@ -52,6 +53,7 @@ from gmp.ports.port import Port, current_port
 from gmp.ports.table import Ports
 from gmp.ports.timers import Timer
 from gmp.ports.tracing import Tracer
+from gmp.wire.dispatch import Decoded, Undecodable
 
 log = logging.getLogger("gmp")
 _NEW = object()
@@ -93,6 +95,7 @@ class Node:
         self.ports = Ports(self.id, self.incarnation)
         self.ports.node = self
         self.monitors = RemoteMonitors(self.ports, self.request, self.connect)
+        self._undecodable = UndecodableMessages(self.id, self.monitors)
         self.mesh = Mesh(self, settings)
         self.backbone = self.mesh.backbone
         self.streams = Streams(self)
@@ -310,7 +313,7 @@ class Node:
         if not name:
             raise GmpError(f"{dest!r} is a node: only ports can be killed")
         if node_id != self.id:
-            self._peer(node_id).send("", ("kil1", name, *reason))
+            self.request(node_id, "kil1", name, *reason)
             return
         port = self.ports.by_name.get(name)
         if port is not None:
@@ -426,11 +429,17 @@ class Node:
         self._check_open()
         if isinstance(action, Port | str):
             port_id = str(action)  # not the port itself, which the timer would keep alive
-            split_port_id(port_id)
-            return Timer(seconds, lambda: None if self.closed else self.send_soon(port_id, *message))
+            self._routes.check(port_id, message)
+            return Timer(seconds, lambda: None if self.closed else self._send_later(port_id, message))
         if not callable(action):
             raise GmpError(f"after: {action!r} is neither a callback nor a port")
         return Timer(seconds, lambda: None if self.closed else self.defer(action, *message))
+
+    def _send_later(self, port_id: str, message: tuple[Any, ...]) -> None:
+        try:
+            self._routes.send_soon(port_id, message)
+        except GmpError as error:  # it was changed meanwhile, or the node has another framing than it had
+            log.error("%s: a message to %s that was due now cannot be sent: %s", self.id, port_id, error)
 
     def supervise(self, children: Iterable[Any], **settings: Any) -> Port:
         """Start ports and restart them when they die; see `gmp.supervise`."""
@@ -572,10 +581,17 @@ class Node:
     # ---- what the mesh needs
 
     def request(self, node_id: str, *request: Any) -> None:
-        """Send a request to another node's node port; one of the mesh is dropped when it is not connected."""
+        """Send a request to another node's node port; one of the mesh is dropped when it is not connected.
+
+        Never raises for what is in it, as it is one of many things that have to happen: what cannot travel is left out, and
+        logged. A death always travels, with a reason that does.
+        """
         peer = self._peer(node_id)
         if peer.is_up or not str(request[0]).startswith(("g_", "gmp.")):
-            peer.send("", request)
+            try:
+                peer.send_request(request)
+            except MessageError as error:
+                log.error("%s: the request %s to %s is left out: %s", self.id, request[0], node_id, error)
 
     def is_linked(self, node_id: str) -> bool:
         """`Ground.is_linked`."""
@@ -696,9 +712,11 @@ class Node:
         self._changed.set()
         self._events.tell(node_id, up, *reason)
 
-    def node_port_message(self, peer: Peer, message: list[Any]) -> None:
+    def node_port_message(self, peer: Peer, message: Decoded) -> None:
         """`NetworkEvents.node_port_message`: for the node port, or for a port that is not there."""
-        if message[0] == "":
+        if isinstance(message, Undecodable):
+            self._undecodable.lost(peer, message)
+        elif message[0] == "":
             self.requests.handle(peer, tuple(message[1:]))
         else:
             self.ports.dropped += 1

@@ -29,6 +29,7 @@ from gmp.net.housekeeper import ALIVE, HEARTBEAT
 from gmp.net.peer import PASSED
 from gmp.net.reasons import CloseReason
 from gmp.ports.port import Port
+from gmp.texts import MOST_TOLD, described
 
 if TYPE_CHECKING:
     from gmp.kernel.node import Node
@@ -207,7 +208,7 @@ class Requests:
                 results = ()
             self._reply(reply, "", *results)
         except Exception as error:
-            self._reply(reply, f"{type(error).__name__}: {error}")
+            self._reply(reply, described(error, MOST_TOLD))
 
     def _spawn(self, peer: Peer | None, name: Any = "", function: Any = "", *args: Any) -> None:
         """race: messages and ``mon1`` for the new port follow in the same stream, so it is made at once."""

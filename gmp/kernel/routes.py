@@ -106,6 +106,12 @@ class Routes:
         else:
             self._node_port(None, message)
 
+    def check(self, dest: Any, message: tuple[Any, ...]) -> None:
+        """Check a message that will be sent later. *Raises:* `ConfigError`, `MessageError`."""
+        node_id, name = split_port_id(dest)
+        if node_id != self._ports.node_id:
+            self._peer(node_id).check(name, message)
+
     def try_send(self, dest: Any, message: tuple[Any, ...]) -> bool:
         """As `send`, but send nothing and return False where that would block."""
         if not self._is_owned():

@@ -39,6 +39,7 @@ from gmp.net.streams import DATACONN, STREAM_ID, ExpectedStreams, Stream
 from gmp.net.tls import RECORD, make_contexts
 from gmp.net.visitors import Visitors
 from gmp.wire import runs
+from gmp.wire.dispatch import Decoded
 from gmp.wire.framing import default_framings, make_encoder
 from gmp.wire.session import Session
 
@@ -65,8 +66,8 @@ class NetworkEvents(PeerEvents, HousekeeperEvents, Protocol):
     def peer_linked(self, peer: Peer) -> None:
         """A peer that was relayed is connected directly now."""
 
-    def node_port_message(self, peer: Peer, message: list[Any]) -> None:
-        """A message from `peer` for the node port, or for a port that is not in the table."""
+    def node_port_message(self, peer: Peer, message: Decoded) -> None:
+        """A message from `peer` for the node port, for a port that is not in the table, or that cannot be decoded."""
 
 
 class Dial(NamedTuple):
@@ -406,7 +407,7 @@ class Network:
         if dial is not None:
             dial.result.set_exception(GmpError(text))
 
-    def received(self, connection: Connection, message: list[Any]) -> None:
+    def received(self, connection: Connection, message: Decoded) -> None:
         """`Owner.received`."""
         self._events.node_port_message(self.peers[connection.node_id], message)
 

@@ -28,9 +28,11 @@ from gmp.net.peerstate import Link, PeerState
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.net.run import KEPT, Run
+from gmp.texts import MOST_TOLD, told
 from gmp.wire.framing import make_decoder, make_encoder
 
 PASSED = "gmp.passed"  #: over a direct connection: the barrier of that relay link has arrived
+DEATHS = ("kil0", "kil1")  #: requests with a port's name and a reason
 HAND_OVER = 10.0  # seconds within which a direct connection must have replaced a relay link
 
 
@@ -156,6 +158,16 @@ class Peer:
         self.want()
         return self.queued > self._high_mark
 
+    def check(self, name: str, message: tuple[Any, ...]) -> None:
+        """Check whether a message could be sent now. *Raises:* `MessageError`."""
+        connection = self.connection
+        encoder = self._encoder if connection is None else make_encoder(connection.framing, self._max_message)
+        encoder.encode(name, message)
+
+    def send_request(self, request: tuple[Any, ...]) -> None:
+        """Send a request to the node port there. *Raises:* `MessageError`, not for a death: its reason always travels."""
+        _send_request(self.send, request, self._max_message)
+
     def want(self) -> None:
         """Ask for a connection, without a message."""
         if self.state is PeerState.IDLE:
@@ -186,8 +198,12 @@ class Peer:
         """Pack what waited once more, for a peer with another framing."""
         decoder = make_decoder("msgpack", self._max_message)
         for message in decoder.decode(b"".join(queue)):
+            assert isinstance(message, list)  # they are our own
             try:
-                connection.send(message[0], tuple(message[1:]))
+                if message[0]:
+                    connection.send(message[0], tuple(message[1:]))
+                else:
+                    _send_request(connection.send, tuple(message[1:]), self._max_message)
             except MessageError as error:
                 # race: the framing was not known when it was sent. One lost message breaks promise 1, so all go.
                 connection.close(CloseReason.INTERNAL_ERROR, str(error))
@@ -341,3 +357,12 @@ class Peer:
         run_callback = gevent.get_hub().loop.run_callback
         while self._waiting:
             run_callback(self._waiting.popleft().switch, None)
+
+
+def _send_request(send: Callable[[str, tuple[Any, ...]], bool], request: tuple[Any, ...], max_message: int) -> None:
+    try:
+        send("", request)
+    except MessageError:
+        if not request or request[0] not in DEATHS:
+            raise
+        send("", (*request[:2], *told(request[2:], min(MOST_TOLD, max_message // 16))))

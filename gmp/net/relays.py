@@ -11,6 +11,7 @@ from gmp.net.housekeeper import Watch
 from gmp.net.peer import Peer
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
+from gmp.wire.dispatch import Decoded
 
 log = logging.getLogger("gmp.net")
 
@@ -22,7 +23,7 @@ class Relays:
         self,
         node_id: str,
         peer: Callable[[str], Peer],
-        received: Callable[[Peer, list[Any]], None],
+        received: Callable[[Peer, Decoded], None],
         destinations: dict[str, Any],
         max_message: int,
         watch: Callable[[RelayLink], Watch],
@@ -66,7 +67,7 @@ class Relays:
 
     # ---- what links tell
 
-    def relay_received(self, link: RelayLink, message: list[Any]) -> None:
+    def relay_received(self, link: RelayLink, message: Decoded) -> None:
         """`RelayOwner.relay_received`."""
         self._received(self._peer(link.node_id), message)
 
