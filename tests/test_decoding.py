@@ -198,7 +198,8 @@ def refused(way: str, value: bytes, match: str) -> None:
 def lost(way: str, value: bytes, what: str) -> None:
     """A message with a packed value is lost alone, also in a run, whole and in pieces; the next one arrives."""
     head = run_head("p", 3) + pack([1])
-    for data, rows in ((b"\x92\xa1p" + value, []), (b"\x93\xa1p\x01" + value, []), (head + b"\x91" + value + pack([2]), [1, 2])):
+    alone, second, among = b"\x92\xa1p" + value, b"\x93\xa1p\x01" + value, head + b"\x91" + value + pack([2])
+    for data, rows in ((alone, []), (second, []), (among, [1, 2])):
         for size in (len(data), 3, 1000):
             receiver = Receiver(way)
             data_and_next = data + pack(["p", 3])
@@ -283,7 +284,8 @@ def test_a_bomb_of_ext_types_is_refused(way: str, code: int) -> None:
 @pytest.mark.parametrize(
     "wrap",
     [
-        lambda value: value, lambda value: b"\x91" + value, lambda value: b"\x81\x01" + value, lambda value: b"\x81" + value + b"\x01",
+        lambda value: value, lambda value: b"\x91" + value, lambda value: b"\x81\x01" + value,
+        lambda value: b"\x81" + value + b"\x01",
         lambda value: ext(TUPLE, b"\x91" + value), lambda value: ext(SET, b"\x92\x01" + value),
         lambda value: b"\x92\xd9\x80" + b"x" * 128 + value,
     ],

@@ -49,7 +49,8 @@ def hostile() -> tuple[Any, Any]:
     """An object, and its class, that must not be asked for anything while a message is made of them."""
     names = ("__getattr__", "__getattribute__", "__instancecheck__", "__subclasscheck__", "__hash__", "__eq__", "__repr__")
     meta = type("Meta", (type,), dict.fromkeys(names, refuse))
-    kind = type.__new__(meta, "Anything", (), dict.fromkeys([*names, "__str__", "__iter__", "__index__", "__class__"], refuse))
+    more = ("__str__", "__iter__", "__index__", "__class__", "__len__")
+    kind = type.__new__(meta, "Anything", (), dict.fromkeys([*names, *more], refuse))
     return object.__new__(kind), kind
 
 
@@ -287,8 +288,8 @@ def test_an_empty_array_and_null_for_a_name_are_keepalives(framing: str, data: b
         ("json", b'["p",NaN]'), ("json", b'["\xff"]'),
         ("cbor", b"\x05"), ("cbor", b"\x81\x05"), ("cbor", b"\xa0"), ("cbor", b"\xff"), ("cbor", b"\x1c"),
         ("cbor", b"\x81\x80"),
-        ("cbor", b"\x5f\x01\xff"), ("cbor", b"\x81\x61\xff"), ("cbor", b"\x82\x61p\xf8\x13"), ("cbor", b"\x82\x61p\xbf\x01\xff"),
-        ("cbor", b"\x82\x61p\x7f\x41x\xff"),
+        ("cbor", b"\x5f\x01\xff"), ("cbor", b"\x81\x61\xff"), ("cbor", b"\x82\x61p\xf8\x13"),
+        ("cbor", b"\x82\x61p\xbf\x01\xff"), ("cbor", b"\x82\x61p\x7f\x41x\xff"),
     ],
 )  # fmt: skip
 def test_what_is_no_message_is_refused(framing: str, data: bytes) -> None:

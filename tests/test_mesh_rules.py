@@ -323,6 +323,9 @@ class PaperNode:
 
         return Timer()
 
+    def portable(self, key: str, value: Any) -> Any:
+        return value
+
     def now(self) -> float:
         return self._paper.time
 

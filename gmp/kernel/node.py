@@ -22,7 +22,7 @@ import gevent.event
 
 from gmp.config import Address, Settings, load_settings, parse_bind, parse_seed
 from gmp.errors import ConfigError, GmpError, MessageError, PortDied, WaitTimeout
-from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, random_suffix, split_port_id
+from gmp.ids import check_node_id, is_encodable, is_peer_node_id, make_incarnation, random_suffix, split_port_id
 from gmp.kernel.calls import Calls
 from gmp.kernel.forking import let_go_in_children
 from gmp.kernel.leaving import GOODBYE, Leaving
@@ -53,6 +53,7 @@ from gmp.ports.port import Port, current_port
 from gmp.ports.table import Ports
 from gmp.ports.timers import Timer
 from gmp.ports.tracing import Tracer
+from gmp.texts import shown
 from gmp.wire.dispatch import Decoded, Undecodable
 
 log = logging.getLogger("gmp")
@@ -636,6 +637,10 @@ class Node:
         if node_id != self.id:
             self._peer(node_id).want()
 
+    def portable(self, key: str, value: Any) -> Any:
+        """`Ground.portable`."""
+        return self.network.portable.copy(key, value)
+
     def later(self, seconds: float, function: Callable[[], None]) -> Timer:
         """`Ground.later`."""
         return Timer(seconds, function)
@@ -744,9 +749,9 @@ def _run_function(port: Port, function: Callable[..., Any] | None, name: str, ar
 
 
 def _family_name(name: object) -> str:
-    if not isinstance(name, str) or not name or name.startswith("'"):
-        raise ConfigError(f"{name!r} cannot be a group's or family's name: expected a text that does not begin with '")
-    return name
+    if not isinstance(name, str) or not name or name.startswith("'") or not is_encodable(name):
+        raise ConfigError(f"{shown(name)} cannot be a group's or family's name: expected a text that does not begin with '")
+    return str.__str__(name)
 
 
 __all__ = ["Node", "PortDied"]

@@ -1,8 +1,8 @@
 """Messages of a peer that are well formed and hold a value for which there is no type here.
 
 Such a message is lost alone: the connection lives on, the peer's `dropped` counts it, and a line in the log says what it
-was, one a minute for each peer, with the number of those since. So that it is no silent hole (promise 1), the peer's monitors
-of that port fire, as when a connection is lost, with ``("transport_error", own_node_id, "a message was lost: …")``.
+was, one a minute for each peer, with the number of those since. So that it is no silent hole (promise 1), the peer's
+monitors of that port fire, as when a connection is lost, with ``("transport_error", own_node_id, "a message was lost: …")``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from gmp.loglimit import LineLimit
 from gmp.texts import shown
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from gmp.wire.dispatch import Undecodable
 
 log = logging.getLogger("gmp")
-BETWEEN_LINES = 60.0  # seconds
-MOST_PEERS = 1000  # of which the last line is remembered
 
 
 class UndecodableMessages:
@@ -29,21 +28,16 @@ class UndecodableMessages:
     def __init__(self, node_id: str, monitors: RemoteMonitors) -> None:
         self._node_id = node_id
         self._monitors = monitors
-        self._logged: dict[str, tuple[float, int]] = {}  # when a line of that peer was logged, and messages since
+        self._lines = LineLimit()
 
     def lost(self, peer: Peer, message: Undecodable) -> None:
         """`peer` has sent a message that cannot be delivered."""
         peer.dropped += 1
         if message.name:
             self._monitors.message_lost(peer.node_id, message.name, message.what)
-        now = time.monotonic()
-        last, count = self._logged.get(peer.node_id, (now - BETWEEN_LINES, 0))
-        if now - last < BETWEEN_LINES:
-            self._logged[peer.node_id] = last, count + 1
+        count = self._lines.left_out(peer.node_id, time.monotonic())
+        if count is None:
             return
-        if len(self._logged) >= MOST_PEERS:
-            del self._logged[next(iter(self._logged))]
-        self._logged[peer.node_id] = now, 0
         since = f", and {count} more since the last line" if count else ""
         name = "an unknown port" if message.name is None else f"port {shown(message.name)}"
         log.warning("%s: a message of %s to %s is lost: %s%s", self._node_id, peer.node_id, name, message.what[:200], since)

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 from gmp.mesh.addresses import ADDRESSES, address_list, for_others, for_others_in
 from gmp.mesh.claims import GRACE
-from gmp.mesh.directory import Change, Database, Family, clean_family, clean_keys, difference
+from gmp.mesh.directory import Change, Database, Family, clean_keys, difference
+from gmp.mesh.entries import Entries
 from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.registry import GLOBALS, Registry
 
@@ -43,6 +44,7 @@ class Backbone:
         self.is_global = False
         self.registry = Registry(ground, self._registry_changed)
         self._ground = ground
+        self._entries = Entries(ground)
         self._poke = poke  # what `wanted` returns may have changed
         self._id = ground.id
         self._prefix = ground.id + "#"  # of the own ports
@@ -67,7 +69,8 @@ class Backbone:
     # ---- what the own node does
 
     def set(self, family: str, key: str, value: Any) -> None:
-        """Set an entry of this node."""
+        """Set an entry of this node. *Raises:* `MessageError`."""
+        value = self._entries.own(family, key, value)  # raises before anything has changed
         own = self._own.get(family, {})
         if key not in own or own[key] != value:
             self._change_own(family, {key: value}, [])
@@ -296,7 +299,7 @@ class Backbone:
     def _g_chg1(self, sender: str, family: Any, entries: Any = None, *_: Any) -> None:
         if sender == self.master and family in self._copies:
             before = self.items(family)
-            listed = clean_family(entries)
+            listed = self._entries.family(sender, family, entries)
             self._copies[family] = self._keep_remnant(family, listed) | listed
             self._poke_about(family, self._copies[family])
             self._notify(difference(family, before, self.items(family)))
@@ -326,7 +329,7 @@ class Backbone:
 
     def _g_chg2(self, sender: str, family: Any, changed: Any = None, deleted: Any = None, *_: Any) -> None:
         if sender == self.master and family in self._copies:
-            entries, keys = clean_family(changed), clean_keys(deleted)
+            entries, keys = self._entries.family(sender, family, changed), clean_keys(deleted)
             before = self._pick(family, [*entries, *keys])
             copy = self._copies[family]
             for key in keys:

@@ -69,6 +69,9 @@ class Ground(Protocol):
     def defer(self, function: Callable[..., Any], *args: Any) -> object:
         """Run `function` in a greenlet of its own; what it raises is logged."""
 
+    def portable(self, key: str, value: Any) -> Any:
+        """A copy of `value` as every framing carries it that this node offers. *Raises:* `MessageError`."""
+
     def later(self, seconds: float, function: Callable[[], None]) -> Cancellable:
         """Call `function`, which must not block, after `seconds`."""
 

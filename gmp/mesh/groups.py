@@ -102,10 +102,16 @@ class Family:
         backbone.subscribe(name)
 
     def set(self, key: str, value: Any = None) -> None:
-        """Set an entry of this node. *Raises:* `ConfigError` when the key is no string. *Blocks:* never."""
+        """Set an entry of this node; of the value a copy is kept.
+
+        Others may read it in each of this node's framings, so it must travel in all of them: None, booleans, integers,
+        finite floats, text, ports, and lists, tuples and dicts of these. (With the setting ``framings=["msgpack"]``, for
+        networks without Perl nodes, whatever `gmp.send` takes.)
+        *Raises:* `ConfigError` when the key is no string; `MessageError`, nothing has changed then. *Blocks:* never.
+        """
         if not isinstance(key, str):
             raise ConfigError(f"key {key!r} of family {self.name!r}: expected a string")
-        self._backbone.set(self.name, key, value)
+        self._backbone.set(self.name, str.__str__(key), value)
 
     def delete(self, key: str) -> None:
         """Delete an entry of this node; nothing when it has none. *Blocks:* never."""
@@ -135,7 +141,8 @@ class Group:
     def join(self, port: Any, value: Any = None) -> None:
         """Add a port of this node, with a value others can see; it leaves by itself when it dies.
 
-        *Raises:* `GmpError` when the port is dead or of another node. *Blocks:* never.
+        What the value may be: as for `Family.set`. *Raises:* `GmpError` when the port is dead or of another node;
+        `MessageError`, the port is no member then (or still with the value it had). *Blocks:* never.
         """
         port_id = self._ground.on_local_death(port, lambda *_: self._backbone.delete(self.name, str(port)))
         self._backbone.set(self.name, port_id, value)

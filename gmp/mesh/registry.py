@@ -29,11 +29,10 @@ from gmp.mesh.directory import (
     Database,
     Directory,
     Family,
-    clean_database,
-    clean_family,
     clean_keys,
     difference,
 )
+from gmp.mesh.entries import Entries
 from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.queries import Queries
 
@@ -49,6 +48,7 @@ class Registry:
         self.claims = Claims()
         self.globals: set[str] = set()  #: connected nodes that said they are global; kept also while this node is not
         self._ground = ground
+        self._entries = Entries(ground)
         self._id = ground.id
         self._changed = changed
         self._active = False
@@ -271,7 +271,7 @@ class Registry:
 
     def _attach(self, sender: str, incarnation: Any, counter: Any, database: Any, *_: Any) -> None:
         version = _make_version(incarnation, counter)
-        shard = for_others_in(clean_database(database), near=self._ground.is_near(sender))
+        shard = for_others_in(self._entries.database(sender, database), near=self._ground.is_near(sender))
         if version is None or not self._active or sender in self.globals:
             return
         self._take(sender, self._id, version, shard)
@@ -297,7 +297,8 @@ class Registry:
         incarnation, _before = self.claims.version(sender)
         if self.claims.change(sender, self._id, (incarnation, counter)) is not Step.APPLY:
             return
-        entries, keys = for_others(family, clean_family(changed), near=self._ground.is_near(sender)), clean_keys(deleted)
+        entries = for_others(family, self._entries.family(sender, family, changed), near=self._ground.is_near(sender))
+        keys = clean_keys(deleted)
         self._tell_change(sender, family, entries, keys)
         self._apply(sender, family, entries, keys)
 
@@ -316,7 +317,8 @@ class Registry:
     def _claim(self, sender: str, owner: Any, incarnation: Any, counter: Any, database: Any, *_: Any) -> None:
         version = _make_version(incarnation, counter)
         if version is not None and self._from_global(sender, owner):
-            self._take(owner, sender, version, for_others_in(clean_database(database), near=self._ground.is_near(sender)))
+            shard = for_others_in(self._entries.database(sender, database), near=self._ground.is_near(sender))
+            self._take(owner, sender, version, shard)
             if owner == sender:
                 self._note_global(sender)
 
@@ -330,7 +332,7 @@ class Registry:
         if step is Step.ASK:
             self._ground.request(sender, "gmp.want", owner)
         elif step is Step.APPLY:
-            entries = for_others(family, clean_family(changed), near=self._ground.is_near(sender))
+            entries = for_others(family, self._entries.family(sender, family, changed), near=self._ground.is_near(sender))
             self._apply(owner, family, entries, clean_keys(deleted))
             if owner == sender and family == ADDRESSES:
                 self._note_global(sender)
@@ -355,18 +357,19 @@ class Registry:
         """``g_slave`` with a database: that node is attached here."""
         if sender not in self.globals:
             self._perl_slaves.add(sender)
-            self._replace_reported(sender, for_others_in(clean_database(database), near=self._ground.is_near(sender)))
+            shard = for_others_in(self._entries.database(sender, database), near=self._ground.is_near(sender))
+            self._replace_reported(sender, shard)
 
     def _g_set(self, sender: str, database: Any = None, *_: Any) -> None:
         if self._active and sender in self.globals and not self._ground.is_gmp(sender):
-            shard = for_others_in(clean_database(database), near=self._ground.is_near(sender))
+            shard = for_others_in(self._entries.database(sender, database), near=self._ground.is_near(sender))
             self._emit(self.directory.replace(sender, shard))
             self._note_global(sender)
 
     def _g_upd(self, sender: str, family: Any, changed: Any = None, deleted: Any = None, *_: Any) -> None:
         if not self._active or not isinstance(family, str):
             return
-        entries = for_others(family, clean_family(changed), near=self._ground.is_near(sender))
+        entries = for_others(family, self._entries.family(sender, family, changed), near=self._ground.is_near(sender))
         keys = clean_keys(deleted)
         if sender in self.globals:
             self._emit(self.directory.update(sender, family, entries, keys))

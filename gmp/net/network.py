@@ -40,7 +40,8 @@ from gmp.net.tls import RECORD, make_contexts
 from gmp.net.visitors import Visitors
 from gmp.wire import runs
 from gmp.wire.dispatch import Decoded
-from gmp.wire.framing import default_framings, make_encoder
+from gmp.wire.framing import default_framings
+from gmp.wire.portable import Portable
 from gmp.wire.session import Session
 
 log = logging.getLogger("gmp.net")
@@ -114,8 +115,7 @@ class Network:
         self._buffer = bytearray(READ_SIZE)
         self._scratch = bytearray(READ_SIZE + 2 * RECORD if settings.cert else 0)
         self._framings = settings.framings or default_framings()
-        for framing in self._framings:
-            make_encoder(framing, settings.max_message)  # raises when that cannot be
+        self.portable = Portable(self._framings, settings.max_message)  # raises for a framing that cannot be
         self._contexts = make_contexts(settings.cert) if settings.cert else None
         self._listeners = Listeners(self._accepted)
         self._handshakes: dict[Connection, Dial | None] = {}  # None: it was accepted

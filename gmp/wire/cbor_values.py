@@ -99,7 +99,7 @@ class Reader:
         return items
 
     def _map(self, info: int, count: int) -> dict[Any, Any]:
-        result: dict[Any, Any] = {}
+        pairs: list[tuple[Any, Any]] = []
         while info == 31 or count:
             count -= 1
             key = self._read()
@@ -109,8 +109,8 @@ class Reader:
                 key = key.decode("latin-1")
             elif isinstance(key, list | dict | set):
                 raise ForeignValue("a map or an array as the key of a map")
-            result[key] = self._read()
-        return result
+            pairs.append((key, self._read()))
+        return dict(pairs)
 
     def _simple(self, info: int, argument: int) -> Any:
         if info == 31:

@@ -1,0 +1,57 @@
+"""What may stand in the directory, checked where it comes in: when this node sets it, and when another one reports it.
+
+An entry goes on from node to node, in whatever framing two of them use; and one that does not pack would take all others of
+the same report with it. So each must travel in every framing that this node offers. What this node sets itself raises before
+anything has changed; of what others report that entry alone is left out, and a line says whose it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from gmp.errors import MessageError
+from gmp.loglimit import LineLimit
+from gmp.mesh.directory import Database, Family, clean_database, clean_family
+from gmp.mesh.ground import Ground
+
+log = logging.getLogger("gmp")
+
+
+class Entries:
+    """The check of one node."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._lines = LineLimit()
+
+    def own(self, family: str, key: str, value: Any) -> Any:
+        """A value that this node sets, as it is kept. *Raises:* `MessageError`."""
+        try:
+            return self._ground.portable(key, value)
+        except MessageError as error:
+            raise MessageError(f"entry of {family!r} cannot be shared: {error}") from error
+
+    def family(self, sender: str, family: str, entries: object) -> Family:
+        """The entries of a family as a node reports them, without what cannot be one."""
+        return self._kept(sender, family, clean_family(entries))
+
+    def database(self, sender: str, database: object) -> Database:
+        """A database as a node reports it, without what cannot be in one."""
+        return {family: self._kept(sender, family, entries) for family, entries in clean_database(database).items()}
+
+    def _kept(self, sender: str, family: str, entries: Family) -> Family:
+        kept = {}
+        for key, value in entries.items():
+            try:
+                kept[key] = self._ground.portable(key, value)
+            except MessageError as error:
+                self._log(sender, family, key, error)
+        return kept
+
+    def _log(self, sender: str, family: str, key: str, error: MessageError) -> None:
+        count = self._lines.left_out(sender, self._ground.now())
+        if count is not None:
+            since = f", and {count} more since the last line" if count else ""
+            text = "%s: an entry of %.80r, reported by %s, is left out: %s%s"
+            log.warning(text, self._ground.id, family, sender, str(error)[:300], since)
