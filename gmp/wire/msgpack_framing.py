@@ -202,8 +202,7 @@ class MsgpackDecoder:
 
     def dispatch(self, data: bytes | bytearray | memoryview, find: Find, other: Other) -> int:
         """As `framing.Decoder.dispatch`, with as little as can be done for a short message: this is the hot path."""
-        begun = 0
-        count = further = 0
+        count = further = 0  # the second: messages of a run besides the first
         odd = self._odd
         try:
             while True:
@@ -211,7 +210,7 @@ class MsgpackDecoder:
                 tell = unpacker.tell
                 fed = self._fed = self._fed + len(data)
                 unpacker.feed(data)
-                for count, message in enumerate(unpacker, begun + 1):
+                for count, message in enumerate(unpacker, count + 1):  # noqa: B020  # behind a change it goes on
                     start, end = end, tell()
                     try:
                         destination = find(message[0])
@@ -236,7 +235,6 @@ class MsgpackDecoder:
                     break  # the unpacker has perhaps begun with the next message: no place to change
                 if self._suited is unpacker:
                     break
-                begun = count
                 data = self._change(fed - end)
         except _MALFORMED as error:
             if not _is_from_decoder(error):

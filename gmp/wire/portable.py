@@ -1,5 +1,7 @@
 """What *every* framing of a node carries: for values that are not for one peer but for whoever comes.
 
+Nor may a value differ from itself, as NaN does: who watches entries compares them to see what has changed.
+
 The directory goes on from node to node, each time in the framing that those two use. A value that only msgpack carries would
 keep Perl nodes from learning of anything else in the same report. A node that offers msgpack alone may share whatever that
 carries.
@@ -13,6 +15,7 @@ from typing import Any
 from gmp.errors import MessageError
 from gmp.wire.framing import make_decoder, make_encoder
 
+ENVELOPE = 4  #: levels around an entry in the longest report, ``gmp.set {owner: [version, database]}``, besides the message
 _SCALARS = frozenset((type(None), bool))
 
 
@@ -32,13 +35,27 @@ class Portable:
         """
         if type(value) in _SCALARS and key.isascii() and len(key) <= 1000:
             return value
+        nested = value
+        for _ in range(ENVELOPE):
+            nested = [nested]
         for encoder in self._encoders:
             try:
-                encoder.encode("", (key, value))
+                encoder.encode("", (key, nested))
             except MessageError as error:
                 names = ", ".join(each.name for each in self._encoders)
                 text = str(error).partition(": ")[2] or str(error)
                 raise MessageError(f"{key[:80]!r}: {text}; others may read it in {names} (setting framings)") from error
-        (message,) = self._decoder.decode(self._msgpack.encode("", (key, value)))
+        data = self._msgpack.encode("", (key, value))
+        copy = self._value_in(data)
+        try:
+            same = copy == self._value_in(data)
+        except ArithmeticError:  # a `Decimal` that must not be compared
+            same = False
+        if not same:
+            raise MessageError(f"{key[:80]!r}: a value that is not equal to itself (NaN) seems to change all the time")
+        return copy
+
+    def _value_in(self, data: bytes) -> Any:
+        (message,) = self._decoder.decode(data)
         assert isinstance(message, list)
         return message[2]
