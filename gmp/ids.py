@@ -59,6 +59,17 @@ def is_peer_node_id(text: str) -> bool:
     return bool(text) and not _NOT_IN_PEER_ID.search(text) and len(text.encode("utf-8", "surrogatepass")) <= 255
 
 
+class SentAsId:
+    """The base of what travels as a port ID. `sent_as` is not there before that has been asked for.
+
+    A slot, as the packer can look into one without executing any Python (`gmp.wire.msgpack_framing`).
+    """
+
+    __slots__ = ("sent_as",)
+
+    sent_as: str
+
+
 def port_id_of(value: object) -> str | None:
     """The ID of what stands for a port; None when `value` does not.
 

@@ -218,6 +218,26 @@ def test_whatever_a_port_is_killed_with_its_watchers_elsewhere_are_told(
     assert near.network.peers["far"].connection is connection
 
 
+@pytest.mark.parametrize("restart", ["permanent", "transient"])
+@pytest.mark.parametrize(("what", "reason"), [*REASONS, ("what cannot be compared", (Hostile(),))])
+def test_a_supervisor_restarts_a_child_that_dies_of_anything(
+    make_node: MakeNode, restart: Any, what: str, reason: tuple[Any, ...]
+) -> None:
+    node = make_node("node")
+    started: gevent.event.AsyncResult[gmp.Port] = gevent.event.AsyncResult()
+
+    def child(port: gmp.Port) -> None:
+        started.set(port)
+        port.receive()
+
+    supervisor = node.supervise([gmp.Child(child, restart=restart)])
+    first = started.get(timeout=20)
+    started = gevent.event.AsyncResult()
+    first.kill(*reason)
+    assert started.get(timeout=20).alive
+    assert supervisor.alive
+
+
 def test_a_reason_that_can_travel_is_told_as_it_is(pair: tuple[gmp.Node, gmp.Node]) -> None:
     near, far = pair
     port = far.port()

@@ -27,6 +27,7 @@ from gmp.ids import is_peer_node_id
 from gmp.kernel.spawning import function_name, resolve, spawnable
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port
+from gmp.texts import described
 
 if TYPE_CHECKING:
     from gmp.kernel.node import Node
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gmp")
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 Restart = Literal["permanent", "transient", "temporary"]
+MOST_SHOWN_REASON = 1000  # characters of a reason in the log
 SHUTDOWN = "shutdown"  #: the reason of a child that its supervisor has stopped
 _DEATH = object()  # the tag of the messages that tell of a child's death; no other node can send it
 
@@ -100,7 +102,9 @@ class Child:
 
     def restarts(self, reason: Reason) -> bool:
         """Whether it is to be started again after a death with that reason."""
-        return self.restart == "permanent" or (self.restart == "transient" and bool(reason) and reason[0] != SHUTDOWN)
+        if self.restart != "transient":
+            return self.restart == "permanent"
+        return bool(reason) and not (type(reason[0]) is str and reason[0] == SHUTDOWN)  # a value may refuse to be compared
 
     def __repr__(self) -> str:
         return f"<Child {self.name}{'' if self.node is None else ' on ' + self.node} {self.restart}>"
@@ -199,7 +203,7 @@ class _Supervision:
                         children = zip(self._plan.children, self._running, strict=True)
                         self._reply(reply, [[child.name, run.port_id, child.restart] for child, run in children])
                     case _:
-                        log.warning("supervisor %s: unknown message %.80r", self._port.id, message)
+                        log.warning("supervisor %s: unknown message %s", self._port.id, described(message))
         finally:
             self._stop(range(len(self._running)))
 
@@ -219,7 +223,8 @@ class _Supervision:
             self._stop(range(len(self._running)))
             self._port.kill("restart_limit", child.name, text, *reason)
             return False
-        log.warning("supervisor %s restarts %s, which died of %r", self._port.id, child.name, reason[:2])
+        why = described(reason[:2], MOST_SHOWN_REASON)
+        log.warning("supervisor %s restarts %s, which died of %s", self._port.id, child.name, why)
         again = affected(self._plan.strategy, index, len(self._running))
         self._stop(again)
         self._start(i for i in again if i == index or self._plan.children[i].restart != "temporary")

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import getcurrent, greenlet
 
 from gmp.errors import GmpError, PortDied, ReceiveTimeout
+from gmp.ids import SentAsId
 
 if TYPE_CHECKING:
     from gmp.ports.handlers import Handlers
@@ -40,7 +41,7 @@ WARN_AT = 100_000  # messages that wait when a warning names the port
 _TIMED_OUT = object()
 
 
-class Mailbox:
+class Mailbox(SentAsId):
     """The part of a port that messages wait in. `put` is called by whoever sends, `receive` by one greenlet at a time."""
 
     __slots__ = ("_mark", "_receiver", "_scanned", "_sleeper", "handlers", "ports", "queue", "reason", "room", "waking")

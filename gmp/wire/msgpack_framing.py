@@ -27,9 +27,9 @@ from gc import get_referents
 from typing import Any
 
 import msgpack
-from msgpack import fallback
 
 from gmp.errors import MessageError, ProtocolError
+from gmp.ids import SentAsId
 from gmp.wire.dispatch import Decoded, Find, Other, Undecodable, check_head
 from gmp.wire.nesting import MAX_NESTING, SHORT, TOO_DEEP, check_message
 from gmp.wire.restore import Foreign, NotRestored, SentTuple, is_flat, problem_of, restore
@@ -46,16 +46,26 @@ _NO_MESSAGE = (TypeError, LookupError)  # what looking up the name raises when i
 
 
 def _new_packer() -> Any:
-    """A packer without a hook: while it packs no Python is executed, and so nothing of anybody else's."""
-    return msgpack.Packer(strict_types=True)
+    """A packer that executes no Python while it packs, and so nothing of anybody else's.
+
+    Its hook for unknown values is the look into a slot: it gives the ID of a port that has been asked for it, and raises for
+    everything else.
+    """
+    return msgpack.Packer(strict_types=True, default=SentAsId.__dict__["sent_as"].__get__)
 
 
 _SHARED = _new_packer()  # holds nothing between two messages, so one will do, whatever their connections are
+_spare: list[Any] = []  # packers that nobody uses: as many as messages were ever packed within one another
 
 
 def _pack_by_itself(message: list[Any]) -> bytes:
-    """`message` by a packer of its own."""
-    data: bytes = _new_packer().pack(message)
+    """`message` by a packer that nobody else has meanwhile; one that has raised is not used again."""
+    try:
+        packer = _spare.pop()
+    except IndexError:
+        packer = _new_packer()
+    data: bytes = packer.pack(message)
+    _spare.append(packer)
     return data
 
 
@@ -76,7 +86,7 @@ class _Collections:
             lent.release()
 
 
-if msgpack.Packer is fallback.Packer:  # it is Python itself, in which a signal handler strikes wherever it likes
+if msgpack.Packer.__module__ == "msgpack.fallback":  # it is Python, in which a signal handler strikes wherever it likes
     _pack = _pack_by_itself
 else:
     _pack = _SHARED.pack
@@ -98,12 +108,19 @@ def _integer(value: int, _convert: Convert) -> Any:
 
 
 def _list(value: list[Any], convert: Convert) -> list[Any]:
-    return value if _TABLE.all_kept(value) else [convert(item) for item in value]
+    kinds = {*map(type, value)}
+    if kinds <= _KEPT:
+        return value
+    if kinds == _INTEGERS and min(value) >= -(1 << 63) and max(value) < 1 << 64:
+        return value
+    return [convert(item) for item in value]
 
 
+_KEPT: frozenset[type] = frozenset((type(None), bool, float, str, bytes, bytearray, memoryview))
+_INTEGERS = {int}
 _TABLE = Table(
     "msgpack",
-    frozenset((type(None), bool, float, str, bytes, bytearray, memoryview)),
+    _KEPT,
     {
         int: _integer,
         list: _list,
@@ -255,14 +272,15 @@ class MsgpackDecoder:
         """What is not a list for a port; returns how many messages there were besides the first, and whether to stop."""
         if destination is None and message and message.__class__ in (list, tuple) and message[0].__class__ is int:
             return self._dispatch_run(message, size, find, other)
-        in_tuples = self._unpacker is self._tuples and message.__class__ is tuple
-        plain = destination is not None and in_tuples and is_flat(map(type, message))
-        self._singles += 1
-        if not plain or self._singles > _FEW:
-            self._suited = self._lists
-        if plain and size <= self._max_message:
-            destination.put(message[1:])
-            return 0, False
+        if destination is not None:
+            in_tuples = self._unpacker is self._tuples and message.__class__ is tuple
+            plain = in_tuples and size <= self._max_message and is_flat(map(type, message))
+            self._singles += 1
+            if not plain or self._singles > _FEW:
+                self._suited = self._lists
+            if plain:
+                destination.put(message[1:])
+                return 0, False
         checked = self._checked(message, size)
         if destination is None or isinstance(checked, Undecodable):
             return 0, other(checked)

@@ -20,12 +20,11 @@ from typing import Any
 
 from gmp.ids import port_id_of
 from gmp.texts import shown
-from gmp.wire.nesting import MAX_NESTING, TOO_DEEP, depth_over
+from gmp.wire.nesting import TOO_DEEP
 
 Convert = Callable[[Any], Any]
 UTC_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 MOST_JSON_BITS = 14_284  #: an integer of so many bits has 4300 decimal digits at most, and longer ones Python does not read
-_SECOND = datetime.timedelta(seconds=1)
 _EARLIEST = datetime.datetime.min.replace(tzinfo=datetime.UTC) - UTC_EPOCH
 _LATEST = datetime.datetime.max.replace(tzinfo=datetime.UTC) - UTC_EPOCH
 
@@ -43,9 +42,10 @@ class Table:
         self._converted = converted
 
     def plain(self, message: list[Any]) -> list[Any]:
-        """`message` made of what the framing's packer knows. *Raises:* `Refused`, and what a user's time zone raises."""
-        if depth_over(message, MAX_NESTING):
-            raise Refused(TOO_DEEP)  # also of a cycle
+        """`message` made of what the framing's packer knows.
+
+        *Raises:* `Refused`, what a user's time zone raises, and `RecursionError`, also for a cycle.
+        """
         return [self._convert(item) for item in message]
 
     def _convert(self, value: Any) -> Any:
@@ -61,10 +61,6 @@ class Table:
         if port_id is None:
             raise Refused(f"{shown(value)} cannot travel as {self._framing}")
         return port_id
-
-    def all_kept(self, items: Any) -> bool:
-        """Whether all of `items` go as they are."""
-        return self._kept.issuperset(map(type, items))
 
 
 def pairs(items: dict[Any, Any], convert: Convert, key_of: Convert | None = None) -> dict[Any, Any]:
@@ -82,13 +78,12 @@ def pairs(items: dict[Any, Any], convert: Convert, key_of: Convert | None = None
 
 def moment(value: datetime.datetime) -> tuple[int, int]:
     """An aware datetime as seconds and nanoseconds since 1970. *Raises:* `Refused`, and what its time zone raises."""
-    if value.tzinfo is None or value.utcoffset() is None:
-        raise Refused(f"a datetime without a time zone, {value.isoformat()}, cannot travel")
+    if value.tzinfo is not datetime.UTC and (value.tzinfo is None or value.utcoffset() is None):
+        raise Refused(f"a datetime without a time zone, {value.replace(tzinfo=None)}, cannot travel")
     since = value - UTC_EPOCH
     if not _EARLIEST <= since <= _LATEST:
-        raise Refused(f"a datetime outside the years 1 to 9999 of UTC, {value.isoformat()}, cannot travel")
-    seconds, rest = divmod(since, _SECOND)
-    return seconds, rest.microseconds * 1000
+        raise Refused(f"a datetime outside the years 1 to 9999 of UTC, {value.replace(tzinfo=None)}, cannot travel")
+    return since.days * 86_400 + since.seconds, since.microseconds * 1000
 
 
 def _finite(value: float, _convert: Convert) -> float:
