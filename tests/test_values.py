@@ -339,7 +339,7 @@ def test_a_seed_leaves_out_the_entry_that_it_cannot_pass_on_and_says_whose_it_is
         assert perl.expect("", "g_chg1", "f") == [{"fine": 1}]
     lines = [record.message for record in caplog.records if "left out" in record.message]
     assert len(lines) == 1
-    assert "reported by node" in lines[0]
+    assert "set or reported by node" in lines[0]
     assert "'odd 0'" in lines[0]
 
 
@@ -425,6 +425,18 @@ def test_a_message_with_a_value_that_is_not_known_is_lost_alone_and_its_senders_
         assert node.stats()["peers"]["PerlA"]["dropped"] == len(UNKNOWN[framing])
         assert not perl.closed.is_set()
     assert len([record for record in caplog.records if "is lost" in record.message]) == 1
+
+
+def test_a_call_whose_reply_is_not_known_here_fails_at_once(make_node: MakeNode) -> None:
+    node = make_node("gmp")
+    with PerlPeer.dial(node.binds[0], framing="cbor") as perl:
+
+        def answer(tag: str, reply: str) -> None:
+            name = reply.partition("#")[2].encode()
+            perl.send_octets(b"\x82\x58" + bytes((len(name),)) + name + b"\xf7")
+
+        with pytest.raises(gmp.PortDied, match="the reply was lost: undefined"):
+            node.call(perl.port(answer), "ask", timeout=20)
 
 
 # ---- every value, through every door

@@ -96,7 +96,7 @@ class Node:
         self.ports = Ports(self.id, self.incarnation)
         self.ports.node = self
         self.monitors = RemoteMonitors(self.ports, self.request, self.connect)
-        self._undecodable = UndecodableMessages(self.id, self.monitors)
+        self._undecodable = UndecodableMessages(self.ports, self.monitors)
         self.mesh = Mesh(self, settings)
         self.backbone = self.mesh.backbone
         self.streams = Streams(self)

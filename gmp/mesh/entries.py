@@ -32,26 +32,26 @@ class Entries:
         except MessageError as error:
             raise MessageError(f"entry of {family!r} cannot be shared: {error}") from error
 
-    def family(self, sender: str, family: str, entries: object) -> Family:
-        """The entries of a family as a node reports them, without what cannot be one."""
-        return self._kept(sender, family, clean_family(entries))
+    def family(self, owner: str, family: str, entries: object) -> Family:
+        """The entries of a family of `owner`, or that it reports, without what cannot be one."""
+        return self._kept(owner, family, clean_family(entries))
 
-    def database(self, sender: str, database: object) -> Database:
-        """A database as a node reports it, without what cannot be in one."""
-        return {family: self._kept(sender, family, entries) for family, entries in clean_database(database).items()}
+    def database(self, owner: str, database: object) -> Database:
+        """The same of a whole database."""
+        return {family: self._kept(owner, family, entries) for family, entries in clean_database(database).items()}
 
-    def _kept(self, sender: str, family: str, entries: Family) -> Family:
+    def _kept(self, owner: str, family: str, entries: Family) -> Family:
         kept = {}
         for key, value in entries.items():
             try:
                 kept[key] = self._ground.portable(key, value)
             except MessageError as error:
-                self._log(sender, family, key, error)
+                self._log(owner, family, key, error)
         return kept
 
-    def _log(self, sender: str, family: str, key: str, error: MessageError) -> None:
-        count = self._lines.left_out(sender, self._ground.now())
+    def _log(self, owner: str, family: str, key: str, error: MessageError) -> None:
+        count = self._lines.left_out(owner, self._ground.now())
         if count is not None:
             since = f", and {count} more since the last line" if count else ""
-            text = "%s: an entry of %.80r, reported by %s, is left out: %s%s"
-            log.warning(text, self._ground.id, family, sender, str(error)[:300], since)
+            text = "%s: an entry of %.80r, set or reported by %s, is left out: %s%s"
+            log.warning(text, self._ground.id, family, owner, str(error)[:300], since)

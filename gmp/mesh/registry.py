@@ -317,7 +317,7 @@ class Registry:
     def _claim(self, sender: str, owner: Any, incarnation: Any, counter: Any, database: Any, *_: Any) -> None:
         version = _make_version(incarnation, counter)
         if version is not None and self._from_global(sender, owner):
-            shard = for_others_in(self._entries.database(sender, database), near=self._ground.is_near(sender))
+            shard = for_others_in(self._entries.database(owner, database), near=self._ground.is_near(sender))
             self._take(owner, sender, version, shard)
             if owner == sender:
                 self._note_global(sender)
@@ -332,7 +332,7 @@ class Registry:
         if step is Step.ASK:
             self._ground.request(sender, "gmp.want", owner)
         elif step is Step.APPLY:
-            entries = for_others(family, self._entries.family(sender, family, changed), near=self._ground.is_near(sender))
+            entries = for_others(family, self._entries.family(owner, family, changed), near=self._ground.is_near(sender))
             self._apply(owner, family, entries, clean_keys(deleted))
             if owner == sender and family == ADDRESSES:
                 self._note_global(sender)

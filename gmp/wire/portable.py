@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from gmp.errors import MessageError
-from gmp.wire.framing import make_decoder, make_encoder
+from gmp.wire.framing import Decoder, make_decoder, make_encoder
 
 ENVELOPE = 4  #: levels around an entry in the longest report, ``gmp.set {owner: [version, database]}``, besides the message
-_SCALARS = frozenset((type(None), bool))
+SHORT_TEXT = 1000  #: characters of a text that need not be tried
 
 
 class Portable:
@@ -26,14 +26,15 @@ class Portable:
         most = max(1, max_message // 2)
         self._encoders = [make_encoder(framing, most) for framing in framings]
         self._msgpack = make_encoder("msgpack", most)
-        self._decoder = make_decoder("msgpack", max_message)
+        self._max_message = max_message
+        self._decoder: Decoder | None = None  # made when it is needed
 
     def copy(self, key: str, value: Any) -> Any:
         """`value` as others will see it: made of built-in values, of which nobody else has a part.
 
         *Raises:* `MessageError`, also when `key` cannot travel.
         """
-        if type(value) in _SCALARS and key.isascii() and len(key) <= 1000:
+        if _is_short_text(key) and (value is None or type(value) is bool or _is_short_text(value)):
             return value
         nested = value
         for _ in range(ENVELOPE):
@@ -56,6 +57,12 @@ class Portable:
         return copy
 
     def _value_in(self, data: bytes) -> Any:
+        if self._decoder is None:
+            self._decoder = make_decoder("msgpack", self._max_message)
         (message,) = self._decoder.decode(data)
         assert isinstance(message, list)
         return message[2]
+
+
+def _is_short_text(value: Any) -> bool:
+    return type(value) is str and value.isascii() and len(value) <= SHORT_TEXT
