@@ -109,7 +109,7 @@ def test_the_stream_tells_of_nodes_connections_groups_and_what_was(app: Dashboar
     seed = app.watcher.node
     other = make_node("<b>other".replace("<b>", "b/"), seeds=seed.binds)
     port = other.port(lambda port: port.receive("stop"))
-    other.group("<i>workers</i>").join(port, {"speed": float("nan"), "key": {1, 2}})
+    other.group("<i>workers</i>").join(port, {"speed": 1.5, "key": (1, 2)})
     snapshot = until(app, lambda data: len(data["nodes"]) == 2 and data["links"] and data["families"])
     nodes = {node["id"]: node for node in snapshot["nodes"]}
     assert nodes["seed"]["seed"] is True
