@@ -666,6 +666,7 @@ class Node:
 
     def peer_lost(self, peer: Peer, reason: Reason, was_up: bool) -> None:
         """`PeerEvents.peer_lost`: one uninterrupted step, no user code runs in it."""
+        self.network.rest(peer, was_up=was_up)
         self.monitors.node_lost(peer.node_id, reason)
         self._leaving.changed()
         if self._state != "started":
@@ -682,6 +683,16 @@ class Node:
         """`HousekeeperEvents.loop_late`: others depend on a seed's loop."""
         if self.backbone.is_global:
             log.warning("%s: the event loop of this seed was held up for %.1f s", self.id, seconds)
+
+    def peers_forgotten(self, node_ids: set[str]) -> None:
+        """`NetworkEvents.peers_forgotten`."""
+        self._routes.forget(node_ids)
+        self.mesh.forget(node_ids)
+
+    def is_former(self, node_id: str, incarnation: str) -> bool:
+        """`Ground.is_former`."""
+        peer = self.network.peers.get(node_id)
+        return peer is not None and peer.is_former(incarnation)
 
     def peer_drained(self, peer: Peer) -> None:
         """`NetworkEvents.peer_drained`."""

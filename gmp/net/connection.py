@@ -82,6 +82,7 @@ class Connection(Outbox):
         "detail",
         "incarnation",
         "node_id",
+        "number",
         "received_bytes",
         "received_messages",
         "refused",
@@ -103,6 +104,7 @@ class Connection(Outbox):
         cert_names: bool,
         destinations: dict[str, Any],
         address: str,
+        number: int,
         handshake_timeout: float,
         limits: Limits,
         send_buffer: int | None,
@@ -111,6 +113,7 @@ class Connection(Outbox):
         super().__init__(_socket.socket(fileno=fd), hub.loop, drained)
         self.session = session
         self.address = address  #: of the other side, ``host:port``
+        self.number = number  #: greater than that of every connection that began before
         self.detail = ""
         self.auth_sent = False
         self.refused = False  #: the other side was told that it is not wanted, and is to close

@@ -28,9 +28,10 @@ from gmp.net.peerstate import Link, PeerState
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.net.run import KEPT, Run
-from gmp.wire.framing import make_decoder, make_encoder
+from gmp.wire.framing import Encoder, make_decoder, make_encoder
 
 PASSED = "gmp.passed"  #: over a direct connection: the barrier of that relay link has arrived
+LATE = 30.0  #: seconds for which something may be on its way through seeds
 HAND_OVER = 10.0  # seconds within which a direct connection must have replaced a relay link
 
 
@@ -58,6 +59,7 @@ class Peer:
         self.connection: Connection | RelayLink | None = None
         self.relay: RelayLink | None = None  #: the link that a direct connection is about to replace
         self.ended = False  #: when it was lost last it left, or its process was seen to end
+        self.lost_at = float("-inf")  #: when it was up last, in monotonic seconds; not while it is
         self.link: Link[Connection] = Link()  #: the rule of the one connection
         self.came_up = gevent.event.Event()  #: set while it is up
         self.queued = 0  #: bytes of memory that what waits for a connection takes
@@ -68,7 +70,7 @@ class Peer:
         self._events = events
         self._max_message = max_message
         self._high_mark, self._low_mark = high_mark, low_mark
-        self._encoder = make_encoder("msgpack", max_message)
+        self._encoder: Encoder | None = None  # of what waits; there as long as something does
         self._queue: list[bytes] = []
         self._waiting: deque[Any] = deque()
         self._deadline: Any = None  # of a hand-over
@@ -77,6 +79,20 @@ class Peer:
     def is_up(self) -> bool:
         """Whether messages can flow now."""
         return self.state is PeerState.UP
+
+    def is_former(self, incarnation: str) -> bool:
+        """Whether what comes of that incarnation through seeds is late: it began before the newest, which has not left.
+
+        When it was sent cannot be told there, so start times are compared, for as long as it may have been on its way.
+        """
+        if incarnation >= self.link.newest:
+            return False
+        return self.is_up or not (self.ended or time.monotonic() - self.lost_at > LATE)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no way to it, none is wanted, and no handshake with it is known."""
+        return self.state is PeerState.IDLE and self.link.is_idle
 
     @property
     def is_gmp(self) -> bool:
@@ -150,6 +166,8 @@ class Peer:
         return over is not None
 
     def _queue_message(self, name: str, message: tuple[Any, ...]) -> bool:
+        if self._encoder is None:
+            self._encoder = make_encoder("msgpack", self._max_message)
         data = self._encoder.encode(name, message)
         self._queue.append(data)
         self.queued += len(data) + KEPT
@@ -165,12 +183,12 @@ class Peer:
     def attach(self, connection: Connection | RelayLink) -> None:
         """`connection` is the way from now on: tell, send what waited, then read what came early."""
         self.connection = connection
-        self.link.newest = max(self.link.newest, connection.incarnation)  # by relay too
         self.state = PeerState.UP
         self.came_up.set()
         connection.high_mark, connection.low_mark = self._high_mark, self._low_mark
         self._events.peer_up(self)
         queue, self._queue, self.queued = self._queue, [], 0
+        self._encoder = None
         if connection.framing == "msgpack":
             for data in queue:
                 connection.write(data)
@@ -248,6 +266,7 @@ class Peer:
         relay.barrier_acknowledged = True
         if self.send == self._queue_message:
             queue, self._queue, self.queued = self._queue, [], 0
+            self._encoder = None
             for data in queue:
                 connection.write(data)
             self._send_by(connection.send)
