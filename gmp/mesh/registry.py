@@ -57,6 +57,7 @@ class Registry:
         self._told_perl: Database = {}  # what Perl global nodes know of this node
         self._queries = Queries(ground, self.directory)
         self._expiry: Cancellable | None = None
+        self._expiry_due = 0.0
         self._table: dict[str, Callable[..., None]] = {
             "gmp.attach": self._attach,
             "gmp.update": self._update,
@@ -172,18 +173,19 @@ class Registry:
 
     def _watch_expiry(self) -> None:
         due = self.claims.next_expiry()
+        if due is None or (self._expiry is not None and self._expiry_due <= due):
+            return  # the timer may run for nothing; to begin a new one at each change costs more
         if self._expiry is not None:
             self._expiry.cancel()
-            self._expiry = None
-        if due is not None:
-            self._expiry = self._ground.later(max(0.0, due - self._ground.now()), self._expire)
+        self._expiry, self._expiry_due = self._ground.later(max(0.0, due - self._ground.now()), self._expire), due
 
     def _expire(self) -> None:
         self._expiry = None
         for owner in self.claims.expire(self._ground.now()):
             self._drop(owner)
         for owner, reporter in self.claims.forget_ends(self._ground.now()):
-            self._ground.request(reporter, "gmp.want", owner)
+            if reporter != self._id:
+                self._ground.request(reporter, "gmp.want", owner)
         self._watch_expiry()
 
     # ---- what others are told
@@ -270,7 +272,7 @@ class Registry:
     # ---- requests of gmp nodes
 
     def _attach(self, sender: str, incarnation: Any, counter: Any, database: Any, *_: Any) -> None:
-        version = _make_version(incarnation, counter)
+        version = self._version_of(sender, sender, incarnation, counter)
         shard = for_others_in(clean_database(database), near=self._ground.is_near(sender))
         if version is None or not self._active or sender in self.globals:
             return
@@ -290,6 +292,12 @@ class Registry:
         elif was_mine is not None:
             self._tell_gmp("gmp.release", owner, *was_mine, False)
         self._watch_expiry()
+
+    def _version_of(self, sender: str, owner: object, incarnation: object, counter: object) -> Version | None:
+        """A version as `sender` told it; None when it is none. What tells of itself lives, whatever its clock said."""
+        if not isinstance(owner, str) or not isinstance(incarnation, str) or not isinstance(counter, int):
+            return None
+        return (self.claims.rank(owner, incarnation) if owner == sender else incarnation), counter
 
     def _update(self, sender: str, counter: Any, family: Any, changed: Any, deleted: Any, *_: Any) -> None:
         if not isinstance(counter, int) or not isinstance(family, str) or self.claims.claimant(sender) != self._id:
@@ -314,7 +322,7 @@ class Registry:
         self._watch_expiry()
 
     def _claim(self, sender: str, owner: Any, incarnation: Any, counter: Any, database: Any, *_: Any) -> None:
-        version = _make_version(incarnation, counter)
+        version = self._version_of(sender, owner, incarnation, counter)
         if version is not None and self._from_global(sender, owner):
             self._take(owner, sender, version, for_others_in(clean_database(database), near=self._ground.is_near(sender)))
             if owner == sender:
@@ -323,7 +331,7 @@ class Registry:
     def _change(
         self, sender: str, owner: Any, incarnation: Any, counter: Any, family: Any, changed: Any, deleted: Any, *_: Any
     ) -> None:
-        version = _make_version(incarnation, counter)
+        version = self._version_of(sender, owner, incarnation, counter)
         if version is None or not isinstance(family, str) or not self._from_global(sender, owner):
             return
         step = self.claims.change(owner, sender, version)
@@ -336,7 +344,7 @@ class Registry:
                 self._note_global(sender)
 
     def _release(self, sender: str, owner: Any, incarnation: Any, counter: Any, ended: Any, *_: Any) -> None:
-        version = _make_version(incarnation, counter)
+        version = self._version_of(sender, owner, incarnation, counter)
         if version is None or not self._from_global(sender, owner):
             return
         # race: the other seed saw the end of its connection, but ours with that node lives: it is not gone
@@ -373,10 +381,3 @@ class Registry:
         elif self.claims.claimant(sender) != self._id:
             self._perl_slaves.add(sender)
             self._change_reported(sender, family, entries, keys)
-
-
-def _make_version(incarnation: object, counter: object) -> Version | None:
-    """A version as a peer sent it; None when it is none."""
-    if isinstance(incarnation, str) and isinstance(counter, int):
-        return incarnation, counter
-    return None
