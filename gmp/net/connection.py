@@ -342,6 +342,7 @@ class Connection(Outbox):
         if self.up or not self._owner.hold(self):
             self.sock.close()
         self._owner.closed(self)
+        self.watch = None  # it refers to this connection
 
     def half_close(self) -> None:
         """Close our direction, once everything is written; the other one is read on."""

@@ -281,10 +281,18 @@ class Network:
         if connection is None:
             raise GmpError(f"{where}: the connection broke at once")
         try:
-            result: str | Stream | None = dial.result.get()
+            dial.result.wait()
         finally:
             if not dial.result.ready():  # whoever wanted it has another connection
                 connection.close(CloseReason.DUPLICATE)
+        result: str | Stream | None = dial.result.value
+        error = dial.result.exception
+        del dial, connection  # an error's traceback refers to this frame: in it they would be garbage that is a cycle
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
         assert result is not None
         return result
 

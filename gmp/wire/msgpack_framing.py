@@ -103,9 +103,9 @@ class MsgpackDecoder:
 
     def __init__(self, max_message: int) -> None:
         self._max_message = max_message
-        self._level = 0
-        self._lists = self._make_unpacker(True, self._ext)
-        self._tuples = self._make_unpacker(False, self._ext_among_tuples)
+        extensions = _Extensions()
+        self._lists = self._make_unpacker(True, extensions._ext)
+        self._tuples = self._make_unpacker(False, extensions._ext_among_tuples)
         self._unpacker = self._lists  # in use; the positions are in what this one was fed
         self._suited = self._lists  # for what came last, and likely for what comes next
         self._singles = 0  # messages since the last run
@@ -237,6 +237,15 @@ class MsgpackDecoder:
         if depth_over(message, MAX_NESTING):
             raise ProtocolError(TOO_DEEP)
         return message
+
+
+class _Extensions:
+    """The extension types of one decoder. It is no part of it, as an unpacker that refers to its decoder would be a cycle: a
+    connection's buffers would stay until a full collection.
+    """
+
+    def __init__(self) -> None:
+        self._level = 0
 
     def _ext(self, code: int, data: bytes) -> Any:
         if code in _SEQUENCES:
