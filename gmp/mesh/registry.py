@@ -123,7 +123,7 @@ class Registry:
             report = {owner: [*self._version(owner), self._shown(node_id, owner)] for owner in owners}
             self._ground.request(node_id, "gmp.set", report)
         else:
-            self._sync_perl(but=node_id)
+            self._sync_all_perl(but=node_id)
             self._ground.request(node_id, "g_set", for_others_in(self._told_perl, near=self._ground.is_near(node_id)))
         self._note_global(node_id)
 
@@ -161,7 +161,7 @@ class Registry:
             if self.claims.release(owner, version, ended=ended, now=self._ground.now()):
                 self._drop(owner)
             self._tell_gmp("gmp.release", owner, *version, ended)
-            self._sync_perl()
+            self._sync_perl_about(owner)
             self._watch_expiry()
 
     def provisional(self, copies: Database) -> None:
@@ -202,6 +202,9 @@ class Registry:
         """Whose entries gmp nodes see as the own ones."""
         return [self._id, *self._perl_slaves]
 
+    def _is_reported(self, owner: str) -> bool:
+        return owner == self._id or owner in self._perl_slaves
+
     def _tell_gmp(self, name: str, owner: str, *args: Any) -> None:
         for node_id in self._gmp_globals():
             self._ground.request(node_id, name, owner, *args)
@@ -215,20 +218,47 @@ class Registry:
             shown = for_others(family, changed, near=self._ground.is_near(node_id))
             self._ground.request(node_id, "gmp.change", owner, *version, family, shown, deleted)
 
-    def _sync_perl(self, family: str | None = None, *, but: str = "") -> None:
-        """Tell Perl global nodes what has changed of what they are told, in one family or all; not the node `but`."""
-        told = [node_id for node_id in self.globals if not self._ground.is_gmp(node_id)]
-        if not told:
-            return
+    def _perl_globals(self) -> list[str]:
+        return [node_id for node_id in self.globals if not self._ground.is_gmp(node_id)]
+
+    def _sync_all_perl(self, *, but: str) -> None:
+        """As `_sync_perl`, of everything; the node `but` is told otherwise."""
         owners = [*self._reported(), *self.claims.claimed_by(self._id)]
         now = self.directory.merged_database(owners)
-        for name in [family] if family is not None else list(self._told_perl.keys() | now.keys()):
-            _, changed, deleted = difference(name, self._told_perl.get(name, {}), now.get(name, {}))
-            self._told_perl[name] = now.get(name, {})
-            for node_id in told if changed or deleted else ():
-                if node_id != but:
-                    shown = for_others(name, changed, near=self._ground.is_near(node_id))
-                    self._ground.request(node_id, "g_upd", name, shown, deleted)
+        told = [node_id for node_id in self._perl_globals() if node_id != but]
+        for family in self._told_perl.keys() | now.keys():
+            self._tell_perl(told, difference(family, self._told_perl.get(family, {}), now.get(family, {})))
+
+    def _sync_perl_about(self, owner: str) -> None:
+        """As `_sync_perl`, of what `owner` has: whether it is told has changed."""
+        if self._perl_globals():
+            for family, entries in self.directory.shard(owner).items():
+                self._sync_perl(family, entries)
+
+    def _sync_perl(self, family: str, keys: Iterable[str]) -> None:
+        """Tell Perl global nodes what has changed of these entries, as far as they are told of them."""
+        told = self._perl_globals()
+        if told:
+            known = self._told_perl.get(family, {})
+            before = {key: known[key] for key in keys if key in known}
+            self._tell_perl(told, difference(family, before, self.directory.picked(family, keys, self._is_told_perl)))
+
+    def _is_told_perl(self, owner: str) -> bool:
+        return self._is_reported(owner) or self.claims.claimant(owner) == self._id
+
+    def _tell_perl(self, told: list[str], change: Change) -> None:
+        family, changed, deleted = change
+        if not changed and not deleted:
+            return
+        known = self._told_perl.setdefault(family, {})
+        known.update(changed)
+        for key in deleted:
+            del known[key]
+        if not known:
+            del self._told_perl[family]
+        for node_id in told:
+            shown = for_others(family, changed, near=self._ground.is_near(node_id))
+            self._ground.request(node_id, "g_upd", family, shown, deleted)
 
     def _emit(self, changes: list[Change]) -> None:
         """The merged view changed: tell subscribers and the own node."""
@@ -238,15 +268,16 @@ class Registry:
 
     # ---- changes of what this node reports
 
-    def _change_reported(self, owner: str, family: str, changed: Family, deleted: Iterable[str]) -> None:
+    def _change_reported(self, owner: str, family: str, changed: Family, deleted: list[str]) -> None:
         """The own node or a Perl slave changes a family."""
-        before = self.directory.merged(family, self._reported())
+        keys = [*changed, *deleted]
+        before = self.directory.picked(family, keys, self._is_reported)
         changes = self.directory.update(owner, family, changed, deleted)
-        _, now_set, now_gone = difference(family, before, self.directory.merged(family, self._reported()))
+        _, now_set, now_gone = difference(family, before, self.directory.picked(family, keys, self._is_reported))
         if now_set or now_gone:
             self._counter += 1
             self._tell_change(self._id, family, now_set, now_gone)
-            self._sync_perl(family)
+            self._sync_perl(family, keys)
         self._emit(changes)
 
     def _replace_reported(self, owner: str, database: Database) -> None:
@@ -264,7 +295,7 @@ class Registry:
 
     def _apply(self, owner: str, family: str, changed: Family, deleted: list[str]) -> None:
         self._emit(self.directory.update(owner, family, changed, deleted))
-        self._sync_perl(family)
+        self._sync_perl(family, [*changed, *deleted])
 
     def _drop(self, owner: str) -> None:
         self._replace(owner, {})
@@ -285,7 +316,7 @@ class Registry:
             self._watch_expiry()
             return
         self._replace(owner, database)
-        self._sync_perl()
+        self._sync_perl_about(owner)
         if seed == self._id:
             for node_id in self._gmp_globals():
                 self._ground.request(node_id, "gmp.claim", owner, *version, self._shown(node_id, owner))
