@@ -503,7 +503,8 @@ COUNTS = ("messages", "dials", "failures", "restarts")
 
 def title(setting: Setting) -> str:
     words = [f"{number}_{name}" for name, number in setting._asdict().items() if name in COUNTS and number]
-    return "_".join([*words, *["forgets"] * setting.forgets, *["clock_back"] * setting.clock_back, "perl" if setting.perl else "gmp"])
+    words += [name for name in ("forgets", "clock_back") if getattr(setting, name)]
+    return "_".join([*words, "perl" if setting.perl else "gmp"])
 
 
 @pytest.mark.parametrize("setting", FEW, ids=title)

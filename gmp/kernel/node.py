@@ -436,14 +436,15 @@ class Node:
         """Start ports and restart them when they die; see `gmp.supervise`."""
         return self.ports.make(Supervisor(children, **settings))
 
-    def on_local_death(self, port: Any, callback: Callable[..., Any]) -> str:
-        """`callback` at the death of a live port of this node; returns its ID. For groups."""
+    def on_local_death(self, port: Any, callback: Callable[[], None]) -> Monitor:
+        """Call `callback` at the death of a live port of this node. For groups."""
         port_id = str(port)
         local = self.ports.find(port_id)
         if local is None:
             raise GmpError(f"{port_id!r} is no live port of this node")
-        local.add_monitor(Monitor(lambda reason: callback(*reason), local))
-        return port_id
+        monitor = Monitor(lambda reason: callback(), local)
+        local.add_monitor(monitor)
+        return monitor
 
     # ---- groups and the network
 

@@ -17,8 +17,8 @@ was alive after that, and a node that is restarted ends before its successor con
 incarnation has a smaller number than every one of a newer, and what began before one of the `newest` is refused.
 
 Races, by name: *both dial at once* (the arbiter closes the second, silently: it was never up); *the old incarnation's line
-comes late* (its number is smaller than the `newest`'s); *the end of the losing connection overtakes the arbiter's line on the
-winning one* (`dial_again`).
+comes late* (its number is smaller than the `newest`'s); *the end of the losing connection overtakes the arbiter's line on
+the winning one* (`dial_again`).
 """
 
 from __future__ import annotations
