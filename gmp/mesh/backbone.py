@@ -9,8 +9,8 @@ stay meanwhile and are compared with the next master's contents: a change of mas
 race: ``g_chg*`` from a former master is ignored. race: all seeds were restarted and the new master does not know yet what is
 still there: what it misses is a *remnant*, kept for the time of grace.
 
-Own ports are never in a copy: what this node has is what it says. race: another own key that was deleted here is still in the
-master's reports for a moment: `gmp.mesh.echoes`.
+Own ports are never in a copy: what this node has is what it says. race: another own key that was deleted here is still in
+the master's reports for a moment: `gmp.mesh.echoes`.
 
 A copy is given up when it is empty and nobody watches or holds the family: a name may have been used for one session only.
 
@@ -62,7 +62,7 @@ class Backbone:
         self._id = ground.id
         self._prefix = ground.id + "#"  # of the own ports
         self._own: Database = {}
-        self._members: dict[tuple[str, str], Cancellable] = {}  # (family, port ID) of own ports, and what watches their death
+        self._members: dict[tuple[str, str], Cancellable] = {}  # what watches the death of own ports, by family and port ID
         self._counter = 0
         self._seeds: list[str] = []  # seed nodes that are up, in the order they came
         self._copies: dict[str, Family] = {}

@@ -505,8 +505,7 @@ class Network:
     def rest(self, peer: Peer, *, was_up: bool) -> None:
         """A peer is new, or was lost: it is forgotten when it stays idle."""
         now = time.monotonic()
-        if was_up:
-            peer.lost_at = now
+        peer.rests(now, was_up=was_up)
         self._resting.rest(peer, now)
 
     def _forget_idle(self) -> None:

@@ -80,6 +80,12 @@ class Peer:
         """Whether messages can flow now."""
         return self.state is PeerState.UP
 
+    def rests(self, now: float, *, was_up: bool) -> None:
+        """There is no way to it, and nothing waits for one: keep only what must be."""
+        self._encoder = None
+        if was_up:
+            self.lost_at = now
+
     def is_former(self, incarnation: str) -> bool:
         """Whether what comes of that incarnation through seeds is late: it began before the newest, which has not left.
 

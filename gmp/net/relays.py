@@ -91,7 +91,6 @@ class Relays:
             # race: it ended before both barriers had passed, so something may be lost: a silent hole if the peer stayed up
             peer.connection.close(CloseReason.RELAY_LOST, text)
         elif peer.connection is link:
-            peer.ended = False
+            leaving = peer.ended = reason is CloseReason.LEAVING
             log.info("%s: the way to %s, %s, ended: %s", self._node_id, link.node_id, link.address, text)
-            leaving = reason is CloseReason.LEAVING
             peer.lose(("leaving", peer.node_id) if leaving else ("transport_error", peer.node_id, text))
