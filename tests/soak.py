@@ -4,12 +4,12 @@ Two processes: the *tested* node, a seed, which is measured, and its *partner*. 
 chosen at random; the partner besides makes nodes that come and go. 62.5 operations a second are 75,000 in 20 minutes.
 
 Each line of figures: resident memory of the tested process; what Python has allocated of it (tracemalloc, so that the
-difference is the interpreter's, the C libraries' and the allocator's); objects that the collector knows; peers, ports, copies of
-families and subscriptions that the node holds. At the end memory that the allocator keeps is given back (``malloc_trim``), and
-the figures are printed once more: what falls then was the allocator's.
+difference is the interpreter's, the C libraries' and the allocator's); objects that the collector knows; peers, ports,
+copies of families and subscriptions that the node holds. At the end memory that the allocator keeps is given back
+(``malloc_trim``), and the figures are printed once more: what falls then was the allocator's.
 
-It ends with the spread of the resident memory over the second half, and with exit code 1 when that is over `--most` percent, or
-when an operation has failed.
+It ends with the spread of the resident memory over the second half, and with exit code 1 when that is over `--most`
+percent, or when an operation has failed.
 """
 
 from __future__ import annotations

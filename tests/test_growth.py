@@ -5,14 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import gevent
+import gevent.subprocess as subprocess
 import pytest
 
 import gmp
@@ -38,7 +38,16 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- peers
 
 
-@pytest.mark.usefixtures("soon")
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """Counting references must do."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("soon", "no_collection")
 @pytest.mark.parametrize("end", [gmp.Node.close, crash])
 def test_a_node_that_has_gone_is_forgotten_and_so_are_the_ways_to_its_ports(
     make_node: MakeNode, end: Callable[[gmp.Node], None]
@@ -54,7 +63,6 @@ def test_a_node_that_has_gone_is_forgotten_and_so_are_the_ways_to_its_ports(
     assert seed.stats()["peers"] == {}
     assert not seed.ways
     eventually(lambda: not seed.backbone._hidden)
-    gc.collect()
     assert not [one for one in gc.get_objects() if isinstance(one, Peer) and one.node_id.startswith("visitor")]
 
 
@@ -235,10 +243,9 @@ def check_linear(measure: Callable[[int], float]) -> None:
     """Eight times as many take about eight times as long; what was quadratic took fifty to ninety times as long."""
     measure(100)
     few = min(measure(1000) for _ in range(3))
-    assert measure(8000) < 24 * few
+    assert min(measure(8000) for _ in range(2)) < 24 * few
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("watched", [False, True], ids=["unwatched", "watched"])
 def test_entries_and_members_of_a_seed_cost_the_same_however_many_there_are(
     make_node: MakeNode, watched: bool
@@ -271,7 +278,6 @@ def test_entries_and_members_of_a_seed_cost_the_same_however_many_there_are(
     check_linear(measure)
 
 
-@pytest.mark.slow
 def test_members_that_come_and_go_on_slaves_too(make_node: MakeNode) -> None:
     seed = make_node("seed", seeds=[])
     node, watcher = (make_node(name, seeds=seed.binds) for name in ("node", "watcher"))
@@ -300,7 +306,6 @@ def test_members_that_come_and_go_on_slaves_too(make_node: MakeNode) -> None:
     check_linear(measure)
 
 
-@pytest.mark.slow
 def test_entries_of_a_perl_slave_too(make_node: MakeNode) -> None:
     seed = make_node("seed", seeds=[])
 
@@ -330,9 +335,11 @@ def test_what_a_callback_gets_is_read_only_and_stays_as_it_was(make_node: MakeNo
     shown = [items for items, *_ in recorder.calls]
     assert [dict(items) for items in shown] == [{}, {"k0": 0}, {"k0": 0, "k1": 1}, {"k0": 0, "k1": 1, "k2": 2}]
     assert shown[1] == {"k0": 0}
-    assert {"k0": 0} == shown[1]
+    assert {**shown[1]} == {"k0": 0}
     assert repr(shown[1]) == "{'k0': 0}"
-    assert "k0" in shown[1] and "k1" not in shown[1] and len(shown[1]) == 1
+    assert "k0" in shown[1]
+    assert "k1" not in shown[1]
+    assert len(shown[1]) == 1
     with pytest.raises(TypeError):
         shown[1]["k0"] = 2
 

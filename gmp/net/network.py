@@ -513,6 +513,7 @@ class Network:
         forgotten = self._resting.over(time.monotonic())
         for peer in forgotten:
             del self.peers[peer.node_id]
+            peer.forgotten()
         if forgotten:
             self._events.peers_forgotten({peer.node_id for peer in forgotten})
 

@@ -86,6 +86,10 @@ class Peer:
         if was_up:
             self.lost_at = now
 
+    def forgotten(self) -> None:
+        """Nobody knows it any more. It cannot send: with a method of its own in it, it would be a cycle."""
+        del self.send
+
     def is_former(self, incarnation: str) -> bool:
         """Whether what comes of that incarnation through seeds is late: it began before the newest, which has not left.
 
