@@ -685,10 +685,10 @@ class Node:
         if self.backbone.is_global:
             log.warning("%s: the event loop of this seed was held up for %.1f s", self.id, seconds)
 
-    def peers_forgotten(self, node_ids: set[str]) -> None:
+    def peers_forgotten(self, peers: set[Peer]) -> None:
         """`NetworkEvents.peers_forgotten`."""
-        self._routes.forget(node_ids)
-        self.mesh.forget(node_ids)
+        self._routes.forget(peers)
+        self.mesh.forget({peer.node_id for peer in peers})
 
     def is_former(self, node_id: str, incarnation: str) -> bool:
         """`Ground.is_former`."""

@@ -95,13 +95,13 @@ class Routes:
         route = self.ways[port_id] = peer, name
         return route
 
-    def forget(self, node_ids: set[str]) -> None:
-        """The peers of these nodes are no more."""
-        gone = {self._nodes.pop(node_id) for node_id in node_ids & self._nodes.keys()}
-        if gone:
-            for port_id in [port_id for port_id, (peer, _) in self.ways.items() if peer in gone]:
-                del self.ways[port_id]
-                self.runs.pop(port_id, None)
+    def forget(self, gone: set[Peer]) -> None:
+        """These peers are no more."""
+        for peer in gone:
+            self._nodes.pop(peer.node_id, None)
+        for port_id in [port_id for port_id, (peer, _) in self.ways.items() if peer in gone]:
+            del self.ways[port_id]
+            self.runs.pop(port_id, None)
 
     def _deliver(self, name: str, message: tuple[Any, ...]) -> None:
         local = self._ports.by_name.get(name)

@@ -378,6 +378,8 @@ class Backbone:
                 changed = {key: value for key, value in changed.items() if not self._is_hidden(key)}
                 deleted = [key for key in deleted if not self._is_hidden(key)]
             self._notify(Change(family, changed, deleted))
+            if deleted and not self._listed(family):
+                self._doubt(family)
 
     # ---- requests
 

@@ -66,7 +66,7 @@ class NetworkEvents(PeerEvents, HousekeeperEvents, Protocol):
     def peer_linked(self, peer: Peer) -> None:
         """A peer that was relayed is connected directly now."""
 
-    def peers_forgotten(self, node_ids: set[str]) -> None:
+    def peers_forgotten(self, peers: set[Peer]) -> None:
         """These were idle for long, and nothing is known of them any more."""
 
     def node_port_message(self, peer: Peer, message: list[Any]) -> None:
@@ -511,11 +511,12 @@ class Network:
     def _forget_idle(self) -> None:
         """What is left of a peer that was idle for long is memory: forget it, as a peer that was never seen."""
         forgotten = self._resting.over(time.monotonic())
-        for peer in forgotten:
-            del self.peers[peer.node_id]
-            peer.forgotten()
         if forgotten:
-            self._events.peers_forgotten({peer.node_id for peer in forgotten})
+            for peer in forgotten:
+                del self.peers[peer.node_id]
+            self._events.peers_forgotten(forgotten)
+            for peer in forgotten:
+                peer.forgotten()
 
     def up_peers(self) -> Iterator[Peer]:
         """The peers that are connected now."""
