@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gmp.mesh.addresses import for_others, is_loopback
@@ -98,7 +98,7 @@ def test_an_orphan_is_kept_for_its_time_and_may_come_back() -> None:
     assert claims.next_expiry() == 100.0 + GRACE
     assert claims.claim("x", "seed2", ("i", 2))
     assert claims.expire(100.0 + GRACE - 0.1) == []
-    assert claims.expire(100.0 + GRACE) == ["y"]
+    assert claims.expire(100.0 + GRACE) == [("y", None)]
     assert claims.next_expiry() is None
 
 
@@ -140,6 +140,32 @@ def test_a_gap_asks_for_the_whole() -> None:
     assert claims.change("x", "seed1", ("i", 4)) is Step.ASK
     assert claims.change("x", "seed2", ("i", 3)) is Step.ASK
     assert claims.change("new", "seed2", ("i", 3)) is Step.ASK
+
+
+def test_an_incarnation_that_lives_ranks_above_what_was_known_whatever_its_clock_says() -> None:
+    claims, rank = Claims(), ""
+    for number, incarnation in enumerate(["i5", "i3", "i4", "i3", "i1", "i9", "i8"]):
+        before, rank = rank, claims.rank("x", incarnation)
+        assert rank > before
+        assert claims.claim("x", "seed1", (rank, 1))
+        assert claims.rank("x", incarnation) == rank
+        assert not claims.claim("x", "seed2", (before, 9)), "what is late of the one before"
+        assert claims.release("x", (rank, 1), ended=True, now=float(number))
+        assert claims.lives("x", incarnation)
+        assert claims.claim("x", "seed1", (rank, 2))
+    assert rank == "i9+i8", "one that comes back with the right time ends it"
+
+
+def test_who_reported_less_than_is_known_is_asked_when_that_is_gone() -> None:
+    claims = Claims()
+    claims.claim("x", "seed1", ("i5", 1))
+    assert not claims.claim("x", "seed2", ("i3", 1))
+    claims.seed_lost("seed1", 100.0)
+    assert claims.expire(100.0 + GRACE) == [("x", "seed2")]
+    claims.claim("x", "seed1", ("i5", 1))
+    claims.claim("x", "seed2", ("i3", 1))
+    assert claims.release("x", ("i5", 1), ended=True, now=200.0)
+    assert claims.forget_ends(200.0 + REMEMBERED) == [("x", "seed2")]
 
 
 @given(st.data())
@@ -352,6 +378,7 @@ def check_one_view(paper: Paper, seeds: list[str], member: Callable[[str], str])
 
 
 @settings(max_examples=60, deadline=None)
+@example(28, "seed3", "n4", True)
 @given(
     st.integers(0, 2**32), st.sampled_from(["seed3", "perl-seed"]), st.sampled_from(["n4", "perl-slave"]), st.booleans()
 )

@@ -15,7 +15,9 @@ remembered. race: a report that was on its way when the owner ended comes after 
 
 race: what was seen was not its end: something between closed the connection (a proxy that is restarted), the owner lives,
 and the seed that it is attached to reports no newer version. So the end is forgotten as soon as the owner is connected
-again, and after `REMEMBERED` seconds in any case; then who reported it meanwhile is to be asked.
+again, and after `REMEMBERED` seconds in any case; then who reported it meanwhile is to be asked. race: a seed that was cut
+off when a node came back with an earlier clock knows the former incarnation only, which it takes for the newer: whoever
+reports less than is known is asked when that goes.
 """
 
 from __future__ import annotations
@@ -40,10 +42,11 @@ class Step(enum.Enum):
 
 @dataclass
 class Record:
-    """An owner: the version of what is known of it, and who claims it; None: it is an orphan."""
+    """An owner: the version of what is known of it, who claims it (None: it is an orphan), and who has reported less since."""
 
     version: Version
     claimant: str | None
+    reporter: str | None = None
 
 
 @dataclass
@@ -104,6 +107,8 @@ class Claims:
         if version == record.version and (record.claimant is None or seed < record.claimant):
             record.claimant = seed
             self._orphans.pop(owner, None)
+        elif version < record.version:
+            record.reporter = seed
         return False
 
     def change(self, owner: str, seed: str, version: Version) -> Step:
@@ -127,7 +132,7 @@ class Claims:
                 self._orphan(owner, record, now)
             return False
         self._ended.pop(owner, None)  # so that the oldest is always the first
-        self._ended[owner] = End(version, now)
+        self._ended[owner] = End(version, now, None if record is None else record.reporter)
         self._orphans.pop(owner, None)
         return self._records.pop(owner, None) is not None
 
@@ -156,12 +161,12 @@ class Claims:
         for owner in self.claimed_by(seed):
             self._orphan(owner, self._records[owner], now)
 
-    def expire(self, now: float) -> list[str]:
-        """The owners whose time is up: drop them."""
+    def expire(self, now: float) -> list[tuple[str, str | None]]:
+        """The owners whose time is up: drop them. Each with whom to ask then, as it may have known better."""
         gone = list(takewhile(lambda owner: self._orphans[owner] + GRACE <= now, self._orphans))
         for owner in gone:
-            del self._records[owner], self._orphans[owner]
-        return gone
+            del self._orphans[owner]
+        return [(owner, self._records.pop(owner).reporter) for owner in gone]
 
     def forget_ends(self, now: float) -> list[tuple[str, str]]:
         """Forget the ends whose time is up; return the owners that were reported since, each with who did."""

@@ -181,10 +181,11 @@ class Registry:
 
     def _expire(self) -> None:
         self._expiry = None
-        for owner in self.claims.expire(self._ground.now()):
+        expired = self.claims.expire(self._ground.now())
+        for owner, _ in expired:
             self._drop(owner)
-        for owner, reporter in self.claims.forget_ends(self._ground.now()):
-            if reporter != self._id:
+        for owner, reporter in [*expired, *self.claims.forget_ends(self._ground.now())]:
+            if reporter is not None and reporter != self._id:
                 self._ground.request(reporter, "gmp.want", owner)
         self._watch_expiry()
 
