@@ -215,7 +215,7 @@ class Figures:
         subscriptions = sum(map(len, backbone.registry._queries._subscribers.values()))
         print(
             f"{at:>6} {self.resident[-1]:9.1f} {traced / 2**20:11.1f} {len(gc.get_objects()):8} "
-            f"{len(node.network.peers):6} {len(node.ports.by_name):6} {len(backbone._copies):7} {subscriptions:14}",
+            f"{len(node.network.peers):6} {len(node.ports.by_name):6} {len(backbone._copies.families):7} {subscriptions:14}",
             flush=True,
         )
 

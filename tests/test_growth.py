@@ -115,7 +115,7 @@ def kept(node: gmp.Node) -> tuple[int, ...]:
     backbone = node.backbone
     queries = backbone.registry._queries
     return (
-        len(backbone._copies), len(backbone._watchers), len(backbone._own), len(backbone._members),
+        len(backbone._copies.families), len(backbone._watchers), len(backbone._own), len(backbone._members),
         len(backbone._interests), len(queries._subscribers), len(queries._subscriptions), len(backbone.families()),
     )  # fmt: skip
 
@@ -170,7 +170,7 @@ def test_a_deleted_entry_is_gone_at_once_on_the_own_node(make_node: MakeNode, re
     node = make_node("node", seeds=seed.binds)
     family = node.family("settings")
     family.set("key", 1)
-    eventually(lambda: node.backbone._copies["settings"] == {"key": 1})
+    eventually(lambda: node.backbone._copies.families["settings"] == {"key": 1})
     family.monitor(recorder)
     recorder.wait()
     family.delete("key")
@@ -189,7 +189,7 @@ def test_another_nodes_entry_of_that_key_is_shown_again(make_node: MakeNode, rec
     one, two = (make_node(name, seeds=seed.binds) for name in ("one", "two"))
     for node in (one, two):
         node.family("settings").set("key", "the same")
-        eventually(lambda node=node: node.backbone._copies["settings"] == {"key": "the same"})
+        eventually(lambda node=node: node.backbone._copies.families["settings"] == {"key": "the same"})
     family = two.family("settings")
     family.monitor(recorder)
     recorder.wait()

@@ -560,6 +560,8 @@ class Node:
     def stats(self) -> dict[str, Any]:
         """Figures of this node: messages dropped, ports, its seeds, for each peer what was sent, received and waits.
 
+        A peer is any node that this one has a connection with, or had one lately: those that were idle for a while are not
+        told of.
         `peak` is the port at which the most messages waited at once, and how many, noted at each doubling (None: under 16).
         `loop_lag` is by how many seconds this node's event loop was late last, `loop_lag_peak` the most so far. Of a peer
         that is connected: `busy`, and `round_trip`, the seconds its program took for the last heartbeat.

@@ -6,13 +6,11 @@ A node becomes global when it has no seeds, when somebody asks it by ``g_slave``
 
 A slave is connected to all of its seeds, so that another one takes over in the moment when its master is lost. Its copies
 stay meanwhile and are compared with the next master's contents: a change of master shows only what really changed.
-race: ``g_chg*`` from a former master is ignored. race: all seeds were restarted and the new master does not know yet what is
-still there: what it misses is a *remnant*, kept for the time of grace.
+race: ``g_chg*`` from a former master is ignored. race: an own key that was deleted here is still in the master's reports
+for a moment: `gmp.mesh.echoes`.
 
-Own ports are never in a copy: what this node has is what it says. race: another own key that was deleted here is still in
-the master's reports for a moment: `gmp.mesh.echoes`.
-
-A copy is given up when it is empty and nobody watches or holds the family: a name may have been used for one session only.
+A copy (`gmp.mesh.copies`) is given up when it is empty and nobody watches or holds the family: a name may have been used
+for one session only.
 
 The ports of a lost peer are *hidden* from the loss on, and shown again once it is up, if they are still listed; as long as
 they are, `wanted` has that node, so that somebody dials it.
@@ -20,13 +18,13 @@ they are, `wanted` has that node, so that somebody dials it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakValueDictionary
 
 from gmp.mesh.addresses import ADDRESSES, address_list, for_others, for_others_in
-from gmp.mesh.claims import GRACE
+from gmp.mesh.copies import Copies, owner_of
 from gmp.mesh.directory import Change, Database, Family, PortIndex, clean_family, clean_keys, difference
 from gmp.mesh.echoes import Echoes
 from gmp.mesh.ground import Cancellable, Ground
@@ -35,13 +33,6 @@ from gmp.mesh.registry import GLOBALS, Registry
 
 Watcher = Callable[[Change], None]
 TIDY = 10.0  #: seconds for which a family is kept, or a lost node remembered, that nobody needs any more
-
-
-class Remnant(NamedTuple):
-    """What a new master does not list of a family, and the timer at whose end it goes."""
-
-    keys: set[str]
-    timer: Cancellable
 
 
 class Interest:
@@ -65,8 +56,7 @@ class Backbone:
         self._members: dict[tuple[str, str], Cancellable] = {}  # what watches the death of own ports, by family and port ID
         self._counter = 0
         self._seeds: list[str] = []  # seed nodes that are up, in the order they came
-        self._copies: dict[str, Family] = {}
-        self._copied_ports = PortIndex()
+        self._copies = Copies(ground, self._change_copy)
         self._watchers: dict[str, list[Watcher]] = {}
         self._interests: WeakValueDictionary[str, Interest] = WeakValueDictionary()
         self._doubtful: dict[str, float] = {}  # families that may be given up, since when; the oldest first
@@ -74,7 +64,6 @@ class Backbone:
         self._lookups = Lookups(ground, lambda: self._seeds)
         self._echoes = Echoes(self._ask_for_echoes)
         self._hidden: dict[str, float] = {}  # the oldest first
-        self._remnants: dict[str, Remnant] = {}
         self._requests: dict[str, Callable[..., None]] = {
             **self.registry.requests,
             "g_global": self._g_global,
@@ -156,12 +145,12 @@ class Backbone:
         return self._pick(family, keys)
 
     def _listed(self, family: str) -> Mapping[str, Any]:
-        return self.registry.directory.view(family) if self.is_global else self._copies.get(family, {})
+        return self.registry.directory.view(family) if self.is_global else self._copies.families.get(family, {})
 
     @property
     def _ports(self) -> PortIndex:
         """Of what is listed."""
-        return self.registry.directory.ports if self.is_global else self._copied_ports
+        return self.registry.directory.ports if self.is_global else self._copies.ports
 
     def _pick(self, family: str, keys: Iterable[str]) -> Family:
         """The entries of a family with these keys, where there are any."""
@@ -181,7 +170,7 @@ class Backbone:
 
     def families(self) -> frozenset[str]:
         """The names of the families that are known here; only a global node knows them all."""
-        known = self.registry.directory.families() if self.is_global else self._copies
+        known = self.registry.directory.families() if self.is_global else self._copies.families
         return frozenset((*known, *self._own))
 
     def watch(self, family: str, watcher: Watcher) -> None:
@@ -201,7 +190,7 @@ class Backbone:
     def subscribe(self, family: str) -> Interest:
         """Keep a copy of that family from now on, empty or not as long as what is returned is kept."""
         if family not in self._copies:
-            self._copies[family] = {}
+            self._copies.families[family] = {}
             if not self.is_global and self.master is not None:
                 self._ground.request(self.master, "g_mon1", family)
             self._doubt(family)
@@ -237,10 +226,9 @@ class Backbone:
         if former is not None:
             for family in self._copies:
                 self._ground.request(former, "g_mon0", family)
-        if any(self._copies.values()):
-            self.registry.provisional(self._copies)
-        self._copies, self._copied_ports = {family: {} for family in self._copies}, PortIndex()
-        self._forget_remnants()
+        copies = self._copies.give_away()
+        if any(copies.values()):
+            self.registry.provisional(copies)
         self._echoes.clear()
         self._own.setdefault(GLOBALS, {})[self._id] = None
         self.is_global = True
@@ -335,12 +323,12 @@ class Backbone:
             self._tidy_later()
 
     def _give_up(self, family: str) -> None:
-        del self._copies[family]
+        del self._copies.families[family]
         if self.master is not None:
             self._ground.request(self.master, "g_mon0", family)
 
     def _hide_echoes(self, family: str, deleted: list[str]) -> None:
-        copy = self._copies.get(family)
+        copy = self._copies.families.get(family)
         echoes = [key for key in deleted if not key.startswith(self._prefix)]
         if self.master is None:  # none is on its way
             echoes = [key for key in echoes if copy and key in copy]
@@ -354,7 +342,7 @@ class Backbone:
 
     def stop(self) -> None:
         """The node ends."""
-        self._forget_remnants()
+        self._copies.stop()
         self._lookups.end()
         if self._tidying is not None:
             self._tidying.cancel()
@@ -363,7 +351,7 @@ class Backbone:
     # ---- changes
 
     def _poke_about(self, family: str, changed: Family) -> None:
-        if family == GLOBALS or (self._hidden and any(_owner(key) in self._hidden for key in changed)):
+        if family == GLOBALS or (self._hidden and any(owner_of(key) in self._hidden for key in changed)):
             self._poke()
 
     def _notify(self, change: Change) -> None:
@@ -410,66 +398,29 @@ class Backbone:
     def _g_chg1(self, sender: str, family: Any, entries: Any = None, *_: Any) -> None:
         if sender == self.master and family in self._copies:
             before = self.items(family)
-            listed = self._of_others(clean_family(entries))
-            kept = self._keep_remnant(family, listed)
-            gone = [key for key in self._copies[family] if key not in listed and key not in kept]
-            self._change_copy(family, listed, gone)
-            self._poke_about(family, self._copies[family])
+            self._copies.replace(family, self._copies.of_others(clean_family(entries)), {sender, *self._hidden})
+            self._copy_changed(family, self._copies.families[family])
             self._notify(difference(family, before, self.items(family)))
-
-    def _of_others(self, entries: Family) -> Family:
-        """race: the master's echo of an own port that left here meanwhile."""
-        return {key: value for key, value in entries.items() if not key.startswith(self._prefix)}
-
-    def _change_copy(self, family: str, changed: Family, deleted: Iterable[str]) -> None:
-        copy = self._copies[family]
-        for key in deleted:
-            if key in copy and key not in changed:
-                del copy[key]
-                self._copied_ports.remove(family, key)
-        for key, value in changed.items():
-            if key not in copy:
-                self._copied_ports.add(family, key)
-            copy[key] = value
-        if not copy:
-            self._doubt(family)
-
-    def _keep_remnant(self, family: str, listed: Family) -> Family:
-        """What of a copy stays for now: entries of nodes of which the new master lists nothing, and that are not lost."""
-        if family in self._remnants:
-            self._remnants.pop(family).timer.cancel()
-        decided = {self.master, *self._hidden, *map(_owner, listed)}
-        missing = {key: value for key, value in self._copies[family].items() if _owner(key) not in decided}
-        if missing:
-            timer = self._ground.later(GRACE, lambda: self._end_remnant(family))
-            self._remnants[family] = Remnant(set(missing), timer)
-        return missing
-
-    def _end_remnant(self, family: str) -> None:
-        keys = self._remnants.pop(family).keys
-        before = self._pick(family, keys)
-        self._change_copy(family, {}, keys)
-        self._notify(difference(family, before, self._pick(family, keys)))
-
-    def _forget_remnants(self) -> None:
-        for remnant in self._remnants.values():
-            remnant.timer.cancel()
-        self._remnants.clear()
 
     def _g_chg2(self, sender: str, family: Any, changed: Any = None, deleted: Any = None, *_: Any) -> None:
         if sender == self.master and family in self._copies:
-            entries, keys = self._of_others(clean_family(changed)), clean_keys(deleted)
+            entries, keys = self._copies.of_others(clean_family(changed)), clean_keys(deleted)
             before = self._pick(family, [*entries, *keys])
-            self._change_copy(family, entries, keys)
-            if family in self._remnants:
-                self._remnants[family].keys.difference_update(entries, keys)
-            self._poke_about(family, entries)
+            self._copies.change(family, entries, keys)
+            self._copy_changed(family, entries)
             self._notify(difference(family, before, self._pick(family, [*entries, *keys])))
+
+    def _change_copy(self, family: str, gone: Collection[str]) -> None:
+        """The time of a remnant is up."""
+        before = self._pick(family, gone)
+        self._copies.change(family, {}, gone)
+        self._copy_changed(family, {})
+        self._notify(difference(family, before, self._pick(family, gone)))
+
+    def _copy_changed(self, family: str, changed: Family) -> None:
+        self._poke_about(family, changed)
+        if not self._copies.families[family]:
+            self._doubt(family)
 
     def _g_reply(self, sender: str, *_: Any) -> None:
         """The answer to a ``g_db_*`` query; this node keeps copies and asks none."""
-
-
-def _owner(key: str) -> str:
-    """The node of a port ID; any other key itself."""
-    return key.partition("#")[0]

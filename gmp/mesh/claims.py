@@ -42,7 +42,7 @@ class Step(enum.Enum):
 
 @dataclass
 class Record:
-    """An owner: the version of what is known of it, who claims it (None: it is an orphan), and who has reported less since."""
+    """An owner: the version of what is known of it, who claims it (None: an orphan), and who has reported less since."""
 
     version: Version
     claimant: str | None
