@@ -87,6 +87,26 @@ def test_so_is_one_of_a_node_that_was_killed(make_node: MakeNode) -> None:
     check_nothing_stays(host, killed)
 
 
+def test_so_is_a_way_through_a_seed(make_node: MakeNode) -> None:
+    seed = make_node("seed", seeds=[])
+    host = make_node("host", binds=[], seeds=seed.binds)
+    seed.wait_up("host", timeout=10)
+    port = host.port(lambda port: [host.send(reply, "echo") for (reply,) in port])
+
+    def relayed() -> None:
+        with gmp.Node("visitor", binds=[], seeds=seed.binds, secret="geheim") as node:
+            assert node.call(port.id, timeout=10) == ("echo",)
+            assert not node.is_linked("host")
+        eventually(lambda: not host.is_up("visitor") and not seed.is_up("visitor"))
+
+    relayed()
+    gevent.sleep(0)
+    gc.collect()
+    before = len(there_are())
+    relayed()
+    eventually(lambda: len(there_are()) <= before)
+
+
 def test_so_is_a_dial_that_nobody_answers(make_node: MakeNode) -> None:
     (address,) = free_addresses(1)
     node = make_node("node", seeds=[])

@@ -59,7 +59,7 @@ class Copies:
             self._remnants[family].keys.difference_update(changed, deleted)
 
     def replace(self, family: str, listed: Family, lost: Collection[str]) -> None:
-        """The master lists all that it has; what it misses of nodes of which it lists none, and not `lost`, stays for now."""
+        """The master lists all that it has; what it misses of nodes without any, and not `lost`, stays for now."""
         if family in self._remnants:
             self._remnants.pop(family).timer.cancel()
         decided = {*lost, *map(owner_of, listed)}
