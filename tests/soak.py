@@ -3,10 +3,10 @@
 Two processes: the *tested* node, a seed, which is measured, and its *partner*. Both do the same operations with each other,
 chosen at random; the partner besides makes nodes that come and go. 62.5 operations a second are 75,000 in 20 minutes.
 
-Each line of figures: resident memory of the tested process; what Python has allocated of it (tracemalloc, so that the
-difference is the interpreter's, the C libraries' and the allocator's); objects that the collector knows; peers, ports,
-copies of families and subscriptions that the node holds. At the end memory that the allocator keeps is given back
-(``malloc_trim``), and the figures are printed once more: what falls then was the allocator's.
+Each line of figures: resident memory of the tested process; what Python has allocated of it (tracemalloc); what ``malloc``
+has given out (Python's large pieces, and all of the C libraries'), and what it keeps though that is free; objects that the
+collector knows; peers, ports, copies of families and subscriptions that the node holds. At the end memory that the
+allocator keeps is given back (``malloc_trim``), and the figures are printed once more: what falls then was the allocator's.
 
 It ends with the spread of the resident memory over the second half, and with exit code 1 when that is over `--most`
 percent, or when an operation has failed.
@@ -197,6 +197,24 @@ def trim() -> None:
         print("no malloc_trim here")
 
 
+class _MallocFigures(ctypes.Structure):
+    """glibc's ``struct mallinfo2``."""
+
+    _names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    _fields_ = [(name, ctypes.c_size_t) for name in _names]
+
+
+def malloc_figures() -> tuple[float, float]:
+    """MiB that malloc has given out, and that it keeps though they are free; 0 where it does not tell."""
+    try:
+        mallinfo = ctypes.CDLL("libc.so.6").mallinfo2
+    except (OSError, AttributeError):
+        return 0.0, 0.0
+    mallinfo.restype = _MallocFigures
+    figures = mallinfo()
+    return (figures.uordblks + figures.hblkhd) / 2**20, figures.fordblks / 2**20
+
+
 class Figures:
     """What the tested process holds."""
 
@@ -204,17 +222,18 @@ class Figures:
         self.resident: list[float] = []  # MiB, one for each line
         self._node = node
         self._process = psutil.Process()
-        print("  time   RSS MiB  Python MiB  objects  peers  ports  copies  subscriptions", flush=True)
+        print("  time   RSS MiB  Python  malloc    free  objects  peers  ports  copies  subscriptions", flush=True)
 
     def line(self, at: str) -> None:
         """Print a line of figures."""
         node = self._node
         traced = tracemalloc.get_traced_memory()[0] if tracemalloc.is_tracing() else 0
         self.resident.append(self._process.memory_info().rss / 2**20)
+        used, free = malloc_figures()
         backbone = node.backbone
         subscriptions = sum(map(len, backbone.registry._queries._subscribers.values()))
         print(
-            f"{at:>6} {self.resident[-1]:9.1f} {traced / 2**20:11.1f} {len(gc.get_objects()):8} "
+            f"{at:>6} {self.resident[-1]:9.1f} {traced / 2**20:7.1f} {used:7.1f} {free:7.1f} {len(gc.get_objects()):8} "
             f"{len(node.network.peers):6} {len(node.ports.by_name):6} {len(backbone._copies.families):7} {subscriptions:14}",
             flush=True,
         )
