@@ -3,7 +3,7 @@
 A port ID is ``nodeid#name``, split at the first ``#``. Names are never reused, also not by a restarted node with
 the same node ID, because each begins with the *incarnation* of the node that made the name: twelve base-62
 characters, the start time in microseconds and three random ones. ASCII sorts that alphabet, so a plain string
-comparison tells the newer of two incarnations of one node.
+comparison tells the newer of two incarnations of one node, as far as its clock was right.
 """
 
 from __future__ import annotations

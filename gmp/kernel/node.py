@@ -446,14 +446,15 @@ class Node:
         """Start ports and restart them when they die; see `gmp.supervise`."""
         return self.ports.make(Supervisor(children, **settings))
 
-    def on_local_death(self, port: Any, callback: Callable[..., Any]) -> str:
-        """`callback` at the death of a live port of this node; returns its ID. For groups."""
+    def on_local_death(self, port: Any, callback: Callable[[], None]) -> Monitor:
+        """Call `callback` at the death of a live port of this node. For groups."""
         port_id = str(port)
         local = self.ports.find(port_id)
         if local is None:
             raise GmpError(f"{port_id!r} is no live port of this node")
-        local.add_monitor(Monitor(lambda reason: callback(*reason), local))
-        return port_id
+        monitor = Monitor(lambda reason: callback(), local)
+        local.add_monitor(monitor)
+        return monitor
 
     # ---- groups and the network
 
@@ -569,6 +570,8 @@ class Node:
     def stats(self) -> dict[str, Any]:
         """Figures of this node: messages dropped, ports, its seeds, for each peer what was sent, received and waits.
 
+        A peer is any node that this one has a connection with, or had one lately: those that were idle for a while are not
+        told of.
         `peak` is the port at which the most messages waited at once, and how many, noted at each doubling (None: under 16).
         `loop_lag` is by how many seconds this node's event loop was late last, `loop_lag_peak` the most so far. Of a peer
         that is connected: `busy`, and `round_trip`, the seconds its program took for the last heartbeat.
@@ -687,6 +690,7 @@ class Node:
 
     def peer_lost(self, peer: Peer, reason: Reason, was_up: bool) -> None:
         """`PeerEvents.peer_lost`: one uninterrupted step, no user code runs in it."""
+        self.network.rest(peer, was_up=was_up)
         self.monitors.node_lost(peer.node_id, reason)
         self._leaving.changed()
         if self._state != "started":
@@ -703,6 +707,16 @@ class Node:
         """`HousekeeperEvents.loop_late`: others depend on a seed's loop."""
         if self.backbone.is_global:
             log.warning("%s: the event loop of this seed was held up for %.1f s", self.id, seconds)
+
+    def peers_forgotten(self, peers: set[Peer]) -> None:
+        """`NetworkEvents.peers_forgotten`."""
+        self._routes.forget(peers)
+        self.mesh.forget({peer.node_id for peer in peers})
+
+    def is_former(self, node_id: str, incarnation: str) -> bool:
+        """`Ground.is_former`."""
+        peer = self.network.peers.get(node_id)
+        return peer is not None and peer.is_former(incarnation)
 
     def peer_drained(self, peer: Peer) -> None:
         """`NetworkEvents.peer_drained`."""

@@ -9,7 +9,7 @@ Changes are returned, not announced: whoever calls tells the subscribers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
 Family = dict[str, Any]
@@ -57,6 +57,38 @@ def clean_keys(value: object) -> list[str]:
     return [key for key in value if isinstance(key, str)] if isinstance(value, list | tuple) else []
 
 
+class PortIndex:
+    """Which entries of a database are ports of which node, so that nobody looks through whole families for them."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, dict[str, set[str]]] = {}
+
+    def add(self, family: str, key: str) -> None:
+        """An entry has come; nothing when its key is no port ID."""
+        node_id, sharp, _ = key.partition("#")
+        if sharp:
+            self._keys.setdefault(node_id, {}).setdefault(family, set()).add(key)
+
+    def remove(self, family: str, key: str) -> None:
+        """An entry has gone."""
+        node_id, sharp, _ = key.partition("#")
+        if sharp:
+            families = self._keys[node_id]
+            families[family].remove(key)
+            if not families[family]:
+                del families[family]
+                if not families:
+                    del self._keys[node_id]
+
+    def of(self, node_id: str) -> Mapping[str, set[str]]:
+        """Family → keys of the ports of a node; not to be changed or kept."""
+        return self._keys.get(node_id, {})
+
+    def nodes(self) -> Set[str]:
+        """The nodes that have ports."""
+        return self._keys.keys()
+
+
 class Directory:
     """Shards and their merged view."""
 
@@ -65,6 +97,7 @@ class Directory:
         self._shards: dict[str, Database] = {}
         self._owners: dict[str, dict[str, set[str]]] = {}  # family → key → who has it
         self._views: dict[str, Family] = {}
+        self.ports = PortIndex()  #: of the merged view
 
     def view(self, family: str) -> Mapping[str, Any]:
         """The merged entries of a family; not to be changed or kept."""
@@ -88,6 +121,15 @@ class Directory:
         result: Family = {}
         for owner in sorted(owners, key=self._rank, reverse=True):
             result.update(self._shards.get(owner, {}).get(family, {}))
+        return result
+
+    def picked(self, family: str, keys: Iterable[str], counts: Callable[[str], bool]) -> Family:
+        """The entries of a family with these keys, merged of the shards of the owners that count."""
+        owners, result = self._owners.get(family, {}), {}
+        for key in keys:
+            having = [owner for owner in owners.get(key, ()) if counts(owner)]
+            if having:
+                result[key] = self._shards[min(having, key=self._rank)][family][key]
         return result
 
     def merged_database(self, owners: Iterable[str]) -> Database:
@@ -136,12 +178,15 @@ class Directory:
             having = owners.get(key)
             if having:
                 value = self._shards[min(having, key=self._rank)][family][key]
+                if key not in view:
+                    self.ports.add(family, key)
                 if key not in view or view[key] != value:
                     view[key] = change.set[key] = value
             else:
                 owners.pop(key, None)
                 if key in view:
                     del view[key]
+                    self.ports.remove(family, key)
                     change.deleted.append(key)
         if not view:
             del self._views[family], self._owners[family]

@@ -43,6 +43,9 @@ class Ground(Protocol):
     def incarnation_of(self, node_id: str) -> str:
         """The newest incarnation of that node that was connected; empty: none, or it is no gmp node."""
 
+    def is_former(self, node_id: str, incarnation: str) -> bool:
+        """Whether what comes of that incarnation of a node through seeds is late: a newer one has been connected."""
+
     def is_near(self, node_id: str) -> bool:
         """Whether that node is seen from loopback: it is on this machine."""
 

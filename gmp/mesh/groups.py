@@ -7,8 +7,9 @@ nodes see gmp's groups and the other way round.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
+from weakref import ref
 
 import gevent
 import gevent.event
@@ -17,8 +18,9 @@ from gmp.errors import ConfigError, GmpError, WaitTimeout
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.directory import Change
 from gmp.mesh.directory import Family as Items
+from gmp.mesh.ground import Cancellable
 
-MembersCallback = Callable[[Items, list[str], list[str], list[str]], Any]
+MembersCallback = Callable[[Mapping[str, Any], list[str], list[str], list[str]], Any]
 
 
 class GroupGround(Protocol):
@@ -32,8 +34,8 @@ class GroupGround(Protocol):
     def defer(self, function: Callable[..., Any], *args: Any) -> object:
         """Run `function` in a greenlet of its own."""
 
-    def on_local_death(self, port: Any, callback: Callable[..., Any]) -> str:
-        """Call `callback` when the local `port` is dead; return its ID. *Raises:* `GmpError` when it is not local."""
+    def on_local_death(self, port: Any, callback: Callable[[], None]) -> Cancellable:
+        """Call `callback` when the local `port` is dead. *Raises:* `GmpError` when it is dead or not local."""
 
 
 class Subscription:
@@ -53,29 +55,96 @@ class Subscription:
         self.cancel()
 
 
+class Snapshot(Mapping[str, Any]):
+    """Entries as they are at one moment, read-only. To make one costs nothing: it is copied when they change, if it is still
+    kept then.
+    """
+
+    __slots__ = ("__weakref__", "_items")
+
+    def __init__(self, items: Items) -> None:
+        self._items = items
+
+    def detach(self) -> None:
+        """What it was made of is about to change."""
+        self._items = dict(self._items)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._items
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+
+class _Seen:
+    """What the callback of one monitor was told of, and the keys that may have changed since."""
+
+    def __init__(self, backbone: Backbone, family: str) -> None:
+        self._backbone = backbone
+        self._family = family
+        self._items: Items | None = None
+        self._touched: dict[str, None] = {}
+        self._last: Callable[[], Snapshot | None] = lambda: None  # the snapshot that was given out last
+
+    def touch(self, change: Change) -> None:
+        """Something changed."""
+        self._touched.update(dict.fromkeys(change.set))
+        self._touched.update(dict.fromkeys(change.deleted))
+
+    def next(self) -> tuple[Snapshot, list[str], list[str], list[str]] | None:
+        """What to tell now, None for nothing: all entries, and the keys that were added, changed and removed."""
+        touched, self._touched = self._touched, {}
+        if self._items is None:
+            self._items = self._backbone.items(self._family)
+            return self._tell([*self._items], [], [])
+        known, now = self._items, self._backbone.pick(self._family, touched)
+        added = [key for key in now if key not in known]
+        changed = [key for key in now if key in known and known[key] != now[key]]
+        removed = [key for key in touched if key in known and key not in now]
+        if not (added or changed or removed):
+            return None
+        last = self._last()
+        if last is not None:
+            last.detach()
+        known.update(now)
+        for key in removed:
+            del known[key]
+        return self._tell(added, changed, removed)
+
+    def _tell(self, *keys: list[str]) -> tuple[Snapshot, list[str], list[str], list[str]]:
+        assert self._items is not None
+        snapshot = Snapshot(self._items)
+        self._last = ref(snapshot)
+        return snapshot, *keys  # type: ignore[return-value]  # three of them
+
+
 def watch(ground: GroupGround, backbone: Backbone, family: str, callback: MembersCallback) -> Subscription:
     """Call `callback(items, added, changed, removed)` at once and after each change; calls never overlap."""
-    known: Items = {}
-    first = True
+    seen = _Seen(backbone, family)
     running = False
 
     def report() -> None:
-        nonlocal known, first, running
+        nonlocal running
         try:
-            while active:
-                items = backbone.items(family)
-                added = [key for key in items if key not in known]
-                changed = [key for key in items if key in known and known[key] != items[key]]
-                removed = [key for key in known if key not in items]
-                if not (first or added or changed or removed):
-                    return
-                known, first = items, False
-                callback(dict(items), added, changed, removed)
+            while active and (news := seen.next()) is not None:
+                callback(*news)
+                del news  # or a snapshot that nobody keeps would be copied
         finally:
             running = False
 
     def notice(change: Change | None) -> None:
         nonlocal running
+        if change is not None:
+            seen.touch(change)
         if not running:
             running = True
             ground.defer(report)
@@ -99,7 +168,7 @@ class Family:
         self.name = name
         self._ground = ground
         self._backbone = backbone
-        backbone.subscribe(name)
+        self._interest = backbone.subscribe(name)
 
     def set(self, key: str, value: Any = None) -> None:
         """Set an entry of this node; of the value a copy is kept.
@@ -124,7 +193,8 @@ class Family:
     def monitor(self, callback: MembersCallback) -> Subscription:
         """Call `callback(items, added, changed, deleted)` now and after each change, in a greenlet of its own.
 
-        Returns something with `cancel()`, usable in ``with``. *Blocks:* never.
+        `items` are all entries at that moment, a read-only mapping. Returns something with `cancel()`, usable in ``with``.
+        *Blocks:* never.
         """
         return watch(self._ground, self._backbone, self.name, callback)
 
@@ -136,7 +206,7 @@ class Group:
         self.name = name
         self._ground = ground
         self._backbone = backbone
-        backbone.subscribe(name)
+        self._interest = backbone.subscribe(name)
 
     def join(self, port: Any, value: Any = None) -> None:
         """Add a port of this node, with a value others can see; it leaves by itself when it dies.
@@ -144,12 +214,13 @@ class Group:
         What the value may be: as for `Family.set`. *Raises:* `GmpError` when the port is dead or of another node;
         `MessageError`, the port is no member then (or still with the value it had). *Blocks:* never.
         """
-        port_id = self._ground.on_local_death(port, lambda *_: self._backbone.delete(self.name, str(port)))
-        self._backbone.set(self.name, port_id, value)
+        name, port_id, backbone = self.name, str(port), self._backbone
+        monitor = self._ground.on_local_death(port, lambda: backbone.leave(name, port_id))
+        backbone.join(name, port_id, value, monitor)
 
     def leave(self, port: Any) -> None:
         """Remove a port of this node; nothing when it is no member. *Blocks:* never."""
-        self._backbone.delete(self.name, str(port))
+        self._backbone.leave(self.name, str(port))
 
     def members(self) -> Items:
         """The members known by now: port ID → value. Own ones at once, others soon. *Blocks:* never."""
@@ -158,7 +229,8 @@ class Group:
     def monitor(self, callback: MembersCallback) -> Subscription:
         """Call `callback(members, added, changed, removed)` now and after each change, in a greenlet of its own.
 
-        Returns something with `cancel()`, usable in ``with``. *Blocks:* never.
+        `members` are all members at that moment, a read-only mapping. Returns something with `cancel()`, usable in ``with``.
+        *Blocks:* never.
         """
         return watch(self._ground, self._backbone, self.name, callback)
 

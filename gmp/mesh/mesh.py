@@ -175,6 +175,10 @@ class Mesh:
         self.detours.node_down(node_id)
         self._poke()
 
+    def forget(self, node_ids: set[str]) -> None:
+        """These nodes were not connected for long, and whatever was under way of theirs has come."""
+        self.detours.forget(node_ids)
+
     def handles(self, name: str) -> bool:
         """Whether `name` is a request for the mesh."""
         return name == RELAY or self.backbone.handles(name)

@@ -83,6 +83,7 @@ class Connection(Outbox):
         "detail",
         "incarnation",
         "node_id",
+        "number",
         "received_bytes",
         "received_messages",
         "refused",
@@ -104,6 +105,7 @@ class Connection(Outbox):
         cert_names: bool,
         destinations: dict[str, Any],
         address: str,
+        number: int,
         handshake_timeout: float,
         limits: Limits,
         send_buffer: int | None,
@@ -112,6 +114,7 @@ class Connection(Outbox):
         super().__init__(_socket.socket(fileno=fd), hub.loop, drained)
         self.session = session
         self.address = address  #: of the other side, ``host:port``
+        self.number = number  #: greater than that of every connection that began before
         self.detail = ""
         self.auth_sent = False
         self.refused = False  #: the other side was told that it is not wanted, and is to close
@@ -340,6 +343,7 @@ class Connection(Outbox):
         if self.up or not self._owner.hold(self):
             self.sock.close()
         self._owner.closed(self)
+        self.watch = None  # it refers to this connection
 
     def half_close(self) -> None:
         """Close our direction, once everything is written; the other one is read on."""

@@ -94,11 +94,17 @@ class Housekeeper:
     """Looks after the connections of one node."""
 
     def __init__(
-        self, hub: Any, limits: Limits, up_peers: Callable[[], Iterator[Peer]], events: HousekeeperEvents
+        self,
+        hub: Any,
+        limits: Limits,
+        up_peers: Callable[[], Iterator[Peer]],
+        forget_idle: Callable[[], None],
+        events: HousekeeperEvents,
     ) -> None:
         self._hub = hub
         self._limits = limits
         self._up_peers = up_peers
+        self._forget_idle = forget_idle
         self._events = events
         self._time = OwnTime(time.monotonic(), limits)
         self._timer: Any = None
@@ -135,6 +141,7 @@ class Housekeeper:
             connection = peer.connection
             if connection is not None and connection.watch is not None:
                 self._look_at(peer, connection, connection.watch, now)
+        self._forget_idle()
 
     def _look_at(self, peer: Peer, connection: Connection | RelayLink, watch: Watch, now: float) -> None:
         heard = watch.pulse.heard

@@ -35,6 +35,7 @@ from gmp.net.peerstate import Act, Do, is_arbiter
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.net.relays import Relays
+from gmp.net.resting import Resting
 from gmp.net.streams import DATACONN, STREAM_ID, ExpectedStreams, Stream
 from gmp.net.tls import RECORD, make_contexts
 from gmp.net.visitors import Visitors
@@ -66,6 +67,9 @@ class NetworkEvents(PeerEvents, HousekeeperEvents, Protocol):
 
     def peer_linked(self, peer: Peer) -> None:
         """A peer that was relayed is connected directly now."""
+
+    def peers_forgotten(self, peers: set[Peer]) -> None:
+        """These were idle for long, and nothing is known of them any more."""
 
     def node_port_message(self, peer: Peer, message: Decoded) -> None:
         """A message from `peer` for the node port, for a port that is not in the table, or that cannot be decoded."""
@@ -111,7 +115,8 @@ class Network:
         self._events = events
         self._hub = gevent.get_hub()
         self._limits = Limits(settings.lost_after, settings.busy_after, settings.hung_after)
-        self.housekeeper = Housekeeper(self._hub, self._limits, self.up_peers, events)
+        self.housekeeper = Housekeeper(self._hub, self._limits, self.up_peers, self._forget_idle, events)
+        self._resting = Resting(settings.handshake_timeout)
         self._buffer = bytearray(READ_SIZE)
         self._scratch = bytearray(READ_SIZE + 2 * RECORD if settings.cert else 0)
         self._framings = settings.framings or default_framings()
@@ -119,6 +124,7 @@ class Network:
         self._contexts = make_contexts(settings.cert) if settings.cert else None
         self._listeners = Listeners(self._accepted)
         self._handshakes: dict[Connection, Dial | None] = {}  # None: it was accepted
+        self._begun = 0  # connections, so far
         self.expected_streams = ExpectedStreams()
         self._streams: WeakSet[Stream] = WeakSet()
         self.visitors = Visitors(
@@ -147,6 +153,7 @@ class Network:
             destinations,
             settings.max_message,
             self.housekeeper.watch_relayed,
+            lambda: self._begun,
         )
 
     # ---- listening
@@ -175,6 +182,7 @@ class Network:
     def _start(self, fd: int, address: str, dial: Dial | None) -> Connection | None:
         settings = self._settings
         stream_id = "" if dial is None else dial.stream_id
+        self._begun += 1
         session = Session(
             node_id=self.node_id,
             nonce=b64encode(secrets.token_bytes(66)).decode(),
@@ -209,6 +217,7 @@ class Network:
             cert_names=settings.cert_names,
             destinations=self._destinations,
             address=address,
+            number=self._begun,
             handshake_timeout=settings.handshake_timeout,
             limits=self._limits,
             send_buffer=settings.send_buffer,
@@ -273,10 +282,18 @@ class Network:
         if connection is None:
             raise GmpError(f"{where}: the connection broke at once")
         try:
-            result: str | Stream | None = dial.result.get()
+            dial.result.wait()
         finally:
             if not dial.result.ready():  # whoever wanted it has another connection
                 connection.close(CloseReason.DUPLICATE)
+        result: str | Stream | None = dial.result.value
+        error = dial.result.exception
+        del dial, connection  # an error's traceback refers to this frame: in it they would be garbage that is a cycle
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
         assert result is not None
         return result
 
@@ -320,8 +337,9 @@ class Network:
         connection.node_id = connection.session.greeting.node_id
         connection.incarnation = _incarnation(connection)
         peer = self.peer(connection.node_id)
+        arbiter = self._is_arbiter(connection)
         self._run(
-            peer, peer.link.authenticated(connection, connection.incarnation, arbiter=self._is_arbiter(connection))
+            peer, peer.link.authenticated(connection, connection.incarnation, connection.number, arbiter=arbiter)
         )
 
     def _run(self, peer: Peer, todo: list[Do[Connection]]) -> None:
@@ -387,7 +405,7 @@ class Network:
             peer.lose(("transport_error", peer.node_id, describe(connection)))
 
     def _challenge(self, peer: Peer, connection: Connection) -> None:
-        """A newer incarnation wants the place of `connection`: it waits until the kernel has told whether that one lives."""
+        """Another incarnation wants the place of `connection`: it waits until the kernel has told whether that one lives."""
         for challenger in peer.link.held:
             challenger.pause()
         if connection not in self._challenges:
@@ -482,7 +500,24 @@ class Network:
                 low_mark=settings.low_mark,
             )
             self.peers[node_id] = peer
+            self.rest(peer, was_up=False)
         return peer
+
+    def rest(self, peer: Peer, *, was_up: bool) -> None:
+        """A peer is new, or was lost: it is forgotten when it stays idle."""
+        now = time.monotonic()
+        peer.rests(now, was_up=was_up)
+        self._resting.rest(peer, now)
+
+    def _forget_idle(self) -> None:
+        """What is left of a peer that was idle for long is memory: forget it, as a peer that was never seen."""
+        forgotten = self._resting.over(time.monotonic())
+        if forgotten:
+            for peer in forgotten:
+                del self.peers[peer.node_id]
+            self._events.peers_forgotten(forgotten)
+            for peer in forgotten:
+                peer.forgotten()
 
     def up_peers(self) -> Iterator[Peer]:
         """The peers that are connected now."""

@@ -29,10 +29,11 @@ from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.net.run import KEPT, Run
 from gmp.texts import MOST_TOLD, told
-from gmp.wire.framing import make_decoder, make_encoder
+from gmp.wire.framing import Encoder, make_decoder, make_encoder
 
 PASSED = "gmp.passed"  #: over a direct connection: the barrier of that relay link has arrived
 DEATHS = ("kil0", "kil1")  #: requests with a port's name and a reason
+LATE = 30.0  #: seconds for which something may be on its way through seeds
 HAND_OVER = 10.0  # seconds within which a direct connection must have replaced a relay link
 
 
@@ -60,6 +61,7 @@ class Peer:
         self.connection: Connection | RelayLink | None = None
         self.relay: RelayLink | None = None  #: the link that a direct connection is about to replace
         self.ended = False  #: when it was lost last it left, or its process was seen to end
+        self.lost_at = float("-inf")  #: when it was up last, in monotonic seconds; not while it is
         self.link: Link[Connection] = Link()  #: the rule of the one connection
         self.came_up = gevent.event.Event()  #: set while it is up
         self.queued = 0  #: bytes of memory that what waits for a connection takes
@@ -70,7 +72,7 @@ class Peer:
         self._events = events
         self._max_message = max_message
         self._high_mark, self._low_mark = high_mark, low_mark
-        self._encoder = make_encoder("msgpack", max_message)
+        self._encoder: Encoder | None = None  # of what waits; there as long as something does
         self._queue: list[bytes] = []
         self._waiting: deque[Any] = deque()
         self._deadline: Any = None  # of a hand-over
@@ -79,6 +81,30 @@ class Peer:
     def is_up(self) -> bool:
         """Whether messages can flow now."""
         return self.state is PeerState.UP
+
+    def rests(self, now: float, *, was_up: bool) -> None:
+        """There is no way to it, and nothing waits for one: keep only what must be."""
+        self._encoder = None
+        if was_up:
+            self.lost_at = now
+
+    def forgotten(self) -> None:
+        """Nobody knows it any more. It cannot send: with a method of its own in it, it would be a cycle."""
+        del self.send
+
+    def is_former(self, incarnation: str) -> bool:
+        """Whether what comes of that incarnation through seeds is late: it began before the newest, which has not left.
+
+        When it was sent cannot be told there, so start times are compared, for as long as it may have been on its way.
+        """
+        if incarnation >= self.link.newest:
+            return False
+        return self.is_up or not (self.ended or time.monotonic() - self.lost_at > LATE)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no way to it, none is wanted, and no handshake with it is known."""
+        return self.state is PeerState.IDLE and self.link.is_idle
 
     @property
     def is_gmp(self) -> bool:
@@ -152,6 +178,8 @@ class Peer:
         return over is not None
 
     def _queue_message(self, name: str, message: tuple[Any, ...]) -> bool:
+        if self._encoder is None:
+            self._encoder = make_encoder("msgpack", self._max_message)
         data = self._encoder.encode(name, message)
         self._queue.append(data)
         self.queued += len(data) + KEPT
@@ -161,8 +189,8 @@ class Peer:
     def check(self, name: str, message: tuple[Any, ...]) -> None:
         """Check whether a message could be sent now. *Raises:* `MessageError`."""
         connection = self.connection
-        encoder = self._encoder if connection is None else make_encoder(connection.framing, self._max_message)
-        encoder.encode(name, message)
+        framing = "msgpack" if connection is None else connection.framing
+        make_encoder(framing, self._max_message).encode(name, message)
 
     def send_request(self, request: tuple[Any, ...]) -> None:
         """Send a request to the node port there. *Raises:* `MessageError`, not for a death: its reason always travels."""
@@ -177,12 +205,12 @@ class Peer:
     def attach(self, connection: Connection | RelayLink) -> None:
         """`connection` is the way from now on: tell, send what waited, then read what came early."""
         self.connection = connection
-        self.link.newest = max(self.link.newest, connection.incarnation)  # by relay too
         self.state = PeerState.UP
         self.came_up.set()
         connection.high_mark, connection.low_mark = self._high_mark, self._low_mark
         self._events.peer_up(self)
         queue, self._queue, self.queued = self._queue, [], 0
+        self._encoder = None
         if connection.framing == "msgpack":
             for data in queue:
                 connection.write(data)
@@ -264,6 +292,7 @@ class Peer:
         relay.barrier_acknowledged = True
         if self.send == self._queue_message:
             queue, self._queue, self.queued = self._queue, [], 0
+            self._encoder = None
             for data in queue:
                 connection.write(data)
             self._send_by(connection.send)

@@ -178,6 +178,7 @@ class RelayLink:
         if not told:
             self._carry(CLOSE if reason is CloseReason.DIRECT else LOST, reason.value)
         self._owner.relay_closed(self)
+        self.watch = None  # it refers to this link
 
     def __str__(self) -> str:
         return f"{self.node_id} {self.address}"

@@ -27,6 +27,7 @@ class Relays:
         destinations: dict[str, Any],
         max_message: int,
         watch: Callable[[RelayLink], Watch],
+        begun: Callable[[], int],
     ) -> None:
         self._node_id = node_id
         self._peer = peer
@@ -34,16 +35,17 @@ class Relays:
         self._destinations = destinations
         self._max_message = max_message
         self._watch = watch
+        self._begun = begun  # how many connections have begun here so far
 
     def attach(
         self, node_id: str, incarnation: str, token: str, via: str, carry: Callable[..., None]
     ) -> RelayLink | None:
         """A link with that node is open; it is the peer's way from now on. None when it comes from a former incarnation."""
         peer = self._peer(node_id)
-        if incarnation < peer.link.newest:
+        if peer.is_former(incarnation):
             return None
         old = peer.connection
-        if old is not None and incarnation > old.incarnation:
+        if old is not None and incarnation != old.incarnation:
             old.close(CloseReason.RESTARTED)
         elif isinstance(old, RelayLink):
             old.close(CloseReason.RELAY_LOST, "opened anew", told=True)
@@ -57,6 +59,7 @@ class Relays:
             destinations=self._destinations,
             max_message=self._max_message,
         )
+        peer.link.met(incarnation, self._begun() + 1)
         if isinstance(peer.connection, Connection):
             peer.join_relay(link)
         else:
@@ -89,7 +92,6 @@ class Relays:
             # race: it ended before both barriers had passed, so something may be lost: a silent hole if the peer stayed up
             peer.connection.close(CloseReason.RELAY_LOST, text)
         elif peer.connection is link:
-            peer.ended = False
+            leaving = peer.ended = reason is CloseReason.LEAVING
             log.info("%s: the way to %s, %s, ended: %s", self._node_id, link.node_id, link.address, text)
-            leaving = reason is CloseReason.LEAVING
             peer.lose(("leaving", peer.node_id) if leaving else ("transport_error", peer.node_id, text))

@@ -182,15 +182,15 @@ class MsgpackDecoder:
 
     def __init__(self, max_message: int) -> None:
         self._max_message = max_message
-        self._level = 0
-        self._lists = self._make_unpacker(True, self._ext)
-        self._tuples = self._make_unpacker(False, self._ext_among_tuples)
+        self._odd: list[Foreign] = []  # in the message that is decoded
+        extensions = _Extensions(self._odd)
+        self._lists = self._make_unpacker(True, extensions._ext)
+        self._tuples = self._make_unpacker(False, extensions._ext_among_tuples)
         self._unpacker = self._lists  # in use; the positions are in what this one was fed
         self._suited = self._lists  # for what came last, and likely for what comes next
         self._singles = 0  # messages since the last run
         self._fed = 0  # bytes in all
         self._end = 0  # of the last message that is whole
-        self._odd: list[Foreign] = []  # in the message that is decoded
 
     def _make_unpacker(self, use_list: bool, ext_hook: Callable[[int, bytes], Any]) -> msgpack.Unpacker:
         return msgpack.Unpacker(
@@ -343,6 +343,16 @@ class MsgpackDecoder:
             head = check_head(list(message[:1]) if message.__class__ in (list, tuple) else message)
             return Undecodable(head[0], str(error))
         return check_head(message)
+
+
+class _Extensions:
+    """The extension types of one decoder. It is no part of it, as an unpacker that refers to its decoder would be a cycle: a
+    connection's buffers would stay until a full collection.
+    """
+
+    def __init__(self, odd: list[Foreign]) -> None:
+        self._level = 0
+        self._odd = odd
 
     def _ext(self, code: int, data: bytes) -> Any:
         if code in _SEQUENCES:
