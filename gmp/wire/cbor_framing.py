@@ -28,6 +28,9 @@ _TAGS = frozenset((2, 3, _INDIRECTION, _SELF_DESCRIBED))  # 2 and 3: integers be
 _SIMPLE = frozenset((20, 21, 22, 25, 26, 27))  # false, true, null, and the three sizes of floats
 _SCALARS = frozenset((type(None), bool, int, float, str, bytes))
 _ENDLESS = -1  # the count of what an item of indefinite length still holds
+MOST_OTHER_KEYS = 256  #: of a map that are neither text nor bytes: cbor2 builds it at once, and they may collide
+_NO_MAP, _TEXT_KEY = -1, (2, 3)
+_MANY_KEYS = f"a map in cbor has more than {MOST_OTHER_KEYS} keys that are neither text nor bytes"
 
 
 def require() -> None:
@@ -44,6 +47,8 @@ def _plain(value: Any) -> Any:
     if kind is list or kind is tuple:
         return [_plain(item) for item in value]
     if kind is dict:
+        if len(value) > MOST_OTHER_KEYS and sum(type(key) not in (str, bytes) for key in value) > MOST_OTHER_KEYS:
+            raise ValueError(_MANY_KEYS)
         return {_plain(key): _plain(item) for key, item in value.items()}
     port_id = getattr(value, "__gmp_port_id__", None)
     if port_id is None:
@@ -84,6 +89,7 @@ class ItemScanner:
 
     def __init__(self) -> None:
         self._open: list[int] = []  # of each item we are in, how many items it still holds
+        self._keys: list[int] = []  # and of each map how many keys are no text, doubled, and 1 when a value comes next
         self._strings = False  # within a string of indefinite length: only pieces of strings may follow
         self.position = 0  #: of the next head that was not looked at yet
 
@@ -119,17 +125,21 @@ class ItemScanner:
             if not self._open or self._open[-1] != _ENDLESS:
                 raise ProtocolError("bad cbor: an end without a begin")
             self._open.pop()
+            self._keys.pop()
             self._strings = False
             return self._ended()
         if major == 7 and info not in _SIMPLE:
             raise ProtocolError(f"bad cbor: simple value {value}")
         if major == 6 and value not in _TAGS:
             raise ProtocolError(f"cbor tag {value} is not supported")
+        if self._keys and self._keys[-1] != _NO_MAP and not self._strings:
+            self._count_key(major)
         holds = {4: value, 5: 2 * value, 6: 1}.get(major, 0)
         if not endless and not holds:
             return self._ended()
         self._strings = endless and major in (2, 3)
         self._open.append(_ENDLESS if endless else holds)
+        self._keys.append(0 if major == 5 else _NO_MAP)
         if len(self._open) > MAX_NESTING:
             raise ProtocolError(f"a message is nested deeper than {MAX_NESTING} levels")
         return False
@@ -143,7 +153,17 @@ class ItemScanner:
             if self._open[-1]:
                 return False
             self._open.pop()
+            self._keys.pop()
         return True
+
+    def _count_key(self, major: int) -> None:
+        """An item begins in a map: a key, or the value of one."""
+        state = self._keys[-1] ^ 1
+        if state & 1 and major not in _TEXT_KEY:
+            state += 2
+            if state >> 1 > MOST_OTHER_KEYS:
+                raise ProtocolError(_MANY_KEYS)
+        self._keys[-1] = state
 
 
 class CborDecoder:

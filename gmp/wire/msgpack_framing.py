@@ -20,6 +20,7 @@ from __future__ import annotations
 import decimal
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from gc import get_referents
 from typing import Any
 
@@ -27,12 +28,17 @@ import msgpack
 
 from gmp.errors import MessageError, ProtocolError
 from gmp.wire.dispatch import Find, Other, check_head
+from gmp.wire.keys import build_map, build_set
 from gmp.wire.nesting import MAX_NESTING, SHORT, TOO_DEEP, check_message, depth_over
 from gmp.wire.restore import SentTuple, restore, restore_message
 from gmp.wire.runs import LONGEST_RUN, split_run
 
 TUPLE, SET, FROZENSET, INTEGER, DECIMAL, UUID = 1, 2, 3, 4, 5, 6
-_SEQUENCES: dict[int, Any] = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
+_SEQUENCES: dict[int, Callable[[list[Any]], Any]] = {
+    TUPLE: tuple,
+    SET: partial(build_set, set),
+    FROZENSET: partial(build_set, frozenset),
+}
 _CODES: dict[type, int] = {tuple: TUPLE, set: SET, frozenset: FROZENSET}
 _BUFFER = 256 * 1024  # bytes of a decoder's buffer at first; it is used from end to end, and so all kept in memory
 _SPARE = 1024 * 1024  # the decoder's buffer must hold one message and what was read behind it
@@ -70,6 +76,12 @@ def _is_from_decoder(error: Exception) -> bool:
     trace = error.__traceback__
     called = trace.tb_next if trace is not None else None
     return called is None or str(called.tb_frame.f_globals.get("__name__")).startswith("msgpack")
+
+
+def _limits(size: int) -> dict[str, int]:
+    """For an unpacker: what `size` bytes can hold at most, so that a head that claims more is refused at once."""
+    each = {f"max_{kind}_len": size for kind in ("str", "bin", "array", "ext")}
+    return {**each, "max_map_len": size // 2}
 
 
 class MsgpackEncoder:
@@ -117,9 +129,11 @@ class MsgpackDecoder:
             use_list=use_list,
             strict_map_key=False,
             ext_hook=ext_hook,
+            object_pairs_hook=build_map,
             read_size=_BUFFER,
-            max_buffer_size=self._max_message + _SPARE,
             timestamp=3,
+            **_limits(max(self._max_message, LONGEST_RUN)),
+            max_buffer_size=self._max_message + _SPARE,
         )
 
     def decode(self, data: bytes | bytearray | memoryview) -> Iterator[list[Any]]:
@@ -261,7 +275,15 @@ class MsgpackDecoder:
             raise ValueError(f"nested deeper than {MAX_NESTING} levels")
         self._level += 1
         try:
-            value = msgpack.unpackb(data, use_list=True, strict_map_key=False, ext_hook=self._ext, timestamp=3)
+            value = msgpack.unpackb(
+                data,
+                use_list=True,
+                strict_map_key=False,
+                ext_hook=self._ext,
+                object_pairs_hook=build_map,
+                timestamp=3,
+                **_limits(len(data)),
+            )
         finally:
             self._level -= 1
         if not isinstance(value, list):
