@@ -46,6 +46,7 @@ from gmp.net.peer import Peer
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.net.streams import Stream
+from gmp.peerlog import PeerLog
 from gmp.ports.history import Death
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port, current_port
@@ -92,12 +93,13 @@ class Node:
         self.incarnation = make_incarnation(time.time_ns(), secrets.randbits(32))
         self.ports = Ports(self.id, self.incarnation)
         self.ports.node = self
+        self.peer_log = PeerLog(self.id, self.later)
         self.monitors = RemoteMonitors(self.ports, self.request, self.connect)
         self.mesh = Mesh(self, settings)
         self.backbone = self.mesh.backbone
         self.streams = Streams(self)
         self.requests = Requests(self)
-        self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self)
+        self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self, self.peer_log)
         self._routes = Routes(self.ports, self._peer, self.requests.handle)
         self.send_tuple = self._routes.send  #: `send` with the message as a tuple, for `gmp.send`
         self.ways, self.runs = self._routes.ways, self._routes.runs  #: as in `Routes`, for `gmp.send`
@@ -212,6 +214,7 @@ class Node:
         self._calls.close()
         self.threads.close()
         self.network.close()
+        self.peer_log.sum_up()
         self._state = "closed"
         self._changed.set()
         gevent.sleep(0)

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from gmp.net.peer import Peer
 
 log = logging.getLogger("gmp")
-MOST_COMPLAINTS = 1000
 Request = Callable[..., None]
 
 
@@ -45,7 +44,6 @@ class Requests:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._run_callback = gevent.get_hub().loop.run_callback
-        self._complained: set[str] = set()
         self._names = SpawnedNames()
         self._own = False  # whether the request of now was made by another request
         inspection, following = Inspection(node), Following(node)
@@ -99,30 +97,34 @@ class Requests:
                 args = understood(name, args, offered=name in self._offered)
             self._handle(peer, name, args)
         except (GmpError, TypeError, ValueError) as error:
-            asker = None if peer is None else peer.node_id
-            log.warning("%s: request %.80r from %s failed: %s", self._node.id, name, asker, error)
+            self._tell("request failed", self._asker(peer), f"request {name!r:.80} from {self._asker(peer)} failed: {error}")
 
     def _handle(self, peer: Peer | None, name: Any, args: tuple[Any, ...]) -> None:
         request = self._table.get(name) if isinstance(name, str) else None
         if request is not None:
             request(peer, *args)
         elif not isinstance(name, str):
-            self._complain(f"{name!r:.80}", "expected the name of a request")
+            self._complain(self._asker(peer), f"{name!r:.80}", "expected the name of a request")
         elif peer is not None and self._node.mesh.handles(name):
             self._node.mesh.handle(peer.node_id, name, args)
         elif name in self._offered:
-            self._node.defer(self._offered[name], self._node.id if peer is None else peer.node_id, *args)
+            self._defer(self._asker(peer), self._offered[name], self._asker(peer), *args)
         elif ":" in name:
-            self._node.defer(self._call_function, name, args)
+            self._defer(self._asker(peer), self._call_function, self._asker(peer), name, args)
         else:
-            self._complain(name, "unknown request")
+            self._complain(self._asker(peer), repr(name[:LONGEST_NAME]), "unknown request")
 
-    def _complain(self, name: str, problem: str) -> None:
-        """Log once for each name."""
-        name = name[:LONGEST_NAME]
-        if name not in self._complained and len(self._complained) < MOST_COMPLAINTS:
-            self._complained.add(name)
-            log.warning("%s: request %r ignored, from now on in silence: %s", self._node.id, name, problem)
+    def _defer(self, asker: str, function: Callable[..., Any], *args: Any) -> None:
+        self._node.defer(self._node.peer_log.run, log, asker, function, *args)
+
+    def _asker(self, peer: Peer | None) -> str:
+        return self._node.id if peer is None else peer.node_id
+
+    def _complain(self, asker: str, name: str, problem: str) -> None:
+        self._tell("request ignored", asker, f"request {name} from {asker} ignored: {problem}")
+
+    def _tell(self, kind: str, asker: str, text: str) -> None:
+        self._node.peer_log.tell(log, logging.WARNING, kind, asker, text)
 
     def _nothing(self, peer: Peer | None, *_: Any) -> None:
         """A keepalive."""
@@ -191,11 +193,11 @@ class Requests:
 
     def _eval(self, peer: Peer | None, source: Any = "", *reply: Any) -> None:
         if self._node.settings.allow_eval:
-            self._node.defer(self._evaluate, source, reply)
+            self._defer(self._asker(peer), self._evaluate, source, reply)
         elif reply:
             self._reply(reply, "eval is not allowed on this node")
         else:
-            self._complain("eval", "it is not allowed on this node")
+            self._complain(self._asker(peer), "eval", "it is not allowed on this node")
 
     def _evaluate(self, source: Any, reply: tuple[Any, ...]) -> None:
         names = self._evaluation_names
@@ -218,22 +220,22 @@ class Requests:
         if self._node.closed:
             ports.remember_end(name, ("leaving", self._node.id))
         else:
-            ports.make(self._run_spawned, (function, args), name=name)
+            ports.make(self._run_spawned, (self._asker(peer), function, args), name=name)
 
-    def _run_spawned(self, port: Port, function: Any, args: tuple[Any, ...]) -> None:
+    def _run_spawned(self, port: Port, asker: str, function: Any, args: tuple[Any, ...]) -> None:
         try:
             found = resolve(function, self._node.settings.allow, for_spawn=True)
         except NotAllowed as error:
-            self._complain(str(function), str(error))
+            self._complain(asker, f"{function!r:.{LONGEST_NAME}}", str(error))
             port.kill("not_allowed", str(error))
         else:
             found(port, *args)
 
-    def _call_function(self, name: str, args: tuple[Any, ...]) -> None:
+    def _call_function(self, asker: str, name: str, args: tuple[Any, ...]) -> None:
         try:
             found = resolve(name, self._node.settings.allow, for_spawn=False)
         except NotAllowed as error:
-            self._complain(name, str(error))
+            self._complain(asker, repr(name[:LONGEST_NAME]), str(error))
         else:
             found(*args)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from gmp.net.connection import Connection
@@ -11,6 +12,7 @@ from gmp.net.housekeeper import Watch
 from gmp.net.peer import Peer
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
+from gmp.peerlog import PeerLog
 
 log = logging.getLogger("gmp.net")
 
@@ -26,6 +28,7 @@ class Relays:
         destinations: dict[str, Any],
         max_message: int,
         watch: Callable[[RelayLink], Watch],
+        peer_log: PeerLog,
     ) -> None:
         self._node_id = node_id
         self._peer = peer
@@ -33,6 +36,7 @@ class Relays:
         self._destinations = destinations
         self._max_message = max_message
         self._watch = watch
+        self._tell = partial(peer_log.tell, log, logging.INFO)
 
     def attach(
         self, node_id: str, incarnation: str, token: str, via: str, carry: Callable[..., None]
@@ -60,7 +64,7 @@ class Relays:
             peer.join_relay(link)
         else:
             link.watch = self._watch(link)
-            log.info("%s: %s is %s", self._node_id, node_id, link.address)
+            self._tell("relayed", node_id, f"{node_id} is {link.address}")
             peer.attach(link)
         return link
 
@@ -89,6 +93,6 @@ class Relays:
             peer.connection.close(CloseReason.RELAY_LOST, text)
         elif peer.connection is link:
             peer.ended = False
-            log.info("%s: the way to %s, %s, ended: %s", self._node_id, link.node_id, link.address, text)
+            self._tell("relay ended", link.node_id, f"the way to {link.node_id}, {link.address}, ended: {text}")
             leaving = reason is CloseReason.LEAVING
             peer.lose(("leaving", peer.node_id) if leaving else ("transport_error", peer.node_id, text))

@@ -2,9 +2,9 @@
 
 A dict whose keys share their places costs the square of their number: half a megabyte of such keys, which are easily made,
 holds up a node for many seconds. The hashes of text and bytes come from a random seed, so that nobody can make them collide;
-all others (of ints, floats, tuples, …) are known, and so is where CPython's tables look for a free place. So with many keys of
-other kinds the looks are counted before the table is built. That takes a microsecond a key, so a program may still send a
-table of a million numbers.
+all others (of ints, floats, tuples, …) are known, and so is where CPython's tables look for a free place. So with many keys
+of other kinds the looks are counted before the table is built. That takes a microsecond a key, so a program may still send
+a table of a million numbers.
 
 A table of 2^n places is looked into at the hash, modulo its size, then at five times the place and 1, plus what is left of
 the hash, which is shifted by `_SHIFT` bits each time; a set looks at the next `_NEARBY` places as well. It grows when it is
