@@ -28,6 +28,7 @@ from gmp.kernel.forking import let_go_in_children
 from gmp.kernel.leaving import GOODBYE, Leaving
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
+from gmp.kernel.passing import Passing
 from gmp.kernel.perl import SPAWN
 from gmp.kernel.requests import Requests
 from gmp.kernel.routes import Routes, told
@@ -38,9 +39,11 @@ from gmp.kernel.supervision import Supervisor
 from gmp.kernel.threads import ThreadDoor
 from gmp.kernel.tracing import TracingRoutes, make_port_class
 from gmp.mesh.addresses import ADDRESSES, is_loopback
+from gmp.mesh.backlog import Backlog
 from gmp.mesh.groups import Family, Group, watch
 from gmp.mesh.mesh import Mesh
 from gmp.net import names
+from gmp.net.connection import REFUSED
 from gmp.net.network import Network, SelfDial
 from gmp.net.peer import Peer
 from gmp.net.reasons import CloseReason
@@ -98,6 +101,7 @@ class Node:
         self.mesh = Mesh(self, settings)
         self.backbone = self.mesh.backbone
         self.streams = Streams(self)
+        self.passing = Passing(settings.high_mark, self.backlog, self._asks_too_much)
         self.requests = Requests(self)
         self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self, self.peer_log)
         self._routes = Routes(self.ports, self._peer, self.requests.handle)
@@ -580,6 +584,17 @@ class Node:
         if peer.is_up or not str(request[0]).startswith(("g_", "gmp.")):
             peer.send("", request)
 
+    def pass_on(self, asker: str, receiver: str, *request: Any) -> None:
+        """`Ground.pass_on`."""
+        self.passing.run(asker, receiver, lambda: self.request(receiver, *request))
+
+    def backlog(self, node_id: str) -> Backlog:
+        """`Ground.backlog`."""
+        peer = self.network.peers.get(node_id)
+        connection = None if peer is None else peer.connection
+        written = 0 if connection is None else connection.sent_bytes
+        return Backlog(connection, written, 0 if peer is None else peer.waiting)
+
     def is_linked(self, node_id: str) -> bool:
         """`Ground.is_linked`."""
         peer = self.network.peers.get(node_id)
@@ -670,6 +685,7 @@ class Node:
     def peer_lost(self, peer: Peer, reason: Reason, was_up: bool) -> None:
         """`PeerEvents.peer_lost`: one uninterrupted step, no user code runs in it."""
         self.monitors.node_lost(peer.node_id, reason)
+        self.passing.node_down(peer.node_id)
         self._leaving.changed()
         if self._state != "started":
             return
@@ -689,6 +705,16 @@ class Node:
     def peer_drained(self, peer: Peer) -> None:
         """`NetworkEvents.peer_drained`."""
         self._leaving.changed()
+
+    def _asks_too_much(self, node_id: str, text: str) -> None:
+        """More waits that `node_id` wants passed on than may: it is lost, and told so if it reads."""
+        self.peer_log.tell(log, logging.WARNING, "asks for too much", node_id, f"{node_id} is lost: {text}")
+        connection = self.network.peer(node_id).connection
+        if connection is not None:
+            if connection.is_gmp:
+                connection.send("", (REFUSED, text))
+                self.network.peer(node_id).flush()
+            connection.close(CloseReason.TOO_MUCH, text)
 
     def peer_leaves(self, peer: Peer) -> None:
         """A peer has said that it leaves."""

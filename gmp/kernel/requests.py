@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from gmp.errors import ConfigError, GmpError, NotAllowed
+from gmp.ids import split_port_id
 from gmp.kernel.following import Following
 from gmp.kernel.inspection import Inspection
 from gmp.kernel.leaving import LEAVING
@@ -46,6 +47,7 @@ class Requests:
         self._run_callback = gevent.get_hub().loop.run_callback
         self._names = SpawnedNames()
         self._own = False  # whether the request of now was made by another request
+        self._for = node.id  # whose request that is
         inspection, following = Inspection(node), Following(node)
         self._table: dict[str, Request] = {
             "": self._nothing,
@@ -92,10 +94,15 @@ class Requests:
         """Do what a message to the node port asks for; what it raises is logged, the asker hears nothing."""
         name = request_name(message[0]) if message else ""
         args = message[1:]
+        if not self._own:
+            self._for = self._asker(peer)
         try:
             if peer is not None and not peer.is_gmp and isinstance(name, str):
                 args = understood(name, args, offered=name in self._offered)
-            self._handle(peer, name, args)
+            if peer is None:
+                self._handle(peer, name, args)
+            else:
+                self._node.passing.run(peer.node_id, peer.node_id, lambda: self._handle(peer, name, args))
         except (GmpError, TypeError, ValueError) as error:
             self._tell("request failed", self._asker(peer), f"request {name!r:.80} from {self._asker(peer)} failed: {error}")
 
@@ -170,18 +177,29 @@ class Requests:
             return
         dest = reply[0]
         if dest not in (self._node.id, f"{self._node.id}#"):
-            self._node.send_soon(dest, *reply[1:], *results)
+            self._pass_on(dest, (*reply[1:], *results))
         elif self._own:
             raise NotAllowed("a request to this node itself, made by such a request")
         else:
-            self._run_callback(self._handle_own, (*reply[1:], *results))
+            self._run_callback(self._handle_own, self._for, (*reply[1:], *results))
 
-    def _handle_own(self, message: tuple[Any, ...]) -> None:
-        self._own = True
+    def _pass_on(self, dest: Any, message: tuple[Any, ...]) -> None:
+        node, asker = self._node, self._for
+        receiver = split_port_id(dest.decode("latin-1") if isinstance(dest, bytes) else dest)[0]
+        if asker == node.id or receiver in (asker, node.id):  # an asker's answers to itself are counted with its request
+            node.send_soon(dest, *message)
+        else:
+            node.passing.run(asker, receiver, lambda: node.send_soon(dest, *message))
+
+    def _handle_own(self, asker: str, message: tuple[Any, ...]) -> None:
+        self._own, self._for = True, asker
         try:
-            self.handle(None, message)
+            if asker == self._node.id:
+                self.handle(None, message)
+            else:
+                self._node.passing.run(asker, asker, lambda: self.handle(None, message))
         finally:
-            self._own = False
+            self._own, self._for = False, self._node.id
 
     def _can(self, peer: Peer | None, name: Any = "", *reply: Any) -> None:
         name = port_name(name)
@@ -193,13 +211,13 @@ class Requests:
 
     def _eval(self, peer: Peer | None, source: Any = "", *reply: Any) -> None:
         if self._node.settings.allow_eval:
-            self._defer(self._asker(peer), self._evaluate, source, reply)
+            self._defer(self._asker(peer), self._evaluate, self._for, source, reply)
         elif reply:
             self._reply(reply, "eval is not allowed on this node")
         else:
             self._complain(self._asker(peer), "eval", "it is not allowed on this node")
 
-    def _evaluate(self, source: Any, reply: tuple[Any, ...]) -> None:
+    def _evaluate(self, asker: str, source: Any, reply: tuple[Any, ...]) -> None:
         names = self._evaluation_names
         try:
             try:
@@ -207,8 +225,10 @@ class Requests:
             except SyntaxError:
                 exec(compile(source, "<eval>", "exec"), names)
                 results = ()
+            self._for = asker  # others were served meanwhile
             self._reply(reply, "", *results)
         except Exception as error:
+            self._for = asker
             self._reply(reply, f"{type(error).__name__}: {error}")
 
     def _spawn(self, peer: Peer | None, name: Any = "", function: Any = "", *args: Any) -> None:
