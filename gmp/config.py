@@ -62,6 +62,8 @@ class Settings:
     high_mark: int = 1 << 20
     low_mark: int = 512 << 10
     max_message: int = 64 << 20
+    max_entries: int = 100_000
+    max_entries_size: int = 64 << 20
     max_unauthenticated: int = 128
     max_unauthenticated_per_address: int = 32
 
@@ -255,6 +257,8 @@ _CONVERTERS: dict[str, Callable[[object], Any]] = {
     "high_mark": _count,
     "low_mark": _count,
     "max_message": _count,
+    "max_entries": _count,
+    "max_entries_size": _count,
     "max_unauthenticated": _count,
     "max_unauthenticated_per_address": _count,
 }

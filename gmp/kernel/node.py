@@ -588,6 +588,10 @@ class Node:
         """`Ground.pass_on`."""
         self.passing.run(asker, receiver, lambda: self.request(receiver, *request))
 
+    def complain(self, kind: str, node_id: str, text: str) -> None:
+        """`Ground.complain`."""
+        self.peer_log.tell(log, logging.WARNING, kind, node_id, text)
+
     def backlog(self, node_id: str) -> Backlog:
         """`Ground.backlog`."""
         peer = self.network.peers.get(node_id)

@@ -2,8 +2,8 @@
 
 None of that blocks whoever asked, as a program's own `send` would, so a peer that asks faster than the receiver reads would
 fill this node's memory. For each pair of nodes (who asked, who gets it) what waits is counted; over the high mark the one
-who asked is lost. So nothing is left out in the middle: what was passed on before still goes, and the one who asked is told, by
-the loss of this node, that of what it has asked since it knows nothing (promise 1).
+who asked is lost. So nothing is left out in the middle: what was passed on before still goes, and the one who asked is told,
+by the loss of this node, that of what it has asked since it knows nothing (promise 1).
 """
 
 from __future__ import annotations

@@ -35,6 +35,9 @@ class Ground(Protocol):
     def pass_on(self, asker: str, receiver: str, *request: Any) -> None:
         """As `request`, for the node `asker`: it is lost when more than the high mark of such waits for `receiver`."""
 
+    def complain(self, kind: str, node_id: str, text: str) -> None:
+        """Log what that node does wrong."""
+
     def backlog(self, node_id: str) -> Backlog:
         """What waits for that node."""
 

@@ -102,7 +102,9 @@ class Family:
         backbone.subscribe(name)
 
     def set(self, key: str, value: Any = None) -> None:
-        """Set an entry of this node. *Raises:* `ConfigError` when the key is no string. *Blocks:* never."""
+        """Set an entry of this node. *Raises:* `ConfigError` when the key is no string; `GmpError` when
+        this node has as many entries as one may have (the settings `max_entries`, `max_entries_size`). *Blocks:* never.
+        """
         if not isinstance(key, str):
             raise ConfigError(f"key {key!r} of family {self.name!r}: expected a string")
         self._backbone.set(self.name, key, value)
@@ -135,7 +137,7 @@ class Group:
     def join(self, port: Any, value: Any = None) -> None:
         """Add a port of this node, with a value others can see; it leaves by itself when it dies.
 
-        *Raises:* `GmpError` when the port is dead or of another node. *Blocks:* never.
+        *Raises:* `GmpError` when the port is dead or of another node, or as `Family.set`. *Blocks:* never.
         """
         port_id = self._ground.on_local_death(port, lambda *_: self._backbone.delete(self.name, str(port)))
         self._backbone.set(self.name, port_id, value)
