@@ -55,6 +55,16 @@ def is_peer_node_id(text: str) -> bool:
     return bool(text) and not _NOT_IN_PEER_ID.search(text) and len(text.encode("utf-8", "surrogatepass")) <= 255
 
 
+def is_port_id(text: str) -> bool:
+    """Whether a message can be sent to `text` as a port, which a node port is not."""
+    node_id, _, name = text.partition("#")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return bool(name) and is_peer_node_id(node_id)
+
+
 def split_port_id(port_id: object) -> tuple[str, str]:
     """Split a port ID into node ID and local name; a bare node ID has the empty name.
 

@@ -28,11 +28,10 @@ def test_a_program_that_sets_too_much_is_told_so_at_its_line(make_node: MakeNode
         node.wait_up(timeout=20)
     family, ports = node.family("f"), [node.port() for _ in range(10)]
     with pytest.raises(gmp.GmpError, match="max_entries 10"):
-        for port in ports:
-            node.group("g").join(port)
+        list(map(node.group("g").join, ports))
     members = len(node.group("g").members())
     assert 0 < members < 10  # the node's address is an entry too
-    with pytest.raises(gmp.GmpError, match="'f'.*'key'"):
+    with pytest.raises(gmp.GmpError, match=r"'f'.*'key'"):
         family.set("key", 1)
     ports[0].kill()
     eventually(lambda: len(node.group("g").members()) == members - 1)
@@ -105,7 +104,7 @@ def test_all_that_one_seed_speaks_for_is_bounded() -> None:
     assert dict(directory.view("f")) == {"own": None, "key": None}
 
 
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("fg"), st.sampled_from("xyz"), st.booleans(), st.integers(0, 9))))
+@given(st.lists(st.tuples(*map(st.sampled_from, ("ab", "fg", "xyz")), st.booleans(), st.integers(0, 9))))
 def test_what_is_counted_is_what_is_there(steps: list[tuple[str, str, str, bool, int]]) -> None:
     """Also when a value is altered by whoever got it."""
     directory = Directory("me", Limits(4, 4 * ENTRY_SIZE))
@@ -127,3 +126,18 @@ def test_what_is_counted_is_what_is_there(steps: list[tuple[str, str, str, bool,
 def test_the_size_of_an_entry_grows_with_its_key_and_value() -> None:
     assert entry_size("key", None) < entry_size("longer key", None) < entry_size("longer key", "value")
     assert entry_size("k", ["x" * 1000, {b"y" * 1000: (1, {2.0})}]) > 2000
+
+
+@pytest.mark.parametrize("key", ["", "no port", "a;b#x", "x" * 300 + "#y", "seed", "seed#", "a\nb#c", "#name", "\ud800#x"])
+def test_an_entry_that_is_no_port_hinders_no_group(make_node: MakeNode, key: str) -> None:
+    """Anybody may set an entry in the family of that name: a key of a node port would even make a message a request."""
+    node = make_node("seed")
+    group, port = node.group("g"), node.port()
+    other = node.family("g")
+    other.set(key, 1)
+    assert group.pick() is None
+    group.send("to nobody")
+    group.join(port)
+    group.send("hello")
+    assert port.receive(timeout=20) == ("hello",)
+    assert {group.pick() for _ in range(20)} == {port.id}

@@ -482,7 +482,7 @@ class Node:
         """
         self.ports.check_thread()
         self.backbone.subscribe(ADDRESSES)
-        return sorted({self.id, *self.backbone.items(ADDRESSES), *self.up_nodes()})
+        return sorted({self.id, *filter(is_peer_node_id, self.backbone.items(ADDRESSES)), *self.up_nodes()})
 
     def monitor_known_nodes(self, callback: Callable[..., Any]) -> Callable[[], None]:
         """Call `callback(known, added, removed)` at once, and whenever the directory gains or loses a node.
@@ -490,9 +490,12 @@ class Node:
         Each is a list of node IDs. Returns a function that ends it. *Blocks:* never.
         """
         self._check_open()
-        return watch(
-            self, self.backbone, ADDRESSES, lambda known, added, _, removed: callback(sorted(known), added, removed)
-        ).cancel
+
+        def changed(*lists: Iterable[str]) -> None:
+            known, added, _, removed = (list(filter(is_peer_node_id, each)) for each in lists)
+            callback(sorted(known), added, removed)
+
+        return watch(self, self.backbone, ADDRESSES, changed).cancel
 
     def offer(self, name: str, function: Callable[..., Any]) -> Callable[[], None]:
         """Let other nodes call `function(asker_node_id, *args)` here by `name`, in a greenlet of its own.

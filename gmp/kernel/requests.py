@@ -185,7 +185,7 @@ class Requests:
 
     def _pass_on(self, dest: Any, message: tuple[Any, ...]) -> None:
         node, asker = self._node, self._for
-        receiver = split_port_id(dest.decode("latin-1") if isinstance(dest, bytes) else dest)[0]
+        receiver = split_port_id(dest)[0]
         if asker == node.id or receiver in (asker, node.id):  # an asker's answers to itself are counted with its request
             node.send_soon(dest, *message)
         else:

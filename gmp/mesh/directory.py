@@ -4,7 +4,8 @@ It is kept as *shards*, one for each owner: the own node, a gmp node, a Perl sla
 reports. Readers see the merged view, which is kept up to date key by key. No vote is taken: where several shards have the
 same key, the own node's wins, else that of the smallest node ID, so that all choose alike.
 
-Changes are returned, not announced: whoever calls tells the subscribers. What one owner may have is bounded (`gmp.mesh.quota`).
+Changes are returned, not announced: whoever calls tells the subscribers. What one owner may have is
+bounded (`gmp.mesh.quota`).
 """
 
 from __future__ import annotations

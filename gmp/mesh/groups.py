@@ -14,6 +14,7 @@ import gevent
 import gevent.event
 
 from gmp.errors import ConfigError, GmpError, WaitTimeout
+from gmp.ids import is_port_id
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.directory import Change
 from gmp.mesh.directory import Family as Items
@@ -184,16 +185,20 @@ class Group:
 
     def send(self, *message: Any) -> None:
         """Send `message` to every member known by now. *Blocks:* as `gmp.send`. *Raises:* `MessageError`."""
-        for port_id in self.members():
+        for port_id in self._ports():
             self._ground.send(port_id, *message)
 
     def pick(self) -> str | None:
         """One member, of the own node when it has one, else any; None when the group is empty. *Blocks:* never."""
-        members = self.members()
+        members = self._ports()
         if not members:
             return None
         own = [port_id for port_id in members if port_id.startswith(self._ground.id + "#")]
-        return random.choice(own or list(members))
+        return random.choice(own or members)
+
+    def _ports(self) -> list[str]:
+        """The members that are ports: any node may set an entry of that name, whatever its key."""
+        return list(filter(is_port_id, self.members()))
 
 
 __all__ = ["Family", "GmpError", "Group", "Subscription"]

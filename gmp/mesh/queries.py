@@ -61,7 +61,8 @@ class Queries:
     def _subscribe(self, sender: str, family: Any, *_: Any) -> None:
         if isinstance(family, str):
             if len(family) > LONGEST_NAME or len(self._subscriptions.get(sender, ())) >= self._most:
-                raise ValueError(f"subscription to {family!r:.80}: over {self._most}, or the name over {LONGEST_NAME} characters")
+                limits = f"over {self._most}, or the name over {LONGEST_NAME} characters"
+                raise ValueError(f"subscription to {family!r:.80}: {limits}")
             self._subscribers.setdefault(family, set()).add(sender)
             self._subscriptions.setdefault(sender, set()).add(family)
             self._ground.request(sender, "g_chg1", family, self._view(sender, family) or None)

@@ -1,8 +1,8 @@
 """How much one node may keep in the groups and families of all: a bound on what a peer can make others remember. Pure.
 
-Each owner's entries are counted, and about the memory that they take. What is over the bound is left out, and what was there
-stays; the own node's entries are refused where they are set. All that other nodes have is bounded too, as one seed speaks for
-many owners.
+Each owner's entries are counted, and about the memory that they take. What is over the bound is left out, and what was
+there stays; the own node's entries are refused where they are set. All that other nodes have is bounded too, as one seed
+speaks for many owners.
 """
 
 from __future__ import annotations

@@ -76,6 +76,7 @@ def parse_line(node: str, message: tuple[Any, ...]) -> LogLine | None:
     try:
         seconds, context, level, text = message[:4]
         seconds, level = float(as_text(seconds)), int(float(as_text(level)))
-    except (ValueError, OverflowError):
+        context, text = as_text(context)[:MOST_CONTEXT], as_text(text)[:MOST_TEXT].rstrip("\n")
+    except (ValueError, OverflowError):  # also of an integer of thousands of digits
         return None
-    return LogLine(node, seconds, from_perl(level), as_text(context)[:MOST_CONTEXT], as_text(text)[:MOST_TEXT].rstrip("\n"))
+    return LogLine(node, seconds, from_perl(level), context, text)
