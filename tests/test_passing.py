@@ -24,6 +24,7 @@ from .conftest import Recorder, eventually
 
 MakeNode = Callable[..., gmp.Node]
 MARK = 200_000
+MAX_MESSAGE = 1 << 20
 KERNEL = 16 << 20  # bytes that the sockets' buffers may take
 
 
@@ -73,7 +74,7 @@ class Raw:
 
 @pytest.fixture
 def node(make_node: MakeNode) -> gmp.Node:
-    return make_node("middle", high_mark=MARK, low_mark=MARK // 2, leave_timeout=0.1)
+    return make_node("middle", high_mark=MARK, low_mark=MARK // 2, max_message=MAX_MESSAGE, leave_timeout=0.1)
 
 
 def test_who_has_more_passed_on_than_the_receiver_reads_is_lost(node: gmp.Node, caplog: pytest.LogCaptureFixture) -> None:
@@ -100,6 +101,23 @@ def test_who_asks_and_does_not_read_the_answers_is_lost(node: gmp.Node, request_
     assert flooder.flood(["", request_, *args.get(request_, ["flooder#r", b"z" * 2000])], 8 * KERNEL)
     eventually(lambda: not node.is_up("flooder"))
     flooder.sock.close()
+
+
+def test_whoever_asks_for_much_at_once_and_reads_gets_it(node: gmp.Node) -> None:
+    """As a node does that comes to a seed with large groups."""
+    family = node.family("f")
+    for number in range(4000):
+        family.set(f"key{number}", "x" * 100)
+    peer = Raw(node, "peer", "gmp=1", "incarnation=1")
+    peer.sock.sendall(msgpack.packb(["", "g_mon1", "f"]) * 3 + msgpack.packb(["", "time", "peer#end"]))
+    unpacker, last = msgpack.Unpacker(), None
+    with gevent.Timeout(20):
+        while last != "end":
+            unpacker.feed(peer.sock.recv(65536))
+            for message in unpacker:
+                last = message[0]
+    assert node.is_up("peer")
+    peer.sock.close()
 
 
 def test_a_request_by_way_of_the_node_itself_is_counted_too(node: gmp.Node) -> None:
@@ -167,7 +185,7 @@ def test_a_share_is_about_what_is_still_there(steps: list[tuple[bool, int, int]]
 
 def test_nothing_is_kept_of_nodes_that_are_lost() -> None:
     backlogs: dict[str, int] = {}
-    passing = Passing(MARK, lambda node_id: Backlog(None, 0, backlogs.get(node_id, 0)), lambda *told: None)
+    passing = Passing(MARK, MARK, lambda node_id: Backlog(None, 0, backlogs.get(node_id, 0)), lambda *told: None)
 
     def send() -> None:
         backlogs["to"] = backlogs.get("to", 0) + 10

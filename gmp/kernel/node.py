@@ -101,7 +101,8 @@ class Node:
         self.mesh = Mesh(self, settings)
         self.backbone = self.mesh.backbone
         self.streams = Streams(self)
-        self.passing = Passing(settings.high_mark, self.backlog, self._asks_too_much)
+        answers = settings.high_mark + settings.max_message
+        self.passing = Passing(settings.high_mark, answers, self.backlog, self._asks_too_much)
         self.requests = Requests(self)
         self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self, self.peer_log)
         self._routes = Routes(self.ports, self._peer, self.requests.handle)

@@ -4,6 +4,8 @@ None of that blocks whoever asked, as a program's own `send` would, so a peer th
 fill this node's memory. For each pair of nodes (who asked, who gets it) what waits is counted; over the high mark the one
 who asked is lost. So nothing is left out in the middle: what was passed on before still goes, and the one who asked is told,
 by the loss of this node, that of what it has asked since it knows nothing (promise 1).
+
+Answers to the one who asked may be more: a node that comes to a seed asks for all families that it watches, in one breath.
 """
 
 from __future__ import annotations
@@ -16,10 +18,15 @@ MOST_RECEIVERS = 1000  #: nodes for which something may wait that one node has a
 
 
 class Passing:
-    """The pairs of one node. `over(asker, text)` is called when one of `asker` has too much."""
+    """The pairs of one node. `over(asker, text)` is called when one of `asker` has too much: more than `high_mark` bytes
+    for another node, or more than `answers` for itself.
+    """
 
-    def __init__(self, high_mark: int, backlog: Callable[[str], Backlog], over: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, high_mark: int, answers: int, backlog: Callable[[str], Backlog], over: Callable[[str, str], None]
+    ) -> None:
         self._high_mark = high_mark
+        self._answers = answers
         self._backlog = backlog
         self._over = over
         self._shares: dict[str, dict[str, Share]] = {}  # by who asked and who gets it
@@ -37,8 +44,9 @@ class Passing:
     def _count(self, asker: str, receiver: str, before: Backlog, now: Backlog) -> None:
         shares = self._shares.setdefault(asker, {})
         waited = shares.setdefault(receiver, Share()).add(before, now)
-        if waited > self._high_mark:
-            text = f"over {self._high_mark} bytes wait for {receiver} that it has asked for"
+        most = self._answers if asker == receiver else self._high_mark
+        if waited > most:
+            text = f"over {most} bytes wait for {receiver} that it has asked for"
         elif len(shares) > MOST_RECEIVERS and self._receivers(shares) > MOST_RECEIVERS:
             text = f"something waits for over {MOST_RECEIVERS} nodes that it has asked for"
         else:
