@@ -275,14 +275,8 @@ class MsgpackDecoder:
             raise ValueError(f"nested deeper than {MAX_NESTING} levels")
         self._level += 1
         try:
-            value = msgpack.unpackb(
-                data,
-                use_list=True,
-                strict_map_key=False,
-                ext_hook=self._ext,
-                object_pairs_hook=build_map,
-                timestamp=3,
-                **_limits(len(data)),
+            value = msgpack.unpackb(  # the limits are what `data` can hold unless given, and to give them costs as much
+                data, use_list=True, strict_map_key=False, ext_hook=self._ext, object_pairs_hook=build_map, timestamp=3
             )
         finally:
             self._level -= 1
