@@ -90,6 +90,12 @@ def is_encodable(text: str) -> bool:
         return False
 
 
+def is_port_id(text: str) -> bool:
+    """Whether a message can be sent to `text` as a port, which a node port is not."""
+    node_id, _, name = text.partition("#")
+    return bool(name) and is_encodable(text) and is_peer_node_id(node_id)
+
+
 def split_port_id(port_id: object) -> tuple[str, str]:
     """Split a port ID into node ID and local name; a bare node ID has the empty name.
 

@@ -399,7 +399,7 @@ def test_the_limits_hold_for_a_message_that_comes_in_pieces(framing: str, way: s
 @pytest.mark.parametrize("way", ["decode", "dispatch"])
 def test_a_message_far_over_the_limit_is_refused_before_it_is_whole(framing: str, way: str) -> None:
     begin, more = {
-        "msgpack": (b"\xdd\x00\x0f\x42\x40\xa1p", b"\xd9\x80" + b"x" * 128),
+        "msgpack": (b"\xdd\x00\x02\x49\xf0\xa1p", b"\xd9\x80" + b"x" * 128),
         "json": (b'["p"', b',"' + b"x" * 128 + b'"'),
         "cbor": (b"\x9a\x00\x0f\x42\x40\x61p", b"\x78\x80" + b"x" * 128),
     }[framing]
@@ -407,6 +407,15 @@ def test_a_message_far_over_the_limit_is_refused_before_it_is_whole(framing: str
     with pytest.raises(gmp.ProtocolError, match="over the limit"):
         read_all(framing, way, 200_000, pieces)
     assert len(list(pieces)) > 900
+
+
+@pytest.mark.parametrize("way", ["decode", "dispatch"])
+@pytest.mark.parametrize("head", [b"\xdd", b"\xdf"], ids=["array", "map"])
+@pytest.mark.parametrize("wrap", [b"", b"\x92\xa1p", b"\x92\xa1p\xc7\x06\x01"], ids=["alone", "inside", "in an ext type"])
+def test_a_head_that_claims_more_than_a_message_may_hold_is_refused_at_once(way: str, head: bytes, wrap: bytes) -> None:
+    """Not only when so much has come: an array is allocated in its whole length at its head."""
+    with pytest.raises(gmp.ProtocolError):
+        read_all("msgpack", way, 200_000, [wrap + head + (200_001).to_bytes(4, "big") + b"\x01"])
 
 
 def test_a_cycle_is_refused() -> None:

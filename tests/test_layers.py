@@ -8,7 +8,7 @@ from pathlib import Path
 import gmp
 
 ROOT = Path(gmp.__file__).parent
-GROUND = {"errors", "ids", "loglimit", "config", "configfile", "secretfile", "servicelist", "texts", "version"}
+GROUND = {"errors", "ids", "config", "configfile", "peerlog", "secretfile", "servicelist", "texts", "version"}
 MAY_IMPORT: dict[str, set[str]] = {
     "ground": {"ground"},
     "ports": {"ground", "ports"},

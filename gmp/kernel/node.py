@@ -28,6 +28,7 @@ from gmp.kernel.forking import let_go_in_children
 from gmp.kernel.leaving import GOODBYE, Leaving
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
+from gmp.kernel.passing import Passing
 from gmp.kernel.perl import SPAWN
 from gmp.kernel.requests import Requests
 from gmp.kernel.routes import Routes, told
@@ -39,14 +40,17 @@ from gmp.kernel.threads import ThreadDoor
 from gmp.kernel.tracing import TracingRoutes, make_port_class
 from gmp.kernel.undecodable import UndecodableMessages
 from gmp.mesh.addresses import ADDRESSES, is_loopback
+from gmp.mesh.backlog import Backlog
 from gmp.mesh.groups import Family, Group, watch
 from gmp.mesh.mesh import Mesh
 from gmp.net import names
+from gmp.net.connection import REFUSED
 from gmp.net.network import Network, SelfDial
 from gmp.net.peer import Peer
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.net.streams import Stream
+from gmp.peerlog import PeerLog
 from gmp.ports.history import Death
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port, current_port
@@ -95,13 +99,16 @@ class Node:
         self.incarnation = make_incarnation(time.time_ns(), secrets.randbits(32))
         self.ports = Ports(self.id, self.incarnation)
         self.ports.node = self
+        self.peer_log = PeerLog(self.id, self.later)
         self.monitors = RemoteMonitors(self.ports, self.request, self.connect)
-        self._undecodable = UndecodableMessages(self.ports, self.monitors)
+        self._undecodable = UndecodableMessages(self.ports, self.monitors, self.peer_log)
         self.mesh = Mesh(self, settings)
         self.backbone = self.mesh.backbone
         self.streams = Streams(self)
+        answers = settings.high_mark + settings.max_message
+        self.passing = Passing(settings.high_mark, answers, self.backlog, self._asks_too_much)
         self.requests = Requests(self)
-        self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self)
+        self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self, self.peer_log)
         self._routes = Routes(self.ports, self._peer, self.requests.handle)
         self.send_tuple = self._routes.send  #: `send` with the message as a tuple, for `gmp.send`
         self.ways, self.runs = self._routes.ways, self._routes.runs  #: as in `Routes`, for `gmp.send`
@@ -216,6 +223,7 @@ class Node:
         self._calls.close()
         self.threads.close()
         self.network.close()
+        self.peer_log.sum_up()
         self._state = "closed"
         self._changed.set()
         gevent.sleep(0)
@@ -486,7 +494,7 @@ class Node:
         """
         self.ports.check_thread()
         self.backbone.subscribe(ADDRESSES)
-        return sorted({self.id, *self.backbone.items(ADDRESSES), *self.up_nodes()})
+        return sorted({self.id, *filter(is_peer_node_id, self.backbone.items(ADDRESSES)), *self.up_nodes()})
 
     def monitor_known_nodes(self, callback: Callable[..., Any]) -> Callable[[], None]:
         """Call `callback(known, added, removed)` at once, and whenever the directory gains or loses a node.
@@ -494,9 +502,12 @@ class Node:
         Each is a list of node IDs. Returns a function that ends it. *Blocks:* never.
         """
         self._check_open()
-        return watch(
-            self, self.backbone, ADDRESSES, lambda known, added, _, removed: callback(sorted(known), added, removed)
-        ).cancel
+
+        def changed(*lists: Iterable[str]) -> None:
+            known, added, _, removed = (list(filter(is_peer_node_id, each)) for each in lists)
+            callback(sorted(known), added, removed)
+
+        return watch(self, self.backbone, ADDRESSES, changed).cancel
 
     def offer(self, name: str, function: Callable[..., Any]) -> Callable[[], None]:
         """Let other nodes call `function(asker_node_id, *args)` here by `name`, in a greenlet of its own.
@@ -597,6 +608,21 @@ class Node:
             except MessageError as error:
                 log.error("%s: the request %s to %s is left out: %s", self.id, request[0], node_id, error)
 
+    def pass_on(self, asker: str, receiver: str, *request: Any) -> None:
+        """`Ground.pass_on`."""
+        self.passing.run(asker, receiver, lambda: self.request(receiver, *request))
+
+    def complain(self, kind: str, node_id: str, text: str) -> None:
+        """`Ground.complain`."""
+        self.peer_log.tell(log, logging.WARNING, kind, node_id, text)
+
+    def backlog(self, node_id: str) -> Backlog:
+        """`Ground.backlog`."""
+        peer = self.network.peers.get(node_id)
+        connection = None if peer is None else peer.connection
+        written = 0 if connection is None else connection.sent_bytes
+        return Backlog(connection, written, 0 if peer is None else peer.waiting)
+
     def is_linked(self, node_id: str) -> bool:
         """`Ground.is_linked`."""
         peer = self.network.peers.get(node_id)
@@ -692,6 +718,7 @@ class Node:
         """`PeerEvents.peer_lost`: one uninterrupted step, no user code runs in it."""
         self.network.rest(peer, was_up=was_up)
         self.monitors.node_lost(peer.node_id, reason)
+        self.passing.node_down(peer.node_id)
         self._leaving.changed()
         if self._state != "started":
             return
@@ -721,6 +748,16 @@ class Node:
     def peer_drained(self, peer: Peer) -> None:
         """`NetworkEvents.peer_drained`."""
         self._leaving.changed()
+
+    def _asks_too_much(self, node_id: str, text: str) -> None:
+        """More waits that `node_id` wants passed on than may: it is lost, and told so if it reads."""
+        self.peer_log.tell(log, logging.WARNING, "asks for too much", node_id, f"{node_id} is lost: {text}")
+        connection = self.network.peer(node_id).connection
+        if connection is not None:
+            if connection.is_gmp:
+                connection.send("", (REFUSED, text))
+                self.network.peer(node_id).flush()
+            connection.close(CloseReason.TOO_MUCH, text)
 
     def peer_leaves(self, peer: Peer) -> None:
         """A peer has said that it leaves."""

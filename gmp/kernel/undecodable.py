@@ -9,16 +9,14 @@ A `call` whose reply it was fails at once.
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING
 
 from gmp.kernel.calls import Call
-from gmp.loglimit import LineLimit
-from gmp.texts import shown
 
 if TYPE_CHECKING:
     from gmp.kernel.monitoring import RemoteMonitors
     from gmp.net.peer import Peer
+    from gmp.peerlog import PeerLog
     from gmp.ports.table import Ports
     from gmp.wire.dispatch import Undecodable
 
@@ -28,10 +26,10 @@ log = logging.getLogger("gmp")
 class UndecodableMessages:
     """Those of one node's peers."""
 
-    def __init__(self, ports: Ports, monitors: RemoteMonitors) -> None:
+    def __init__(self, ports: Ports, monitors: RemoteMonitors, peer_log: PeerLog) -> None:
         self._ports = ports
         self._monitors = monitors
-        self._lines = LineLimit()
+        self._peer_log = peer_log
 
     def lost(self, peer: Peer, message: Undecodable) -> None:
         """`peer` has sent a message that cannot be delivered."""
@@ -41,10 +39,6 @@ class UndecodableMessages:
             call.kill("transport_error", peer.node_id, f"the reply was lost: {message.what}")
         if message.name:
             self._monitors.message_lost(peer.node_id, message.name, message.what)
-        count = self._lines.left_out(peer.node_id, time.monotonic())
-        if count is None:
-            return
-        since = f", and {count} more since the last line" if count else ""
-        name = "an unknown port" if message.name is None else f"port {shown(message.name)}"
-        text = "%s: a message of %s to %s is lost: %s%s"
-        log.warning(text, self._ports.node_id, peer.node_id, name, message.what[:200], since)
+        name = "an unknown port" if message.name is None else f"port {message.name}"
+        text = f"a message of {peer.node_id} to {name} is lost: {message.what}"
+        self._peer_log.tell(log, logging.WARNING, "message lost", peer.node_id, text)

@@ -23,6 +23,7 @@ from itertools import takewhile
 from typing import Any
 from weakref import WeakValueDictionary
 
+from gmp.errors import GmpError
 from gmp.mesh.addresses import ADDRESSES, address_list, for_others, for_others_in
 from gmp.mesh.copies import Copies, owner_of
 from gmp.mesh.directory import Change, Database, Family, PortIndex, clean_keys, difference
@@ -30,6 +31,7 @@ from gmp.mesh.echoes import Echoes
 from gmp.mesh.entries import Entries
 from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.lookups import Found, Lookups
+from gmp.mesh.quota import USUAL, Limits, Quota
 from gmp.mesh.registry import GLOBALS, Registry
 
 Watcher = Callable[[Change], None]
@@ -45,10 +47,10 @@ class Interest:
 class Backbone:
     """What this node keeps in the directory, and what it sees of it. `poke()` is called when `wanted` may have changed."""
 
-    def __init__(self, ground: Ground, poke: Callable[[], None]) -> None:
+    def __init__(self, ground: Ground, poke: Callable[[], None], limits: Limits = USUAL) -> None:
         self.master: str | None = None
         self.is_global = False
-        self.registry = Registry(ground, self._registry_changed)
+        self.registry = Registry(ground, self._registry_changed, limits)
         self._ground = ground
         self._entries = Entries(ground)
         self._poke = poke  # what `wanted` returns may have changed
@@ -56,6 +58,7 @@ class Backbone:
         self._prefix = ground.id + "#"  # of the own ports
         self._own: Database = {}
         self._members: dict[tuple[str, str], Cancellable] = {}  # what watches the death of own ports, by family and port ID
+        self._quota = Quota(limits)  # for the own entries
         self._counter = 0
         self._seeds: list[str] = []  # seed nodes that are up, in the order they came
         self._copies = Copies(ground, self._change_copy)
@@ -79,11 +82,23 @@ class Backbone:
     # ---- what the own node does
 
     def set(self, family: str, key: str, value: Any) -> None:
-        """Set an entry of this node. *Raises:* `MessageError`."""
+        """Set an entry of this node. *Raises:* `MessageError`; `GmpError` when it has as much as one node may have."""
         value = self._entries.own(family, key, value)  # raises before anything has changed
         own = self._own.get(family, {})
         if key not in own or own[key] != value:
+            self._take_room(family, key, value)
             self._change_own(family, {key: value}, [])
+
+    def _take_room(self, family: str, key: str, value: Any) -> None:
+        before = self._own.get(family, {})
+        if key in before:
+            self._quota.remove(self._id, family, key)
+        if not self._quota.add(self._id, family, key, value):
+            if key in before:
+                self._quota.add(self._id, family, key, before[key], bounded=False)
+            raise GmpError(
+                f"{family!r}: there is no room for {key!r}: one node may have {self._quota.limits} in groups and families"
+            )
 
     def delete(self, family: str, key: str) -> None:
         """Delete an entry of this node; nothing when it has none."""
@@ -116,6 +131,7 @@ class Backbone:
         entries.update(changed)
         for key in deleted:
             del entries[key]
+            self._quota.remove(self._id, family, key)
         if not entries:
             del self._own[family]
         if self.is_global:

@@ -4,7 +4,8 @@ It is kept as *shards*, one for each owner: the own node, a gmp node, a Perl sla
 reports. Readers see the merged view, which is kept up to date key by key. No vote is taken: where several shards have the
 same key, the own node's wins, else that of the smallest node ID, so that all choose alike.
 
-Changes are returned, not announced: whoever calls tells the subscribers.
+Changes are returned, not announced: whoever calls tells the subscribers. What one owner may have is
+bounded (`gmp.mesh.quota`).
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
+from gmp.mesh.quota import USUAL, Limits, Quota
+
 Family = dict[str, Any]
 Database = dict[str, Family]
+LeftOut = Callable[[str, str, int], None]  #: owner, family, and how many entries had no room
 
 
 class Change(NamedTuple):
@@ -92,8 +96,10 @@ class PortIndex:
 class Directory:
     """Shards and their merged view."""
 
-    def __init__(self, own_id: str) -> None:
+    def __init__(self, own_id: str, limits: Limits = USUAL, left_out: LeftOut = lambda *_: None) -> None:
         self._own_id = own_id
+        self._quota = Quota(limits)
+        self._left_out = left_out
         self._shards: dict[str, Database] = {}
         self._owners: dict[str, dict[str, set[str]]] = {}  # family → key → who has it
         self._views: dict[str, Family] = {}
@@ -159,9 +165,14 @@ class Directory:
         for key in deleted:
             if key in entries and key not in changed:
                 del entries[key]
+                self._quota.remove(owner, family, key)
                 owners[key].discard(owner)
                 touched.append(key)
+        left_out = 0
         for key, value in changed.items():
+            if not self._has_room(owner, family, key, value, entries):
+                left_out += 1
+                continue
             entries[key] = value
             owners.setdefault(key, set()).add(owner)
             touched.append(key)
@@ -169,7 +180,20 @@ class Directory:
             del shard[family]
             if not shard:
                 del self._shards[owner]
+        if left_out:
+            self._left_out(owner, family, left_out)
         return self._settle(family, touched)
+
+    def _has_room(self, owner: str, family: str, key: str, value: Any, entries: Family) -> bool:
+        """Count an entry that `owner` is about to have. Those of the own node were checked where they were set."""
+        bounded = owner != self._own_id
+        if key not in entries:
+            return self._quota.add(owner, family, key, value, bounded=bounded)
+        self._quota.remove(owner, family, key)
+        if self._quota.add(owner, family, key, value, bounded=bounded):
+            return True
+        self._quota.add(owner, family, key, entries[key], bounded=False)
+        return False
 
     def _settle(self, family: str, keys: Iterable[str]) -> list[Change]:
         owners, view = self._owners[family], self._views.setdefault(family, {})

@@ -7,15 +7,11 @@ anything has changed; of what others report that entry alone is left out, and a 
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from gmp.errors import MessageError
-from gmp.loglimit import LineLimit
 from gmp.mesh.directory import Database, Family, clean_database, clean_family
 from gmp.mesh.ground import Ground
-
-log = logging.getLogger("gmp")
 
 
 class Entries:
@@ -23,7 +19,6 @@ class Entries:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self._lines = LineLimit()
 
     def own(self, family: str, key: str, value: Any) -> Any:
         """A value that this node sets, as it is kept. *Raises:* `MessageError`."""
@@ -46,12 +41,9 @@ class Entries:
             try:
                 kept[key] = self._ground.portable(key, value)
             except MessageError as error:
-                self._log(owner, family, key, error)
+                self._log(owner, family, error)
         return kept
 
-    def _log(self, owner: str, family: str, key: str, error: MessageError) -> None:
-        count = self._lines.left_out(owner, self._ground.now())
-        if count is not None:
-            since = f", and {count} more since the last line" if count else ""
-            text = "%s: an entry of %.80r, set or reported by %s, is left out: %s%s"
-            log.warning(text, self._ground.id, family, owner, str(error)[:300], since)
+    def _log(self, owner: str, family: str, error: MessageError) -> None:
+        text = f"an entry of {family!r:.80}, set or reported by {owner}, is left out: {error}"
+        self._ground.complain("entry left out", owner, text)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from gmp.config import Address
+from gmp.mesh.backlog import Backlog
 
 
 class Cancellable(Protocol):
@@ -30,6 +31,15 @@ class Ground(Protocol):
 
     def request(self, node_id: str, *request: Any) -> None:
         """Send a request to the node port of a node that is up; dropped when it is not."""
+
+    def pass_on(self, asker: str, receiver: str, *request: Any) -> None:
+        """As `request`, for the node `asker`: it is lost when more than the high mark of such waits for `receiver`."""
+
+    def complain(self, kind: str, node_id: str, text: str) -> None:
+        """Log what that node does wrong."""
+
+    def backlog(self, node_id: str) -> Backlog:
+        """What waits for that node."""
 
     def is_up(self, node_id: str) -> bool:
         """Whether that node is connected, directly or relayed."""

@@ -15,6 +15,7 @@ import gevent
 import gevent.event
 
 from gmp.errors import ConfigError, GmpError, WaitTimeout
+from gmp.ids import is_port_id
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.directory import Change
 from gmp.mesh.directory import Family as Items
@@ -176,7 +177,9 @@ class Family:
         Others may read it in each of this node's framings, so it must travel in all of them: None, booleans, integers,
         finite floats, text, ports, and lists, tuples and dicts of these. (With the setting ``framings=["msgpack"]``, for
         networks without Perl nodes, whatever `gmp.send` takes.)
-        *Raises:* `ConfigError` when the key is no string; `MessageError`, nothing has changed then. *Blocks:* never.
+        *Raises:* `ConfigError` when the key is no string; `MessageError` for such a value; `GmpError` when this node has as
+        many entries as one may have (the settings `max_entries`, `max_entries_size`). Nothing has changed then.
+        *Blocks:* never.
         """
         if not isinstance(key, str):
             raise ConfigError(f"key {key!r} of family {self.name!r}: expected a string")
@@ -211,8 +214,8 @@ class Group:
     def join(self, port: Any, value: Any = None) -> None:
         """Add a port of this node, with a value others can see; it leaves by itself when it dies.
 
-        What the value may be: as for `Family.set`. *Raises:* `GmpError` when the port is dead or of another node;
-        `MessageError`, the port is no member then (or still with the value it had). *Blocks:* never.
+        What the value may be: as for `Family.set`. *Raises:* `GmpError` when the port is dead or of another node, or as
+        `Family.set`; the port is no member then (or still with the value it had). *Blocks:* never.
         """
         name, port_id, backbone = self.name, str(port), self._backbone
         monitor = self._ground.on_local_death(port, lambda: backbone.leave(name, port_id))
@@ -261,16 +264,20 @@ class Group:
 
     def send(self, *message: Any) -> None:
         """Send `message` to every member known by now. *Blocks:* as `gmp.send`. *Raises:* `MessageError`."""
-        for port_id in self.members():
+        for port_id in self._ports():
             self._ground.send(port_id, *message)
 
     def pick(self) -> str | None:
         """One member, of the own node when it has one, else any; None when the group is empty. *Blocks:* never."""
-        members = self.members()
+        members = self._ports()
         if not members:
             return None
         own = [port_id for port_id in members if port_id.startswith(self._ground.id + "#")]
-        return random.choice(own or list(members))
+        return random.choice(own or members)
+
+    def _ports(self) -> list[str]:
+        """The members that are ports: any node may set an entry of that name, whatever its key."""
+        return list(filter(is_port_id, self.members()))
 
 
 __all__ = ["Family", "GmpError", "Group", "Subscription"]

@@ -16,6 +16,7 @@ from gmp.mesh.backbone import Backbone
 from gmp.mesh.connector import Search
 from gmp.mesh.detours import Detours
 from gmp.mesh.ground import Cancellable, Ground
+from gmp.mesh.quota import Limits
 from gmp.mesh.relay import RELAY, Router
 from gmp.mesh.seeds import SeedManager
 
@@ -27,7 +28,7 @@ class Mesh:
     """How a node finds its way in the network."""
 
     def __init__(self, ground: Ground, settings: Settings) -> None:
-        self.backbone = Backbone(ground, self._poke)
+        self.backbone = Backbone(ground, self._poke, Limits(settings.max_entries, settings.max_entries_size))
         self.router = Router(ground, self.backbone.registry, high_mark=settings.high_mark)
         self.detours = Detours(ground, self.backbone, self.router, self._dial_back)
         self._ground = ground

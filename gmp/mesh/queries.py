@@ -9,13 +9,16 @@ from gmp.mesh.addresses import ADDRESSES, for_others
 from gmp.mesh.directory import Change, Directory, Family
 from gmp.mesh.ground import Ground
 
+LONGEST_NAME = 1000  #: characters of the name of a family
+
 
 class Queries:
     """The queries that one node answers; one that is not global has an empty directory."""
 
-    def __init__(self, ground: Ground, directory: Directory) -> None:
+    def __init__(self, ground: Ground, directory: Directory, most: int) -> None:
         self._ground = ground
         self._directory = directory
+        self._most = most  # families that one node may subscribe to
         self._subscribers: dict[str, set[str]] = {}
         self._subscriptions: dict[str, set[str]] = {}  # the same the other way round: node → families
         self.requests: Mapping[str, Callable[..., None]] = {
@@ -57,6 +60,9 @@ class Queries:
 
     def _subscribe(self, sender: str, family: Any, *_: Any) -> None:
         if isinstance(family, str):
+            if len(family) > LONGEST_NAME or len(self._subscriptions.get(sender, ())) >= self._most:
+                limits = f"over {self._most}, or the name over {LONGEST_NAME} characters"
+                raise ValueError(f"subscription to {family!r:.80}: {limits}")
             self._subscribers.setdefault(family, set()).add(sender)
             self._subscriptions.setdefault(sender, set()).add(family)
             self._ground.request(sender, "g_chg1", family, self._view(sender, family) or None)

@@ -35,6 +35,7 @@ from gmp.mesh.directory import (
 from gmp.mesh.entries import Entries
 from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.queries import Queries
+from gmp.mesh.quota import Limits
 
 GLOBALS = "'g"
 FORMER = "\uffff#former master"  # no node's ID, and behind all of them in rank
@@ -43,8 +44,9 @@ FORMER = "\uffff#former master"  # no node's ID, and behind all of them in rank
 class Registry:
     """The directory as one global node keeps it."""
 
-    def __init__(self, ground: Ground, changed: Callable[[list[Change]], None]) -> None:
-        self.directory = Directory(ground.id)
+    def __init__(self, ground: Ground, changed: Callable[[list[Change]], None], limits: Limits) -> None:
+        self.directory = Directory(ground.id, limits, self._left_out)
+        self._limits = limits
         self.claims = Claims()
         self.globals: set[str] = set()  #: connected nodes that said they are global; kept also while this node is not
         self._ground = ground
@@ -55,7 +57,7 @@ class Registry:
         self._counter = 0
         self._perl_slaves: set[str] = set()
         self._told_perl: Database = {}  # what Perl global nodes know of this node
-        self._queries = Queries(ground, self.directory)
+        self._queries = Queries(ground, self.directory, limits.entries)
         self._expiry: Cancellable | None = None
         self._expiry_due = 0.0
         self._table: dict[str, Callable[..., None]] = {
@@ -260,6 +262,10 @@ class Registry:
         for node_id in told:
             shown = for_others(family, changed, near=self._ground.is_near(node_id))
             self._ground.request(node_id, "g_upd", family, shown, deleted)
+
+    def _left_out(self, owner: str, family: str, count: int) -> None:
+        text = f"{count} entries of {owner!r} in {family[:200]!r} are left out: over what one node may have, {self._limits}"
+        self._ground.complain("too many entries", owner, text)
 
     def _emit(self, changes: list[Change]) -> None:
         """The merged view changed: tell subscribers and the own node."""

@@ -14,6 +14,7 @@ import socket
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
 
@@ -38,7 +39,8 @@ from gmp.net.relays import Relays
 from gmp.net.resting import Resting
 from gmp.net.streams import DATACONN, STREAM_ID, ExpectedStreams, Stream
 from gmp.net.tls import RECORD, make_contexts
-from gmp.net.visitors import Visitors
+from gmp.net.visitors import Visitors, host_of
+from gmp.peerlog import PeerLog
 from gmp.wire import runs
 from gmp.wire.dispatch import Decoded
 from gmp.wire.framing import default_framings
@@ -105,6 +107,7 @@ class Network:
         settings: Settings,
         destinations: dict[str, Any],
         events: NetworkEvents,
+        peer_log: PeerLog,
     ) -> None:
         self.node_id = node_id
         self.incarnation = incarnation
@@ -113,6 +116,7 @@ class Network:
         self._settings = settings
         self._destinations = destinations
         self._events = events
+        self._tell = partial(peer_log.tell, log)
         self._hub = gevent.get_hub()
         self._limits = Limits(settings.lost_after, settings.busy_after, settings.hung_after)
         self.housekeeper = Housekeeper(self._hub, self._limits, self.up_peers, self._forget_idle, events)
@@ -154,6 +158,7 @@ class Network:
             settings.max_message,
             self.housekeeper.watch_relayed,
             lambda: self._begun,
+            peer_log,
         )
 
     # ---- listening
@@ -395,7 +400,8 @@ class Network:
         reason = connection.reason
         assert reason is not None
         if not self._closed:
-            log.info("%s: connection with %s ended: %s", self.node_id, connection, describe(connection))
+            text = f"connection with {connection} ended: {describe(connection)}"
+            self._tell(logging.INFO, f"connection ended, {reason.value}", peer.node_id, text)
         if peer.connection is not connection:
             return
         peer.ended = reason in _ENDED
@@ -419,7 +425,7 @@ class Network:
     def _refuse(self, peer: Peer, connection: Connection) -> None:
         first = "somebody else" if peer.connection is None else peer.connection.address
         text = f"node ID {peer.node_id!r} is in use by {first}, so that {connection.address} cannot have it"
-        log.error("%s: %s", self.node_id, text)
+        self._tell(logging.ERROR, "node ID in use", peer.node_id, text)
         connection.refuse(text)
         dial = self._handshakes[connection]
         if dial is not None:
@@ -471,8 +477,8 @@ class Network:
         return connection.reason in _CLOSED_THERE and peer.link.dial_again(_incarnation(connection))
 
     def _log_refusal(self, connection: Connection) -> None:
-        if self.visitors.may_log(connection):
-            log.warning("%s: handshake with %s failed: %s", self.node_id, connection.address, describe(connection))
+        text = f"handshake with {connection.address} failed: {describe(connection)}"
+        self._tell(logging.WARNING, "handshake failed", host_of(connection.address), text)
 
     def hold(self, connection: Connection) -> bool:
         """`Owner.hold`: a wrong login of an address that keeps failing is told so after a while."""

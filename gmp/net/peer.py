@@ -122,7 +122,7 @@ class Peer:
         if connection is None:
             return bool(self._queue)
         connection.low_mark = 0
-        self._flush()  # race: Ctrl-C has struck between a write and its count, or before a turn was begun
+        self.flush()  # race: Ctrl-C has struck between a write and its count, or before a turn was begun
         return bool(self._queue) or connection.queued > 0
 
     def half_close(self) -> None:
@@ -150,10 +150,15 @@ class Peer:
         return figures
 
     @property
+    def waiting(self) -> int:
+        """Bytes that wait for a way or for the socket."""
+        connection = self.connection
+        return self.queued + (0 if connection is None else connection.queued)
+
+    @property
     def congested(self) -> bool:
         """Whether more bytes wait than the high mark allows."""
-        connection = self.connection
-        return self.queued + (0 if connection is None else connection.queued) > self._high_mark
+        return self.waiting > self._high_mark
 
     def _send_by(self, send: Callable[[str, tuple[Any, ...]], bool]) -> None:
         connection, before = self.connection, self.outbox
@@ -344,7 +349,7 @@ class Peer:
 
     # ---- the high mark
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Write now what would be written at the end of the turn."""
         if isinstance(self.connection, Connection):
             self.connection.flush()
@@ -358,7 +363,7 @@ class Peer:
         hub = gevent.get_hub()
         if getcurrent() is hub:
             return
-        self._flush()  # what waits for the end of the turn is no reason to block
+        self.flush()  # what waits for the end of the turn is no reason to block
         if not self.congested:
             return
         waiter: Waiter[None] = Waiter(hub)
@@ -376,7 +381,7 @@ class Peer:
 
     def _wake_while_room(self) -> None:
         while self._waiting:
-            self._flush()  # as in `wait_room`; what the one before has sent is no reason to stop
+            self.flush()  # as in `wait_room`; what the one before has sent is no reason to stop
             if self.congested:
                 return
             self._waiting.popleft().switch(None)

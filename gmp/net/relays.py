@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from gmp.net.connection import Connection
@@ -11,6 +12,7 @@ from gmp.net.housekeeper import Watch
 from gmp.net.peer import Peer
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
+from gmp.peerlog import PeerLog
 from gmp.wire.dispatch import Decoded
 
 log = logging.getLogger("gmp.net")
@@ -28,6 +30,7 @@ class Relays:
         max_message: int,
         watch: Callable[[RelayLink], Watch],
         begun: Callable[[], int],
+        peer_log: PeerLog,
     ) -> None:
         self._node_id = node_id
         self._peer = peer
@@ -36,6 +39,7 @@ class Relays:
         self._max_message = max_message
         self._watch = watch
         self._begun = begun  # how many connections have begun here so far
+        self._tell = partial(peer_log.tell, log, logging.INFO)
 
     def attach(
         self, node_id: str, incarnation: str, token: str, via: str, carry: Callable[..., None]
@@ -64,7 +68,7 @@ class Relays:
             peer.join_relay(link)
         else:
             link.watch = self._watch(link)
-            log.info("%s: %s is %s", self._node_id, node_id, link.address)
+            self._tell("relayed", node_id, f"{node_id} is {link.address}")
             peer.attach(link)
         return link
 
@@ -93,5 +97,5 @@ class Relays:
             peer.connection.close(CloseReason.RELAY_LOST, text)
         elif peer.connection is link:
             leaving = peer.ended = reason is CloseReason.LEAVING
-            log.info("%s: the way to %s, %s, ended: %s", self._node_id, link.node_id, link.address, text)
+            self._tell("relay ended", link.node_id, f"the way to {link.node_id}, {link.address}, ended: {text}")
             peer.lose(("leaving", peer.node_id) if leaving else ("transport_error", peer.node_id, text))

@@ -19,6 +19,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from gmp.wire.keys import build_map
+
 _BREAK = object()  # the end of an item of indefinite length
 _INDIRECTION, _SELF_DESCRIBED = 22098, 55799  # a Perl reference to a scalar; "this is CBOR"
 MOST_BITS = 2048  #: of the parts of a fraction, as the work with them grows by the square
@@ -50,7 +52,7 @@ class Reader:
         return name.decode("latin-1") if isinstance(name, bytes) else name if isinstance(name, str) else None
 
     def read(self) -> Any:
-        """The value. *Raises:* `ForeignValue`; `ValueError` for text that is no UTF-8."""
+        """The value. *Raises:* `ForeignValue`; `ProtocolError` for colliding keys; `ValueError` for text that is no UTF-8."""
         return self._read()
 
     def _head(self) -> tuple[int, int, int]:
@@ -110,7 +112,7 @@ class Reader:
             elif isinstance(key, list | dict | set):
                 raise ForeignValue("a map or an array as the key of a map")
             pairs.append((key, self._read()))
-        return dict(pairs)
+        return build_map(pairs)
 
     def _simple(self, info: int, argument: int) -> Any:
         if info == 31:

@@ -23,6 +23,7 @@ import gc
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from gc import get_referents
 from typing import Any
 
@@ -31,13 +32,18 @@ import msgpack
 from gmp.errors import MessageError, ProtocolError
 from gmp.ids import SentAsId
 from gmp.wire.dispatch import Decoded, Find, Other, Undecodable, check_head
+from gmp.wire.keys import build_map, build_set
 from gmp.wire.nesting import MAX_NESTING, SHORT, TOO_DEEP, check_message
 from gmp.wire.restore import Foreign, NotRestored, SentTuple, is_flat, problem_of, restore
 from gmp.wire.runs import LONGEST_RUN, split_run
 from gmp.wire.values import Convert, Table, moment, pairs, why
 
 TUPLE, SET, FROZENSET, INTEGER, DECIMAL, UUID = 1, 2, 3, 4, 5, 6
-_SEQUENCES: dict[int, Any] = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
+_SEQUENCES: dict[int, Callable[[list[Any]], Any]] = {
+    TUPLE: tuple,
+    SET: partial(build_set, set),
+    FROZENSET: partial(build_set, frozenset),
+}
 _BUFFER = 256 * 1024  # bytes of a decoder's buffer at first; it is used from end to end, and so all kept in memory
 _SPARE = 1024 * 1024  # the decoder's buffer must hold one message and what was read behind it
 _MALFORMED = (msgpack.exceptions.UnpackException, ValueError, TypeError, OverflowError, RecursionError)
@@ -142,6 +148,12 @@ def _is_from_decoder(error: Exception) -> bool:
     return called is None or str(called.tb_frame.f_globals.get("__name__")).startswith("msgpack")
 
 
+def _limits(size: int) -> dict[str, int]:
+    """For an unpacker: what `size` bytes can hold at most, so that a head that claims more is refused at once."""
+    each = {f"max_{kind}_len": size for kind in ("str", "bin", "array", "ext")}
+    return {**each, "max_map_len": size // 2}
+
+
 class MsgpackEncoder:
     """Packs messages as msgpack arrays.
 
@@ -197,9 +209,11 @@ class MsgpackDecoder:
             use_list=use_list,
             strict_map_key=False,
             ext_hook=ext_hook,
+            object_pairs_hook=build_map,
             read_size=_BUFFER,
-            max_buffer_size=self._max_message + _SPARE,
             timestamp=3,
+            **_limits(max(self._max_message, LONGEST_RUN)),
+            max_buffer_size=self._max_message + _SPARE,
         )
 
     def decode(self, data: bytes | bytearray | memoryview) -> Iterator[Decoded]:
@@ -384,7 +398,9 @@ class _Extensions:
             return self._foreign(TOO_DEEP)
         self._level += 1
         try:
-            value = msgpack.unpackb(data, use_list=True, strict_map_key=False, ext_hook=self._ext, timestamp=3)
+            value = msgpack.unpackb(  # the limits are what `data` can hold unless given, and to give them costs as much
+                data, use_list=True, strict_map_key=False, ext_hook=self._ext, object_pairs_hook=build_map, timestamp=3
+            )
         finally:
             self._level -= 1
         if not isinstance(value, list):

@@ -14,6 +14,7 @@ from gc import get_referents
 from typing import Any
 
 from gmp.errors import ProtocolError
+from gmp.wire.keys import build_map
 from gmp.wire.nesting import CONTAINERS, MAX_NESTING, TOO_DEEP
 
 
@@ -97,6 +98,6 @@ def _restore_dict(value: dict[Any, Any], level: int) -> dict[Any, Any]:
         raise ProtocolError("bad msgpack: unhashable type: 'list'")
     keys, values = _restore_items(value, level), _restore_items(value.values(), level)
     try:
-        return dict(zip(keys, values, strict=True))
+        return build_map(list(zip(keys, values, strict=True)))
     except TypeError as error:  # a tuple that holds a list, as a key
         raise ProtocolError(f"bad msgpack: {error}") from error
