@@ -192,6 +192,7 @@ def states(data: dict[str, Any]) -> dict[str, str]:
 
 
 HUGE = 10**5000  # Python refuses to write it in decimals
+LARGE = 10**4000  # as large as a value in the directory may be, nearly
 ODD: list[Any] = [
     (), (HUGE,), ({HUGE: HUGE, (1, HUGE): 1},), ("text" * 100_000,), ([1, [2]],), (None,), (float("nan"),),
     ({"connections": HUGE, "binds": 7, "master": [HUGE], "incarnation": HUGE},),
@@ -210,9 +211,9 @@ def test_a_peers_odd_answers_end_neither_the_watcher_nor_a_request_for_others(
     other = make_node("other", seeds=seed.binds)
     for name in ("gmp.info", "gmp.stats", "gmp.families", "gmp.ports"):
         other.requests._table[name] = lambda _, reply: other.send_soon(reply, *odd)
-    other.backbone.set("'l", "a;b", HUGE)
+    other.backbone.set("'l", "a;b", LARGE)
     other.backbone.set("'l", "x" * 300, None)
-    other.family("odd").set("key", {"value": HUGE})
+    other.family("odd").set("key", {"value": LARGE})
     other.wait_up("seed", timeout=20)
     until(app, lambda data: states(data).get("seed") == "up" and "other" in states(data) and "odd" in data["families"])
     tick = app.watcher.tick

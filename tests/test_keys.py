@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 import gmp
 from gmp.wire import cbor_framing, keys
-from gmp.wire.cbor_framing import MOST_OTHER_KEYS
 from gmp.wire.framing import make_decoder, make_encoder
 from gmp.wire.runs import run_head
 
@@ -98,8 +97,8 @@ def message_of(kind: type[Any], values: list[Any]) -> Any:
 
 def packed(kind: type[Any], values: list[Any], wrap: str) -> bytes:
     """A message as bytes, without building what it holds: that would take long here too."""
-    inner = make_encoder("msgpack", LIMIT).pack
-    each = [inner(value) for value in values]
+    repack = make_encoder("msgpack", LIMIT).repack
+    each = [repack("p", [value])[1:] for value in values]  # without the head of the array
     if kind is dict:
         value = b"\xdf" + len(each).to_bytes(4, "big") + b"\xc0".join(each) + b"\xc0"
     else:
@@ -170,23 +169,18 @@ def test_what_is_built_is_what_python_builds(values: list[Any]) -> None:
 @pytest.mark.skipif(not cbor_framing.AVAILABLE, reason="needs cbor2")
 @pytest.mark.parametrize("endless", [False, True])
 @pytest.mark.parametrize("split", [1 << 20, 1])
-def test_a_cbor_map_has_few_keys_that_are_no_text(endless: bool, split: int) -> None:
-    """Perl has no others; cbor2 builds the map without asking."""
-    count = MOST_OTHER_KEYS + 1
-    head = b"\xbf" if endless else b"\xb9" + count.to_bytes(2, "big")
-    items = b"".join(b"\x19" + number.to_bytes(2, "big") + b"\x82\x01\xa1\x05\x06" for number in range(1000, 1000 + count))
+def test_a_cbor_map_whose_keys_collide_is_refused(endless: bool, split: int) -> None:
+    head = b"\xbf" if endless else b"\xb9" + len(orbit()).to_bytes(2, "big")
+    items = b"".join(b"\x1b" + number.to_bytes(8, "big") + b"\xf6" for number in orbit())
     data = b"\x82\x61p" + head + items + (b"\xff" if endless else b"")
     decoder = make_decoder("cbor", LIMIT)
-    with pytest.raises(gmp.ProtocolError, match="keys"):
+    with pytest.raises(gmp.ProtocolError, match="collide"):
         list(itertools.chain.from_iterable(decoder.decode(data[at : at + split]) for at in range(0, len(data), split)))
 
 
 @pytest.mark.skipif(not cbor_framing.AVAILABLE, reason="needs cbor2")
-def test_other_cbor_maps_arrive_and_who_sends_too_many_keys_is_told() -> None:
+def test_other_cbor_maps_arrive() -> None:
     encoder, decoder = make_encoder("cbor", LIMIT), make_decoder("cbor", LIMIT)
-    most: dict[Any, Any] = {number: [number, {b"o": {"k": number}}] for number in range(MOST_OTHER_KEYS)}
-    most.update((f"text {number}", (number, 1)) for number in range(MANY))
-    (message,) = decoder.decode(encoder.encode("p", (most,)))
-    assert len(message[1]) == len(most)
-    with pytest.raises(gmp.MessageError, match="keys"):
-        encoder.encode("p", ({**most, None: 1},))
+    sent: dict[Any, Any] = {number: [number, {"o": {"k": number}}] for number in range(MANY)}
+    sent.update((f"text {number}", [number, 1]) for number in range(MANY))
+    assert list(decoder.decode(encoder.encode("p", (sent,)))) == [["p", sent]]

@@ -52,7 +52,7 @@ class Reader:
         return name.decode("latin-1") if isinstance(name, bytes) else name if isinstance(name, str) else None
 
     def read(self) -> Any:
-        """The value. *Raises:* `ForeignValue`; `ProtocolError` for colliding keys; `ValueError` for text that is no UTF-8."""
+        """The value. *Raises:* `ForeignValue`; `ProtocolError` if keys collide; `ValueError` for what is no UTF-8."""
         return self._read()
 
     def _head(self) -> tuple[int, int, int]:
