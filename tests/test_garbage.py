@@ -13,6 +13,7 @@ import gmp
 from gmp.net.connection import Connection
 from gmp.net.relaylink import RelayLink
 from gmp.wire.framing import make_decoder, make_encoder
+from gmp.wire.portable import Portable
 from gmp.wire.session import Session
 from tests.addresses import free_addresses
 from tests.certificates import self_signed
@@ -31,7 +32,11 @@ def _no_collection() -> Iterator[None]:
 
 
 def there_are(kinds: tuple[type, ...] = KEPT) -> list[Any]:
-    return [one for one in gc.get_objects() if isinstance(one, kinds)]
+    """All of these kinds, but for the encoders and the decoder with which a node tries entries: they end with the node."""
+    every = gc.get_objects()
+    tried_by = [held for one in every if isinstance(one, Portable) for held in gc.get_referents(one)]
+    of_nodes = {id(one) for held in tried_by for one in (held, *(held if isinstance(held, list) else ()))}
+    return [one for one in every if isinstance(one, kinds) and id(one) not in of_nodes]
 
 
 def visit(host: gmp.Node, **settings: Any) -> None:

@@ -128,7 +128,7 @@ def test_the_size_of_an_entry_grows_with_its_key_and_value() -> None:
     assert entry_size("k", ["x" * 1000, {b"y" * 1000: (1, {2.0})}]) > 2000
 
 
-@pytest.mark.parametrize("key", ["", "no port", "a;b#x", "x" * 300 + "#y", "seed", "seed#", "a\nb#c", "#name", "\ud800#x"])
+@pytest.mark.parametrize("key", ["", "no port", "a;b#x", "x" * 300 + "#y", "seed", "seed#", "a\nb#c", "#name"])
 def test_an_entry_that_is_no_port_hinders_no_group(make_node: MakeNode, key: str) -> None:
     """Anybody may set an entry in the family of that name: a key of a node port would even make a message a request."""
     node = make_node("seed")
