@@ -229,13 +229,14 @@ def test_a_reply_wins_over_nothing_but_never_comes_twice() -> None:
 def test_each_turn_wakes_all_callers_by_one_callback(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where one who was woken is answered at once, or answers another caller: nothing piles up in the loop."""
     wakes: list[None] = []
-    schedule = Wakeups.schedule
+    wakeups = gmp.node().ports.wakeups
+    run_callback = wakeups.run_callback
 
-    def note(wakeups: Wakeups) -> None:
+    def note(callback: Callable[[], Any]) -> Any:
         wakes.append(None)
-        schedule(wakeups)
+        return run_callback(callback)
 
-    monkeypatch.setattr(Wakeups, "schedule", note)
+    monkeypatch.setattr(wakeups, "run_callback", note)
     for _ in range(100):
         gmp.call(gmp.node().id, "time")
         assert len(gmp.node().ports.wakeups.pending) <= 1
@@ -260,20 +261,3 @@ def test_a_caller_that_ends_with_an_error_keeps_no_other_one_from_its_reply(monk
     eventually(lambda: len(replies) == 10 and len(failed) == 4)
     assert replies == [("reply", number) for number in range(10)]
     assert failed == [ZeroDivisionError] * 4
-
-
-def test_ctrl_c_while_a_reply_is_taken_leaves_the_caller_to_the_next_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    """race: the interrupt of a program strikes in the send of the reply."""
-    port = gmp.port()
-
-    def interrupt(wakeups: Wakeups, call: object) -> None:
-        monkeypatch.undo()
-        raise KeyboardInterrupt
-
-    call = gevent.spawn(gmp.call, port, "x", timeout=None)
-    _, reply = port.receive(timeout=20)
-    monkeypatch.setattr(Wakeups, "add", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        send(reply, "first")
-    send(reply, "second")
-    assert call.get(timeout=20) == ("second",)

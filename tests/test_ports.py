@@ -463,24 +463,6 @@ def test_what_a_body_starts_after_it_has_computed_takes_its_full_time() -> None:
     chatter.kill()
 
 
-def test_ctrl_c_where_a_turn_begins_leaves_nobody_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """race: the interrupt of a program strikes in the hub."""
-    echo = gmp.port(lambda port: [send(reply, text) for text, reply in port])
-    turns()
-    wakeups = gmp.node().ports.wakeups
-    real = type(wakeups).run
-
-    def interrupt(self: Any) -> None:
-        monkeypatch.undo()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(type(wakeups), "run", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        gmp.call(echo, "interrupted", timeout=20)
-    assert type(wakeups).run is real
-    assert gmp.call(echo, "fine", timeout=20) == ("fine",)
-
-
 def test_a_program_that_forks_in_a_body_wakes_nobody_else_in_the_child(recorder: Recorder) -> None:
     """race: others were about to be woken in the same turn."""
     pid, ran_in = os.getpid(), []

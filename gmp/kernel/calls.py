@@ -49,9 +49,15 @@ class Call:
     def put(self, message: Message | Exception) -> None:
         """The reply, or why there is none; only the first outcome counts. Wakes the caller."""
         if self.outcome is None:
+            self.outcome = message
             self.waking = self._caller
-            self._wakeups.add(self)
-            self.outcome = message  # race: Ctrl-C before it: the caller wakes to nothing, and the next outcome counts
+            wakeups = self._wakeups
+            try:
+                wakeups.pending.append(self)
+            finally:  # as `Wakeups.add`: a call of it would let Ctrl-C in before the caller is on its way
+                if not wakeups.scheduled:
+                    wakeups.scheduled = True
+                    wakeups.run_callback(wakeups.begin)
 
     def put_all(self, messages: list[Message]) -> None:
         """Only the first outcome counts."""
@@ -128,9 +134,9 @@ class Calls:
         call_id = f"{ports.node_id}#{name}"
         call = Call(call_id, target, None if timeout is None else now + timeout, me, ports.wakeups)
         ports.by_name[name] = self._waiting[name] = call
-        if not self._keeps_loop:
-            self._start_timer(True)
         try:
+            if not self._keeps_loop:
+                self._start_timer(True)
             send = self._send
             send(port_id, message + (call_id,))  # noqa: RUF005  # half the time of (*message, call_id)
             wakeups = ports.wakeups
@@ -166,9 +172,9 @@ class Calls:
 
     def _start_timer(self, keeps_loop: bool) -> None:
         self.close()
-        self._keeps_loop = keeps_loop
         self._timer = self._ports.hub.loop.timer(TICK, TICK, ref=keeps_loop)
         self._timer.start(self._tick)
+        self._keeps_loop = keeps_loop  # race: Ctrl-C before this: the next call starts it anew
 
     def _tick(self) -> None:
         now = time.monotonic()

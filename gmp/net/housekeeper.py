@@ -94,11 +94,17 @@ class Housekeeper:
     """Looks after the connections of one node."""
 
     def __init__(
-        self, hub: Any, limits: Limits, up_peers: Callable[[], Iterator[Peer]], events: HousekeeperEvents
+        self,
+        hub: Any,
+        limits: Limits,
+        up_peers: Callable[[], Iterator[Peer]],
+        mend: Callable[[], None],
+        events: HousekeeperEvents,
     ) -> None:
         self._hub = hub
         self._limits = limits
         self._up_peers = up_peers
+        self._mend = mend  # what an interrupt has struck
         self._events = events
         self._time = OwnTime(time.monotonic(), limits)
         self._timer: Any = None
@@ -131,6 +137,7 @@ class Housekeeper:
         now = self._time.advance(time.monotonic())
         if self._time.lag > 1.0:
             self._events.loop_late(self._time.lag)
+        self._mend()
         for peer in self._up_peers():
             connection = peer.connection
             if connection is not None and connection.watch is not None:

@@ -109,7 +109,7 @@ class Network:
         self._events = events
         self._hub = gevent.get_hub()
         self._limits = Limits(settings.lost_after, settings.busy_after, settings.hung_after)
-        self.housekeeper = Housekeeper(self._hub, self._limits, self.up_peers, events)
+        self.housekeeper = Housekeeper(self._hub, self._limits, self.up_peers, self._mend, events)
         self._buffer = bytearray(READ_SIZE)
         self._scratch = bytearray(READ_SIZE + 2 * RECORD if settings.cert else 0)
         self._framings = settings.framings or default_framings()
@@ -486,6 +486,13 @@ class Network:
     def up_peers(self) -> Iterator[Peer]:
         """The peers that are connected now."""
         return (peer for peer in list(self.peers.values()) if peer.is_up)
+
+    def _mend(self) -> None:
+        """Let every socket go on whose callback Ctrl-C has struck."""
+        self._listeners.mend()
+        up = [peer.connection for peer in self.up_peers() if isinstance(peer.connection, Connection)]
+        for connection in (*self._handshakes, *up):
+            connection.mend()
 
     def abandon(self) -> None:
         """Let go of every socket without a byte, in a child of `fork`: they are the parent's."""

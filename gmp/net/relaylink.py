@@ -80,6 +80,7 @@ class RelayLink:
         self._decoder = make_decoder("msgpack", max_message)
         self._waiting: deque[bytes] = deque()
         self._barrier_waits = False
+        self._pumping = False
         self._acknowledged = 0
         self._told = 0
 
@@ -104,6 +105,20 @@ class RelayLink:
         self._pump()
 
     def _pump(self) -> None:
+        if self._pumping:  # race: a signal handler sends: whoever it has struck goes on behind it
+            return
+        self._pumping = True
+        try:
+            self._pump_on()
+        except Exception:
+            raise
+        except BaseException as error:  # race: Ctrl-C: nobody knows whether the piece is on its way
+            self.close(CloseReason.INTERRUPTED, type(error).__name__)
+            raise
+        finally:
+            self._pumping = False
+
+    def _pump_on(self) -> None:
         while self._waiting and self.reason is None:
             room = WINDOW - (self.sent_bytes - self._acknowledged)
             if room <= 0:

@@ -76,9 +76,12 @@ class Handlers(Job):
         if self.next is None:  # as `_let_wait`
             self.next = call
             pool = self._pool
-            pool.jobs.append(self)
-            if not pool.scheduled:
-                pool.schedule()
+            try:
+                pool.jobs.append(self)
+            finally:  # as `Workers.add`
+                if not pool.scheduled:
+                    pool.scheduled = True
+                    pool.run_callback(pool.begin)
         else:
             self.more.append(call)
 
@@ -89,32 +92,43 @@ class Handlers(Job):
                 self.put(message)
             return
         find, default, append = self._table.get, self._default, self.more.append
-        for message in messages:
-            try:
-                handler = find(message[0])
-            except (TypeError, IndexError):
-                handler = None
-            if handler is not None:
-                append((handler, message))
-            elif default is not None:
-                append(_whole(default, message))
-            else:
-                self.port.put_unhandled(message)
-        if self.next is None:
-            self._queue()
+        try:
+            for message in messages:
+                try:
+                    handler = find(message[0])
+                except (TypeError, IndexError):
+                    handler = None
+                if handler is not None:
+                    append((handler, message))
+                elif default is not None:
+                    append(_whole(default, message))
+                else:
+                    self.port.put_unhandled(message)
+        finally:
+            if self.next is None:
+                self._queue()
 
     def _let_wait(self, call: Call) -> None:
-        self.more.append(call)
-        if self.next is None:
-            self._queue()
+        try:
+            self.more.append(call)
+        finally:
+            if self.next is None:
+                self._queue()
 
     def _queue(self) -> None:
-        """Stand in the pool's queue with the call that is next; nothing when there is none."""
-        if self.more:
-            self.next = self.more.popleft()
-            self._pool.add(self)
-        else:
-            self.next = None
+        """No worker runs it any more: stand in the pool's queue with the call that is next; nothing when there is none."""
+        more, pool = self.more, self._pool
+        if not more:
+            self.next = self.worker = None
+            return
+        self.next, self.worker = more[0], None
+        del more[0]  # race: signal handlers, as in `put`
+        try:
+            pool.jobs.append(self)
+        finally:
+            if not pool.scheduled:
+                pool.scheduled = True
+                pool.run_callback(pool.begin)
 
     def go_on(self, worker: Worker, turn: Iterator[Any]) -> None:
         """`Job.go_on`: run the handlers of what waits, for a while."""
@@ -134,7 +148,6 @@ class Handlers(Job):
 
     def finish(self) -> None:
         """`Job.finish`."""
-        self.worker = None
         self._queue()
 
     def runs_in(self, current: greenlet) -> bool:

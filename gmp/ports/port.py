@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
@@ -90,9 +89,8 @@ class _Body(_PortTask):
 
     def finish(self) -> None:
         """`Job.finish`."""
-        port = self.port
+        self.port._body_ended()
         super().finish()
-        port._body_ended()
 
 
 class Port(Mailbox):
@@ -166,15 +164,18 @@ class Port(Mailbox):
         if self.reason is not None:
             self.ports.dropped += 1
             return
+        if self.queue is NO_QUEUE:
+            self._make_queue()
         queue = self.queue
-        if queue is NO_QUEUE:
-            queue = self.queue = deque()
-        queue.append(message)
-        if self._sleeper is not None:
-            self.waking = self._sleeper
-            self.ports.wakeups.add(self)
-            self._sleeper = None
+        sleeper, self._sleeper = self._sleeper, None
         self.room = self._mark
+        if sleeper is not None:
+            self.waking = sleeper
+        try:  # race: as in `put`
+            queue.append(message)
+        finally:
+            if sleeper is not None:
+                self.ports.wakeups.add(self)
         if len(queue) > self._mark:
             self._much_waits(len(queue))
 

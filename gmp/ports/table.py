@@ -70,7 +70,7 @@ class Ports:
         self.workers = Workers()
         self.hub = self.workers.hub
         self.run_callback = self.workers.run_callback
-        self.wakeups = Wakeups(self.hub.loop, self.workers.switch_to_hub)
+        self.wakeups = Wakeups(self.hub, self.workers.switch_to_hub)
         self.closed = False
         self.closed_because = "is closed"
         self.hold: Any = _thread.RLock()

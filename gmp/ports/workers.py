@@ -12,7 +12,10 @@ Callbacks of the loop would be run in a row without looking at timers and socket
 socket.)
 
 A worker belongs to a job while it runs for it. race: who wants to end a job throws only while the worker still runs for
-it, and only from the hub. A switch that is not ours is not believed by a parked worker. Each job, and each handler, starts
+it, and only from the hub. A switch that is not ours is not believed by a parked worker. race: a signal handler raises, as
+that of Ctrl-C does, or sends, wherever Python looks for signals: where a function begins or a loop goes back, and behind
+each call of C code. What must not be torn apart has nothing of that between; what begins a turn is a generator, since what
+is raised where a function begins cannot be caught in it. Each job, and each handler, starts
 with a fresh contextvars context, or the one before would leak into it: an empty one is fresh, so it is exchanged (which
 costs as much as a handler) only when somebody has set something.
 
@@ -27,6 +30,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import Context
+from itertools import repeat
 from typing import Any
 from weakref import WeakSet
 
@@ -83,7 +87,7 @@ class Job:
         raise NotImplementedError
 
     def finish(self) -> None:
-        """No worker runs it any more."""
+        """No worker runs it any more. As long as `worker` is set, an interrupted `finish` is called again."""
         raise NotImplementedError
 
 
@@ -111,10 +115,10 @@ class Task(Job):
 
     def finish(self) -> None:
         """`Job.finish`."""
-        self.worker = self.next = self.port = None  # an ended task keeps nothing alive
         self.ended = True
         if self._done is not None:
             self._done.set()
+        self.worker = self.next = self.port = None  # an ended task keeps nothing alive
 
     def kill(self) -> None:
         """End it by `GreenletExit` in the next turn of the loop; nothing when it has ended. *Blocks:* never."""
@@ -142,6 +146,11 @@ def nothing() -> None:
 NOTHING: Call = nothing, ()
 
 
+def pass_on(hub: Any, error: BaseException) -> None:
+    """Tell of what was raised in a callback of the loop that must go on, as gevent tells of what escapes from one."""
+    hub.loop.run_callback(hub.handle_error, "gmp", type(error), error, error.__traceback__)
+
+
 def _stay(*_: object) -> None:
     """What switching to a greenlet of the parent does in a child of `fork`."""
 
@@ -155,22 +164,22 @@ class Workers:
         # without the hub's own method, which looks for a hook in the greenlet each time (a seventh of a switch), and whether
         # it is the hub that switches: who calls this has done so
         self.switch_to_hub: Callable[[], Any] = greenlet.switch.__get__(self.hub)
-        self._later: Any = None  # the timer that goes on with `_drain`
         self._idle: list[Worker] = []
         self._made: WeakSet[Worker] = WeakSet()
         self.jobs: deque[Job] = deque()
-        self.scheduled = False  # whether `_drain` runs or will: true whenever there are jobs
+        self.scheduled = False  #: whether a turn is on or will be: true whenever there are jobs
+        turns = self._turns()
+        next(turns)
+        self.begin: Callable[[], Any] = turns.__next__  #: the callback of the loop that is a turn
 
     def add(self, job: Job) -> None:
         """Run `job` behind those that wait, from the next turn of the loop on."""
-        self.jobs.append(job)
-        if not self.scheduled:
-            self.schedule()
-
-    def schedule(self) -> None:
-        """Go on with the jobs in the next turn of the loop."""
-        self.scheduled = True
-        self.run_callback(self._drain)
+        try:
+            self.jobs.append(job)
+        finally:  # as wherever a job is added
+            if not self.scheduled:
+                self.scheduled = True
+                self.run_callback(self.begin)
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> Task:
         """Run `function(*args)` in a pooled greenlet; what it raises is logged."""
@@ -178,25 +187,31 @@ class Workers:
         self.add(task)
         return task
 
-    def _drain(self) -> None:
-        """In the hub: the switch returns when the job blocks, or the worker has found no more of them, or had `A_TURN`."""
-        until = time.monotonic() + TURN
-        if self._later is not None:
-            self._later.close()
-            self._later = None
-        try:
-            while self.jobs:
-                worker = self._idle.pop() if self._idle else self._make()
-                worker.switch(_GO)
-                worker.turn.clear()  # if its job blocks: when that goes on, whose turn is it?
-                if self.jobs and time.monotonic() >= until:
-                    break
-        finally:  # also when a Ctrl-C strikes here
-            if self.jobs:
-                self._later = self.hub.loop.timer(0)
-                self._later.start(self.schedule)  # gevent keeps the loop's clock up to date in callbacks only
-            else:
-                self.scheduled = False
+    def _turns(self) -> Iterator[None]:
+        """In the hub, a turn each time: a switch returns when the job blocks, or no more are there, or `A_TURN` are done."""
+        later = self.hub.loop.timer(0)
+        while True:
+            try:
+                for _ in repeat(None):  # going back is in the `try`, too
+                    try:
+                        yield
+                        until = time.monotonic() + TURN
+                        while self.jobs:
+                            worker = self._idle.pop() if self._idle else self._make()
+                            worker.switch(_GO)
+                            worker.turn.clear()  # if its job blocks: when that goes on, whose turn is it?
+                            if self.jobs and time.monotonic() >= until:
+                                break
+                    finally:
+                        if self.jobs:
+                            # by a callback, as gevent keeps the loop's clock up to date in these only
+                            later.start(self.run_callback, self.begin)
+                        else:
+                            self.scheduled = False
+            except (GreenletExit, GeneratorExit):
+                raise
+            except BaseException as error:
+                pass_on(self.hub, error)
 
     def _make(self) -> Worker:
         worker = Worker(self._work, self.hub)
@@ -235,7 +250,6 @@ class Workers:
     def _run_jobs(self, me: Worker) -> None:
         """Run jobs of the queue, `A_TURN` messages at most."""
         jobs = self.jobs
-        next_job = jobs.popleft
         me.turn = bytearray(A_TURN)
         turn = iter(me.turn)
         job: Job | None = None
@@ -244,7 +258,8 @@ class Workers:
                 for _ in turn:
                     if not jobs:
                         return
-                    job = next_job()
+                    job = jobs[0]
+                    del jobs[0]
                     job.worker = me
                     me.gmp_port = job.port
                     if me.context:
