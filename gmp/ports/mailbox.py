@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import islice, repeat, starmap
 from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent, greenlet
@@ -175,10 +175,11 @@ class Mailbox:
         self.ports.check_thread()
         while True:
             queue = self.queue
-            while queue and self._scanned is None and self._receiver is None:
-                message = queue[0]
-                del queue[0]  # race: as in `_next`
-                yield message  # the queue is empty when the port has died meanwhile
+            if queue and self._scanned is None and self._receiver is None:
+                for message in starmap(queue.popleft, repeat(())):  # race: as in `_next`: no call of our own
+                    yield message
+                    if not queue or self._scanned is not None or self._receiver is not None:
+                        break  # it is empty when the port has died meanwhile
             if self.reason is not None:
                 return
             try:

@@ -84,7 +84,8 @@ def _press_ctrl_c() -> None:
     app: Any = import_module("prompt_toolkit.application.current").get_app_or_none()
     if app is None or app.loop is None:
         return
-    key: Any = import_module("prompt_toolkit.key_binding.key_processor").KeyPress("c-c", "\x03")
+    control_c: Any = import_module("prompt_toolkit.keys").Keys.ControlC
+    key: Any = import_module("prompt_toolkit.key_binding.key_processor").KeyPress(control_c, "\x03")
 
     def press() -> None:
         if not app.is_done:
