@@ -1,4 +1,4 @@
-"""Strikes at a chosen one of the points in gmp's code where Python looks for signals: there a handler would run, and may raise.
+"""Strikes at a chosen one of the points in gmp's code where Python looks for signals, as their handlers do.
 
 Those points are where a function begins or a generator goes on, and behind each call of C code (in 3.11 calls of types are
 not seen). Where a loop goes back is left out: what `sys.monitoring` raises there comes from another place than what a signal

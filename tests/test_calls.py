@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -15,7 +16,6 @@ from greenlet import greenlet
 import gmp
 from gmp import send
 from gmp.kernel.calls import Call
-from gmp.ports.wakeups import Wakeups
 
 from .conftest import Recorder, eventually
 

@@ -136,7 +136,6 @@ def test_ctrl_c_at_the_prompt_clears_the_line_and_the_node_lives_on(outside: gmp
         "python",
         pytest.param("python's older prompt", marks=newer),
         pytest.param("ipython", marks=needs_ipython),
-        pytest.param("ipython's simple prompt", marks=[needs_ipython, pytest.mark.slow]),
         pytest.param("patched python", marks=pytest.mark.slow),
     ],
 )

@@ -205,7 +205,10 @@ class Outbox:
             return None
         run = self.run
         if run is None and name is self._run_name:
-            run = self.run = Run(name, self.pack, (self._flush_at - self._queued) // ROW, self._longest_row)
+            made = Run(name, self.pack, (self._flush_at - self._queued) // ROW, self._longest_row)
+            if self.run is None:  # race: a signal handler has sent meanwhile
+                self.run = made
+            run = self.run
         if run is None or run.name is not name:
             return None  # race: a signal handler or `__del__` has sent meanwhile
         if size > SHORT:

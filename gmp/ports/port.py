@@ -408,7 +408,17 @@ class Port(Mailbox):
             return
         ports = self.ports
         self.reason = reason
-        ports.forget(self)
+        try:
+            ports.forget(self)
+            self._empty()
+        except BaseException:  # race: Ctrl-C: it is buried all the same
+            ports.by_name.pop(self.name, None)
+            ports.run_callback(self._empty)
+            raise
+
+    def _empty(self) -> None:
+        """It is dead: forget what waits, and have it buried if there is something to bury. It may be called again."""
+        ports = self.ports
         queue, handlers = self.queue, self.handlers
         waiting = len(queue)
         self.queue, self.room = NO_QUEUE, 0

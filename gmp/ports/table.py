@@ -150,7 +150,7 @@ class Ports:
     def forget(self, port: Port) -> None:
         """A port died."""
         name = port.name
-        del self.by_name[name]
+        del self.by_name[name]  # without a call: an interrupt strikes before it, or finds it done
         if port._id is not None:  # without an ID nobody has looked for it
             self.by_id.pop(port._id, None)
         if port.reason and not self.closed:

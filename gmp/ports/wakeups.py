@@ -1,7 +1,7 @@
 """Who waits and is to go on: greenlets that got a message or a reply, woken one after the other by one callback of the loop.
 
 A callback for each costs more than everything else about a local message. Whoever is to go on stands in one queue, in the
-order of what woke them. A turn begins in the hub, by `run`, with a switch to the first; who waits for something again, in
+order of what woke them. A turn begins in the hub, by `begin`, with a switch to the first; who waits for something again, in
 `sleep`, switches to the next one, and the last one to the hub. So two ports that talk to each other do so at the price of
 two switches. As they could do so for ever, a turn ends after `TURN` seconds, and the next one begins behind a timer of no
 length: timers and sockets have theirs in between (callbacks of the loop would be run in a row without looking at these).
@@ -11,8 +11,9 @@ start only.
 
 race: who is in the queue has ended its wait otherwise (timeout, kill, a switch of somebody else): it has set `waking` to
 None, and is passed over. race: Ctrl-C strikes wherever Python looks for signals: what begins a turn is a generator, as in
-`gmp.ports.workers`, and whoever adds to the queue sees to it that there is a turn, also when struck meanwhile. race: who was woken forks: the child has forgotten the queue when `run` goes on there. race: a port is killed and
-its greenlet gets what it waited for in the same turn: `yield_to_callbacks` lets the callback that ends it come first.
+`gmp.ports.workers`, and whoever adds to the queue sees to it that there is a turn, also when struck meanwhile. race: who
+was woken forks: the child has forgotten the queue when `_run_turn` goes on there. race: a port is killed and its greenlet
+gets what it waited for in the same turn: `yield_to_callbacks` lets the callback that ends it come first.
 """
 
 from __future__ import annotations
