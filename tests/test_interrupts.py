@@ -51,3 +51,15 @@ def test_an_interrupt_at_each_point_leaves_every_port_and_connection_whole_or_de
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, way: str
 ) -> None:
     run(tmp_path, monkeypatch, kind, way, "2000", "1", "1")
+
+
+@pytest.mark.slow
+def test_a_signal_handler_that_sends_neither_loses_nor_doubles_nor_overtakes_anything() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.signalled", "2000"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads(ended.stdout)
+    assert told["sent"]["handler"] > 3000
+    assert told["wrong"] == []
+    assert told["last"] == told["sent"]

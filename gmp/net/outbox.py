@@ -272,7 +272,9 @@ class Outbox:
             if size > self._max_message:
                 self._check(name, message, size)
             self._check_nesting(name, message, size)
-        if not self._writing or not ((self._slow or size >= LARGE) and self._slow.is_for(name, data)):
+        # race: a signal handler sends while the lane is being written
+        waits = self._writing or self._short < 0
+        if not waits or not ((self._slow or size >= LARGE) and self._slow.is_for(name, data)):
             return True
         self.stop_runs()
         self._short = self._longest_row = -1  # as long as somebody waits there, each message must ask
