@@ -1,7 +1,7 @@
 """A program that sends all the time, and whose signal handler sends, too: ``python -m tests.signalled SIGNALS``.
 
-Real signals come from another process, so they strike also where `tests.strikes` cannot. Prints a JSON object: how many numbers
-were sent on each stream, the last one that arrived, and those that arrived out of turn.
+Real signals come from another process, so they strike also where `tests.strikes` cannot. Prints a JSON object: how many
+numbers were sent on each stream, the last one that arrived, and those that arrived out of turn.
 """
 
 from __future__ import annotations

@@ -410,33 +410,31 @@ class Port(Mailbox):
         self.reason = reason
         try:
             ports.forget(self)
-            self._empty()
-        except BaseException:  # race: Ctrl-C: it is buried all the same
-            ports.by_name.pop(self.name, None)
-            ports.run_callback(self._empty)
-            raise
-
-    def _empty(self) -> None:
-        """It is dead: forget what waits, and have it buried if there is something to bury. It may be called again."""
-        ports = self.ports
-        queue, handlers = self.queue, self.handlers
-        waiting = len(queue)
-        self.queue, self.room = NO_QUEUE, 0
-        if self._sleeper is not None:
-            self.waking = self._sleeper
-        self._scanned = self._sleeper = None
-        if handlers is not None:
-            waiting += handlers.stop()
-        if queue:
-            queue.clear()  # somebody may be in the middle of it
-        if waiting:
-            ports.dropped += waiting
-        if handlers is not None or self._ties is not None or self._receiver is not None:
-            if self._ties is not None:
-                for task in self._ties.tasks:
-                    task.prevent()  # race: it may have its turn before the burial
+            queue, handlers = self.queue, self.handlers
+            waiting = len(queue)
+            self.queue, self.room = NO_QUEUE, 0
+            if self._sleeper is not None:
+                self.waking = self._sleeper
+            self._scanned = self._sleeper = None
+            if handlers is not None:
+                waiting += handlers.stop()
+            if queue:
+                queue.clear()  # somebody may be in the middle of it
+            if waiting:
+                ports.dropped += waiting
+            if handlers is not None or self._ties is not None or self._receiver is not None:
+                if self._ties is not None:
+                    for task in self._ties.tasks:
+                        task.prevent()  # race: it may have its turn before the burial
+                ports.run_callback(self._bury)
+                ports.wakeups.yield_to_callbacks()  # or its own greenlets would go on before they are ended
+        except BaseException:  # race: Ctrl-C: it is dead and buried all the same
+            self.queue, self.room = NO_QUEUE, 0
             ports.run_callback(self._bury)
-            ports.wakeups.yield_to_callbacks()  # or its own greenlets would go on before they are ended
+            ports.by_name.pop(self.name, None)
+            if self.handlers is not None:
+                self.handlers.stop()
+            raise
 
     def _bury(self) -> None:
         """In the hub, one turn after the death."""
