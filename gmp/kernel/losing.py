@@ -1,0 +1,78 @@
+"""What follows the loss of a node, and in which order: promise 1, no silent hole.
+
+1. *The step*, which nothing interrupts: the peer loses what waits, and what is sent to it from now on (`PeerState.LOST`);
+   monitors kill, then put their messages; groups hide the node's ports. Callbacks are gathered: those of monitors in the order
+   of the monitors, then those of groups, then those of node events.
+2. *The batch*, a job that stands in the queue of the workers behind those that wait at the time of the step, so that what
+   came first is begun first. It begins when the greenlets of the killed ports have ended. First entry: monitors that were set
+   since the step fire, for the same reason, and the peer is idle. Then the callbacks are begun, each in a greenlet of its own,
+   until it blocks. Last entry: ways to the node that came up meanwhile are taken, and whoever waits for room goes on.
+   No turn of the workers ends within a batch, so nobody else's code runs before the last callback has begun.
+
+The rule that follows from it. Nothing that was sent before the batch travels on the next connection, whoever sent it and in
+whatever way it yielded. Whoever sends behind the first entry has been told, each by what it has asked for:
+
+- a message lies in the mailbox since the step, and a killed port is dead since then, its greenlets have ended;
+- a callback has begun. The code of one that begins earlier in the batch may send before: it was told itself, of this very loss;
+- a call that waits has its outcome since the step, and its caller sends nothing before it has woken to that;
+- callbacks of node events and groups have begun as well. One of a group that is still at its former call is told afterwards
+  (its calls never overlap), but `members()` has hidden the ports since the step.
+
+Who has read the message before the batch sends in vain until the batch: the monitor that it has set anew says so again.
+Only a signal handler or finaliser, which may strike between two lines of a callback, is in no order with any of this.
+
+A port's own death needs no batch: no port ever has its ID again, so nothing that is sent to it later can arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gmp.kernel.monitoring import RemoteMonitors
+from gmp.net.peer import Peer
+from gmp.ports.monitors import Kind, Reason
+from gmp.ports.workers import Following, Task, Workers
+
+
+class Loss:
+    """One loss of one peer. `begin` is the step; the batch follows by itself."""
+
+    def __init__(self, peer: Peer, reason: Reason, monitors: RemoteMonitors, workers: Workers) -> None:
+        self._peer = peer
+        self._reason = reason
+        self._monitors = monitors
+        self._workers = workers
+        self._callbacks: list[Following] = []
+        self._buried = False  # whether the greenlets of the killed ports have ended
+
+    def begin(self, tell_others: Callable[[], None]) -> None:
+        """Fire the monitors, then `tell_others`, whose callbacks come behind those of the monitors."""
+        workers, reason = self._workers, self._reason
+        monitors = self._monitors.node_lost(self._peer.node_id)
+        kills = [monitor for monitor in monitors if monitor.kind is Kind.KILL]
+        with workers.gathering(self._callbacks):
+            for monitor in kills:
+                monitor.fire(reason)
+            self._buried = not kills
+            if kills:
+                workers.run_callback(self._set_buried)  # stands behind the burials
+            workers.add(Task(self._begin_batch, (), workers))  # stands before what the messages wake
+            for monitor in monitors[len(kills) :]:
+                monitor.fire(reason)
+            tell_others()
+
+    def _set_buried(self) -> None:
+        self._buried = True
+
+    def _begin_batch(self) -> None:
+        """The first entry."""
+        peer, workers = self._peer, self._workers
+        if not self._buried:
+            workers.run_callback(workers.spawn, self._begin_batch)  # race: a turn of the workers was on its way
+            return
+        with workers.gathering(self._callbacks):
+            for monitor in self._monitors.node_lost(peer.node_id):
+                monitor.fire(self._reason)
+            peer.told()
+            workers.spawn(peer.go_on)
+        workers.add_next(self._callbacks)
