@@ -1,19 +1,21 @@
 """What follows the loss of a node, and in which order: promise 1, no silent hole.
 
-1. *The step*, which nothing interrupts: the peer loses what waits, and what is sent to it from now on (`PeerState.LOST`);
-   monitors kill, then put their messages; groups hide the node's ports. Callbacks are gathered: those of monitors in the order
-   of the monitors, then those of groups, then those of node events.
-2. *The batch*, a job that stands in the queue of the workers behind those that wait at the time of the step, so that what
-   came first is begun first. It begins when the greenlets of the killed ports have ended. First entry: monitors that were set
-   since the step fire, for the same reason, and the peer is idle. Then the callbacks are begun, each in a greenlet of its own,
-   until it blocks. Last entry: ways to the node that came up meanwhile are taken, and whoever waits for room goes on.
-   No turn of the workers ends within a batch, so nobody else's code runs before the last callback has begun.
+1. *The step*, which nothing interrupts: the peer loses what waits, and what is sent to it from now on
+   (`PeerState.LOST`); monitors kill, then put their messages; groups hide the node's ports. Callbacks are gathered: those
+   of monitors in the order of the monitors, then those of groups, then those of node events.
+2. *The batch*, a job that stands in the queue of the workers behind those that wait at the time of the step, so that
+   what came first is begun first. It begins when the greenlets of the killed ports have ended. First entry: monitors
+   that were set since the step fire, for the same reason, and the peer is idle. Then the callbacks are begun, each in a
+   greenlet of its own, until it blocks. Last entry: ways to the node that came up meanwhile are taken, and whoever waits
+   for room goes on. No turn of the workers ends within a batch, so nobody else's code runs before the last callback has
+   begun.
 
 The rule that follows from it. Nothing that was sent before the batch travels on the next connection, whoever sent it and in
 whatever way it yielded. Whoever sends behind the first entry has been told, each by what it has asked for:
 
 - a message lies in the mailbox since the step, and a killed port is dead since then, its greenlets have ended;
-- a callback has begun. The code of one that begins earlier in the batch may send before: it was told itself, of this very loss;
+- a callback has begun. What one sends that begins earlier in the batch goes to the next connection, to whatever port:
+  its reason has told it of the loss of the whole node;
 - a call that waits has its outcome since the step, and its caller sends nothing before it has woken to that;
 - callbacks of node events and groups have begun as well. One of a group that is still at its former call is told afterwards
   (its calls never overlap), but `members()` has hidden the ports since the step.

@@ -79,7 +79,7 @@ class RemoteMonitors:
                 monitor.fire(reason)
 
     def node_lost(self, node_id: str) -> list[Monitor]:
-        """The way to a node is gone: the monitors there, in the order in which to fire them; those it has set are forgotten."""
+        """The way to a node is gone: the monitors there, in the order in which to fire them; those it set are forgotten."""
         for monitor in self._watched.pop(node_id, {}).values():
             monitor.cancel()
         remotes = self._watching.pop(node_id, {}).values()

@@ -4,13 +4,13 @@
 the state, so a send does not test it. While connecting, messages are packed at once (a value that does not
 serialise must raise at the caller's line) and wait as bytes.
 
-When a connection ends everything queued is dropped, and the kernel fires the monitors. Until it says that those who watch
-have been `told`, the peer is lost: a send does what it does while connecting, it raises and blocks as then, but the message is
-dropped. A way that comes up meanwhile waits (`after_loss`). Only then is the peer idle, and what is sent goes to the next
+When a connection ends everything queued is dropped, and the kernel fires the monitors. Until it says that those who
+watch have been `told`, the peer is lost: a send raises and blocks as it does while connecting, but the message is dropped.
+A way that comes up meanwhile waits (`after_loss`). Only then is the peer idle, and what is sent goes to the next
 connection (promise 1: no silent hole; the order is in `gmp.kernel.losing`).
 
-race: the framing of a peer is not known when a message for it is queued, and cannot carry it. Had it been known, the send had
-raised: so that message alone is dropped, and told in the log.
+race: the framing of a peer is not known when a message for it is queued, and cannot carry it. Had it been known, the
+send had raised: so that message alone is dropped, and told in the log.
 """
 
 from __future__ import annotations
