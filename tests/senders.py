@@ -31,13 +31,14 @@ class Log(Protocol):
 
 
 class Stage:
-    """What the senders of one node have in common. `receivers` is the group of those that are sent to."""
+    """What the senders of one node have in common. `rests`: whether each stops for a moment from time to time."""
 
-    def __init__(self, node: gmp.Node, log: Log, rng: random.Random) -> None:
+    def __init__(self, node: gmp.Node, log: Log, rng: random.Random, *, rests: bool = True) -> None:
         self.node, self.log, self.rng = node, log, rng
         self.receivers = node.group("receivers")
         self.echo = node.port(lambda port: [node.send(reply, "echo") for (reply,) in port])
         self.bell = gevent.event.Event()  # rung at random
+        self.rests = rests
         self.open = True
         self._ringer = gevent.spawn(self._ring)
 
@@ -104,7 +105,7 @@ class Sender:
             if self.active and not self.node.closed:
                 self.stage.log.wrong.append(f"{self.port} ({self._label}): {error!r}")
         self._left -= 1
-        if self._left > 0:
+        if self._left > 0 or not self.stage.rests:
             return 0.0
         self._left = self.rng.randrange(1, 60)
         return self.rng.random() * 0.1
@@ -255,11 +256,18 @@ _NO_GREENLET = ("timer", "callback of the loop")  # a call cannot wait there
 _OUTSIDE = ("after", "timer", "callback of the loop", "raw greenlet")  # killing the port does not end it
 
 
+def every_combination() -> list[tuple[str, str]]:
+    """Every watch with every drive that can go with it."""
+    return [
+        (watch, drive)
+        for watch, drive in product(WATCHES, DRIVES)
+        if not (watch == "call" and drive in _NO_GREENLET) and not (watch == "kill" and drive in _OUTSIDE)
+    ]
+
+
 def combinations(rng: random.Random) -> Iterator[tuple[str, str]]:
-    """Every watch with every drive that can go with it, in random order, again and again."""
+    """`every_combination` in random order, again and again."""
+    pairs = every_combination()
     while True:
-        pairs = list(product(WATCHES, DRIVES))
         rng.shuffle(pairs)
-        for watch, drive in pairs:
-            if not (watch == "call" and drive in _NO_GREENLET) and not (watch == "kill" and drive in _OUTSIDE):
-                yield watch, drive
+        yield from pairs

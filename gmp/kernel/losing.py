@@ -32,7 +32,7 @@ from collections.abc import Callable
 
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.net.peer import Peer
-from gmp.ports.monitors import Kind, Reason
+from gmp.ports.monitors import Kind, Monitor, Reason
 from gmp.ports.workers import Following, Task, Workers
 
 
@@ -45,23 +45,28 @@ class Loss:
         self._monitors = monitors
         self._workers = workers
         self._callbacks: list[Following] = []
-        self._buried = False  # whether the greenlets of the killed ports have ended
+        self._buried = True  # whether the greenlets of all killed ports have ended
 
     def begin(self, tell_others: Callable[[], None]) -> None:
         """Fire the monitors, then `tell_others`, whose callbacks come behind those of the monitors."""
-        workers, reason = self._workers, self._reason
+        workers = self._workers
+        with workers.gathering(self._callbacks):
+            monitors = self._kill()
+            workers.add(Task(self._begin_batch, (), workers))  # before what the messages wake
+            for monitor in monitors:
+                monitor.fire(self._reason)
+            tell_others()
+
+    def _kill(self) -> list[Monitor]:
+        """Fire the monitors that kill; return the others."""
         monitors = self._monitors.node_lost(self._peer.node_id)
         kills = [monitor for monitor in monitors if monitor.kind is Kind.KILL]
-        with workers.gathering(self._callbacks):
-            for monitor in kills:
-                monitor.fire(reason)
-            self._buried = not kills
-            if kills:
-                workers.run_callback(self._set_buried)  # stands behind the burials
-            workers.add(Task(self._begin_batch, (), workers))  # stands before what the messages wake
-            for monitor in monitors[len(kills) :]:
-                monitor.fire(reason)
-            tell_others()
+        for monitor in kills:
+            monitor.fire(self._reason)
+        if kills:
+            self._buried = False
+            self._workers.run_callback(self._set_buried)  # behind the burials
+        return monitors[len(kills) :]
 
     def _set_buried(self) -> None:
         self._buried = True
@@ -69,12 +74,13 @@ class Loss:
     def _begin_batch(self) -> None:
         """The first entry."""
         peer, workers = self._peer, self._workers
-        if not self._buried:
-            workers.run_callback(workers.spawn, self._begin_batch)  # race: a turn of the workers was on its way
+        with workers.gathering(self._callbacks):
+            for monitor in self._kill():
+                monitor.fire(self._reason)
+        if not self._buried:  # race: a turn of the workers was on its way, or somebody has told it to kill since
+            workers.run_callback(workers.spawn, self._begin_batch)
             return
         with workers.gathering(self._callbacks):
-            for monitor in self._monitors.node_lost(peer.node_id):
-                monitor.fire(self._reason)
             peer.told()
             workers.spawn(peer.go_on)
         workers.add_next(self._callbacks)
