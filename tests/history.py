@@ -131,6 +131,7 @@ class Network:
         self.proxies: dict[str, FaultProxy] = {}
         self.nodes: dict[str, gmp.Node] = {}
         self._combinations = combinations(self.random)
+        self._calm = False
         self._stages: dict[str, tuple[Stage, list[Sender]]] = {}
         self._privates = [f"private{number}" for number in range(privates)]
         self._seeds = [f"seed{number}" for number in range(seeds)]
@@ -156,6 +157,7 @@ class Network:
         for receiver in receivers:
             node.group("receivers").join(receiver)
         stage = Stage(node, self.history, self.random)
+        stage.calm = self._calm
         self._stages[name] = stage, [Sender(stage, *next(self._combinations)) for _ in range(SENDERS)]
 
     def _receive(self, port: gmp.Port) -> None:
@@ -167,6 +169,12 @@ class Network:
         self.history.append(("receive", port_id, sender, target, number))
         for caller in reply:
             node.send(caller, "got it")
+
+    def _be_calm(self, calm: bool) -> None:
+        """Whether the senders leave time for everything else."""
+        self._calm = calm
+        for stage, _ in self._stages.values():
+            stage.calm = calm
 
     def crash(self, name: str) -> None:
         """As SIGKILL: its sockets close, nobody is told."""
@@ -184,6 +192,7 @@ class Network:
 
     def misbehave(self, seconds: float) -> None:
         """Let one thing after the other go wrong."""
+        self._be_calm(False)
         end = time.monotonic() + seconds
         while time.monotonic() < end:  # no `gevent.Timeout`: it would leave a node behind in the middle of its crash
             self._fault(self.random.choice(FAULTS), self.proxies[self.random.choice(sorted(self.proxies))])
@@ -218,6 +227,7 @@ class Network:
 
     def settle(self, timeout: float) -> None:
         """Wait until every node sees every receiver, and can talk to it. *Raises:* `gmp.WaitTimeout`, `gmp.GmpError`."""
+        self._be_calm(True)
         count = 2 * len(self.nodes)
         for node in self.nodes.values():
             with gevent.Timeout(timeout, gmp.WaitTimeout(f"{node.id} does not see all {count} receivers")):

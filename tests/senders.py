@@ -39,6 +39,7 @@ class Stage:
         self.echo = node.port(lambda port: [node.send(reply, "echo") for (reply,) in port])
         self.bell = gevent.event.Event()  # rung at random
         self.rests = rests
+        self.calm = False  # whether each rests after each step
         self.open = True
         self._ringer = gevent.spawn(self._ring)
 
@@ -105,7 +106,7 @@ class Sender:
             if self.active and not self.node.closed:
                 self.stage.log.wrong.append(f"{self.port} ({self._label}): {error!r}")
         self._left -= 1
-        if self._left > 0 or not self.stage.rests:
+        if (self._left > 0 or not self.stage.rests) and not self.stage.calm:
             return 0.0
         self._left = self.rng.randrange(1, 60)
         return self.rng.random() * 0.1

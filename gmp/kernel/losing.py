@@ -21,7 +21,8 @@ whatever way it yielded. Whoever sends behind the first entry has been told, eac
   (its calls never overlap), but `members()` has hidden the ports since the step.
 
 Who has read the message before the batch sends in vain until the batch: the monitor that it has set anew says so again.
-Only a signal handler or finaliser, which may strike between two lines of a callback, is in no order with any of this.
+In no order with any of this is only what strikes between two lines: a signal handler, a finaliser, and the main greenlet,
+which goes on at once when a callback raises `SystemExit` or `KeyboardInterrupt`.
 
 A port's own death needs no batch: no port ever has its ID again, so nothing that is sent to it later can arrive.
 """

@@ -57,16 +57,17 @@ class Relays:
         return link
 
     def _join(self, peer: Peer, link: RelayLink) -> None:
+        if link.reason is not None:
+            return  # race: it has ended while it waited
+        if link.incarnation < peer.link.newest:
+            link.close(CloseReason.RELAY_LOST, "of a former incarnation")  # race: a newer one was taken meanwhile
+            return
         old = peer.connection
         if old is not None and link.incarnation > old.incarnation:
             old.close(CloseReason.RESTARTED)
         elif isinstance(old, RelayLink):
             old.close(CloseReason.RELAY_LOST, "opened anew", told=True)
-        if link.reason is not None:
-            pass  # race: it has ended while it waited
-        elif link.incarnation < peer.link.newest:
-            link.close(CloseReason.RELAY_LOST, "of a former incarnation")  # race: as before
-        elif peer.state is PeerState.LOST:  # what is sent before the loss is told must not find a way
+        if peer.state is PeerState.LOST:  # what is sent before the loss is told must not find a way
             peer.after_loss(partial(self._join, peer, link))
         elif isinstance(peer.connection, Connection):
             peer.join_relay(link)
