@@ -29,6 +29,7 @@ A port's own death needs no batch: no port ever has its ID again, so nothing tha
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from gmp.kernel.monitoring import RemoteMonitors
@@ -45,6 +46,7 @@ class Loss:
         self._reason = reason
         self._monitors = monitors
         self._workers = workers
+        self._left: deque[Monitor] = deque()  # those that have not fired
         self._callbacks: list[Following] = []
         self._buried = True  # whether the greenlets of all killed ports have ended
 
@@ -52,22 +54,28 @@ class Loss:
         """Fire the monitors, then `tell_others`, whose callbacks come behind those of the monitors."""
         workers = self._workers
         with workers.gathering(self._callbacks):
-            monitors = self._kill()
-            workers.add(Task(self._begin_batch, (), workers))  # before what the messages wake
-            for monitor in monitors:
-                monitor.fire(self._reason)
+            try:
+                self._kill()
+            finally:  # race: Ctrl-C: the batch does what is left to do
+                workers.add(Task(self._begin_batch, (), workers))  # before what the messages wake
+            self._fire()
             tell_others()
 
-    def _kill(self) -> list[Monitor]:
-        """Fire the monitors that kill; return the others."""
-        monitors = self._monitors.node_lost(self._peer.node_id)
-        kills = [monitor for monitor in monitors if monitor.kind is Kind.KILL]
-        for monitor in kills:
-            monitor.fire(self._reason)
-        if kills:
+    def _kill(self) -> None:
+        """Take the monitors that are set now, and fire those that kill, which come first."""
+        left = self._left
+        left.extend(self._monitors.node_lost(self._peer.node_id))
+        if left and left[0].kind is Kind.KILL:
             self._buried = False
-            self._workers.run_callback(self._set_buried)  # behind the burials
-        return monitors[len(kills) :]
+            try:
+                while left and left[0].kind is Kind.KILL:
+                    left.popleft().fire(self._reason)
+            finally:  # race: Ctrl-C
+                self._workers.run_callback(self._set_buried)  # behind the burials
+
+    def _fire(self) -> None:
+        while self._left:
+            self._left.popleft().fire(self._reason)
 
     def _set_buried(self) -> None:
         self._buried = True
@@ -76,8 +84,8 @@ class Loss:
         """The first entry."""
         peer, workers = self._peer, self._workers
         with workers.gathering(self._callbacks):
-            for monitor in self._kill():
-                monitor.fire(self._reason)
+            self._kill()
+            self._fire()
         if not self._buried:  # race: a turn of the workers was on its way, or somebody has told it to kill since
             workers.run_callback(workers.spawn, self._begin_batch)
             return

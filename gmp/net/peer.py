@@ -303,17 +303,19 @@ class Peer:
             return
         was_up = self.state is PeerState.UP
         self.state = PeerState.LOST
-        self._send_by(self._lose_message)
-        self.dropped += len(self._queue)
-        self._queue.clear()
-        self.queued = 0
-        relay, self.relay = self.relay, None
-        if relay is not None:
-            self._deadline.close()
-            relay.close(CloseReason.RELAY_LOST)
-        self.connection = None
-        self.came_up.clear()
-        self._events.peer_lost(self, reason, was_up)
+        try:
+            self._send_by(self._lose_message)
+            self.dropped += len(self._queue)
+            self._queue.clear()
+            self.queued = 0
+            self.connection = None
+            self.came_up.clear()
+            relay, self.relay = self.relay, None
+            if relay is not None:
+                self._deadline.close()
+                relay.close(CloseReason.RELAY_LOST)
+        finally:  # race: Ctrl-C: or it would be lost for ever
+            self._events.peer_lost(self, reason, was_up)
 
     def told(self) -> None:
         """What is sent from now on goes to the next connection."""
