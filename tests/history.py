@@ -29,6 +29,7 @@ from tests.senders import Sender, Stage, combinations
 Event = tuple[Any, ...]
 FAULTS = ("cut", "reset", "delay", "blackhole", "half_close", "refuse", "throttle", "crash", "leave")
 SENDERS = 4  # of each node
+MOST_GONE = 6  # calls of `History.forget`
 LAST = 100_000  # events that are kept for whoever looks for the cause
 
 
@@ -42,7 +43,7 @@ class Pair:
         self.received = -1  # the number of the last one that came
         self.armed = 0  # monitors that have not fired
         self.down = False  # whether one has fired since the last send
-        self.gone = False  # whether one of the two was no more when that was asked last
+        self.gone = 0  # how often one of the two was no more when that was asked
         self.told: list[int] = []  # the messages, not received yet, before which one had fired
 
 
@@ -82,12 +83,17 @@ class History:
             pair.sent += 1
 
     def forget(self, alive: set[str]) -> None:
-        """Keep no pair of which one port was not among `alive` in this call and the last: nothing of it is on its way."""
+        """Keep no pair of which one port was not among `alive` in this call and the last: nothing of it is on its way.
+
+        When it is the target that is gone, its monitors must fire before that; a sender that is blocked looks late.
+        """
         for names, pair in list(self._pairs.items()):
-            gone = not alive.issuperset(names)
-            if gone and pair.gone:
+            sender, target = names
+            pair.gone = 0 if sender in alive and target in alive else pair.gone + 1
+            if pair.gone > 1 and (sender not in alive or not pair.armed):
                 del self._pairs[names]
-            pair.gone = gone
+            elif pair.gone == MOST_GONE:
+                self.wrong.append(f"a monitor of {sender} for {target} has not fired, but that has been gone for long")
         self.labels = {port_id: label for port_id, label in self.labels.items() if port_id in alive}
 
     def __len__(self) -> int:

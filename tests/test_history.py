@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.history import Event, Network, check
+from tests.history import Event, History, Network, check
 
 SECONDS = int(os.environ.get("GMP_HISTORY_SECONDS", "60"))
 ROUND = 20  # seconds of faults, then all is healed
@@ -89,6 +89,19 @@ def memory() -> float:
         trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
+
+
+def test_a_monitor_that_never_fires_is_found_and_what_is_gone_is_forgotten() -> None:
+    history = History()
+    history.append(("monitor", "a", "b"))
+    history.append(("send", "a", "c", 0))
+    for _ in range(6):
+        history.forget({"a"})
+    assert len(history) == 1
+    assert history.wrong == ["a monitor of a for b has not fired, but that has been gone for long"]
+    history.append(("down", "a", "b"))
+    history.forget({"a"})
+    assert len(history) == 0
 
 
 def run(seed: int, seconds: int, folder: Path) -> None:
