@@ -197,10 +197,10 @@ class Network:
         stage.close()
 
     def misbehave(self, seconds: float) -> None:
-        """Let one thing after the other go wrong."""
+        """Let one thing after the other go wrong; stop when a promise is broken, so that the last events show how."""
         self._be_calm(False)
         end = time.monotonic() + seconds
-        while time.monotonic() < end:  # no `gevent.Timeout`: it would leave a node behind in the middle of its crash
+        while time.monotonic() < end and not self.history.wrong:  # no `gevent.Timeout`: it would leave a node behind in the middle of its crash
             self._fault(self.random.choice(FAULTS), self.proxies[self.random.choice(sorted(self.proxies))])
             if self.random.random() < 0.4:
                 self._heal()

@@ -112,6 +112,8 @@ def run(seed: int, seconds: int, folder: Path) -> None:
         network.settle(60)
         for left in range(seconds, 0, -ROUND):
             network.misbehave(min(left, ROUND))
+            if history.wrong:
+                break
             network.settle(60)
             held.append(memory())
             counts = f"{dict(history.counts)}, {dict(network.counts)}"
