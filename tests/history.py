@@ -200,7 +200,8 @@ class Network:
         """Let one thing after the other go wrong; stop when a promise is broken, so that the last events show how."""
         self._be_calm(False)
         end = time.monotonic() + seconds
-        while time.monotonic() < end and not self.history.wrong:  # no `gevent.Timeout`: it would leave a node behind in the middle of its crash
+        # no `gevent.Timeout`: it would leave a node behind in the middle of its crash
+        while time.monotonic() < end and not self.history.wrong:
             self._fault(self.random.choice(FAULTS), self.proxies[self.random.choice(sorted(self.proxies))])
             if self.random.random() < 0.4:
                 self._heal()
