@@ -259,6 +259,35 @@ def test_no_request_of_gmps_own_is_sent_to_perl(make_node: MakeNode, framing: st
         assert not [message for message in perl.log if str(message[1:2]).find("gmp.") >= 0]
 
 
+@pytest.mark.parametrize(
+    "unfit",
+    [b"\xff", float("nan"), "\x01" * 400_000, {"deep": [1, {"deeper": b""}]}],
+    ids=["octets", "nan", "long", "nested"],
+)
+def test_what_waits_for_perl_and_cannot_travel_as_json_is_dropped_alone(
+    make_node: MakeNode, caplog: pytest.LogCaptureFixture, unfit: Any
+) -> None:
+    node = make_node("gmp", max_message=1_000_000)
+    fired = Recorder()
+    node.monitor("PerlA", fired)
+    node.send("PerlA#x", "before")
+    node.send("PerlA#x", "unfit", unfit)
+    node.send("PerlA#y", unfit)
+    node.send("PerlA#x", "after")
+    with PerlPeer.dial(node.binds[0], framing="json") as perl:
+        assert [perl.expect("x") for _ in range(2)] == [["before"], ["after"]]
+        with pytest.raises(gmp.MessageError):
+            node.send("PerlA#x", "unfit", unfit)
+        node.send("PerlA#x", "later")
+        assert perl.expect("x") == ["later"]
+        assert node.is_up("PerlA")
+        assert node.stats()["peers"]["PerlA"]["dropped"] == 2
+        assert fired.calls == []
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert line.startswith("node PerlA reads json only, which cannot carry what was sent before it was connected: ")
+    assert line.endswith(", and 1 more")
+
+
 def test_a_perl_node_with_another_secret_is_refused(make_node: MakeNode, caplog: pytest.LogCaptureFixture) -> None:
     node = make_node("gmp")
     with pytest.raises((AssertionError, ConnectionError)):

@@ -3,8 +3,7 @@
 Walk of a message. Out: `send` → the table from full port ID to a local destination → its `put`; for another node
 `peer.send`. In: connection → the same ports' table by local name, or `node_port_message` for everything else.
 
-When a peer is lost: its monitors fire in one uninterrupted step, groups drop its ports, node events follow, and only then
-is the peer idle and may be dialled again (`Peer.lose`).
+When a peer is lost, `losing` says what happens in which order, and when the peer may be dialled again.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, random_suf
 from gmp.kernel.calls import Calls
 from gmp.kernel.forking import let_go_in_children
 from gmp.kernel.leaving import GOODBYE, Leaving
+from gmp.kernel.losing import Loss
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
 from gmp.kernel.perl import SPAWN
@@ -47,7 +47,7 @@ from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.net.streams import Stream
 from gmp.ports.history import Death
-from gmp.ports.monitors import Monitor, Reason
+from gmp.ports.monitors import Kind, Monitor, Reason
 from gmp.ports.port import Port, current_port
 from gmp.ports.table import Ports
 from gmp.ports.timers import Timer
@@ -384,12 +384,12 @@ class Node:
             if message:
                 monitor = self._monitor(target, lambda reason: watcher.put((*message, *reason)))
             else:
-                monitor = self._monitor(target, lambda reason: watcher.kill(*reason) if reason else None)
+                monitor = self._monitor(target, lambda reason: watcher.kill(*reason) if reason else None, Kind.KILL)
             watcher.watches(monitor)
             return monitor
         if not callable(action) or message:
             raise GmpError(f"monitor of {target}: expected a callback, or a port of this node and a message for it")
-        return self._monitor(target, lambda reason: self.defer(action, *reason), deferred=True)
+        return self._monitor(target, lambda reason: self.defer(action, *reason), Kind.CALLBACK)
 
     def _own_port(self, port: Port | str) -> Port:
         """`port`, where only one of this node will do. *Raises:* `GmpError`."""
@@ -401,17 +401,17 @@ class Node:
             raise GmpError(f"{str(port)!r} is a port of node {node_id}: expected one of this node, {self.id}")
         raise GmpError(f"{str(port)!r} is no live port of this node")
 
-    def _monitor(self, target: Any, action: Callable[[Reason], None], *, deferred: bool = False) -> Monitor:
+    def _monitor(self, target: Any, action: Callable[[Reason], None], kind: Kind = Kind.MESSAGE) -> Monitor:
         node_id, name = split_port_id(target)
         if node_id != self.id:
             self._peer(node_id)
-            return self.monitors.monitor(node_id, name, action, deferred=deferred)
+            return self.monitors.monitor(node_id, name, action, kind)
         port = target if isinstance(target, Port) else self.ports.by_name.get(name)
         if port is not None:
-            monitor = Monitor(action, port, deferred=deferred)
+            monitor = Monitor(action, port, kind=kind)
             port.add_monitor(monitor)
             return monitor
-        monitor = Monitor(action, _NOBODY, deferred=deferred)
+        monitor = Monitor(action, _NOBODY, kind=kind)
         if name:
             reason = ("no_such_port", "cannot monitor nonexistent port", f"{node_id}#{name}")
             gevent.get_hub().loop.run_callback(monitor.fire, reason)
@@ -666,7 +666,10 @@ class Node:
 
     def peer_lost(self, peer: Peer, reason: Reason, was_up: bool) -> None:
         """`PeerEvents.peer_lost`: one uninterrupted step, no user code runs in it."""
-        self.monitors.node_lost(peer.node_id, reason)
+        loss = Loss(peer, reason, self.monitors, self.ports.workers)
+        loss.begin(lambda: self._after_monitors(peer, reason, was_up))
+
+    def _after_monitors(self, peer: Peer, reason: Reason, was_up: bool) -> None:
         self._leaving.changed()
         if self._state != "started":
             return

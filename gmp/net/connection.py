@@ -300,6 +300,11 @@ class Connection(Outbox):
         self._writer.close()
         return self.sock.detach(), self.tls, self.session.trailing_data()
 
+    def probe(self) -> None:
+        """Send a no-op, so that the kernels find out whether the connection is dead; nothing before it is up."""
+        if self.up:
+            self.send("", ())
+
     def pause(self) -> None:
         """Read nothing more until `accept` or `refuse`."""
         self._paused = True

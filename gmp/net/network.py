@@ -14,6 +14,7 @@ import socket
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
 
@@ -31,7 +32,7 @@ from gmp.net.housekeeper import Housekeeper, HousekeeperEvents
 from gmp.net.listening import Listeners, format_address
 from gmp.net.names import family_of
 from gmp.net.peer import Peer, PeerEvents
-from gmp.net.peerstate import Act, Do, is_arbiter
+from gmp.net.peerstate import Act, Do, PeerState, is_arbiter
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.net.relays import Relays
@@ -134,7 +135,7 @@ class Network:
             Act.CLOSE_REPLACED: lambda peer, connection: connection.close(CloseReason.REPLACED),
             Act.CLOSE_RESTARTED: lambda peer, connection: connection.close(CloseReason.RESTARTED),
             Act.LOSE: self._lose,
-            Act.PROBE: lambda peer, connection: connection.send("", ()),
+            Act.PROBE: lambda peer, connection: connection.probe(),
             Act.CHALLENGE: self._challenge,
             Act.REFUSE: self._refuse,
         }
@@ -329,19 +330,25 @@ class Network:
             self._acts[act](peer, connection)
 
     def _accept(self, peer: Peer, connection: Connection) -> None:
+        if connection.reason is not None:
+            return  # race: it has ended while it waited
         old = peer.connection
+        if isinstance(old, RelayLink) and old.incarnation != connection.incarnation:
+            old.close(CloseReason.RESTARTED)
+        if peer.state is PeerState.LOST:  # what is sent before the loss is told must not find a way
+            connection.pause()
+            peer.after_loss(partial(self._accept, peer, connection))
+            return
         dial = self._handshake_done(connection)
         connection.accept()
         connection.watch = self.housekeeper.watch(connection)
         peer.dialled = "" if dial is None else connection.address
-        if isinstance(old, RelayLink) and old.incarnation == connection.incarnation:
+        if isinstance(old, RelayLink) and old is peer.connection:
             if old.watch is not None:
                 connection.watch.pulse.carry_on(old.watch.pulse)
             peer.hand_over(connection)
             self._events.peer_linked(peer)
         else:
-            if isinstance(old, RelayLink):
-                old.close(CloseReason.RESTARTED)
             peer.attach(connection)
         if dial is not None:
             dial.result.set(connection.node_id)
@@ -375,20 +382,22 @@ class Network:
     def _lose(self, peer: Peer, connection: Connection) -> None:
         reason = connection.reason
         assert reason is not None
-        if not self._closed:
+        if peer.connection is connection:
+            peer.ended = reason in _ENDED
+            if reason is CloseReason.LEAVING:
+                peer.lose(("leaving", peer.node_id))
+            else:
+                peer.lose(("transport_error", peer.node_id, describe(connection)))
+        if not self._closed:  # at last: a handler of the log may block, or send
             log.info("%s: connection with %s ended: %s", self.node_id, connection, describe(connection))
-        if peer.connection is not connection:
-            return
-        peer.ended = reason in _ENDED
-        if reason is CloseReason.LEAVING:
-            peer.lose(("leaving", peer.node_id))
-        else:
-            peer.lose(("transport_error", peer.node_id, describe(connection)))
 
     def _challenge(self, peer: Peer, connection: Connection) -> None:
         """A newer incarnation wants the place of `connection`: it waits until the kernel has told whether that one lives."""
         for challenger in peer.link.held:
             challenger.pause()
+        if peer.state is PeerState.LOST:  # race: `connection` waits itself, so there is no no-op yet to ask the kernel about
+            peer.after_loss(partial(self._challenge, peer, connection))
+            return
         if connection not in self._challenges:
             self._challenges[connection] = gevent.spawn(self._ask_kernel, peer, connection)
 
@@ -419,7 +428,7 @@ class Network:
         todo = [] if peer is None else peer.link.closed(connection)
         if connection in self._handshakes:
             self._handshake_failed(connection, reason)
-        elif peer is not None:
+        if peer is not None:
             self._run(peer, todo)
 
     def _handshake_failed(self, connection: Connection, reason: CloseReason) -> None:

@@ -4,12 +4,18 @@
 the state, so a send does not test it. While connecting, messages are packed at once (a value that does not
 serialise must raise at the caller's line) and wait as bytes.
 
-When a connection ends everything queued is dropped, the kernel fires the monitors in one uninterrupted step, and only
-then is the peer idle, so that what is sent afterwards goes to the next connection (promise 1: no silent hole).
+When a connection ends everything queued is dropped, and the kernel fires the monitors. Until it says that those who
+watch have been `told`, the peer is lost: a send raises and blocks as it does while connecting, but the message is dropped.
+A way that comes up meanwhile waits (`after_loss`). Only then is the peer idle, and what is sent goes to the next
+connection (promise 1: no silent hole; the order is in `gmp.kernel.losing`).
+
+race: the framing of a peer is not known when a message for it is queued, and cannot carry it. Had it been known, the
+send had raised: so that message alone is dropped, and told in the log.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -30,6 +36,7 @@ from gmp.net.relaylink import RelayLink
 from gmp.net.run import KEPT, Run
 from gmp.wire.framing import make_decoder, make_encoder
 
+log = logging.getLogger("gmp.net")
 PASSED = "gmp.passed"  #: over a direct connection: the barrier of that relay link has arrived
 HAND_OVER = 10.0  # seconds within which a direct connection must have replaced a relay link
 
@@ -44,7 +51,11 @@ class PeerEvents(Protocol):
         """The peer is connected; what is sent here joins the end of the queue."""
 
     def peer_lost(self, peer: Peer, reason: tuple[Any, ...], was_up: bool) -> None:
-        """The connection ended, or none could be made: fire the monitors, in one uninterrupted step."""
+        """The connection ended, or none could be made: fire the monitors, in one uninterrupted step.
+
+        When everybody has been told as far as that is done without a greenlet of their own, call `Peer.told`; when those
+        greenlets have begun, `Peer.go_on`.
+        """
 
 
 class Peer:
@@ -72,6 +83,8 @@ class Peer:
         self._queue: list[bytes] = []
         self._waiting: deque[Any] = deque()
         self._deadline: Any = None  # of a hand-over
+        self._wanted = False  # somebody has asked for a connection while it was lost
+        self._after_loss: list[Callable[[], object]] = []
 
     @property
     def is_up(self) -> bool:
@@ -156,11 +169,18 @@ class Peer:
         self.want()
         return self.queued > self._high_mark
 
+    def _lose_message(self, name: str, message: tuple[Any, ...]) -> bool:
+        self.queued += len(self._encoder.encode(name, message)) + KEPT  # or a loop that sends would never block
+        self.dropped += 1
+        return self.queued > self._high_mark
+
     def want(self) -> None:
         """Ask for a connection, without a message."""
         if self.state is PeerState.IDLE:
             self.state = PeerState.CONNECTING
             self._events.peer_wanted(self)
+        elif self.state is PeerState.LOST:
+            self._wanted = True
 
     def attach(self, connection: Connection | RelayLink) -> None:
         """`connection` is the way from now on: tell, send what waited, then read what came early."""
@@ -185,13 +205,22 @@ class Peer:
     def _send_again(self, connection: Connection | RelayLink, queue: list[bytes]) -> None:
         """Pack what waited once more, for a peer with another framing."""
         decoder = make_decoder("msgpack", self._max_message)
+        unfit: list[MessageError] = []
         for message in decoder.decode(b"".join(queue)):
             try:
                 connection.send(message[0], tuple(message[1:]))
             except MessageError as error:
-                # race: the framing was not known when it was sent. One lost message breaks promise 1, so all go.
-                connection.close(CloseReason.INTERNAL_ERROR, str(error))
-                return
+                unfit.append(error)
+        if unfit:
+            self.dropped += len(unfit)
+            more = f", and {len(unfit) - 1} more" if len(unfit) > 1 else ""
+            log.error(
+                "node %s reads %s only, which cannot carry what was sent before it was connected: %s%s",
+                self.node_id,
+                connection.framing,
+                unfit[0],
+                more,
+            )
 
     def answer_heartbeat(self, token: int) -> None:
         """The peer asks for a sign of life; while more waits than it reads, what waits is one."""
@@ -222,6 +251,7 @@ class Peer:
         """
         self.relay = relay
         self._begin_barrier(relay)
+        relay.read_ahead()
 
     def _begin_barrier(self, relay: RelayLink) -> None:
         self._deadline = gevent.get_hub().loop.timer(HAND_OVER)
@@ -268,23 +298,46 @@ class Peer:
         self.lose(("transport_error", self.node_id, text))
 
     def lose(self, reason: tuple[Any, ...]) -> None:
-        """The way is gone: drop what waits, fire the monitors, be idle."""
-        if self.state in (PeerState.IDLE, PeerState.CLOSED):
+        """The way is gone: drop what waits, fire the monitors, and be idle when everybody has been told."""
+        if self.state not in (PeerState.CONNECTING, PeerState.UP):
             return
         was_up = self.state is PeerState.UP
-        self._send_by(self._drop)
-        self.dropped += len(self._queue)
-        self._queue.clear()
-        self.queued = 0
-        relay, self.relay = self.relay, None
-        if relay is not None:
-            self._deadline.close()
-            relay.close(CloseReason.RELAY_LOST)
-        self.connection = None
-        self.came_up.clear()
-        self._events.peer_lost(self, reason, was_up)
-        self.state = PeerState.IDLE
-        self._send_by(self._queue_message)
+        self.state = PeerState.LOST
+        try:
+            self._send_by(self._lose_message)
+            self.dropped += len(self._queue)
+            self._queue.clear()
+            self.queued = 0
+            self.connection = None
+            self.came_up.clear()
+            relay, self.relay = self.relay, None
+            if relay is not None:
+                self._deadline.close()
+                relay.close(CloseReason.RELAY_LOST)
+        finally:  # race: Ctrl-C: or it would be lost for ever
+            self._events.peer_lost(self, reason, was_up)
+
+    def told(self) -> None:
+        """What is sent from now on goes to the next connection."""
+        if self.state is PeerState.LOST:
+            self.state = PeerState.IDLE
+            self.queued = 0
+            self._send_by(self._queue_message)
+
+    def after_loss(self, function: Callable[[], object]) -> None:
+        """Call `function` in `go_on`: it is for a peer that is not lost. It may find the peer in any other state."""
+        self._after_loss.append(function)
+
+    def go_on(self) -> None:
+        """Everybody who watches has begun with what to do about the loss: take the ways that wait, wake blocked senders."""
+        if self.state is PeerState.LOST:
+            return  # race: anew, by what one of them has done; it is called again
+        functions, self._after_loss = self._after_loss, []
+        for function in functions:
+            function()
+        if self._wanted:
+            self._wanted = False
+            self.want()
         self._wake_all()
 
     def close(self) -> None:
@@ -292,6 +345,7 @@ class Peer:
         self.lose(("node_closed",))
         self.state = PeerState.CLOSED
         self._send_by(self._drop)
+        self._wake_all()
 
     def _drop(self, name: str, message: tuple[Any, ...]) -> bool:
         self.dropped += 1

@@ -79,6 +79,7 @@ class RelayLink:
         self._encode = make_encoder("msgpack", max_message).encode
         self._decoder = make_decoder("msgpack", max_message)
         self._waiting: deque[bytes] = deque()
+        self._early: list[tuple[str, tuple[Any, ...]]] | None = []  # what came before it was the peer's way
         self._barrier_waits = False
         self._pumping = False
         self._acknowledged = 0
@@ -138,6 +139,9 @@ class RelayLink:
 
     def arrived(self, kind: str, args: tuple[Any, ...]) -> None:
         """A piece or sign of the other end; one that is not well formed ends the link."""
+        if self._early is not None:
+            self._early.append((kind, args))
+            return
         argument = args[0] if args else None
         if kind == DATA and isinstance(argument, bytes):
             self._receive(argument)
@@ -177,7 +181,10 @@ class RelayLink:
             self.close(CloseReason.PROTOCOL_ERROR, str(error))
 
     def read_ahead(self) -> None:
-        """There is nothing read too far."""
+        """It is a way to the peer from now on: take what came before."""
+        early, self._early = self._early, None
+        for kind, args in early or ():
+            self.arrived(kind, args)
 
     # ---- the end
 

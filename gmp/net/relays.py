@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from gmp.net.connection import Connection
 from gmp.net.housekeeper import Watch
 from gmp.net.peer import Peer
+from gmp.net.peerstate import PeerState
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 
@@ -41,11 +43,6 @@ class Relays:
         peer = self._peer(node_id)
         if incarnation < peer.link.newest:
             return None
-        old = peer.connection
-        if old is not None and incarnation > old.incarnation:
-            old.close(CloseReason.RESTARTED)
-        elif isinstance(old, RelayLink):
-            old.close(CloseReason.RELAY_LOST, "opened anew", told=True)
         link = RelayLink(
             node_id,
             incarnation,
@@ -56,13 +53,28 @@ class Relays:
             destinations=self._destinations,
             max_message=self._max_message,
         )
-        if isinstance(peer.connection, Connection):
+        self._join(peer, link)
+        return link
+
+    def _join(self, peer: Peer, link: RelayLink) -> None:
+        if link.reason is not None:
+            return  # race: it has ended while it waited
+        if link.incarnation < peer.link.newest:
+            link.close(CloseReason.RELAY_LOST, "of a former incarnation")  # race: a newer one was taken meanwhile
+            return
+        old = peer.connection
+        if old is not None and link.incarnation > old.incarnation:
+            old.close(CloseReason.RESTARTED)
+        elif isinstance(old, RelayLink):
+            old.close(CloseReason.RELAY_LOST, "opened anew", told=True)
+        if peer.state is PeerState.LOST:  # what is sent before the loss is told must not find a way
+            peer.after_loss(partial(self._join, peer, link))
+        elif isinstance(peer.connection, Connection):
             peer.join_relay(link)
         else:
             link.watch = self._watch(link)
-            log.info("%s: %s is %s", self._node_id, node_id, link.address)
+            log.info("%s: %s is %s", self._node_id, link.node_id, link.address)
             peer.attach(link)
-        return link
 
     # ---- what links tell
 

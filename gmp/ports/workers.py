@@ -29,6 +29,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import Context
 from itertools import repeat
 from typing import Any
@@ -68,6 +69,7 @@ class Job:
     __slots__ = ("_pool", "more", "next", "port", "worker")
 
     _pool: Workers
+    follows = False  #: whether it is begun in one step with the job before it
     more: Any  #: when that is true, `go_on` is called behind the call
     next: Call | None  #: None when it neither stands in the queue nor runs
     port: Any  #: what `current_port` is there
@@ -139,6 +141,14 @@ class Task(Job):
         return bool(self._done.wait(timeout))
 
 
+class Following(Task):
+    """A task that is begun in one step with the job before it: nothing else of the loop comes between them."""
+
+    __slots__ = ()
+
+    follows = True
+
+
 def nothing() -> None:
     """What is called where nothing is to be."""
 
@@ -167,6 +177,7 @@ class Workers:
         self._idle: list[Worker] = []
         self._made: WeakSet[Worker] = WeakSet()
         self.jobs: deque[Job] = deque()
+        self._gathered: list[Following] | None = None  # what `spawn` adds to now, in the place of the queue
         self.scheduled = False  #: whether a turn is on or will be: true whenever there are jobs
         turns = self._turns()
         next(turns)
@@ -183,6 +194,10 @@ class Workers:
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> Task:
         """Run `function(*args)` in a pooled greenlet; what it raises is logged."""
+        gathered = self._gathered
+        if gathered is not None:
+            gathered.append(following := Following(function, args, self))
+            return following
         task = Task(function, args, self)
         self.add(task)
         return task
@@ -200,7 +215,7 @@ class Workers:
                             worker = self._idle.pop() if self._idle else self._make()
                             worker.switch(_GO)
                             worker.turn.clear()  # if its job blocks: when that goes on, whose turn is it?
-                            if self.jobs and time.monotonic() >= until:
+                            if self.jobs and time.monotonic() >= until and not self.jobs[0].follows:
                                 break
                     finally:
                         if self.jobs:
@@ -212,6 +227,19 @@ class Workers:
                 raise
             except BaseException as error:
                 pass_on(self.hub, error)
+
+    @contextmanager
+    def gathering(self, tasks: list[Following]) -> Iterator[None]:
+        """Let `spawn` add to `tasks`, and not to the queue, inside the block, which must not switch."""
+        before, self._gathered = self._gathered, tasks
+        try:
+            yield
+        finally:
+            self._gathered = before
+
+    def add_next(self, tasks: list[Following]) -> None:
+        """In a job: begin `tasks` next, before everything that waits, and all in one step."""
+        self.jobs.extendleft(reversed(tasks))
 
     def _make(self) -> Worker:
         worker = Worker(self._work, self.hub)
