@@ -15,6 +15,7 @@ import pytest
 
 import gmp
 
+from . import functions
 from .addresses import free_address
 from .conftest import Recorder, eventually
 from .processes import Processes
@@ -211,6 +212,20 @@ def test_spawn_refuses_what_is_not_marked(pair: tuple[gmp.Node, gmp.Node], recor
 def test_spawn_names_what_is_no_function(pair: tuple[gmp.Node, gmp.Node], name: str) -> None:
     with pytest.raises(gmp.GmpError, match="expected 'package"):
         pair[0].spawn("bob", name)
+
+
+@pytest.mark.parametrize("spawner", ["bob", "alice"], ids=["own node", "other node"])
+def test_what_is_sent_right_after_a_spawn_reaches_handlers_in_order(
+    pair: tuple[gmp.Node, gmp.Node], spawner: str
+) -> None:
+    node = next(node for node in pair if node.id == spawner)
+    here = node.port()
+    for number in range(50):
+        spawned = node.spawn("bob", functions.answer)
+        for tag in ("pong", "ping", "pong"):
+            node.send(spawned, tag, here, number)
+    for number in range(50):
+        assert [here.receive(timeout=20) for _ in range(3)] == [(tag, number) for tag in ("pong", "ping", "pong")]
 
 
 def test_spawn_on_the_own_node_runs_later(make_node: MakeNode) -> None:

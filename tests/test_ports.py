@@ -1306,3 +1306,55 @@ def test_a_timer_that_outlives_its_node_is_silent(recorder: Recorder) -> None:
     gevent.sleep(0.02)
     assert len(port) == 0
     assert recorder.calls == []
+
+
+def test_a_receiver_that_waits_sees_everything_that_comes_after_handlers_took_some_of_what_it_had_passed_over() -> None:
+    """race: it has looked at those, and there are fewer messages now than it had looked at."""
+    port = gmp.port()
+    for number in range(5):
+        gmp.send(port, "noise", number)
+    received = gevent.spawn(port.receive, "wanted", timeout=20)
+    gevent.sleep(0)
+    seen = []
+    port.on("noise", seen.append)
+    gmp.send(port, "other")
+    gmp.send(port, "wanted", 1)
+    assert received.get(timeout=20) == (1,)
+    assert seen == [0, 1, 2, 3, 4]
+    assert port.receive(timeout=0) == ("other",)
+
+
+def test_a_predicate_may_set_a_handler_that_takes_what_it_is_being_asked_about() -> None:
+    port = gmp.port()
+    for number in range(4):
+        gmp.send(port, "ab"[number % 2], number)
+    seen = []
+
+    def ask(tag: str, number: int) -> bool:
+        port.on("a", seen.append)
+        return number == 3
+
+    assert port.receive_if(ask, timeout=0) == ("b", 3)
+    gevent.sleep(0)
+    assert (seen, port.receive(timeout=0), len(port)) == ([0, 2], ("b", 1), 0)
+
+
+def test_max_queue_counts_a_message_once_that_a_handler_takes_from_the_mailbox() -> None:
+    port = gmp.port(max_queue=4)
+    for number in range(4):
+        gmp.send(port, "a", number)
+    port.on("a", lambda number: None)
+    assert port.alive
+    gmp.send(port, "b")
+    assert port.reason == ("queue_overflow", 5)
+
+
+def test_the_default_handler_takes_everything_that_waits_whole() -> None:
+    port = gmp.port()
+    for message in ((), ("a", 1), ([], 2)):
+        gmp.send(port, *message)
+    seen = []
+    port.on("a", lambda number: seen.append(number))
+    port.on(None, lambda *message: seen.append(message))
+    gevent.sleep(0)
+    assert seen == [(), 1, ([], 2)]

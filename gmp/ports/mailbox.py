@@ -38,6 +38,7 @@ NO_QUEUE: Any = ()  # what `queue` is before the first message and after death: 
 FIRST_MARK = 15  # messages that wait before a peak is noted, and noted again at each doubling
 WARN_AT = 100_000  # messages that wait when a warning names the port
 _TIMED_OUT = object()
+_CLAIMED = ((), 0)  # `_scanned` while somebody waits in a selective receive: it has to look at all messages again
 
 
 class Mailbox:
@@ -95,6 +96,13 @@ class Mailbox:
             else:
                 self.put(messages[start])
                 start += 1
+
+    def keep(self, messages: list[Message], count: int) -> None:
+        """Of the first `count` in the queue keep these only: handlers have taken the others."""
+        for _ in range(count):
+            self.queue.popleft()
+        self.queue.extendleft(reversed(messages))
+        self._scanned = None if self._receiver is None else _CLAIMED
 
     def _put_closely(self, message: Message) -> None:
         raise NotImplementedError
@@ -223,6 +231,7 @@ class Mailbox:
             self.queue = deque()
         wakeups = ports.wakeups
         self._receiver = me
+        self._scanned = None
         try:
             while True:
                 self.room = 0
@@ -231,6 +240,8 @@ class Mailbox:
                 self._sleeper = self.waking = None
                 if self.reason is not None:
                     self._check_receive()
+                if self._scanned is not None:
+                    self._scanned, seen = None, 0
                 queue = self.queue
                 if len(queue) > seen:
                     if find is None:

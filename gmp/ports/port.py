@@ -182,8 +182,10 @@ class Port(Mailbox):
         """`put` for a message that has no handler, or that comes to a dead port."""
         self._put_closely(message)
         self.room = 0  # the next one may have a handler
-        if self._limit is not None and self.handlers is not None:
-            self.handler_queue_grew(self.handlers.waiting())
+        if self.handlers is not None and self.reason is None:
+            self.handlers.passed_over(message)
+            if self._limit is not None:
+                self.handler_queue_grew(self.handlers.waiting())
 
     def handler_queue_grew(self, waiting: int) -> None:
         """So many messages wait for handlers: over the limit, with those in the mailbox, the port dies."""
@@ -214,8 +216,12 @@ class Port(Mailbox):
         """Give messages with that tag to `handler(*rest)` from now on; tag None: every message without a handler.
 
         The default handler gets the message whole. A second handler replaces the first, None removes it; with the tag
-        alone it is a decorator. The handlers of a port run one after another and may block. Messages that wait already
-        stay for `receive`, those that wait for a handler stay with it.
+        alone it is a decorator. The handlers of a port run one after another and may block.
+
+        Messages that wait already and that the handler matches go to it, before later ones: whoever spawns a port may send
+        to it at once. What waits for handlers and has not begun is in the order in which it came, in whatever order the
+        handlers were set; what no handler matches stays for `receive`. A message that waits for a handler stays with it
+        when that is replaced or removed. No handler begins before whoever calls `on` blocks or returns.
         *Raises:* `PortDied`; `GmpError` for a tag that cannot be looked up. *Blocks:* never.
 
         >>> import gmp
@@ -251,6 +257,8 @@ class Port(Mailbox):
             self.handlers = self.handlers_class(self) if self._limit is None else self.limited_handlers_class(self)
         self.handlers.set(tag, handler)
         self.room = 0
+        if handler is not None and self.queue:
+            self.handlers.claim()
 
     # ---- running code as the port
 
