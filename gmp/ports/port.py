@@ -27,6 +27,7 @@ from gmp.ports.handlers import Handlers, LimitedHandlers
 from gmp.ports.mailbox import FIRST_MARK, NO_QUEUE, WARN_AT, Mailbox, Message
 from gmp.ports.monitors import Monitor
 from gmp.ports.workers import Task
+from gmp.showing import show_by
 
 if TYPE_CHECKING:
     from gmp.ports.table import Ports
@@ -528,5 +529,8 @@ class Port(Mailbox):
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as second:
+    except BaseException as second:  # whatever it is, the port dies of the first one
         return f"<its text cannot be made: {type(second).__name__}>"
+
+
+show_by(Port, Port.__repr__)
