@@ -352,3 +352,30 @@ def test_send_blocks_above_the_high_mark_until_the_peer_reads(make_node: MakeNod
     bob.close()
     producer.join(10)
     assert producer.successful()
+
+
+@pytest.mark.parametrize("what", ["object", "size"])
+def test_a_message_to_a_group_that_cannot_travel_to_one_member_reaches_none(
+    pair: tuple[gmp.Node, gmp.Node], what: str
+) -> None:
+    alice, bob = pair
+    here, there = [alice.port(), alice.port()], bob.port()
+    group = alice.group("some")
+    for port in here:
+        group.join(port)
+    bob.group("some").join(there)
+    group.wait(3, timeout=20)
+    value: Any = object() if what == "object" else bytes(alice.settings.max_message + 1)
+    with pytest.raises(gmp.MessageError):
+        group.send("news", value)
+    assert [len(port) for port in here] == [0, 0]
+    group.send("news", 1)
+    assert [port.receive(timeout=20) for port in [*here, there]] == [("news", 1)] * 3
+
+
+def test_a_message_to_a_group_of_own_ports_may_be_anything(make_node: MakeNode) -> None:
+    node = make_node("solo")
+    port, value = node.port(), object()
+    node.group("some").join(port)
+    node.group("some").send(value)
+    assert port.receive(timeout=20) == (value,)
