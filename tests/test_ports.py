@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextvars
+import copy
 import gc
 import logging
 import os
+import pickle
 import threading
 import time
 import weakref
@@ -1358,3 +1360,68 @@ def test_the_default_handler_takes_everything_that_waits_whole() -> None:
     port.on(None, lambda *message: seen.append(message))
     gevent.sleep(0)
     assert seen == [(), 1, ([], 2)]
+
+
+def test_a_pickled_port_is_its_id_and_a_copied_one_is_itself() -> None:
+    port = gmp.port()
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(("to", port), protocol)) == ("to", port.id)
+        assert type(pickle.loads(pickle.dumps(port, protocol))) is str
+    assert copy.copy(port) is port
+    assert copy.deepcopy({"port": [port]})["port"][0] is port
+    recording = gmp.port(max_history=3)
+    assert pickle.loads(pickle.dumps(recording)) == recording.id
+
+
+class NoException(BaseException):
+    """As some libraries have."""
+
+
+@pytest.mark.parametrize("error", [gevent.Timeout(5), NoException("odd")], ids=["gevent.Timeout", "BaseException"])
+@pytest.mark.parametrize("how", ["body", "handler", "spawn"])
+def test_what_is_no_exception_and_escapes_is_logged_once_with_the_ports_name(
+    error: BaseException, how: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    port = gmp.port(fail) if how == "body" else gmp.port()
+    if how == "handler":
+        port.on("go", fail)
+        gmp.send(port, "go")
+    elif how == "spawn":
+        port.spawn(fail)
+    assert port.join(20)
+    assert port.reason[:2] == ("die", f"{type(error).__name__}: {error}")
+    assert [record.getMessage() for record in caplog.records] == [f"port {port.id} died of {type(error).__name__}"]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_timeout_that_escapes_from_a_callback_is_logged_once(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    done = gevent.event.Event()
+
+    def fail() -> None:
+        done.set()
+        raise gevent.Timeout(5)
+
+    gmp.after(0, fail)
+    assert done.wait(20)
+    gevent.sleep(0)
+    assert len(caplog.records) == 1
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("raised", [ValueError, SystemExit, KeyboardInterrupt, gevent.GreenletExit])
+def test_a_port_dies_of_an_error_whose_text_cannot_be_made(raised: type[BaseException]) -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise raised
+
+    def fail(_: Any) -> None:
+        raise Odd
+
+    port = gmp.port(fail)
+    assert port.join(20)
+    assert port.reason[:2] == ("die", f"Odd: <its text cannot be made: {raised.__name__}>")

@@ -26,7 +26,7 @@ from gmp.errors import GmpError, PortDied
 from gmp.ports.handlers import Handlers, LimitedHandlers
 from gmp.ports.mailbox import FIRST_MARK, NO_QUEUE, WARN_AT, Mailbox, Message
 from gmp.ports.monitors import Monitor
-from gmp.ports.workers import Task
+from gmp.ports.workers import ENDS_PROGRAM, Task
 from gmp.showing import show_by
 
 if TYPE_CHECKING:
@@ -143,6 +143,16 @@ class Port(Mailbox):
     @property
     def __gmp_port_id__(self) -> str:
         return self.id
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        """Pickled it is its ID: a port cannot leave its node, its ID may stand in its place everywhere."""
+        return str, (self.id,)
+
+    def __copy__(self) -> Port:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Port:
+        return self
 
     @property
     def node(self) -> Any:
@@ -346,11 +356,11 @@ class Port(Mailbox):
         """An exception escaped from user code: it kills this port, and the node lives on. It is logged once.
 
         `GreenletExit` is how a greenlet ends in silence. `SystemExit` and `KeyboardInterrupt` kill the port too, and
-        then end the program, as from any greenlet.
+        then end the program, as from any greenlet. (What else is no `Exception`, as `gevent.Timeout`, is an error like any.)
         """
         if isinstance(error, GreenletExit):
             return
-        ends_program = not isinstance(error, Exception)
+        ends_program = isinstance(error, ENDS_PROGRAM)
         if self.reason is None:
             if not ends_program:
                 log.error("port %s died of %s", self.id, type(error).__name__, exc_info=error)

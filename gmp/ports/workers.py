@@ -37,6 +37,7 @@ import gevent.event
 from greenlet import GreenletExit, getcurrent, greenlet
 
 log = logging.getLogger("gmp")
+ENDS_PROGRAM = (KeyboardInterrupt, SystemExit)
 MOST_IDLE = 256
 A_TURN = 500  # messages that are handled between two looks at the clock
 TURN = 0.002  # seconds
@@ -303,7 +304,7 @@ class Workers:
         """
         if isinstance(error, GreenletExit):
             return
-        if isinstance(error, Exception):
+        if not isinstance(error, ENDS_PROGRAM):
             log.error("a callback failed: %r", error, exc_info=error)
         else:
             self.hub.handle_error(getcurrent(), type(error), error, error.__traceback__)
