@@ -22,6 +22,7 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 from gmp.errors import CallTimeout, GmpError, PortDied
+from gmp.ports.handlers import Handlers
 from gmp.ports.mailbox import Message
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port
@@ -126,7 +127,9 @@ class Calls:
         if target is None or target.monitor is None:
             target = self._watch(port_id)
         if target.port is not None:
-            self._check_other(target.port, message, me)
+            handlers = target.port.handlers
+            if handlers is not None and handlers.worker is me:
+                self._check_other(handlers, message)
         name = ports.new_name()
         target.last_used = now = time.monotonic()
         call_id = f"{ports.node_id}#{name}"
@@ -162,13 +165,12 @@ class Calls:
         target.port = local if isinstance(local, Port) else None
         return target
 
-    def _check_other(self, port: Port, message: Message, caller: greenlet) -> None:
-        """*Raises:* `GmpError` when the caller is a handler that the message would have to wait for."""
-        handlers = port.handlers
-        if handlers is not None and handlers.worker is caller and handlers.match((*message, "")) is not None:
+    def _check_other(self, handlers: Handlers, message: Message) -> None:
+        """*Raises:* `GmpError` when the message would have to wait for the caller, which is one of these handlers."""
+        if handlers.match((*message, "")) is not None:
             raise GmpError(
-                f"a handler of {port} calls its own port: handlers run one after another, so it would wait for itself;"
-                " call the function, or call from port.spawn"
+                f"a handler of {handlers.port} calls its own port: handlers run one after another, so it would wait"
+                " for itself; call the function, or call from port.spawn"
             )
 
     def target_died(self, target: Target, reason: Reason) -> None:
