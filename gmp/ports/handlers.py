@@ -129,7 +129,7 @@ class Handlers(Job):
                 behind.append((message, merged[-1]))
         merged += pending[placed:]
         # race: a signal handler sends meanwhile: that is behind all of these, and stays there
-        port.keep(kept, len(waiting))
+        port._keep(kept, len(waiting))
         self._behind = behind
         for _ in range(len(pending) - (queued is not None)):
             self.more.popleft()

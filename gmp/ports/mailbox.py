@@ -97,7 +97,7 @@ class Mailbox:
                 self.put(messages[start])
                 start += 1
 
-    def keep(self, messages: list[Message], count: int) -> None:
+    def _keep(self, messages: list[Message], count: int) -> None:
         """Of the first `count` in the queue keep these only: handlers have taken the others."""
         for _ in range(count):
             self.queue.popleft()
