@@ -379,3 +379,26 @@ def test_a_message_to_a_group_of_own_ports_may_be_anything(make_node: MakeNode) 
     node.group("some").join(port)
     node.group("some").send(value)
     assert port.receive(timeout=20) == (value,)
+
+
+def test_a_message_to_a_group_goes_to_none_when_one_framing_of_several_cannot_carry_it(make_node: MakeNode) -> None:
+    seed = make_node("seed")
+    plain, json = make_node("plain", seeds=seed.binds), make_node("json", framings=["json"], seeds=seed.binds)
+    ports = [node.port() for node in (seed, plain, json)]
+    for port in ports:
+        port.node.group("some").join(port)
+    group = seed.group("some")
+    group.wait(3, timeout=20)
+    seed.call("json", "time", timeout=20)
+    for value in ({1: "a key"}, {"a set"}, b"bytes", 10**30, float("nan")):
+        try:
+            seed.send(ports[2].id, "alone", value)
+        except gmp.MessageError:
+            with pytest.raises(gmp.MessageError):
+                group.send("news", value)
+        else:
+            ports[2].receive("alone", timeout=20)
+    with pytest.raises(gmp.MessageError):
+        group.send("news", {"a set"})
+    group.send("last")
+    assert [port.receive(timeout=20) for port in ports] == [("last",)] * 3
