@@ -210,7 +210,8 @@ def call(dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple
     """Send a message with the ID of a temporary reply port behind it, and return what is sent there.
 
     *Blocks:* until the reply, at most `timeout` seconds (None: without end).
-    *Raises:* `CallTimeout`; `PortDied` when the target is dead, dies, does not exist or cannot be reached; as `send`.
+    *Raises:* `CallTimeout`; `PortDied` when the target is dead, dies, does not exist or cannot be reached; as `send`;
+    `GmpError` in a handler that calls its own port, whose handlers run one after another.
 
     >>> import gmp
     >>> @gmp.port

@@ -261,3 +261,44 @@ def test_a_caller_that_ends_with_an_error_keeps_no_other_one_from_its_reply(monk
     eventually(lambda: len(replies) == 10 and len(failed) == 4)
     assert replies == [("reply", number) for number in range(10)]
     assert failed == [ZeroDivisionError] * 4
+
+
+@pytest.mark.parametrize("default", [False, True])
+def test_a_handler_that_calls_its_own_port_is_told_at_once(default: bool) -> None:
+    port = gmp.port()
+    port.on("inner", lambda reply: gmp.send(reply, 1))
+
+    def outer(*_: Any) -> None:
+        gmp.call(port, "inner", timeout=None)
+
+    port.on(None if default else "outer", outer)
+    gmp.send(port, "outer")
+    assert port.join(20)
+    assert port.reason[0] == "die"
+    assert f"a handler of {port.id} calls its own port" in port.reason[1]
+
+
+def test_a_port_may_call_itself_where_somebody_can_answer() -> None:
+    port = gmp.port()
+    port.on("inner", lambda reply: gmp.send(reply, 1))
+
+    @port.on("spawns")
+    def spawns(reply: str) -> None:
+        port.spawn(lambda: gmp.send(reply, *gmp.call(port, "inner", timeout=20)))
+
+    @port.on("asks")
+    def asks(reply: str) -> None:
+        gmp.send(reply, *gmp.call(port, "for the mailbox", timeout=20))
+
+    def body(own: gmp.Port, reply: str) -> None:
+        own.on("inner", lambda reply: gmp.send(reply, 3))
+        gmp.send(reply, *gmp.call(own, "inner", timeout=20))
+
+    assert gmp.call(port, "spawns", timeout=20) == (1,)
+    asking = gevent.spawn(gmp.call, port, "asks", timeout=20)
+    (reply,) = port.receive("for the mailbox", timeout=20)
+    gmp.send(reply, 2)
+    assert asking.get(timeout=20) == (2,)
+    here = gmp.port()
+    gmp.port(body, here)
+    assert here.receive(timeout=20) == (3,)

@@ -143,6 +143,15 @@ def perl_spawns(node: gmp.Node, perl: PerlPeer) -> None:
     assert text(functions.calls.calls[0][1]) == "a1"
     perl.kil(spawned, "enough")
     assert watched.get(timeout=20) == ["enough"]
+    for number in range(200):  # in one piece with the spawn
+        answering = perl.spawn("tests::functions::answer")
+        for tag in ("pong", "ping"):
+            perl.snd(answering, tag, "PerlA#answers", number)
+    answers: dict[int, list[Any]] = {}
+    for _ in range(400):
+        tag, number = perl.expect("answers")
+        answers.setdefault(number, []).append(text(tag))
+    assert answers == {number: ["pong", "ping"] for number in range(200)}
     failed = perl.mon(perl.spawn("tests.functions::fail_at_once", "why")).get(timeout=20)
     assert failed[0] == "die"
     assert "why" in failed[1]

@@ -22,8 +22,10 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 from gmp.errors import CallTimeout, GmpError, PortDied
+from gmp.ports.handlers import Handlers
 from gmp.ports.mailbox import Message
 from gmp.ports.monitors import Monitor, Reason
+from gmp.ports.port import Port
 from gmp.ports.table import Ports
 from gmp.ports.tracing import Tracer
 from gmp.ports.wakeups import Wakeups
@@ -77,11 +79,12 @@ class Call:
 class Target:
     """A port that is called, and the monitor that all calls to it share."""
 
-    __slots__ = ("_calls", "last_used", "monitor", "port_id")
+    __slots__ = ("_calls", "last_used", "monitor", "port", "port_id")
 
     def __init__(self, port_id: str, calls: Calls) -> None:
         self.port_id = port_id
         self.monitor: Monitor | None = None
+        self.port: Port | None = None  #: when it is a port of this node
         self.last_used = 0.0
         self._calls = calls
 
@@ -129,6 +132,10 @@ class Calls:
         target = self.targets.get(port_id)
         if target is None or target.monitor is None:
             target = self._watch(port_id)
+        if target.port is not None:
+            handlers = target.port.handlers
+            if handlers is not None and handlers.worker is me:
+                self._check_other(handlers, message)
         name = ports.new_name()
         target.last_used = now = time.monotonic()
         call_id = f"{ports.node_id}#{name}"
@@ -160,7 +167,17 @@ class Calls:
         target = Target(port_id, self)
         target.monitor = self._monitor(port_id, target.died)
         self.targets[port_id] = target
+        local = self._ports.find(port_id)
+        target.port = local if isinstance(local, Port) else None
         return target
+
+    def _check_other(self, handlers: Handlers, message: Message) -> None:
+        """*Raises:* `GmpError` when the message would have to wait for the caller, which is one of these handlers."""
+        if handlers.match((*message, "")) is not None:
+            raise GmpError(
+                f"a handler of {handlers.port} calls its own port: handlers run one after another, so it would wait"
+                " for itself; call the function, or call from port.spawn"
+            )
 
     def target_died(self, target: Target, reason: Reason) -> None:
         """Fail the calls that wait for `target`."""

@@ -278,6 +278,10 @@ class Node:
         """As `send`, but return False, and send nothing, when the peer is over its high mark. *Blocks:* never."""
         return self._routes.try_send(dest, message)
 
+    def check_message(self, destinations: Iterable[str], message: tuple[Any, ...]) -> None:
+        """Check that `message` can travel to all of these ports. *Raises:* `MessageError`. *Blocks:* never."""
+        self._routes.check(destinations, message)
+
     def defer(self, function: Callable[..., Any], *args: Any) -> None:
         """Run `function` in a pooled greenlet; what it raises is logged."""
         self.ports.workers.spawn(function, *args)

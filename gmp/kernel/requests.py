@@ -29,6 +29,7 @@ from gmp.net.housekeeper import ALIVE, HEARTBEAT
 from gmp.net.peer import PASSED
 from gmp.net.reasons import CloseReason
 from gmp.ports.port import Port
+from gmp.showing import show
 
 if TYPE_CHECKING:
     from gmp.kernel.node import Node
@@ -100,14 +101,14 @@ class Requests:
             self._handle(peer, name, args)
         except (GmpError, TypeError, ValueError) as error:
             asker = None if peer is None else peer.node_id
-            log.warning("%s: request %.80r from %s failed: %s", self._node.id, name, asker, error)
+            log.warning("%s: request %s from %s failed: %s", self._node.id, show(name, 80), asker, error)
 
     def _handle(self, peer: Peer | None, name: Any, args: tuple[Any, ...]) -> None:
         request = self._table.get(name) if isinstance(name, str) else None
         if request is not None:
             request(peer, *args)
         elif not isinstance(name, str):
-            self._complain(f"{name!r:.80}", "expected the name of a request")
+            self._complain(show(name, 80), "expected the name of a request")
         elif peer is not None and self._node.mesh.handles(name):
             self._node.mesh.handle(peer.node_id, name, args)
         elif name in self._offered:

@@ -7,13 +7,13 @@ nodes see gmp's groups and the other way round.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import gevent
 import gevent.event
 
-from gmp.errors import ConfigError, GmpError, WaitTimeout
+from gmp.errors import ConfigError, GmpError, MessageError, WaitTimeout
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.directory import Change
 from gmp.mesh.directory import Family as Items
@@ -28,6 +28,9 @@ class GroupGround(Protocol):
 
     def send(self, destination: Any, *message: Any) -> None:
         """Send a message."""
+
+    def check_message(self, destinations: Iterable[str], message: tuple[Any, ...]) -> None:
+        """Check that `message` can travel to all of these ports. *Raises:* `MessageError`."""
 
     def defer(self, function: Callable[..., Any], *args: Any) -> object:
         """Run `function` in a greenlet of its own."""
@@ -181,9 +184,21 @@ class Group:
         return members
 
     def send(self, *message: Any) -> None:
-        """Send `message` to every member known by now. *Blocks:* as `gmp.send`. *Raises:* `MessageError`."""
-        for port_id in self.members():
-            self._ground.send(port_id, *message)
+        """Send `message` to every member known by now, or, when it cannot travel to one of them, to none.
+
+        *Raises:* `MessageError`. *Blocks:* as `gmp.send`.
+        """
+        members = self.members()
+        self._ground.check_message(members, message)
+        refused = None
+        for port_id in members:
+            try:
+                self._ground.send(port_id, *message)
+            except MessageError as error:
+                # race: it waited for room, and a member's node has connected meanwhile with another framing
+                refused = error
+        if refused is not None:
+            raise refused
 
     def pick(self) -> str | None:
         """One member, of the own node when it has one, else any; None when the group is empty. *Blocks:* never."""

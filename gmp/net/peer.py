@@ -97,6 +97,16 @@ class Peer:
         return self.connection is not None and self.connection.is_gmp
 
     @property
+    def framing(self) -> str:
+        """The framing of what is sent now: that of the connection, else what is queued in."""
+        return "msgpack" if self.connection is None else self.connection.framing
+
+    @property
+    def max_message(self) -> int:
+        """The most bytes of a message."""
+        return self._max_message
+
+    @property
     def is_linked(self) -> bool:
         """Whether there is a direct connection."""
         return isinstance(self.connection, Connection)

@@ -38,6 +38,7 @@ NO_QUEUE: Any = ()  # what `queue` is before the first message and after death: 
 FIRST_MARK = 15  # messages that wait before a peak is noted, and noted again at each doubling
 WARN_AT = 100_000  # messages that wait when a warning names the port
 _TIMED_OUT = object()
+_CLAIMED = ((), 0)  # `_scanned` while somebody waits in a selective receive: it has to look at all messages again
 
 
 class Mailbox:
@@ -106,6 +107,13 @@ class Mailbox:
         made: deque[Message] = deque()
         if self.queue is NO_QUEUE:  # race: a signal handler has sent meanwhile
             self.queue = made
+
+    def _keep(self, messages: list[Message], count: int) -> None:
+        """Of the first `count` in the queue keep these only: handlers have taken the others."""
+        for _ in range(count):
+            self.queue.popleft()
+        self.queue.extendleft(reversed(messages))
+        self._scanned = None if self._receiver is None else _CLAIMED
 
     def _put_closely(self, message: Message) -> None:
         raise NotImplementedError
@@ -238,6 +246,7 @@ class Mailbox:
             self._make_queue()
         wakeups, woken = ports.wakeups, None
         self._receiver = me
+        self._scanned = None
         try:
             if timer is not None:
                 timer.start(me.switch, _TIMED_OUT)
@@ -249,6 +258,8 @@ class Mailbox:
                 self._sleeper = self.waking = None
                 if self.reason is not None:
                     self._check_receive()
+                if self._scanned is not None:
+                    self._scanned, seen = None, 0
                 queue = self.queue
                 if len(queue) > seen:
                     if find is None:

@@ -25,7 +25,8 @@ from gmp.errors import GmpError, PortDied
 from gmp.ports.handlers import Handlers, LimitedHandlers
 from gmp.ports.mailbox import FIRST_MARK, NO_QUEUE, WARN_AT, Mailbox, Message
 from gmp.ports.monitors import Monitor
-from gmp.ports.workers import Task
+from gmp.ports.workers import ENDS_PROGRAM, Task
+from gmp.showing import show_by
 
 if TYPE_CHECKING:
     from gmp.ports.table import Ports
@@ -141,6 +142,16 @@ class Port(Mailbox):
     def __gmp_port_id__(self) -> str:
         return self.id
 
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        """Pickled it is its ID: a port cannot leave its node, its ID may stand in its place everywhere."""
+        return str, (self.id,)
+
+    def __copy__(self) -> Port:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Port:
+        return self
+
     @property
     def node(self) -> Any:
         """The `Node` it is a port of: what a spawned function asks when it may run on another than the default one."""
@@ -183,8 +194,10 @@ class Port(Mailbox):
         """`put` for a message that has no handler, or that comes to a dead port."""
         self._put_closely(message)
         self.room = 0  # the next one may have a handler
-        if self._limit is not None and self.handlers is not None:
-            self.handler_queue_grew(self.handlers.waiting())
+        if self.handlers is not None and self.reason is None:
+            self.handlers.passed_over(message)
+            if self._limit is not None:
+                self.handler_queue_grew(self.handlers.waiting())
 
     def handler_queue_grew(self, waiting: int) -> None:
         """So many messages wait for handlers: over the limit, with those in the mailbox, the port dies."""
@@ -215,8 +228,12 @@ class Port(Mailbox):
         """Give messages with that tag to `handler(*rest)` from now on; tag None: every message without a handler.
 
         The default handler gets the message whole. A second handler replaces the first, None removes it; with the tag
-        alone it is a decorator. The handlers of a port run one after another and may block. Messages that wait already
-        stay for `receive`, those that wait for a handler stay with it.
+        alone it is a decorator. The handlers of a port run one after another and may block.
+
+        Messages that wait already and that the handler matches go to it, before later ones: whoever spawns a port may send
+        to it at once. What waits for handlers and has not begun is in the order in which it came, in whatever order the
+        handlers were set; what no handler matches stays for `receive`. A message that waits for a handler stays with it
+        when that is replaced or removed. No handler begins before whoever calls `on` blocks or returns.
         *Raises:* `PortDied`; `GmpError` for a tag that cannot be looked up. *Blocks:* never.
 
         >>> import gmp
@@ -252,6 +269,8 @@ class Port(Mailbox):
             self.handlers = self.handlers_class(self) if self._limit is None else self.limited_handlers_class(self)
         self.handlers.set(tag, handler)
         self.room = 0
+        if handler is not None and self.queue:
+            self.handlers.claim()
 
     # ---- running code as the port
 
@@ -338,11 +357,11 @@ class Port(Mailbox):
         """An exception escaped from user code: it kills this port, and the node lives on. It is logged once.
 
         `GreenletExit` is how a greenlet ends in silence. `SystemExit` and `KeyboardInterrupt` kill the port too, and
-        then end the program, as from any greenlet.
+        then end the program, as from any greenlet. (What else is no `Exception`, as `gevent.Timeout`, is an error like any.)
         """
         if isinstance(error, GreenletExit):
             return
-        ends_program = not isinstance(error, Exception)
+        ends_program = isinstance(error, ENDS_PROGRAM)
         if self.reason is None:
             if not ends_program:
                 log.error("port %s died of %s", self.id, type(error).__name__, exc_info=error)
@@ -529,5 +548,8 @@ class Port(Mailbox):
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as second:
+    except BaseException as second:  # whatever it is, the port dies of the first one
         return f"<its text cannot be made: {type(second).__name__}>"
+
+
+show_by(Port, Port.__repr__)

@@ -17,7 +17,9 @@ that of Ctrl-C does, or sends, wherever Python looks for signals: where a functi
 each call of C code. What must not be torn apart has nothing of that between; what begins a turn is a generator, since what
 is raised where a function begins cannot be caught in it. Each job, and each handler, starts
 with a fresh contextvars context, or the one before would leak into it: an empty one is fresh, so it is exchanged (which
-costs as much as a handler) only when somebody has set something.
+costs as much as a handler) only when somebody has set something. Greenlet-locals (`gevent.local`, and `threading.local` in a
+patched program) are kept in the greenlet's `__dict__`: a worker whose `__dict__` somebody has asked for parks no more, but
+ends behind the call that runs, and takes them with it.
 
 A job is an object with its next call in it, and not a function to call: `Workers._run_jobs` makes that call, and to call
 something in between would cost a fifth of a message from handler to handler.
@@ -40,20 +42,33 @@ import gevent.event
 from greenlet import GreenletExit, getcurrent, greenlet
 
 log = logging.getLogger("gmp")
+ENDS_PROGRAM = (KeyboardInterrupt, SystemExit)
 MOST_IDLE = 256
 A_TURN = 500  # messages that are handled between two looks at the clock
 TURN = 0.002  # seconds
 _GO = object()
 
 
+_attributes = greenlet.__dict__["__dict__"].__get__
+
+
 class Worker(greenlet):
     """A greenlet of the pool. `gmp_port` is whose code runs in it now, for `current_port`; see `Port.run`."""
 
-    __slots__ = ("context", "gmp_port", "turn")
+    __slots__ = ("context", "gmp_port", "soiled", "turn")
 
     context: Context  #: the one that it has now
     gmp_port: Any
+    soiled: bool  #: whether something may have been kept in it that the next job must not see
     turn: bytearray  #: an item for each message that it may still begin with, and more: cleared, it parks behind its job
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        """Where others keep what belongs to the greenlet that runs: it is to run nothing else."""
+        self.soiled = True
+        self.turn.clear()
+        attributes: dict[str, Any] = _attributes(self)
+        return attributes
 
     def refresh(self) -> None:
         """Exchange the context for an empty one."""
@@ -244,6 +259,7 @@ class Workers:
     def _make(self) -> Worker:
         worker = Worker(self._work, self.hub)
         worker.gmp_port = None
+        worker.soiled = False
         worker.turn = bytearray()
         self._made.add(worker)
         return worker
@@ -264,7 +280,7 @@ class Workers:
             me.gmp_port = None
             if me.context:
                 me.refresh()  # what is parked keeps nothing alive
-            if len(self._idle) >= MOST_IDLE:
+            if me.soiled or len(self._idle) >= MOST_IDLE:
                 return
             self._idle.append(me)
             try:
@@ -331,7 +347,7 @@ class Workers:
         """
         if isinstance(error, GreenletExit):
             return
-        if isinstance(error, Exception):
+        if not isinstance(error, ENDS_PROGRAM):
             log.error("a callback failed: %r", error, exc_info=error)
         else:
             self.hub.handle_error(getcurrent(), type(error), error, error.__traceback__)

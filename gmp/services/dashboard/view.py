@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from gmp.showing import show, show_reason
+
 OVERDUE = 3.0  # seconds without an answer after which a node is shown as busy
 RATES = {"messages": ("sent_messages", "received_messages"), "bytes": ("sent_bytes", "received_bytes")}
 
@@ -47,7 +49,7 @@ class NodeView:
     def lost(self, reason: tuple[Any, ...], now: float) -> None:
         """The way to the node is gone."""
         if self.lost_at is None:
-            self.lost_at, self.reason = now, ", ".join(str(part) for part in reason)
+            self.lost_at, self.reason = now, show_reason(reason)
         self.rates = {}
 
     def state(self, now: float) -> str:
@@ -138,4 +140,4 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
-    return repr(value)
+    return show(value)

@@ -19,6 +19,7 @@ import gmp
 from gmp.services.dashboard.view import NodeView, merge_links, table
 from gmp.services.logcatcher import LogCatcher
 from gmp.services.logline import LogLine
+from gmp.showing import show
 
 HISTORY = 600  # points, one a second: ten minutes
 LINES = 300
@@ -143,7 +144,7 @@ class Watcher:
         }
 
     def _items(self, name: str) -> list[list[str]]:
-        return [[key, "" if value is None else repr(value)[:200]]
+        return [[key, "" if value is None else show(value, 200)]
                 for key, value in itertools.islice(self.node.family(name).items().items(), ENTRIES)]  # fmt: skip
 
     def snapshot(self) -> dict[str, Any]:
