@@ -97,6 +97,11 @@ class Peer:
         self._flush()  # race: Ctrl-C has struck between a write and its count, or before a turn was begun
         return bool(self._queue) or connection.queued > 0
 
+    def flushed(self) -> None:
+        """Nobody waits for the last byte any more, as after `flushing`."""
+        if self.connection is not None:
+            self.connection.low_mark = self._low_mark
+
     def half_close(self) -> None:
         """Send nothing more over the connection; the other side sees its end and closes it."""
         self._send_by(self._drop)
