@@ -25,6 +25,7 @@ _ports: Any = None  # its ports, and `Ports.put_hold`, `Routes.ways` and `Routes
 _hold: Any = NEVER_HELD
 _ways: dict[str, tuple[Any, str]] = {}
 _runs: dict[str, Any] = {}
+_configured = gevent.event.Event()  # set for a moment when `configure` has started a node
 
 
 def _use(node: Node | None) -> None:
@@ -72,10 +73,20 @@ def configure(
     old = _default
     _use(new)  # a service's module may use gmp's functions while it is imported
     try:
-        return new.start()
+        new.start()
     except BaseException:
         _use(old)
         raise
+    _configured.set()
+    _configured.clear()
+    return new
+
+
+def wait_for_another(than: Node) -> Node:
+    """Wait until `configure` has started another default node than `than`; return it. *Blocks:* without end."""
+    while _default is None or _default is than or not _default.started:
+        _configured.wait()
+    return _default
 
 
 def node() -> Node:

@@ -1,12 +1,12 @@
 """How a node ends: the one place that decides it, whoever ends it.
 
-A node is *open*, then *leaving*, then *closed*. Leaving happens in a greenlet of its own, so that it is not left half done by
-what ends its caller: a kill, Ctrl-C, a second signal's `SystemExit`, or the end of the main greenlet. Whoever closes the
-node waits for that greenlet; a signal handler that gevent runs in the hub must not wait, and need not, since the end of the
-process does.
+A node is *open*, then *leaving*, then *closed*. Leaving happens in a greenlet of its own, so that it is not left half done
+by what ends its caller: a kill, Ctrl-C, a second signal's `SystemExit`, or the end of the main greenlet. Whoever closes the
+node waits for that greenlet; a signal handler that gevent runs in the hub must not wait, and need not, since the end of
+the process does.
 
 The end of a process closes every node that is open. Python tells of it twice: `threading` before it joins the threads that
-are no daemons, which is also how a child of `multiprocessing` ends, although it calls `os._exit`; and `atexit` after that.
+are no daemons, as it does in a child of `multiprocessing` too, although that ends by `os._exit`; and `atexit` after that.
 The first is the one that counts: a native thread may wait in `Node.from_thread`, and would be joined for ever. A node of
 another native thread is closed by that thread's loop. Nothing can be done in a process that is killed, replaced by `os.exec`,
 or ended by `os._exit` outside `multiprocessing`: `Node.flush` or `Node.close` before that.

@@ -113,6 +113,7 @@ class Node:
         self.threads = ThreadDoor(self.ports.hub, self.defer, self.id, lambda: self.ports.closed_because)
         self._state = "new"
         self._was_started = False
+        self._held_up = False  # whether the log has told that messages waited for the loop
         self._ending = Ending(self._leave, self.ports.hub)
         self.ended = gevent.event.Event()  #: set when it begins to leave
         let_go_in_children(self)
@@ -702,10 +703,19 @@ class Node:
         """`HousekeeperEvents.peer_busy`."""
         self._events.tell_busy(peer.node_id, busy, seconds)
 
-    def loop_late(self, seconds: float) -> None:
-        """`HousekeeperEvents.loop_late`: others depend on a seed's loop."""
+    def loop_late(self, seconds: float, sent: int) -> None:
+        """`HousekeeperEvents.loop_late`: others depend on a seed's loop, and what was sent has waited for it."""
         if self.backbone.is_global:
             log.warning("%s: the event loop of this seed was held up for %.1f s", self.id, seconds)
+        busy_after = self.settings.busy_after
+        if sent and busy_after is not None and seconds > busy_after and not self._held_up:
+            self._held_up = True
+            log.warning(
+                "%s: the event loop did not run for %.1f s, and messages that were sent meanwhile waited for it; a program"
+                " that waits natively (time.sleep, a blocking library) calls gmp.flush() before, or waits by gevent.sleep",
+                self.id,
+                seconds,
+            )
 
     def peer_drained(self, peer: Peer) -> None:
         """`NetworkEvents.peer_drained`."""

@@ -36,7 +36,8 @@ LONG = 10.0  # seconds without an answer after which the caller's log says what 
 class ThreadCall:
     """One call from another thread."""
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], *, ends_node: bool = False) -> None:
+        self.ends_node = ends_node
         self._function, self._args = function, args
         self._result: Any = None
         self._error: BaseException | None = None
@@ -104,7 +105,9 @@ class ThreadDoor:
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], timeout: float | None) -> Any:
         """In another thread: run `function(*args)` in the loop. *Raises:* what it does; `GmpError`; `WaitTimeout`."""
-        call = ThreadCall(function, args)
+        return self._call(ThreadCall(function, args), timeout)
+
+    def _call(self, call: ThreadCall, timeout: float | None) -> Any:
         with self._lock:
             if self._open:
                 self._waiting.append(call)
@@ -116,18 +119,23 @@ class ThreadDoor:
     def close_node(self, close: Callable[[], None], timeout: float) -> None:
         """In another thread, at the end of the process: close the node, when its own thread still runs.
 
-        *Blocks:* up to `timeout` seconds.
+        A thread that has served the node alone ends then; it is waited for, as a process ends badly under a running loop.
+        *Blocks:* up to `timeout` seconds, and then up to 1 second.
         """
-        if not self._open or self._thread not in sys._current_frames():
-            return  # its thread has ended, and its loop with it
+        thread = next((each for each in threading.enumerate() if each.ident == self._thread), None)
+        if thread is None:
+            return  # it has ended, and its loop with it
         try:
-            self.call(close, (), timeout)
+            self._call(ThreadCall(close, (), ends_node=True), timeout)
         except WaitTimeout:
             log.warning(
-                "node %s could not leave the network: the loop of its native thread has not run for %g s", self._node_id, timeout
+                "node %s could not leave the network: the loop of its native thread has not run for %g s",
+                self._node_id,
+                timeout,
             )
         except GmpError:
-            pass  # it has closed, and has told everybody who called so
+            pass  # it was closed already
+        thread.join(1.0)
 
     def _look(self, waited: float) -> GmpError | None:
         """In the calling thread: is its call waited for by the thread that is to run it?"""
@@ -174,7 +182,8 @@ class ThreadDoor:
             self._open = False
             self._bell.close()
         for call in (*self._waiting, *self._running):
-            call.finish(None, self._closed())
+            if not call.ends_node:
+                call.finish(None, self._closed())
         self._waiting.clear()
 
 

@@ -88,6 +88,11 @@ class Peer:
         """Whether there is a direct connection."""
         return isinstance(self.connection, Connection)
 
+    @property
+    def sent_messages(self) -> int:
+        """How many messages its connection has written; 0 without one."""
+        return self.connection.sent_messages if isinstance(self.connection, Connection) else 0
+
     def flushing(self) -> bool:
         """Whether something that was sent waits still, for a way or for the socket; tells of its end from now on."""
         connection = self.connection
