@@ -121,7 +121,7 @@ def test_a_port_that_wakes_as_its_node_closes_ends_in_silence(
     def body(port: gmp.Port) -> None:
         wake.wait()
         try:
-            node.group("g").members()
+            node.port()
         except gmp.GmpError as error:
             raised.append(error)
             raise
@@ -131,7 +131,7 @@ def test_a_port_that_wakes_as_its_node_closes_ends_in_silence(
     wake.set()
     node.close()
     assert port.reason == ("leaving", "node")
-    assert [str(error) for error in raised] == ["node node is closed"]
+    assert [str(error) for error in raised] == ["node node is leaving: no more ports are made"]
     assert caplog.records == []
 
 

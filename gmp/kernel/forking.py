@@ -18,6 +18,8 @@ from weakref import WeakSet
 
 import gevent
 
+from gmp.kernel import ending
+
 
 class Forkable(Protocol):
     """What must know that it is in a child now."""
@@ -37,6 +39,7 @@ def let_go_in_children(node: Forkable) -> None:
 def _in_child() -> None:
     nodes = list(_nodes)
     _nodes.clear()
+    ending.forget_all()
     for node in nodes:
         node.forked()
     if nodes:

@@ -23,6 +23,7 @@ from gmp.config import Address, Settings, load_settings, parse_bind, parse_seed
 from gmp.errors import ConfigError, GmpError, PortDied, WaitTimeout
 from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, random_suffix, split_port_id
 from gmp.kernel.calls import Calls
+from gmp.kernel.ending import Ending, close_at_exit
 from gmp.kernel.forking import let_go_in_children
 from gmp.kernel.leaving import GOODBYE, Leaving
 from gmp.kernel.losing import Loss
@@ -109,9 +110,12 @@ class Node:
         self._leaving = Leaving(self.network.peers.values)
         self._changed = gevent.event.Event()
         self._greenlets: set[gevent.Greenlet[..., Any]] = set()
-        self.threads = ThreadDoor(self.ports.hub, self.defer, self.id)
+        self.threads = ThreadDoor(self.ports.hub, self.defer, self.id, lambda: self.ports.closed_because)
         self._state = "new"
-        self._closer: gevent.Greenlet[..., None] | None = None
+        self._was_started = False
+        self._held_up = False  # whether the log has told that messages waited for the loop
+        self._ending = Ending(self._leave, self.ports.hub)
+        self.ended = gevent.event.Event()  #: set when it begins to leave
         let_go_in_children(self)
 
     @staticmethod
@@ -164,6 +168,7 @@ class Node:
             self.network.stop_listening()
             raise
         self._state = "started"
+        close_at_exit(self)
         self.network.housekeeper.start()
         self.mesh.start(seeds, SelfDial)
         try:
@@ -176,37 +181,55 @@ class Node:
     def close(self) -> None:
         """Leave the network: kill the ports with ``("leaving", node_id)``, write what is queued, tell the peers.
 
-        Idempotent; afterwards every call on the node raises. A port of this node that calls it ends here, as one that kills
-        itself. *Blocks:* at most the setting `leave_timeout`.
+        What the ports' ``finally`` blocks send meanwhile is written too. Idempotent; afterwards every call on the node
+        raises. A port of this node that calls it ends here, as one that kills itself. In a signal handler that runs in the
+        event loop it only begins to leave; the end of the program waits until that is done.
+        *Blocks:* at most the setting `leave_timeout` and 2 seconds; never in the hub.
         """
         if self.inherited:
             return  # a `with` block may end in a child of `fork`
         self.ports.check_thread()
-        if self.closed:
+        if self._state in ("new", "started"):
+            self._was_started, self._state = self._state == "started", "closing"
+            self.ended.set()
+            self._changed.set()
+            self.network.stop_listening()
+            self.ports.leave(("leaving", self.id))
+        elif self._state == "closed":
             return
-        started, self._state = self._state == "started", "closing"
-        port = current_port()
-        if port is not None and port.ports is self.ports:
-            self._closer = gevent.spawn(self._close, started)
-            self._closer.join()
-        else:
-            self._close(started)
+        self._ending.close()
 
     def close_at_exit(self) -> None:
-        """As `close`, at the end of the program, which comes after a close that a port has begun. *Blocks:* as it does."""
-        if self._closer is not None:
-            self._closer.join()
-        elif self.started:
+        """`Endable.close_at_exit`: the process ends."""
+        if self.inherited:
+            return
+        if not self.ports.is_own_thread():
+            self.threads.close_node(self.close, self.settings.leave_timeout + GOODBYE)
+            return
+        if self.started:
+            self.ports.closed_because = "has left the network, as the program ends"
             self.close()
+        self._ending.wait()
 
-    def _close(self, started: bool) -> None:
-        self.network.stop_listening()
-        self.ports.close(("leaving", self.id))
-        gevent.sleep(0)  # the ports are buried in the next turn, which is when their monitors' messages go out
-        if started:
-            self._leaving.flush(self.settings.leave_timeout)  # a way may have to be found first, even to a seed
+    def flush(self, timeout: float | None = None) -> bool:
+        """Write what this node has sent so far to its peers' sockets; return whether all of it was written.
+
+        For programs that wait natively (`time.sleep`, a blocking library): messages leave while the event loop runs, which
+        it does not do then. What was sent to a node that is not connected waits until a way was found, or is dropped.
+        *Raises:* `GmpError` in the hub. *Blocks:* until then, at most `timeout` seconds (None: without end).
+        """
+        self._check_open()
+        if gevent.getcurrent() is self.ports.hub:
+            raise GmpError("flush in the hub: a callback of the event loop must not block")
+        return self._leaving.flush(timeout)
+
+    def _leave(self) -> None:
+        deadline = time.monotonic() + self.settings.leave_timeout
+        self.ports.close(deadline)
+        if self._was_started:
+            self._leaving.flush(max(0.0, deadline - time.monotonic()))  # a way may have to be found first, even to a seed
         self.mesh.stop()
-        if started:
+        if self._was_started:
             self._leaving.part(GOODBYE)
         gevent.killall([greenlet for greenlet in self._greenlets if greenlet is not gevent.getcurrent()])
         self._calls.close()
@@ -228,16 +251,18 @@ class Node:
         gevent.killall(list(self._greenlets), block=False)
         self.network.abandon()
 
-    def from_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+    def from_thread(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
         """Run `function(*args)` in a greenlet of this node's loop, and return what it returns or raise what it raises.
 
         The one call that may come from another native thread; every other one raises there.
-        *Blocks:* the calling thread until it has run. *Raises:* `GmpError` when the node is closed, or closes meanwhile.
+        *Blocks:* the calling thread until it has run, at most `timeout` seconds (None: without end).
+        *Raises:* `WaitTimeout`: the function goes on then, if it has begun; `GmpError` when the node is closed, or closes
+        meanwhile, and when the node's own native thread waits for the calling one, so that neither would ever go on.
         """
         if self.ports.is_own_thread():
             self._check_open()
             return function(*args)
-        return self.threads.call(function, args)
+        return self.threads.call(function, args, timeout)
 
     def __enter__(self) -> Node:
         return self if self.started else self.start()  # what `configure` returns is started already
@@ -685,10 +710,19 @@ class Node:
         """`HousekeeperEvents.peer_busy`."""
         self._events.tell_busy(peer.node_id, busy, seconds)
 
-    def loop_late(self, seconds: float) -> None:
-        """`HousekeeperEvents.loop_late`: others depend on a seed's loop."""
+    def loop_late(self, seconds: float, sent: int) -> None:
+        """`HousekeeperEvents.loop_late`: others depend on a seed's loop, and what was sent has waited for it."""
         if self.backbone.is_global:
             log.warning("%s: the event loop of this seed was held up for %.1f s", self.id, seconds)
+        busy_after = self.settings.busy_after
+        if sent and busy_after is not None and seconds > busy_after and not self._held_up:
+            self._held_up = True
+            log.warning(
+                "%s: the event loop did not run for %.1f s, and messages that were sent meanwhile waited for it; a program"
+                " that waits natively (time.sleep, a blocking library) calls gmp.flush() before, or waits by gevent.sleep",
+                self.id,
+                seconds,
+            )
 
     def peer_drained(self, peer: Peer) -> None:
         """`NetworkEvents.peer_drained`."""

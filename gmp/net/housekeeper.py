@@ -33,8 +33,8 @@ class HousekeeperEvents(Protocol):
     def peer_busy(self, peer: Peer, busy: bool, seconds: float) -> None:
         """A peer's program has been silent for `seconds`; or was, and is back."""
 
-    def loop_late(self, seconds: float) -> None:
-        """This node's own loop was held up for `seconds`."""
+    def loop_late(self, seconds: float, sent: int) -> None:
+        """This node's own loop was held up for `seconds`, and `sent` messages were sent since the look before."""
 
 
 class Watch:
@@ -107,6 +107,7 @@ class Housekeeper:
         self._mend = mend  # what an interrupt has struck
         self._events = events
         self._time = OwnTime(time.monotonic(), limits)
+        self._sent = 0  # messages written by the connections that were up at the last look
         self._timer: Any = None
 
     def start(self) -> None:
@@ -135,8 +136,10 @@ class Housekeeper:
 
     def _look(self) -> None:
         now = self._time.advance(time.monotonic())
+        sent = sum(peer.sent_messages for peer in self._up_peers())
         if self._time.lag > 1.0:
-            self._events.loop_late(self._time.lag)
+            self._events.loop_late(self._time.lag, max(0, sent - self._sent))
+        self._sent = sent
         self._mend()
         for peer in self._up_peers():
             connection = peer.connection

@@ -111,6 +111,11 @@ class Peer:
         """Whether there is a direct connection."""
         return isinstance(self.connection, Connection)
 
+    @property
+    def sent_messages(self) -> int:
+        """How many messages its connection has written; 0 without one."""
+        return self.connection.sent_messages if isinstance(self.connection, Connection) else 0
+
     def flushing(self) -> bool:
         """Whether something that was sent waits still, for a way or for the socket; tells of its end from now on."""
         connection = self.connection
@@ -119,6 +124,11 @@ class Peer:
         connection.low_mark = 0
         self._flush()  # race: Ctrl-C has struck between a write and its count, or before a turn was begun
         return bool(self._queue) or connection.queued > 0
+
+    def flushed(self) -> None:
+        """Nobody waits for the last byte any more, as after `flushing`."""
+        if self.connection is not None:
+            self.connection.low_mark = self._low_mark
 
     def half_close(self) -> None:
         """Send nothing more over the connection; the other side sees its end and closes it."""

@@ -19,13 +19,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 import gevent.event
-from greenlet import GreenletExit, getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent
 
 from gmp.errors import GmpError, PortDied
 from gmp.ports.handlers import Handlers, LimitedHandlers
 from gmp.ports.mailbox import FIRST_MARK, NO_QUEUE, WARN_AT, Mailbox, Message
 from gmp.ports.monitors import Monitor
-from gmp.ports.workers import ENDS_PROGRAM, Task
+from gmp.ports.workers import ENDS_PROGRAM, Task, Worker
 from gmp.showing import show_by
 
 if TYPE_CHECKING:
@@ -377,12 +377,12 @@ class Port(Mailbox):
         if isinstance(error, PortDied) and error.port == self.id:
             return True
         # race: the node closed, and something woke the greenlet before it could be ended: its next call raises
-        return self.ports.closed and isinstance(error, GmpError)
+        return self.ports.leaving and isinstance(error, GmpError)
 
-    def greenlets(self) -> list[greenlet]:
+    def greenlets(self) -> list[Worker]:
         """The greenlets that run for this port now: its body's, those of `spawn`, and its handler's. *Blocks:* never."""
         tasks = self._ties.tasks if self._ties is not None else ()
-        found: list[greenlet] = [task.worker for task in tasks if task.worker is not None]
+        found: list[Worker] = [task.worker for task in tasks if task.worker is not None]
         handling = None if self.handlers is None else self.handlers.worker
         return found if handling is None else [*found, handling]
 
