@@ -6,6 +6,7 @@ A subcommand is imported when it is used, so that one that needs much costs the 
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
 from typing import Any
 
@@ -48,7 +49,11 @@ class Commands(click.Group):
                     formatter.write_dl(entries)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run one; every error that is no bug becomes a line and an exit code."""
+        """Run one; every error that is no bug becomes a line and an exit code.
+
+        A command says itself what went wrong, so what gmp logs is not shown beside it, unless logging is configured.
+        """
+        logging.getLogger("gmp").addHandler(logging.NullHandler())
         with interruptible():
             try:
                 return super().invoke(ctx)

@@ -9,6 +9,9 @@ A target that turns out to be this node itself is dropped, and makes this node g
 that are wanted by ID: other global nodes, and those of members that are listed but lost (`Backbone.wanted`).
 
 Each look-up and dial runs in a greenlet of its own, so that a seed that does not answer holds up no other.
+
+A seed that was not reached for `PATIENCE` seconds is told of by a warning, and again when the reason changes, at most
+every `INTERVAL` seconds. (Nodes that start together find each other before.)
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import gevent.event
 
 from gmp.config import Address
 from gmp.errors import GmpError
+from gmp.mesh.failures import INTERVAL, PATIENCE, explain
 from gmp.mesh.ground import Ground
 
 log = logging.getLogger("gmp.mesh")
@@ -68,6 +72,9 @@ class Seed:
         self.looking = False
         self.refresh = 0.0  #: when to look a name up again whose targets are all up
         self.error = ""  #: why the last try failed
+        self._trying_since: float | None = None
+        self._warned = float("-inf")
+        self._told = ""
 
     def meet(self, addresses: Sequence[Address], is_up: Callable[[str], bool]) -> None:
         """It stands for these addresses now."""
@@ -76,6 +83,32 @@ class Seed:
         for address, target in list(self.targets.items()):
             if address not in addresses and not target.dialling and not is_up(target.node_id):
                 del self.targets[address]
+
+    def begins(self, now: float) -> None:
+        """It is looked up or dialled."""
+        if self._trying_since is None:
+            self._trying_since = now
+
+    def failed(self, error: str, now: float) -> bool:
+        """A try failed; return whether it is time to warn."""
+        self.error = error
+        since = now if self._trying_since is None else self._trying_since
+        if error == self._told or now - since < PATIENCE or now - self._warned < INTERVAL:
+            return False
+        self._told, self._warned = error, now
+        return True
+
+    def succeeded(self) -> bool:
+        """It is connected; return whether it was warned of."""
+        warned = bool(self._told)
+        self.error = self._told = ""
+        self._trying_since = None
+        return warned
+
+    @property
+    def problem(self) -> str:
+        """`error`, without the address where that is the seed's."""
+        return self.error.removeprefix(f"{self}: ")
 
     def to_dial(self, is_up: Callable[[str], bool]) -> list[Target]:
         """The targets that should be connected and are not, without those that are dialled now."""
@@ -143,6 +176,11 @@ class SeedManager:
             figures.append({"address": str(seed), "node_id": ", ".join(node_ids), "up": up, "error": seed.error})
         return figures
 
+    def trouble(self) -> str:
+        """Of each seed that is not connected why not; empty: all are."""
+        failing = [seed for seed in self.seeds if not seed.targets or seed.to_dial(self._is_up)]
+        return "; ".join(f"seed {seed} is not connected: {seed.problem or 'no answer yet'}" for seed in failing)
+
     def is_seed(self, node_id: str) -> bool:
         """Whether a configured seed was that node when it was dialled last."""
         return any(target.node_id == node_id for seed in self.seeds for target in seed.targets.values())
@@ -186,6 +224,7 @@ class SeedManager:
         greenlet.rawlink(self._running.discard)
 
     def _look(self, seed: Seed) -> None:
+        seed.begins(self._ground.now())
         try:
             addresses = self._ground.resolve(seed.address)
             seed.retry.succeeded()
@@ -197,7 +236,7 @@ class SeedManager:
                     self._start(self._dial, seed, target)
         except (GmpError, OSError) as error:
             seed.retry.failed(self._ground.now(), random.random())
-            self._failed(seed, error)
+            self._failed(seed, explain(error))
         finally:
             seed.looking = False
             self._changed.set()
@@ -213,16 +252,19 @@ class SeedManager:
             self._found_self()
         except (GmpError, OSError) as error:
             target.retry.failed(self._ground.now(), random.random())
-            self._failed(seed, error)
+            self._failed(seed, explain(error, target.address))
         else:
             target.retry.succeeded()
-            seed.error = ""
+            if seed.succeeded():
+                log.warning("%s: seed %s is connected now", self._ground.id, seed)
             self._seed_up(target.node_id)
         finally:
             target.dialling = False
             self._changed.set()
 
-    def _failed(self, seed: Seed, error: Exception) -> None:
-        if str(error) != seed.error:
-            seed.error = str(error)
-            log.warning("%s: seed %s cannot be reached: %s; trying on", self._ground.id, seed, error)
+    def _failed(self, seed: Seed, error: str) -> None:
+        new = error != seed.error
+        if seed.failed(error, self._ground.now()):
+            log.warning("%s: seed %s cannot be reached: %s; trying on", self._ground.id, seed, seed.problem)
+        elif new:
+            log.info("%s: seed %s is not reached yet: %s; trying on", self._ground.id, seed, seed.problem)

@@ -428,12 +428,12 @@ class Network:
         if dial is not None and not dial.result.ready():
             self._dial_failed(connection, reason, node_id, dial)
         if reason not in _BUG_OR_NORMAL and node_id != self.node_id and not connection.refused:
-            self._log_refusal(connection)
+            self._log_refusal(connection, logging.WARNING if dial is None else logging.INFO)  # who dials is told
 
     def _dial_failed(self, connection: Connection, reason: CloseReason, node_id: str, dial: Dial) -> None:
         result = dial.result
         peer = self.peers.get(node_id)
-        text = f"{connection.address}: {describe(connection)}"
+        text = f"{connection.address}: {describe(connection)}{self._perhaps(connection)}"
         if node_id == self.node_id:
             if _incarnation(connection) == self.incarnation:
                 result.set_exception(SelfDial(f"{connection.address} is this node itself"))
@@ -448,12 +448,26 @@ class Network:
             error = AuthenticationError if reason is CloseReason.AUTHENTICATION_FAILED else ProtocolError
             result.set_exception(error(text))
 
+    def _perhaps(self, connection: Connection) -> str:
+        """What most likely made the other side close a connection in the handshake: it does not say."""
+        if connection.reason not in _CLOSED_THERE:
+            return ""
+        if not connection.session.has_greeting:
+            return " before it said anything: perhaps no gmp node listens there"
+        greeting = connection.session.greeting
+        perhaps = "the secrets differ"
+        if greeting.offers_tls and self._contexts is None:
+            perhaps = "it requires TLS (setting cert), or the secrets differ"
+        elif self._contexts is not None:
+            perhaps = "it does not accept our certificate, or the secrets differ"
+        return f", node {greeting.node_id!r}, in the handshake: perhaps {perhaps}; its log tells"
+
     def _closed_for_another(self, peer: Peer, connection: Connection) -> bool:
         return connection.reason in _CLOSED_THERE and peer.link.dial_again(_incarnation(connection))
 
-    def _log_refusal(self, connection: Connection) -> None:
+    def _log_refusal(self, connection: Connection, level: int) -> None:
         if self.visitors.may_log(connection):
-            log.warning("%s: handshake with %s failed: %s", self.node_id, connection.address, describe(connection))
+            log.log(level, "%s: handshake with %s failed: %s", self.node_id, connection.address, describe(connection))
 
     def hold(self, connection: Connection) -> bool:
         """`Owner.hold`: a wrong login of an address that keeps failing is told so after a while."""

@@ -129,6 +129,7 @@ class LogSender(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """`logging.Handler.handle`, without a lock."""
+        self._show_here(record)
         if to_perl(record.levelno) > self._wanted or catching.get() or getattr(record, "gmp_caught", False):
             return False
         if self._sending and get_thread_ident() == self._thread:
@@ -137,6 +138,17 @@ class LogSender(logging.Handler):
         if passed:
             self.emit(passed if isinstance(passed, logging.LogRecord) else record)  # a filter may give another record
         return bool(passed)
+
+    def _show_here(self, record: logging.LogRecord) -> None:
+        """A record that no other handler gets goes to stderr, as it would without this one: `logging.lastResort`."""
+        logger: logging.Logger | None = logging.getLogger(record.name)
+        while logger is not None:
+            if any(not isinstance(handler, LogSender) for handler in logger.handlers):
+                return
+            logger = logger.parent if logger.propagate else None
+        last = logging.lastResort
+        if last is not None and record.levelno >= last.level:
+            last.handle(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         """`logging.Handler.emit`: put the line into the queue, or count it. *Blocks:* never, in any thread."""
