@@ -65,8 +65,8 @@ def own_name(environ: Mapping[str, str]) -> str:
         return check_node_id(host)
     except ConfigError:
         raise ConfigError(
-            f"this host's name {host!r} cannot be part of a node ID (letters, digits and _ - . : /, beginning with a letter, a"
-            " digit or _): give node_id, or set GMP_NODE_ID in the environment"
+            f"this host's name {host!r} cannot be part of a node ID, which has letters, digits and _ - . : /, and begins"
+            " with a letter, a digit or _: give node_id, or set GMP_NODE_ID in the environment"
         ) from None
 
 

@@ -161,9 +161,9 @@ def test_what_cannot_be_is_said_at_once_and_sets_nothing(nodes: dict[str, gmp.No
 
 def test_before_configure_a_port_elsewhere_cannot_be_told() -> None:
     port: Any = gmp.port()
-    with pytest.raises(gmp.ConfigError, match="call gmp.configure first"):
+    with pytest.raises(gmp.ConfigError, match=r"call gmp\.configure first"):
         gmp.monitor(port, "there#x")
-    with pytest.raises(gmp.ConfigError, match="call gmp.configure first"):
+    with pytest.raises(gmp.ConfigError, match=r"call gmp\.configure first"):
         gmp.link(port, "there#x")
 
 

@@ -34,7 +34,7 @@ CURES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("in use by",), "another node has that node ID: give this one another (node_id, GMP_NODE_ID)"),
     (("have our secret",), "the secrets differ: compare 'gmp secret' on both hosts; copy the file, or set GMP_SECRET alike"),
     (("no authentication method",), "one side uses TLS and the other does not: give both a cert (gmp cert), or none"),
-    (("in the handshake",), "the seed did not let us in, most often because the secrets differ: its log tells; compare 'gmp secret'"),
+    (("in the handshake",), "the seed refused us, mostly because the secrets differ: its log tells; compare 'gmp secret'"),
     (("certificate", "TLS"), "both certificates must be valid and signed by the same authority: look at 'gmp cert show'"),
     (("unknown protocol", "no UTF-8"), "something else than a gmp node listens there: correct the address"),
     (("version",), "the two nodes speak different protocols: install the same version of gmp on both"),

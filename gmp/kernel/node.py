@@ -24,7 +24,7 @@ from gmp.config import Address, Settings, load_settings, parse_bind, parse_seed
 from gmp.errors import ConfigError, GmpError, PortDied, WaitTimeout
 from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, own_name, random_suffix, split_port_id
 from gmp.kernel.calls import Calls
-from gmp.kernel.forking import let_go_in_children
+from gmp.kernel.forking import LEFT_BY_FORK, let_go_in_children
 from gmp.kernel.leaving import GOODBYE, Leaving
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
@@ -121,7 +121,7 @@ class Node:
         self.threads = ThreadDoor(self.ports.hub, self.defer, self.id)
         self._state = "new"
         self._configured = False  # whether it was ever started
-        self._left_by_fork = ""  # the ID of the node that the parent process has and this one has not, until it was warned of
+        self._left_by_fork = ""  # the ID of the node that the parent process has, until it was warned of
         self._closer: gevent.Greenlet[..., None] | None = None
         let_go_in_children(self)
 
@@ -406,13 +406,13 @@ class Node:
 
     def _watcher(self, port: Port | str, message: tuple[Any, ...] = ()) -> Port | RemoteWatcher:
         """Whom a monitor is set for. *Raises:* `GmpError` for a port that is not alive here, or what is no port."""
-        found = port if isinstance(port, Port) else self.ports.find(port)
-        if isinstance(found, Port) and found.ports is self.ports:
+        node_id, name = split_port_id(port)
+        found = port if isinstance(port, Port) else self.ports.by_name.get(name)
+        if isinstance(found, Port) and found.ports is self.ports and node_id == self.id:
             return found
-        node_id, _ = split_port_id(port)
         if node_id != self.id:
             self._peer(node_id)
-            return RemoteWatcher(self, str(port), message)
+            return RemoteWatcher(self, node_id, name, message)
         raise GmpError(f"{str(port)!r} is no live port of this node")
 
     def _monitor(self, target: Any, action: Callable[[Reason], None], *, deferred: bool = False) -> Monitor:
@@ -689,12 +689,7 @@ class Node:
     def _warn_if_left_by_fork(self, what: str) -> None:
         """The parent process has configured a node, and this child uses its own, local one: once it is told."""
         if self._left_by_fork and self._state == "new":
-            log.warning(
-                "%s: %s is used in a process that was forked (pid %d) after node %s was configured in its parent: a child does not"
-                " have its parent's node, so this is a local one that sees nobody else. Call gmp.configure in each child, after"
-                " the fork (gunicorn: gmp.services.gunicorn, or post_fork)",
-                self.id, what, os.getpid(), self._left_by_fork,
-            )
+            log.warning(LEFT_BY_FORK, self.id, what, os.getpid(), self._left_by_fork)
             self._left_by_fork = ""
 
     def _peer(self, node_id: str) -> Peer:

@@ -26,22 +26,20 @@ if TYPE_CHECKING:
 class RemoteWatcher:
     """Another node's port as the watcher of a monitor."""
 
-    def __init__(self, node: Node, port_id: str, message: tuple[Any, ...]) -> None:
-        self._node = node
-        self._node_id, self._name = split_port_id(port_id)
-        if not self._name:
-            raise GmpError(f"{port_id!r} is a node: expected a port, which a monitor kills or sends a message")
+    def __init__(self, node: Node, node_id: str, name: str, message: tuple[Any, ...]) -> None:
+        if not name:
+            raise GmpError(f"{node_id!r} is a node: expected a port, for a monitor to kill or to send a message to")
+        self._node, self._node_id, self._name = node, node_id, name
         self._message = message
         self._guard: Monitor | None = None
 
     def watch(self, target: Any) -> Monitor:
         """Set a monitor of `target` for this port. *Raises:* `MessageError` for a message that cannot travel."""
         node, local = self._node, split_port_id(target)[0] == self._node.id
-        peer = node.network.peer(self._node_id)
         make_encoder("msgpack", node.settings.max_message).encode(self._name, self._message)  # raises here, not at the death
         monitor = node._monitor(target, self._tell if local else self._tell_later, deferred=not local)
         if monitor.watch_for(self):
-            self._guard = node._monitor(f"{peer.node_id}#{self._name}", lambda reason: self._ended(monitor, reason))
+            self._guard = node._monitor(f"{self._node_id}#{self._name}", lambda reason: self._ended(monitor, reason))
         return monitor
 
     def _ended(self, monitor: Monitor, reason: Reason) -> None:
