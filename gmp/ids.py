@@ -8,11 +8,9 @@ comparison tells the newer of two incarnations of one node.
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import string
-from collections.abc import Mapping
 
 from gmp.errors import ConfigError
 
@@ -50,24 +48,6 @@ def check_node_id(text: object) -> str:
             f"node ID {text!r}: expected 1 to 255 letters, digits and _ - . : /, beginning with a letter, a digit or _"
         )
     return text
-
-
-def own_name(environ: Mapping[str, str]) -> str:
-    """What nodes of this host are called that are given no name: ``GMP_NODE_ID``, else the host's name; no ``/`` at its end.
-
-    *Raises:* `ConfigError` telling what to set when the host's name cannot be part of a node ID.
-    """
-    given = environ.get("GMP_NODE_ID", "").rstrip("/")
-    if given:
-        return check_node_id(given)
-    host = os.uname().nodename
-    try:
-        return check_node_id(host)
-    except ConfigError:
-        raise ConfigError(
-            f"this host's name {host!r} cannot be part of a node ID, which has letters, digits and _ - . : /, and begins"
-            " with a letter, a digit or _: give node_id, or set GMP_NODE_ID in the environment"
-        ) from None
 
 
 def is_peer_node_id(text: str) -> bool:

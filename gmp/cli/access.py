@@ -19,8 +19,7 @@ import click
 import gmp
 from gmp.cli.completion import complete_profiles
 from gmp.cli.failures import USAGE, Failure, Unreachable
-from gmp.config import load_settings, parse_bind
-from gmp.ids import own_name
+from gmp.config import load_settings, own_name, parse_bind
 
 COMMANDS = "cli/"  # what the node IDs of commands begin with
 EAGER_COMMANDS = "0cli/"  # those of `gmp doctor`

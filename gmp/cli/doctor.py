@@ -20,8 +20,7 @@ import gmp
 from gmp.cli.access import COMMANDS, EAGER_COMMANDS, LEAVE, Access, seed_nodes, why_not_up
 from gmp.cli.failures import Failure
 from gmp.cli.survey import NOT_GMP, Answer, ask, ask_all, known_nodes
-from gmp.config import Settings, load_settings, parse_bind, parse_seed
-from gmp.ids import own_name
+from gmp.config import Settings, load_settings, own_name, parse_bind, parse_seed
 from gmp.secretfile import fingerprint
 
 CLOCK = 5.0  # seconds by which clocks may differ

@@ -20,9 +20,9 @@ from typing import Any
 import gevent
 import gevent.event
 
-from gmp.config import Address, Settings, load_settings, parse_bind, parse_seed
+from gmp.config import Address, Settings, load_settings, own_name, parse_bind, parse_seed
 from gmp.errors import ConfigError, GmpError, PortDied, WaitTimeout
-from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, own_name, random_suffix, split_port_id
+from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, random_suffix, split_port_id
 from gmp.kernel.calls import Calls
 from gmp.kernel.forking import LEFT_BY_FORK, let_go_in_children
 from gmp.kernel.leaving import GOODBYE, Leaving
@@ -216,6 +216,7 @@ class Node:
         gevent.sleep(0)  # the ports are buried in the next turn, which is when their monitors' messages go out
         if started:
             self._leaving.flush(self.settings.leave_timeout)  # a way may have to be found first, even to a seed
+            self.network.finish_streams(self.settings.leave_timeout)
         self.mesh.stop()
         if started:
             self._leaving.part(GOODBYE)
@@ -366,8 +367,9 @@ class Node:
 
         That node's setting `allow` must admit the function. The stream has the methods of a socket, and is authenticated and
         encrypted as connections between the two nodes are; it goes over a TCP connection of its own, to the same port.
-        At least one of the two must listen. Close your end: the function's is closed when it raises, or when nothing refers
-        to it any more. `timeout`: seconds until the stream is there (None: `connect_timeout` + `handshake_timeout`).
+        At least one of the two must listen. Close your end, or the other side reads a cut and no end (see `Stream`); the
+        function's is cut when it raises, and closed when it returns, unless it has passed it on. `timeout`: seconds until
+        the stream is there (None: `connect_timeout` + `handshake_timeout`).
 
         *Raises:* `NotAllowed`; `WaitTimeout`; `PortDied`, with the node as its port, when it is lost or cannot be reached;
         `GmpError` when there can be no stream: towards Perl, between two nodes that do not listen.

@@ -38,7 +38,8 @@ from gmp.net.relays import Relays
 from gmp.net.streams import DATACONN, STREAM_ID, ExpectedStreams, Stream
 from gmp.net.tls import RECORD, make_contexts
 from gmp.net.visitors import Visitors
-from gmp.wire import runs
+from gmp.wire import chunks, runs
+from gmp.wire.chunks import layer_for
 from gmp.wire.framing import default_framings, make_encoder
 from gmp.wire.session import Session
 
@@ -187,6 +188,7 @@ class Network:
                 "mproto": "1",
                 "gproto": "1",
                 runs.KEY: runs.VALUE,
+                chunks.KEY: chunks.VALUE,
                 "peeraddr": address,
                 **({STREAM_ID: stream_id} if stream_id else {}),
             },
@@ -361,7 +363,8 @@ class Network:
             take = expected.take
         fd, tls, read_ahead = connection.hand_over()
         dial = self._handshake_done(connection)
-        stream = self.add_stream(Stream(gevent.socket.socket(fileno=fd), greeting.node_id, tls, read_ahead))
+        layer = layer_for(greeting.keys) if tls is None else tls
+        stream = self.add_stream(Stream(gevent.socket.socket(fileno=fd), greeting.node_id, layer, read_ahead))
         if dial is not None:
             dial.result.set(stream)
         elif take is not None:
@@ -371,6 +374,10 @@ class Network:
         """This node has a part in it: it ends with the node."""
         self._streams.add(stream)
         return stream
+
+    def finish_streams(self, timeout: float) -> None:
+        """Wait for the goodbyes of closed streams to go out. *Blocks:* up to `timeout` seconds."""
+        gevent.joinall([stream.lingering for stream in self._streams if stream.lingering is not None], timeout)
 
     def _lose(self, peer: Peer, connection: Connection) -> None:
         reason = connection.reason
@@ -523,7 +530,7 @@ class Network:
             connection.close(CloseReason.NODE_CLOSED)
         self.visitors.close()
         for stream in list(self._streams):
-            stream.close()
+            stream.abort()
         for peer in list(self.peers.values()):
             connection_up = peer.connection
             peer.close()

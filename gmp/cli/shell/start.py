@@ -20,8 +20,7 @@ import gmp
 from gmp.cli.access import Access
 from gmp.cli.failures import USAGE, Failure
 from gmp.cli.shell.session import Session
-from gmp.config import load_settings
-from gmp.ids import own_name
+from gmp.config import load_settings, own_name
 
 JOINING = 3.0  # seconds to wait for a seed before the prompt comes
 MODULES = {"ptpython": "gmp.cli.shell.with_ptpython", "ipython": "gmp.cli.shell.with_ipython"}
