@@ -39,7 +39,7 @@ from gmp.kernel.supervision import Supervisor
 from gmp.kernel.threads import ThreadDoor
 from gmp.kernel.tracing import TracingRoutes, make_port_class
 from gmp.mesh.addresses import ADDRESSES, is_loopback
-from gmp.mesh.failures import Wait
+from gmp.mesh.failures import Wait, in_words
 from gmp.mesh.groups import Family, Group, watch
 from gmp.mesh.mesh import Mesh
 from gmp.net import names
@@ -92,7 +92,7 @@ class Node:
         node = cls.__new__(cls)
         node._set_up(Settings(binds=()))
         if parent is not None:
-            node._left_by_fork = parent.id if parent._configured else parent._left_by_fork
+            node._left_by_fork = node._unsaid = parent.id if parent._configured else parent._left_by_fork
         return node
 
     def _set_up(self, settings: Settings) -> None:
@@ -121,7 +121,7 @@ class Node:
         self.threads = ThreadDoor(self.ports.hub, self.defer, self.id)
         self._state = "new"
         self._configured = False  # whether it was ever started
-        self._left_by_fork = ""  # the ID of the node that the parent process has, until it was warned of
+        self._left_by_fork = self._unsaid = ""  # the ID of the node that the parent process has, until it was warned of
         self._closer: gevent.Greenlet[..., None] | None = None
         let_go_in_children(self)
 
@@ -568,7 +568,7 @@ class Node:
 
         def failed(reason: Reason) -> None:
             nonlocal problem, again
-            problem = str(reason[-1]) if reason[:1] == ("transport_error",) else " ".join(map(str, reason))
+            problem = in_words(reason)
             again = time.monotonic() + DIAL_AGAIN
             self._changed.set()
 
@@ -587,7 +587,8 @@ class Node:
             if watch is not None:
                 watch.cancel()
         if not self._waited_for(node_id):
-            text = f"{node_id or 'no seed'} is not connected after {timeout} s"
+            text = f"{node_id} is not connected" if node_id else "no seed is connected"
+            text += f" after {timeout} s"
             raise WaitTimeout(f"{text}: {why()}" if why() else text)
 
     def _waited_for(self, node_id: str | None) -> bool:
@@ -690,9 +691,9 @@ class Node:
 
     def _warn_if_left_by_fork(self, what: str) -> None:
         """The parent process has configured a node, and this child uses its own, local one: once it is told."""
-        if self._left_by_fork and self._state == "new":
-            log.warning(LEFT_BY_FORK, self.id, what, os.getpid(), self._left_by_fork)
-            self._left_by_fork = ""
+        if self._unsaid and self._state == "new":
+            log.warning(LEFT_BY_FORK, self.id, what, os.getpid(), self._unsaid)
+            self._unsaid = ""
 
     def _peer(self, node_id: str) -> Peer:
         if self._state == "new":
@@ -729,7 +730,7 @@ class Node:
         self._leaving.changed()
         if self._state != "started":
             return
-        self.mesh.node_down(peer.node_id, ended=peer.ended)
+        self.mesh.node_down(peer.node_id, in_words(reason), ended=peer.ended)
         if was_up:
             self._tell(peer.node_id, False, *reason)
 

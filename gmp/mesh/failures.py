@@ -34,6 +34,11 @@ def explain(error: Exception, address: Address | None = None) -> str:
     return f"{_format(address)}: {text}"
 
 
+def in_words(reason: tuple[object, ...]) -> str:
+    """Why the way to a node is gone, of what its monitors get."""
+    return str(reason[-1]) if reason[:1] == ("transport_error",) else " ".join(map(str, reason))
+
+
 def _format(address: Address) -> str:
     host = f"[{address.host}]" if ":" in address.host else address.host
     return f"{host}:{address.port}"

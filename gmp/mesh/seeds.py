@@ -2,8 +2,9 @@
 
 A seed is a name or a numeric address. A name is resolved anew at each try and may stand for several addresses (a host
 with several, a DNS SRV name, a headless service), each a *target* of its own with its own delay: 0.3 s doubling to 30 s,
-with jitter, reset when it was connected. Names whose targets are all up are looked up again each `REFRESH` seconds. A
-target that DNS no longer has is not dialled any more, but its connection stays.
+with jitter, reset when it was connected for `STABLE` seconds (one that refuses us may do so when we are up). Names whose
+targets are all up are looked up again each `REFRESH` seconds. A target that DNS no longer has is not dialled any more, but
+its connection stays.
 
 A target that turns out to be this node itself is dropped, and makes this node global. The same greenlet dials the nodes
 that are wanted by ID: other global nodes, and those of members that are listed but lost (`Backbone.wanted`).
@@ -31,6 +32,7 @@ from gmp.mesh.ground import Ground
 
 log = logging.getLogger("gmp.mesh")
 FIRST_DELAY, MOST_DELAY, REFRESH = 0.3, 30.0, 30.0
+STABLE = 5.0  # seconds after which a connection counts as a success
 
 
 class Retry:
@@ -45,8 +47,12 @@ class Retry:
         self.due = now + self.delay * (0.5 + jitter / 2)
         self.delay = min(self.delay * 2, MOST_DELAY)
 
+    def connected(self) -> None:
+        """It is connected; the delay stays until that has lasted."""
+        self.due = 0.0
+
     def succeeded(self) -> None:
-        """It is connected."""
+        """It is connected, and stays so."""
         self.delay = FIRST_DELAY
         self.due = 0.0
 
@@ -60,6 +66,7 @@ class Target:
         self.node_id = ""  #: who answered there last
         self.dialling = False
         self.is_self = False
+        self.settling: object = None  #: while it is connected, but not for long
 
 
 class Seed:
@@ -178,7 +185,7 @@ class SeedManager:
 
     def trouble(self) -> str:
         """Of each seed that is not connected why not; empty: all are."""
-        failing = [seed for seed in self.seeds if not seed.targets or seed.to_dial(self._is_up)]
+        failing = [seed for seed in self.seeds if not any(self._is_up(each.node_id) for each in seed.targets.values())]
         return "; ".join(f"seed {seed} is not connected: {seed.problem or 'no answer yet'}" for seed in failing)
 
     def is_seed(self, node_id: str) -> bool:
@@ -254,13 +261,32 @@ class SeedManager:
             target.retry.failed(self._ground.now(), random.random())
             self._failed(seed, explain(error, target.address))
         else:
-            target.retry.succeeded()
-            if seed.succeeded():
-                log.warning("%s: seed %s is connected now", self._ground.id, seed)
+            target.retry.connected()
+            seed.error = ""
+            target.settling = mark = object()
+            self._start(self._settle, seed, target, mark)
             self._seed_up(target.node_id)
         finally:
             target.dialling = False
             self._changed.set()
+
+    def _settle(self, seed: Seed, target: Target, mark: object) -> None:
+        """Wait until the connection has lasted."""
+        gevent.sleep(STABLE)
+        if target.settling is mark:
+            target.settling = None
+            target.retry.succeeded()
+            if seed.succeeded():
+                log.warning("%s: seed %s is connected now", self._ground.id, seed)
+
+    def lost(self, node_id: str, why: str) -> None:
+        """The way to a node is gone. One that did not last counts as a failure: it is not dialled again at once."""
+        for seed in self.seeds:
+            for target in seed.targets.values():
+                if target.node_id == node_id and target.settling is not None:
+                    target.settling = None
+                    target.retry.failed(self._ground.now(), random.random())
+                    self._failed(seed, why)
 
     def _failed(self, seed: Seed, error: str) -> None:
         new = error != seed.error

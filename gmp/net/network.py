@@ -460,7 +460,7 @@ class Network:
         if connection.reason not in _CLOSED_THERE:
             return ""
         if not connection.session.has_greeting:
-            return " before it said anything: perhaps no gmp node listens there"
+            return " before it said anything: perhaps it is no gmp node"
         greeting = connection.session.greeting
         perhaps = "the secrets differ"
         if greeting.offers_tls and self._contexts is None:
@@ -474,7 +474,8 @@ class Network:
 
     def _log_refusal(self, connection: Connection, level: int) -> None:
         if self.visitors.may_log(connection):
-            log.log(level, "%s: handshake with %s failed: %s", self.node_id, connection.address, describe(connection))
+            text = describe(connection) + self._perhaps(connection)
+            log.log(level, "%s: handshake with %s failed: %s", self.node_id, connection.address, text)
 
     def hold(self, connection: Connection) -> bool:
         """`Owner.hold`: a wrong login of an address that keeps failing is told so after a while."""

@@ -35,7 +35,7 @@ from gmp.wire.chunks import Chunks, Layer, Raw
 
 DATACONN = "aemp-dataconn"  #: the first word of the greeting of whoever dials for a stream
 STREAM_ID = "dataconn_id"  #: the key of that greeting with the stream's ID
-READ_SIZE = 64 * 1024
+READ_SIZE, PLAIN_READ_SIZE = 64 * 1024, 256 * 1024
 MOST_EXPECTED = 1000
 LINGER = 60.0  # seconds that a closed stream waits for room for its goodbye
 Buffer = bytes | bytearray | memoryview
@@ -60,7 +60,7 @@ class Stream:
         self._writing = Semaphore(1)
         self._shut = False  # our direction is closed
         self._closed = False
-        self._buffer = bytearray(READ_SIZE)
+        self._buffer = bytearray(READ_SIZE if isinstance(layer, Tls) else PLAIN_READ_SIZE)
         if isinstance(layer, Tls):
             layer.use_scratch(bytearray(READ_SIZE + 2 * RECORD))
             self._rest = read_ahead

@@ -141,13 +141,15 @@ class LogSender(logging.Handler):
 
     def _show_here(self, record: logging.LogRecord) -> None:
         """A record that no other handler gets goes to stderr, as it would without this one: `logging.lastResort`."""
+        last = logging.lastResort
+        if last is None or record.levelno < last.level:
+            return
+        handlers: list[logging.Handler] = []
         logger: logging.Logger | None = logging.getLogger(record.name)
         while logger is not None:
-            if any(not isinstance(handler, LogSender) for handler in logger.handlers):
-                return
+            handlers += logger.handlers
             logger = logger.parent if logger.propagate else None
-        last = logging.lastResort
-        if last is not None and record.levelno >= last.level:
+        if handlers and handlers[0] is self and all(isinstance(handler, LogSender) for handler in handlers):
             last.handle(record)
 
     def emit(self, record: logging.LogRecord) -> None:
