@@ -90,8 +90,9 @@ class Follower:
     def start(self, lines: list[str]) -> None:
         """Run the lines side by side in a network of their own, in this order; `export` and the like at once."""
         typed = [line if line.startswith("export ") else f"(sleep 1000 | {line}) &" for line in lines]
+        script = "\n".join(["ip link set lo up", *typed, "wait"])
         self._process = subprocess.Popen(
-            ["unshare", "--net", "--pid", "--fork", "--kill-child", "bash", "-c", "\n".join(["ip link set lo up", *typed, "wait"])],
+            ["unshare", "--net", "--pid", "--fork", "--kill-child", "bash", "-c", script],
             cwd=self._example, env=self._environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )
         self._reader = gevent.spawn(self._read, self._process.stdout)
