@@ -176,7 +176,7 @@ def test_a_wait_in_vain_says_what_for_and_why_and_so_do_time_outs(
     monkeypatch.setattr(failures, "PATIENCE", 0.3)
     monkeypatch.setattr("gmp.mesh.seeds.PATIENCE", 0.3)
     settings, why = reason(make_node)
-    with join(**settings, connect_timeout=2.0) as node:
+    with join(**settings, connect_timeout=0.5) as node:
         eventually(lambda: node.stats()["seeds"][0]["error"])
         waiting = gevent.spawn(node.group("echo").wait)  # without end
         eventually(lambda: "still waiting for members of group 'echo' (0 of 1)" in caplog.text)
@@ -189,8 +189,8 @@ def test_a_wait_in_vain_says_what_for_and_why_and_so_do_time_outs(
             node.call("elsewhere#port", "x", timeout=20)
         with pytest.raises(gmp.CallTimeout, match=f"within 0.1 s: node elsewhere is not connected; .*{why}"):
             node.call("elsewhere#port", "x", timeout=0.1)
-        with pytest.raises(gmp.WaitTimeout, match=f"elsewhere is not connected after 3 s: cannot connect: .*{why}"):
-            node.wait_up("elsewhere", timeout=3)
+        with pytest.raises(gmp.WaitTimeout, match=f"elsewhere is not connected after 2 s: cannot connect: .*{why}"):
+            node.wait_up("elsewhere", timeout=2)
         waiting.kill()
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     for start in ("joining: still waiting", "joining: seed"):
@@ -242,6 +242,21 @@ def test_a_wait_that_nothing_is_wrong_with_says_nothing(
     with pytest.raises(gmp.WaitTimeout, match=r"group 'echo' has 0 of 1 members after 0\.3 s\Z"):
         node.group("echo").wait(timeout=0.3)
     assert "still waiting" not in caplog.text
+
+
+def test_a_wait_before_configure_says_that_nobody_can_come(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(failures, "PATIENCE", 0.01)
+    group = gmp.group("g")
+    for wait in (lambda: group.wait(timeout=0.2), lambda: gmp.node().wait_up(timeout=0.2)):
+        with pytest.raises(gmp.WaitTimeout, match=r"this node is local only, call gmp\.configure first"):
+            wait()
+    assert caplog.text.count("still waiting for members of group 'g' (0 of 1): this node is local only") == 1
+    with pytest.raises(gmp.ConfigError, match=r"call gmp\.configure first"):
+        gmp.node().wait_up("elsewhere", timeout=0.2)
+    with pytest.raises(gmp.ConfigError, match="is not a node ID"):
+        gmp.node().wait_up("a#b", timeout=0.2)
 
 
 def test_wait_up_dials_a_node_again_that_was_not_there_at_first(make_node: MakeNode) -> None:

@@ -6,7 +6,6 @@ A subcommand is imported when it is used, so that one that needs much costs the 
 from __future__ import annotations
 
 import importlib
-import logging
 import pkgutil
 from typing import Any
 
@@ -14,7 +13,7 @@ import click
 
 import gmp
 from gmp.cli import commands
-from gmp.cli.failures import EXIT_CODES, as_click
+from gmp.cli.failures import EXIT_CODES, as_click, hide_logs
 from gmp.cli.interrupts import INTERRUPTED, interruptible
 
 SECTIONS = ("Run nodes", "Talk to a network", "Look at a network", "Set up", "Try out")
@@ -49,11 +48,8 @@ class Commands(click.Group):
                     formatter.write_dl(entries)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run one; every error that is no bug becomes a line and an exit code.
-
-        A command says itself what went wrong, so what gmp logs is not shown beside it, unless logging is configured.
-        """
-        logging.getLogger("gmp").addHandler(logging.NullHandler())
+        """Run one; every error that is no bug becomes a line and an exit code."""
+        hide_logs()
         with interruptible():
             try:
                 return super().invoke(ctx)

@@ -560,9 +560,11 @@ class Node:
         """Wait until `node_id` (None: any seed) is connected; that node is dialled again and again meanwhile.
 
         While it waits in vain a warning in the log says why, now and then.
-        *Blocks:* up to `timeout` seconds (None: without end). *Raises:* `WaitTimeout`, which says why too.
+        *Blocks:* up to `timeout` seconds (None: without end). *Raises:* `WaitTimeout`, which says why too; `ConfigError`.
         """
         self._check_open()
+        if node_id is not None:
+            self._node_port(node_id)
         problem, again = "", 0.0  # why it was not connected last, and when to dial it again
         watch: Monitor | None = None
 

@@ -79,7 +79,9 @@ class Mesh:
 
     def trouble(self) -> str:
         """Why the network is not seen from here, or only a part of it; empty: nothing is known to be wrong."""
-        if self._seeds is None or (self.backbone.master is not None and not self.backbone.is_global):
+        if self._seeds is None:
+            return "this node is local only, call gmp.configure first"
+        if self.backbone.master is not None and not self.backbone.is_global:
             return ""
         return self._seeds.trouble()
 
@@ -176,6 +178,7 @@ class Mesh:
 
     def _seed_back(self, node_id: str) -> None:
         if self._seeds is not None and self._seeds.is_seed(node_id):
+            self._seeds.connected(node_id)
             self.backbone.seed_up(node_id)  # race: it has dialled us before we dialled it again
 
     def node_down(self, node_id: str, why: str, *, ended: bool) -> None:

@@ -231,7 +231,8 @@ class SeedManager:
         greenlet.rawlink(self._running.discard)
 
     def _look(self, seed: Seed) -> None:
-        seed.begins(self._ground.now())
+        if not seed.targets or seed.to_dial(self._is_up):
+            seed.begins(self._ground.now())
         try:
             addresses = self._ground.resolve(seed.address)
             seed.retry.succeeded()
@@ -261,14 +262,24 @@ class SeedManager:
             target.retry.failed(self._ground.now(), random.random())
             self._failed(seed, explain(error, target.address))
         else:
-            target.retry.connected()
-            seed.error = ""
-            target.settling = mark = object()
-            self._start(self._settle, seed, target, mark)
+            self._connected(seed, target)
             self._seed_up(target.node_id)
         finally:
             target.dialling = False
             self._changed.set()
+
+    def connected(self, node_id: str) -> None:
+        """A seed is connected, whoever dialled."""
+        for seed in self.seeds:
+            for target in seed.targets.values():
+                if target.node_id == node_id:
+                    self._connected(seed, target)
+
+    def _connected(self, seed: Seed, target: Target) -> None:
+        target.retry.connected()
+        seed.error = ""
+        target.settling = mark = object()
+        self._start(self._settle, seed, target, mark)
 
     def _settle(self, seed: Seed, target: Target, mark: object) -> None:
         """Wait until the connection has lasted."""
