@@ -81,9 +81,7 @@ class Mesh:
         """Why the network is not seen from here, or only a part of it; empty: nothing is known to be wrong."""
         if self._seeds is None:
             return "this node is local only, call gmp.configure first"
-        if self.backbone.master is not None and not self.backbone.is_global:
-            return ""
-        return self._seeds.trouble()
+        return self._seeds.trouble(joined=self.backbone.master is not None and not self.backbone.is_global)
 
     def _seed_up(self, node_id: str) -> None:
         self.backbone.seed_up(node_id)

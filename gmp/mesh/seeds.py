@@ -79,6 +79,7 @@ class Seed:
         self.looking = False
         self.refresh = 0.0  #: when to look a name up again whose targets are all up
         self.error = ""  #: why the last try failed
+        self.unsteady = False  #: whether its last connection did not last
         self._trying_since: float | None = None
         self._warned = float("-inf")
         self._told = ""
@@ -109,6 +110,7 @@ class Seed:
         """It is connected; return whether it was warned of."""
         warned = bool(self._told)
         self.error = self._told = ""
+        self.unsteady = False
         self._trying_since = None
         return warned
 
@@ -183,10 +185,13 @@ class SeedManager:
             figures.append({"address": str(seed), "node_id": ", ".join(node_ids), "up": up, "error": seed.error})
         return figures
 
-    def trouble(self) -> str:
-        """Of each seed that is not connected why not; empty: all are."""
-        failing = [seed for seed in self.seeds if not any(self._is_up(each.node_id) for each in seed.targets.values())]
+    def trouble(self, *, joined: bool) -> str:
+        """Of each seed that is not connected why not; if `joined`, only of those whose connections do not last."""
+        failing = [seed for seed in self.seeds if seed.unsteady or not (joined or self._is_connected(seed))]
         return "; ".join(f"seed {seed} is not connected: {seed.problem or 'no answer yet'}" for seed in failing)
+
+    def _is_connected(self, seed: Seed) -> bool:
+        return any(self._is_up(target.node_id) for target in seed.targets.values())
 
     def is_seed(self, node_id: str) -> bool:
         """Whether a configured seed was that node when it was dialled last."""
@@ -277,7 +282,8 @@ class SeedManager:
 
     def _connected(self, seed: Seed, target: Target) -> None:
         target.retry.connected()
-        seed.error = ""
+        if not seed.unsteady:
+            seed.error = ""
         target.settling = mark = object()
         self._start(self._settle, seed, target, mark)
 
@@ -297,6 +303,7 @@ class SeedManager:
                 if target.node_id == node_id and target.settling is not None:
                     target.settling = None
                     target.retry.failed(self._ground.now(), random.random())
+                    seed.unsteady = True
                     self._failed(seed, why)
 
     def _failed(self, seed: Seed, error: str) -> None:
