@@ -290,7 +290,7 @@ def own_name(environ: Mapping[str, str]) -> str:
     """
     given = environ.get("GMP_NODE_ID", "").rstrip("/")
     if given:
-        return check_node_id(given)
+        return str(convert("node_id", given, "environment variable GMP_NODE_ID"))
     host = os.uname().nodename
     try:
         return check_node_id(host)
