@@ -357,7 +357,7 @@ def test_a_host_name_that_cannot_be_part_of_a_node_id_is_named(host: str, monkey
     with gmp.Node("named", binds=[]) as node:
         assert node.id == "named"
     monkeypatch.setenv("GMP_NODE_ID", "not usable")
-    with pytest.raises(gmp.ConfigError, match="environment variable GMP_NODE_ID: .*'not usable'"):
+    with pytest.raises(gmp.ConfigError, match=r"environment variable GMP_NODE_ID: .*'not usable'"):
         gmp.port()
     monkeypatch.setenv("GMP_NODE_ID", "given/")
     assert own_name(os.environ) == "given"
