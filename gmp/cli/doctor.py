@@ -28,7 +28,7 @@ LAG = 1.0  # seconds that an event loop may be late
 DAYS = 30  # before a certificate's end that is told
 LOOPBACK = ("127.", "localhost", "[::1]", "::1")
 CURES: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("nobody listens",), "nothing listens there: start the seed (gmp run --bind ...), or correct the address"),
+    (("nobody listens",), "start the seed (gmp run --bind ...), or correct the address"),
     (("timed out", "No route", "unreachable"), "host down, firewall, or wrong address: try 'ping' and 'nc -vz HOST PORT'"),
     (("in use by",), "another node has that node ID: give this one another (node_id, GMP_NODE_ID)"),
     (("have our secret",), "the secrets differ: compare 'gmp secret' on both hosts; copy the file, or set GMP_SECRET alike"),
