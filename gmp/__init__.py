@@ -4,8 +4,6 @@ Greenlets with mailboxes (*ports*), on many processes and hosts (*nodes*), that 
 each other with *monitors*, and read like blocking code.
 """
 
-import logging
-
 from gmp.errors import (
     AuthenticationError,
     CallTimeout,
@@ -46,8 +44,6 @@ from gmp.ports.monitors import Monitor
 from gmp.ports.port import Port, current_port
 from gmp.ports.timers import Timer
 from gmp.version import VERSION
-
-logging.getLogger("gmp").addHandler(logging.NullHandler())
 
 __version__ = VERSION
 __all__ = [

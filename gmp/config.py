@@ -283,6 +283,24 @@ def load_settings(profile: str | None, arguments: Mapping[str, object], environ:
     return settings
 
 
+def own_name(environ: Mapping[str, str]) -> str:
+    """What nodes of this host are called that are given no name: ``GMP_NODE_ID``, else the host's name; no ``/`` at its end.
+
+    *Raises:* `ConfigError` telling what to set when the host's name cannot be part of a node ID.
+    """
+    given = environ.get("GMP_NODE_ID", "").rstrip("/")
+    if given:
+        return str(convert("node_id", given, "environment variable GMP_NODE_ID"))
+    host = os.uname().nodename
+    try:
+        return check_node_id(host)
+    except ConfigError:
+        raise ConfigError(
+            f"this host's name {host!r} cannot be part of a node ID, which has letters, digits and _ - . : /, and begins"
+            " with a letter, a digit or _: give node_id, or set GMP_NODE_ID in the environment"
+        ) from None
+
+
 def effective(profile: str | None, environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
     """Of every setting its value, without arguments, and where it comes from. *Raises:* `ConfigError`."""
     found = {name: (value, "default") for name, value in defaults().items()}

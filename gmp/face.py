@@ -99,7 +99,7 @@ def node() -> Node:
     True
     """
     if _default is None or _default.inherited:
-        _use(Node.local())
+        _use(Node.local(parent=_default))
     assert _default is not None
     return _default
 
@@ -273,7 +273,10 @@ def monitor(target: Port | str, *action: Any) -> Monitor:
     with the reason, on abnormal death only; ``monitor(target, port, *message)`` sends message + reason to `port`;
     ``monitor(target)`` kills the current port, on abnormal death only. A target that does not exist fires at once.
     A monitor that was set for a port goes with that port. `reason` is empty for a normal death.
-    *Raises:* `GmpError`. *Blocks:* never.
+
+    Target and `port` may each be on any node. The monitor stands on this one: when the way from here to the target is
+    lost it fires with that reason, whatever the target does, and `port` is told over the way from here to its node.
+    *Raises:* `GmpError`; `MessageError` for a message to another node's port that cannot travel. *Blocks:* never.
 
     >>> import gmp
     >>> worker, boss = gmp.port(), gmp.port()
@@ -288,8 +291,10 @@ def monitor(target: Port | str, *action: Any) -> Monitor:
 
 
 def link(a: Port | str, b: Port | str) -> tuple[Monitor, Monitor]:
-    """Monitor both ways: when one of two ports of this node dies abnormally, so does the other.
+    """Monitor both ways: when one of two ports dies abnormally, so does the other; `cancel` both to end it.
 
+    Each port may be on any node. This node carries the link: if the way from here to one of them is lost, the other is
+    killed with that reason, and the lost one as soon as there is a way again, within `connect_timeout`.
     *Raises:* `GmpError`. *Blocks:* never.
 
     >>> import gmp

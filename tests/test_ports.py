@@ -1156,16 +1156,6 @@ def test_sending_elsewhere_before_configure_says_what_to_do() -> None:
             function()
 
 
-def test_a_port_of_another_node_where_an_own_one_is_needed_is_told(make_node: Callable[..., gmp.Node]) -> None:
-    here, there = make_node("here"), make_node("there", seeds=[])
-    port, other = here.port(), there.port()
-    for action in (other, other.id):
-        with pytest.raises(gmp.GmpError, match="is a port of node there: expected one of this node, here"):
-            here.monitor(port, action)
-    with pytest.raises(gmp.GmpError, match="expected one of this node"):
-        here.link(port, other)
-
-
 @pytest.mark.parametrize(
     ("misuse", "message"),
     [

@@ -95,17 +95,20 @@ class Target:
 
 
 class Calls:
-    """The waiting calls of one node. `send` takes a port ID and a message; `monitor` watches a port."""
+    """The waiting calls of one node. `send` takes a port ID and a message; `monitor` watches a port; `why_unreached` tells
+    why no reply may have come."""
 
     def __init__(
         self,
         ports: Ports,
         send: Callable[[str, Message], Any],
         monitor: Callable[[str, Callable[[Reason], None]], Monitor],
+        why_unreached: Callable[[str], str],
     ) -> None:
         self._ports = ports
         self._send = send
         self._monitor = monitor
+        self._why_unreached = why_unreached
         self.call: Callable[[Any, Message, float | None], Message] = self._call  #: of a port ID
         self.targets: dict[str, Target] = {}
         self._waiting: dict[str, Call] = {}
@@ -158,7 +161,8 @@ class Calls:
         if isinstance(outcome, tuple):
             return outcome
         if isinstance(outcome, CallTimeout):
-            raise CallTimeout(f"no reply from {port_id} within {timeout} s")
+            text, why = f"no reply from {port_id} within {timeout} s", self._why_unreached(port_id)
+            raise CallTimeout(f"{text}: {why}" if why else text)
         assert isinstance(outcome, Exception)
         raise outcome
 

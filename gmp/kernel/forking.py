@@ -20,6 +20,13 @@ import gevent
 
 from gmp.kernel import ending
 
+#: what the child's own default node logs when it is used for the network
+LEFT_BY_FORK = (
+    "%s: %s is used in a process (pid %d) that was forked after node %s was configured in its parent: a child does not have"
+    " its parent's node, so this is a local one that sees nobody else. Call gmp.configure in each child, after the fork"
+    " (gunicorn: gmp.services.gunicorn does)"
+)
+
 
 class Forkable(Protocol):
     """What must know that it is in a child now."""

@@ -28,6 +28,9 @@ class RemotePort:
         self.name = name
         self.monitors: dict[Monitor, None] = {}
 
+    def __str__(self) -> str:
+        return f"{self.node_id}#{self.name}" if self.name else self.node_id
+
     def discard_monitor(self, monitor: Monitor) -> None:
         """A monitor was cancelled."""
         self.monitors.pop(monitor, None)

@@ -19,17 +19,18 @@ from typing import Any
 import gevent
 import gevent.event
 
-from gmp.config import Address, Settings, load_settings, parse_bind, parse_seed
+from gmp.config import Address, Settings, load_settings, own_name, parse_bind, parse_seed
 from gmp.errors import ConfigError, GmpError, PortDied, WaitTimeout
 from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, random_suffix, split_port_id
 from gmp.kernel.calls import Calls
 from gmp.kernel.ending import Ending, close_at_exit
-from gmp.kernel.forking import let_go_in_children
+from gmp.kernel.forking import LEFT_BY_FORK, let_go_in_children
 from gmp.kernel.leaving import GOODBYE, Leaving
 from gmp.kernel.losing import Loss
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
 from gmp.kernel.perl import SPAWN
+from gmp.kernel.remote_watchers import RemoteWatcher
 from gmp.kernel.requests import Requests
 from gmp.kernel.routes import Routes, told
 from gmp.kernel.services import start_services
@@ -39,6 +40,7 @@ from gmp.kernel.supervision import Supervisor
 from gmp.kernel.threads import ThreadDoor
 from gmp.kernel.tracing import TracingRoutes, make_port_class
 from gmp.mesh.addresses import ADDRESSES, is_loopback
+from gmp.mesh.failures import Wait, in_words
 from gmp.mesh.groups import Family, Group, watch
 from gmp.mesh.mesh import Mesh
 from gmp.net import names
@@ -56,6 +58,7 @@ from gmp.ports.tracing import Tracer
 
 log = logging.getLogger("gmp")
 _NEW = object()
+DIAL_AGAIN = 1.0  # seconds before `wait_up` dials a node again
 
 
 class Node:
@@ -81,10 +84,16 @@ class Node:
         self._set_up(load_settings(profile, given, os.environ))
 
     @classmethod
-    def local(cls) -> Node:
-        """A node that knows no other: what the default node is before `configure`."""
+    def local(cls, *, parent: Node | None = None) -> Node:
+        """A node that knows no other: what the default node is before `configure`.
+
+        `parent` is the one that this process has inherited by `fork`: if that was configured, whoever uses this one most
+        likely expects to be in the network, so its first use for that is warned of.
+        """
         node = cls.__new__(cls)
         node._set_up(Settings(binds=()))
+        if parent is not None:
+            node._left_by_fork = node._unsaid = parent.id if parent._configured else parent._left_by_fork
         return node
 
     def _set_up(self, settings: Settings) -> None:
@@ -95,7 +104,7 @@ class Node:
         self.ports.node = self
         self.monitors = RemoteMonitors(self.ports, self.request, self.connect)
         self.mesh = Mesh(self, settings)
-        self.backbone = self.mesh.backbone
+        self.backbone, self.complaints = self.mesh.backbone, self.mesh.complaints
         self.streams = Streams(self)
         self.requests = Requests(self)
         self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self)
@@ -103,7 +112,7 @@ class Node:
         self.send_tuple = self._routes.send  #: `send` with the message as a tuple, for `gmp.send`
         self.ways, self.runs = self._routes.ways, self._routes.runs  #: as in `Routes`, for `gmp.send`
         self.is_owned = self.ports.hold._is_owned  #: as `Ports.hold`
-        self._calls = Calls(self.ports, self._routes.send_soon, self._monitor)
+        self._calls = Calls(self.ports, self._routes.send_soon, self._monitor, self._why_unreached)
         self._sent: Callable[[Any, tuple[Any, ...]], None] | None = None
         self.services: list[tuple[str, Port]] = []  #: name and port of each service that was started
         self._events = NodeEvents(self.defer)
@@ -116,11 +125,13 @@ class Node:
         self._held_up = False  # whether the log has told that messages waited for the loop
         self._ending = Ending(self._leave, self.ports.hub)
         self.ended = gevent.event.Event()  #: set when it begins to leave
+        self._configured = False  # whether it was ever started
+        self._left_by_fork = self._unsaid = ""  # the ID of the node that the parent process has, until it was warned of
         let_go_in_children(self)
 
     @staticmethod
     def _choose_id(settings: Settings) -> str:
-        node_id = settings.node_id or (settings.profile or os.uname().nodename) + "/"
+        node_id = settings.node_id or (settings.profile or own_name(os.environ)) + "/"
         return check_node_id(node_id + random_suffix() if node_id.endswith("/") else node_id)
 
     # ---- life
@@ -167,7 +178,7 @@ class Node:
         except ConfigError:
             self.network.stop_listening()
             raise
-        self._state = "started"
+        self._state, self._configured = "started", True
         close_at_exit(self)
         self.network.housekeeper.start()
         self.mesh.start(seeds, SelfDial)
@@ -228,6 +239,7 @@ class Node:
         self.ports.close(deadline)
         if self._was_started:
             self._leaving.flush(max(0.0, deadline - time.monotonic()))  # a way may have to be found first, even to a seed
+            self.network.finish_streams(max(0.0, deadline - time.monotonic()))
         self.mesh.stop()
         if self._was_started:
             self._leaving.part(GOODBYE)
@@ -384,8 +396,9 @@ class Node:
 
         That node's setting `allow` must admit the function. The stream has the methods of a socket, and is authenticated and
         encrypted as connections between the two nodes are; it goes over a TCP connection of its own, to the same port.
-        At least one of the two must listen. Close your end: the function's is closed when it raises, or when nothing refers
-        to it any more. `timeout`: seconds until the stream is there (None: `connect_timeout` + `handshake_timeout`).
+        At least one of the two must listen. Close your end, or the other side reads a cut and no end (see `Stream`); the
+        function's is cut when it raises, and closed when it returns, unless it has passed it on. `timeout`: seconds until
+        the stream is there (None: `connect_timeout` + `handshake_timeout`).
 
         *Raises:* `NotAllowed`; `WaitTimeout`; `PortDied`, with the node as its port, when it is lost or cannot be reached;
         `GmpError` when there can be no stream: towards Perl, between two nodes that do not listen.
@@ -408,7 +421,9 @@ class Node:
             action = current_port()
             if action is None:
                 raise GmpError("monitor(target) kills the current port, but there is none here: give a callback")
-        watcher = self._own_port(action) if isinstance(action, Port | str) else None
+        watcher = self._watcher(action, message) if isinstance(action, Port | str) else None
+        if isinstance(watcher, RemoteWatcher):
+            return watcher.watch(target)
         if watcher is not None:
             if message:
                 monitor = self._monitor(target, lambda reason: watcher.put((*message, *reason)))
@@ -417,17 +432,18 @@ class Node:
             watcher.watches(monitor)
             return monitor
         if not callable(action) or message:
-            raise GmpError(f"monitor of {target}: expected a callback, or a port of this node and a message for it")
+            raise GmpError(f"monitor of {target}: expected a callback, or a port and a message for it")
         return self._monitor(target, lambda reason: self.defer(action, *reason), Kind.CALLBACK)
 
-    def _own_port(self, port: Port | str) -> Port:
-        """`port`, where only one of this node will do. *Raises:* `GmpError`."""
-        found = port if isinstance(port, Port) else self.ports.find(port)
-        if isinstance(found, Port) and found.ports is self.ports:
+    def _watcher(self, port: Port | str, message: tuple[Any, ...] = ()) -> Port | RemoteWatcher:
+        """Whom a monitor is set for. *Raises:* `GmpError` for a port that is not alive here, or what is no port."""
+        node_id, name = split_port_id(port)
+        found = port if isinstance(port, Port) else self.ports.by_name.get(name)
+        if isinstance(found, Port) and found.ports is self.ports and node_id == self.id:
             return found
-        node_id, _ = split_port_id(port)
         if node_id != self.id:
-            raise GmpError(f"{str(port)!r} is a port of node {node_id}: expected one of this node, {self.id}")
+            self._peer(node_id)
+            return RemoteWatcher(self, node_id, name, message)
         raise GmpError(f"{str(port)!r} is no live port of this node")
 
     def _monitor(self, target: Any, action: Callable[[Reason], None], kind: Kind = Kind.MESSAGE) -> Monitor:
@@ -447,7 +463,10 @@ class Node:
         return monitor
 
     def link(self, a: Port | str, b: Port | str) -> tuple[Monitor, Monitor]:
-        """Let two ports of this node die together; see `gmp.link`."""
+        """Let two ports die together; see `gmp.link`."""
+        self._check_open()
+        for port in (a, b):
+            self._watcher(port)  # raises before anything is set
         return self.monitor(a, b), self.monitor(b, a)
 
     def after(self, seconds: float, action: Any, *message: Any) -> Timer:
@@ -479,11 +498,13 @@ class Node:
     def group(self, name: str) -> Group:
         """The group of that name; see `gmp.group`."""
         self._check_open()
+        self._warn_if_left_by_fork(f"group {name!r}")
         return Group(_family_name(name), self, self.backbone)
 
     def family(self, name: str) -> Family:
         """The family of that name; see `gmp.family`."""
         self._check_open()
+        self._warn_if_left_by_fork(f"family {name!r}")
         return Family(_family_name(name), self, self.backbone)
 
     def is_up(self, node_id: str) -> bool:
@@ -565,19 +586,41 @@ class Node:
         return self._events.monitor_busy(callback)
 
     def wait_up(self, node_id: str | None = None, timeout: float | None = None) -> None:
-        """Wait until `node_id` (None: any seed) is connected.
+        """Wait until `node_id` (None: any seed) is connected; that node is dialled again and again meanwhile.
 
-        *Blocks:* up to `timeout` seconds (None: without end). *Raises:* `WaitTimeout`.
+        While it waits in vain a warning in the log says why, now and then.
+        *Blocks:* up to `timeout` seconds (None: without end). *Raises:* `WaitTimeout`, which says why too; `ConfigError`.
         """
         self._check_open()
         if node_id is not None:
-            self.connect(node_id)
-        with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block in silence
-            while not self._waited_for(node_id):
-                self._changed.clear()
-                self._changed.wait()
+            self._node_port(node_id)
+        problem, again = "", 0.0  # why it was not connected last, and when to dial it again
+        watch: Monitor | None = None
+
+        def failed(reason: Reason) -> None:
+            nonlocal problem, again
+            problem = in_words(reason)
+            again = time.monotonic() + DIAL_AGAIN
+            self._changed.set()
+
+        def why() -> str:
+            return problem or self.mesh.trouble()
+
+        wait = Wait(self.complaints, lambda: f"node {node_id}" if node_id else "a seed", why)
+        try:
+            with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block in silence
+                while not self._waited_for(node_id):
+                    if node_id is not None and (watch is None or not watch.active) and time.monotonic() >= again:
+                        watch = self._monitor(node_id, failed)  # which dials
+                    self._changed.clear()
+                    wait.pause(self._changed, DIAL_AGAIN)
+        finally:
+            if watch is not None:
+                watch.cancel()
         if not self._waited_for(node_id):
-            raise WaitTimeout(f"{node_id or 'no seed'} is not connected after {timeout} s")
+            text = f"{node_id} is not connected" if node_id else "no seed is connected"
+            text += f" after {timeout} s"
+            raise WaitTimeout(f"{text}: {why()}" if why() else text)
 
     def _waited_for(self, node_id: str | None) -> bool:
         self._check_open()
@@ -661,12 +704,31 @@ class Node:
         """`Ground.joined`."""
         self._changed.set()
 
+    def _why_unreached(self, port_id: str) -> str:
+        """Why a node may not have answered; empty: it is connected."""
+        node_id, _ = split_port_id(port_id)
+        if self.is_up(node_id):
+            return ""
+        trouble = self.mesh.trouble()
+        return f"node {node_id} is not connected; {trouble}" if trouble else f"node {node_id} is not connected"
+
+    def trouble(self) -> str:
+        """`GroupGround.trouble`."""
+        return self.mesh.trouble()
+
     def addresses(self) -> list[str]:
         """Where this node listens, as told to others."""
         return self.network.announced()
 
+    def _warn_if_left_by_fork(self, what: str) -> None:
+        """The parent process has configured a node, and this child uses its own, local one: once it is told."""
+        if self._unsaid and self._state == "new":
+            log.warning(LEFT_BY_FORK, self.id, what, os.getpid(), self._unsaid)
+            self._unsaid = ""
+
     def _peer(self, node_id: str) -> Peer:
         if self._state == "new":
+            self._warn_if_left_by_fork(f"node {node_id!r}")
             raise ConfigError(f"node {node_id!r} cannot be reached: this node is local only, call gmp.configure first")
         return self.network.peer(node_id)
 
@@ -702,7 +764,7 @@ class Node:
         self._leaving.changed()
         if self._state != "started":
             return
-        self.mesh.node_down(peer.node_id, ended=peer.ended)
+        self.mesh.node_down(peer.node_id, in_words(reason), ended=peer.ended)
         if was_up:
             self._tell(peer.node_id, False, *reason)
 

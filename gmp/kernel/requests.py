@@ -20,7 +20,7 @@ from gmp.errors import ConfigError, GmpError, NotAllowed
 from gmp.kernel.following import Following
 from gmp.kernel.inspection import Inspection
 from gmp.kernel.leaving import LEAVING
-from gmp.kernel.perl import SPAWN, port_name, request_name, understood
+from gmp.kernel.perl import SPAWN, UP_NODES, port_name, request_name, understood
 from gmp.kernel.spawning import LONGEST_NAME, SpawnedNames, resolve
 from gmp.kernel.streams import CONNECT, EXPECT
 from gmp.kernel.tracing import TRACED, deliver
@@ -191,7 +191,10 @@ class Requests:
         self._reply(reply, time.time())
 
     def _eval(self, peer: Peer | None, source: Any = "", *reply: Any) -> None:
-        if self._node.settings.allow_eval:
+        if source == UP_NODES:  # tells no more than `gmp.info`: answered whatever `allow_eval` says
+            connected = [node_id for node_id in self._node.up_nodes() if self._node.is_linked(node_id)]
+            self._reply(reply, "", *connected)
+        elif self._node.settings.allow_eval:
             self._node.defer(self._evaluate, source, reply)
         elif reply:
             self._reply(reply, "eval is not allowed on this node")

@@ -17,6 +17,7 @@ from gmp.errors import ConfigError, GmpError, MessageError, WaitTimeout
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.directory import Change
 from gmp.mesh.directory import Family as Items
+from gmp.mesh.failures import Complaints, Wait
 
 MembersCallback = Callable[[Items, list[str], list[str], list[str]], Any]
 
@@ -34,6 +35,13 @@ class GroupGround(Protocol):
 
     def defer(self, function: Callable[..., Any], *args: Any) -> object:
         """Run `function` in a greenlet of its own."""
+
+    def trouble(self) -> str:
+        """Why the network is not seen from here; empty: nothing is known to be wrong."""
+
+    @property
+    def complaints(self) -> Complaints:
+        """What was logged about waiting in vain."""
 
     def on_local_death(self, port: Any, callback: Callable[..., Any]) -> str:
         """Call `callback` when the local `port` is dead; return its ID. *Raises:* `GmpError` when it is not local."""
@@ -161,12 +169,15 @@ class Group:
     def wait(self, count: int = 1, timeout: float | None = None) -> Items:
         """Wait until the group has at least `count` members, and return them.
 
-        *Blocks:* up to `timeout` seconds (None: without end). *Raises:* `WaitTimeout`.
+        While it waits in vain because no seed is reached, a warning in the log says why, now and then.
+        *Blocks:* up to `timeout` seconds (None: without end). *Raises:* `WaitTimeout`, which says so too.
         """
         members = self.members()
         if len(members) >= count:
             return members
         changed = gevent.event.Event()
+        ground = self._ground
+        wait = Wait(ground.complaints, lambda: f"members of group {self.name!r} ({len(members)} of {count})", ground.trouble)
 
         def notice(change: Change) -> None:
             changed.set()
@@ -176,11 +187,13 @@ class Group:
             with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block in silence
                 while len(members := self.members()) < count:
                     changed.clear()
-                    changed.wait()
+                    wait.pause(changed)
         finally:
             self._backbone.unwatch(self.name, notice)
         if len(members) < count:
-            raise WaitTimeout(f"group {self.name!r} has {len(members)} of {count} members after {timeout} s")
+            why = ground.trouble()
+            text = f"group {self.name!r} has {len(members)} of {count} members after {timeout} s"
+            raise WaitTimeout(f"{text}: {why}" if why else text)
         return members
 
     def send(self, *message: Any) -> None:

@@ -15,6 +15,7 @@ from gmp.errors import GmpError
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.connector import Search
 from gmp.mesh.detours import Detours
+from gmp.mesh.failures import Complaints
 from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.relay import RELAY, Router
 from gmp.mesh.seeds import SeedManager
@@ -30,6 +31,7 @@ class Mesh:
         self.backbone = Backbone(ground, self._poke)
         self.router = Router(ground, self.backbone.registry, high_mark=settings.high_mark)
         self.detours = Detours(ground, self.backbone, self.router, self._dial_back)
+        self.complaints = Complaints(ground.id)
         self._ground = ground
         self._connect_timeout = settings.connect_timeout
         self._seeds: SeedManager | None = None
@@ -75,6 +77,12 @@ class Mesh:
         """Figures of the seeds."""
         return [] if self._seeds is None else self._seeds.stats()
 
+    def trouble(self) -> str:
+        """Why the network is not seen from here, or only a part of it; empty: nothing is known to be wrong."""
+        if self._seeds is None:
+            return "this node is local only, call gmp.configure first"
+        return self._seeds.trouble(joined=self.backbone.master is not None and not self.backbone.is_global)
+
     def _seed_up(self, node_id: str) -> None:
         self.backbone.seed_up(node_id)
         self._ground.joined()  # race: the peer came up before it was known to be a seed
@@ -91,7 +99,9 @@ class Mesh:
         """Connect to `node_id`; return what went wrong. *Blocks:* up to the time for it."""
         search = self._searches[node_id] = Search(self._ground, self.backbone, node_id)
         try:
-            return search.run(self._detour, self._connect_timeout)
+            problem = search.run(self._detour, self._connect_timeout)
+            trouble = self.trouble() if problem else ""
+            return f"{problem}; {trouble}" if trouble else problem
         finally:
             if self._searches.get(node_id) is search:
                 del self._searches[node_id]
@@ -166,10 +176,13 @@ class Mesh:
 
     def _seed_back(self, node_id: str) -> None:
         if self._seeds is not None and self._seeds.is_seed(node_id):
+            self._seeds.connected(node_id)
             self.backbone.seed_up(node_id)  # race: it has dialled us before we dialled it again
 
-    def node_down(self, node_id: str, *, ended: bool) -> None:
+    def node_down(self, node_id: str, why: str, *, ended: bool) -> None:
         """The way to a node is gone, or none was found; `ended`: it left, or its process was seen to end."""
+        if self._seeds is not None:
+            self._seeds.lost(node_id, why)
         self.backbone.node_down(node_id, ended=ended)
         self.router.node_down(node_id)
         self.detours.node_down(node_id)

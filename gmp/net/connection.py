@@ -201,7 +201,7 @@ class Connection(Outbox):
             raise error
         else:
             # a bug of ours must end this connection, not leave it open and deaf
-            log.error("connection with %s", self.address, exc_info=error)
+            log.error("%s: connection with %s failed", self.session.node_id, self.address, exc_info=error)
             self.close(CloseReason.INTERNAL_ERROR, repr(error))
 
     def _torn(self, error: BaseException) -> None:

@@ -39,7 +39,8 @@ from gmp.net.relays import Relays
 from gmp.net.streams import DATACONN, STREAM_ID, ExpectedStreams, Stream
 from gmp.net.tls import RECORD, make_contexts
 from gmp.net.visitors import Visitors
-from gmp.wire import runs
+from gmp.wire import chunks, runs
+from gmp.wire.chunks import layer_for
 from gmp.wire.framing import default_framings, make_encoder
 from gmp.wire.session import Session
 
@@ -188,6 +189,7 @@ class Network:
                 "mproto": "1",
                 "gproto": "1",
                 runs.KEY: runs.VALUE,
+                chunks.KEY: chunks.VALUE,
                 "peeraddr": address,
                 **({STREAM_ID: stream_id} if stream_id else {}),
             },
@@ -368,7 +370,8 @@ class Network:
             take = expected.take
         fd, tls, read_ahead = connection.hand_over()
         dial = self._handshake_done(connection)
-        stream = self.add_stream(Stream(gevent.socket.socket(fileno=fd), greeting.node_id, tls, read_ahead))
+        layer = layer_for(greeting.keys) if tls is None else tls
+        stream = self.add_stream(Stream(gevent.socket.socket(fileno=fd), greeting.node_id, layer, read_ahead))
         if dial is not None:
             dial.result.set(stream)
         elif take is not None:
@@ -378,6 +381,10 @@ class Network:
         """This node has a part in it: it ends with the node."""
         self._streams.add(stream)
         return stream
+
+    def finish_streams(self, timeout: float) -> None:
+        """Wait for the goodbyes of closed streams to go out. *Blocks:* up to `timeout` seconds."""
+        gevent.joinall([stream.lingering for stream in self._streams if stream.lingering is not None], timeout)
 
     def _lose(self, peer: Peer, connection: Connection) -> None:
         reason = connection.reason
@@ -437,12 +444,12 @@ class Network:
         if dial is not None and not dial.result.ready():
             self._dial_failed(connection, reason, node_id, dial)
         if reason not in _BUG_OR_NORMAL and node_id != self.node_id and not connection.refused:
-            self._log_refusal(connection)
+            self._log_refusal(connection, logging.WARNING if dial is None else logging.INFO)  # who dials is told
 
     def _dial_failed(self, connection: Connection, reason: CloseReason, node_id: str, dial: Dial) -> None:
         result = dial.result
         peer = self.peers.get(node_id)
-        text = f"{connection.address}: {describe(connection)}"
+        text = f"{connection.address}: {describe(connection)}{self._perhaps(connection)}"
         if node_id == self.node_id:
             if _incarnation(connection) == self.incarnation:
                 result.set_exception(SelfDial(f"{connection.address} is this node itself"))
@@ -457,12 +464,27 @@ class Network:
             error = AuthenticationError if reason is CloseReason.AUTHENTICATION_FAILED else ProtocolError
             result.set_exception(error(text))
 
+    def _perhaps(self, connection: Connection) -> str:
+        """What most likely made the other side close a connection in the handshake: it does not say."""
+        if connection.reason not in _CLOSED_THERE:
+            return ""
+        if not connection.session.has_greeting:
+            return " before it said anything: perhaps it is no gmp node"
+        greeting = connection.session.greeting
+        perhaps = "the secrets differ"
+        if greeting.offers_tls and self._contexts is None:
+            perhaps = "it requires TLS (setting cert), or the secrets differ"
+        elif self._contexts is not None:
+            perhaps = "it does not accept our certificate, or the secrets differ"
+        return f", node {greeting.node_id!r}, in the handshake: perhaps {perhaps}; its log tells"
+
     def _closed_for_another(self, peer: Peer, connection: Connection) -> bool:
         return connection.reason in _CLOSED_THERE and peer.link.dial_again(_incarnation(connection))
 
-    def _log_refusal(self, connection: Connection) -> None:
+    def _log_refusal(self, connection: Connection, level: int) -> None:
         if self.visitors.may_log(connection):
-            log.warning("%s: handshake with %s failed: %s", self.node_id, connection.address, describe(connection))
+            text = describe(connection) + self._perhaps(connection)
+            log.log(level, "%s: handshake with %s failed: %s", self.node_id, connection.address, text)
 
     def hold(self, connection: Connection) -> bool:
         """`Owner.hold`: a wrong login of an address that keeps failing is told so after a while."""
@@ -525,7 +547,7 @@ class Network:
             connection.close(CloseReason.NODE_CLOSED)
         self.visitors.close()
         for stream in list(self._streams):
-            stream.close()
+            stream.abort()
         for peer in list(self.peers.values()):
             connection_up = peer.connection
             peer.close()

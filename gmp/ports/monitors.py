@@ -69,13 +69,13 @@ class Monitor:
 
     def fire(self, reason: Reason) -> None:
         """Do what it is for, once."""
-        action = self._action
+        action, home = self._action, self._home
         self._end()
         if action is not None:
             try:
                 action(reason)
             except Exception:
-                log.exception("a monitor could not tell of a death")
+                log.exception("the action of a monitor of %s failed", home)
 
     def _end(self) -> None:
         watcher, self._watcher = self._watcher, None

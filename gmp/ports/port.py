@@ -36,6 +36,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
 _NOT_GIVEN = object()
 _RELEASES = ("kill", "cancel", "close", "stop")
+_CUT = "abort"  # before these, after an abnormal death: what a half-finished stream has
 
 
 def current_port() -> Port | None:
@@ -389,7 +390,8 @@ class Port(Mailbox):
     def own(self, resource: Result) -> Result:
         """Release `resource` when the port dies: kill, cancel, close or stop it, whichever it has first; return it.
 
-        The last one owned is released first, each in a greenlet of its own.
+        After an abnormal death a resource that has an `abort` method, as a `Stream` has, is aborted instead. The last one
+        owned is released first, each in a greenlet of its own.
         *Raises:* `GmpError` when it has none of these; `PortDied`. *Blocks:* never.
 
         >>> import gmp
@@ -471,7 +473,8 @@ class Port(Mailbox):
                 receiver.throw(PortDied(self.id, reason))
         self._ties = self.handlers = None
         for resource in reversed(ties.owned):
-            release = next(name for name in _RELEASES if callable(getattr(resource, name, None)))
+            ways = (_CUT, *_RELEASES) if reason else _RELEASES
+            release = next(name for name in ways if callable(getattr(resource, name, None)))
             # releasing may block or fail, which must not hold up the monitors
             self.ports.workers.spawn(getattr(resource, release))
         for monitor in list(ties.watching):

@@ -183,7 +183,8 @@ def _stay(*_: object) -> None:
 class Workers:
     """The pool of one node."""
 
-    def __init__(self) -> None:
+    def __init__(self, node_id: str = "") -> None:
+        self._node_id = node_id
         self.hub = gevent.get_hub()
         self.run_callback = self.hub.loop.run_callback
         # without the hub's own method, which looks for a hook in the greenlet each time (a seventh of a switch), and whether
@@ -348,7 +349,7 @@ class Workers:
         if isinstance(error, GreenletExit):
             return
         if not isinstance(error, ENDS_PROGRAM):
-            log.error("a callback failed: %r", error, exc_info=error)
+            log.error("%s: a callback failed: %s", self._node_id, type(error).__name__, exc_info=error)
         else:
             self.hub.handle_error(getcurrent(), type(error), error, error.__traceback__)
 

@@ -46,7 +46,7 @@ class Session:
     ) -> None:
         self.state = State.GREETING
         self.tls_active = False
-        self._node_id = node_id
+        self.node_id = node_id  #: the own one
         self._secret = secret
         self._tls, self._require_tls = tls, require_tls
         self._framings = tuple(framings)
@@ -151,9 +151,9 @@ class Session:
         return line.removesuffix(b"\r")
 
     def _check_greeting(self, greeting: Greeting) -> None:
-        if greeting.node_id == self._node_id:
+        if greeting.node_id == self.node_id:
             # the echo of our own greeting, a dial to ourselves or another node of our name
-            raise ProtocolError(f"the other side is {self._node_id!r} too: talking to myself")
+            raise ProtocolError(f"the other side is {self.node_id!r} too: talking to myself")
 
     def _take_nonce(self, greeting: Greeting, nonce: bytes) -> Event:
         if nonce == self._nonce:
