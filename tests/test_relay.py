@@ -271,7 +271,7 @@ def test_a_direct_connection_replaces_the_way_through_seeds_without_loss_or_reor
 def impatient(make_node: MakeNode, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[gmp.Node, gmp.Node, FaultProxy]]:
     """A private node that does not tolerate much, one that is relayed to it, and the proxy between that one and the seed."""
     monkeypatch.setattr("gmp.net.heartbeat.HEARTBEAT", 0.2)
-    seed = make_node("seed")
+    seed = make_node("seed", reached_at=["*"])
     with FaultProxy(seed.binds[0]) as proxy:
         alice = make_node("alice", binds=[], seeds=seed.binds, busy_after=0.6, hung_after=2.5)
         bob = make_node("bob", binds=[], seeds=[proxy.address])

@@ -28,6 +28,7 @@ from gmp.net.tls import Contexts, Tls, names_node
 from gmp.wire.events import NEED_DATA, Authenticated, Greeted
 
 if TYPE_CHECKING:
+    from gmp.net.between import Way
     from gmp.net.housekeeper import Watch
     from gmp.wire.session import Session
 
@@ -88,6 +89,7 @@ class Connection(Outbox):
         "retry_bounded",
         "session",
         "watch",
+        "way",
     )
 
     def __init__(
@@ -103,6 +105,7 @@ class Connection(Outbox):
         cert_names: bool,
         destinations: dict[str, Any],
         address: str,
+        way: Way,
         handshake_timeout: float,
         limits: Limits,
         send_buffer: int | None,
@@ -111,6 +114,7 @@ class Connection(Outbox):
         super().__init__(_socket.socket(fileno=fd), hub.loop, drained)
         self.session = session
         self.address = address  #: of the other side, ``host:port``
+        self.way = way
         self.detail = ""
         self.auth_sent = False
         self.refused = False  #: the other side was told that it is not wanted, and is to close
@@ -307,6 +311,13 @@ class Connection(Outbox):
             self.session.send_auth(refused=text)
             self.write(self.session.data_to_send())
         self._reader.start(self._readable)
+
+    def turn_away(self, text: str) -> None:
+        """Tell a gmp node, in the place of our authentication line, why it gets none; the caller ends the connection."""
+        if not self.auth_sent:
+            self.session.send_refusal(text)
+            self.write(self.session.data_to_send())
+            self._flush()
 
     def read_ahead(self) -> None:
         """Dispatch what was read too far during the handshake; no watcher fires for that."""

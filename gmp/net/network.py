@@ -24,11 +24,13 @@ import gevent.socket
 from gmp.config import Address, Settings, parse_advertised
 from gmp.errors import AuthenticationError, GmpError, ProtocolError
 from gmp.ids import is_peer_node_id
+from gmp.net.between import Policy, Way, make_end
 from gmp.net.challenge import answered_for
 from gmp.net.connection import Connection
 from gmp.net.heartbeat import Limits
 from gmp.net.housekeeper import Housekeeper, HousekeeperEvents
 from gmp.net.listening import Listeners, format_address
+from gmp.net.machine import is_own, machine_name
 from gmp.net.names import family_of
 from gmp.net.peer import Peer, PeerEvents
 from gmp.net.peerstate import Act, Do, is_arbiter
@@ -126,6 +128,9 @@ class Network:
             settings.handshake_timeout,
             self._hub,
         )
+        self._between = Policy(
+            node_id, settings.reached_at, settings.advertise or (), require_roles=settings.require_roles
+        )
         self._challenges: dict[Connection, gevent.Greenlet[..., None]] = {}
         self._acts: dict[Act, Callable[[Peer, Connection], object]] = {
             Act.ACCEPT: self._accept,
@@ -167,11 +172,12 @@ class Network:
     def _accepted(self, sock: Any, address: tuple[Any, ...]) -> None:
         host = str(address[0])
         self.visitors.make_room(host)
-        connection = self._start(sock.detach(), format_address(*address[:2]), None)
+        way = _way(sock.getsockname(), address, dialled=False)
+        connection = self._start(sock.detach(), format_address(*address[:2]), way, None)
         if connection is not None:
             self.visitors.enter(connection, host)
 
-    def _start(self, fd: int, address: str, dial: Dial | None) -> Connection | None:
+    def _start(self, fd: int, address: str, way: Way, dial: Dial | None) -> Connection | None:
         settings = self._settings
         stream_id = "" if dial is None else dial.stream_id
         session = Session(
@@ -187,7 +193,7 @@ class Network:
                 "mproto": "1",
                 "gproto": "1",
                 runs.KEY: runs.VALUE,
-                "peeraddr": address,
+                **way.keys(),
                 **({STREAM_ID: stream_id} if stream_id else {}),
             },
             protocol=DATACONN if stream_id else "aemp",
@@ -208,6 +214,7 @@ class Network:
             cert_names=settings.cert_names,
             destinations=self._destinations,
             address=address,
+            way=way,
             handshake_timeout=settings.handshake_timeout,
             limits=self._limits,
             send_buffer=settings.send_buffer,
@@ -262,11 +269,12 @@ class Network:
         try:
             sock.settimeout(self._settings.address_timeout)
             sock.connect(address)
-            if sock.getsockname() == sock.getpeername():
+            own, other = sock.getsockname(), sock.getpeername()
+            if own == other:
                 raise ConnectionRefusedError("TCP connected to itself")
             if self._closed:
                 raise GmpError("the node is closed")
-            connection = self._start(sock.detach(), where, dial)
+            connection = self._start(sock.detach(), where, _way(own, other, dialled=True), dial)
         finally:
             sock.close()
         if connection is None:
@@ -294,6 +302,7 @@ class Network:
                 raise AuthenticationError(f"expected node {dial.expect!r}, but {greeting.node_id!r} answered")
             if greeting.protocol != "aemp":
                 raise ProtocolError(f"{greeting.protocol!r} in an answer, expected 'aemp'")
+        self._check_nobody_between(connection)
         if self._is_stream(connection):
             return True
         if self._is_arbiter(connection):
@@ -302,6 +311,16 @@ class Network:
         if peer is not None:
             peer.link.offered(connection, _incarnation(connection))
         return True
+
+    def _check_nobody_between(self, connection: Connection) -> None:
+        """Before our authentication line, which is what somebody in between would need."""
+        greeting, tls = connection.session.greeting, connection.session.tls_active
+        try:
+            self._between.check(connection.way, greeting.node_id, greeting.keys, tls=tls)
+        except AuthenticationError as error:
+            if "gmp" in greeting.keys and not tls:
+                connection.turn_away(str(error))
+            raise
 
     def _is_arbiter(self, connection: Connection) -> bool:
         greeting = connection.session.greeting
@@ -522,6 +541,13 @@ def describe(connection: Connection) -> str:
     reason = connection.reason
     text = "" if reason is None else reason.value
     return f"{text}: {connection.detail}" if connection.detail else text
+
+
+def _way(own: tuple[Any, ...], other: tuple[Any, ...], *, dialled: bool) -> Way:
+    """A TCP connection by the names of its two sockets."""
+    ends = make_end(*own[:2]), make_end(*other[:2])
+    near = ends[1].is_loopback or is_own(ends[1].host)
+    return Way(dialled, *ends, near, machine_name())
 
 
 def _incarnation(connection: Connection) -> str:
