@@ -30,6 +30,8 @@ from gmp.ids import check_node_id
 from gmp.secretfile import user_secret
 from gmp.servicelist import Service, parse_services
 
+SEED_MARK = "gmp#seed"  #: the URI in a certificate that marks it as a seed's; no node can be named so
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -75,6 +75,10 @@ class Mesh:
         """Figures of the seeds."""
         return [] if self._seeds is None else self._seeds.stats()
 
+    def is_seed(self, node_id: str) -> bool:
+        """Whether a configured seed was that node when it was dialled last."""
+        return self._seeds is not None and self._seeds.is_seed(node_id)
+
     def _seed_up(self, node_id: str) -> None:
         self.backbone.seed_up(node_id)
         self._ground.joined()  # race: the peer came up before it was known to be a seed
@@ -165,7 +169,7 @@ class Mesh:
         self._seed_back(node_id)
 
     def _seed_back(self, node_id: str) -> None:
-        if self._seeds is not None and self._seeds.is_seed(node_id):
+        if self.is_seed(node_id):
             self.backbone.seed_up(node_id)  # race: it has dialled us before we dialled it again
 
     def node_down(self, node_id: str, *, ended: bool) -> None:

@@ -10,8 +10,8 @@ its sender sees of the connection, and whoever gets it compares (`docs/handshake
   machine, and hold both ends of one connection. There an address alone proves little: any user may take a free port.
 
 The node that was dialled compares the addresses, as it is the one that knows under which others it may be reached. It does
-so before its authentication line, without which the dialler does nothing. A peer that does not say ``gmp`` is Perl: it has no
-roles and compares nothing, so that a dialler, too, compares what Perl says.
+so before its authentication line, without which the dialler does nothing. A peer that does not say ``gmp`` is Perl: it has
+no roles and compares nothing, so that a dialler, too, compares what Perl says.
 
 NAT, port mappings, proxies and tunnels pass connections on by the user's will. On a network they cannot be told from
 somebody else's, so that there the rule is strict only when the setting `reached_at` is given; on one machine, and towards
@@ -58,7 +58,7 @@ def make_end(host: str, port: int) -> End:
 def parse_end(text: str) -> End | None:
     """An end as a greeting tells it, ``host:port``; None when it is none, or its port is 0."""
     host, _, port = text.rpartition(":")
-    if not (port.isascii() and port.isdigit() and 0 < len(port) <= 5 and 0 < int(port)):
+    if not (port.isascii() and port.isdigit() and 0 < len(port) <= 5 and int(port) > 0):
         return None
     try:
         return make_end(host.removeprefix("[").removesuffix("]"), int(port))
@@ -177,6 +177,7 @@ class Policy:
     def _passed_on(self, node_id: str, target: End, way: Way, how: str) -> AuthenticationError:
         """What is wrong, the same for each try: the port of who dialled would make it another one each time."""
         return AuthenticationError(
-            f"node {node_id!r} has dialled {target}{how}, but reached {way.own} from {way.other.host}: somebody passes the lines"
-            f" on; where that is your own tunnel, proxy or port mapping, set reached_at=['{target}'] on node {self._node_id}"
+            f"node {node_id!r} has dialled {target}{how}, but reached {way.own} from {way.other.host}: somebody passes the"
+            f" lines on; where that is your own tunnel, proxy or port mapping, set reached_at=['{target}']"
+            f" on node {self._node_id}"
         )

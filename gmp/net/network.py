@@ -13,7 +13,7 @@ import secrets
 import socket
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
 
@@ -53,6 +53,7 @@ _BUG_OR_NORMAL = {
     CloseReason.NODE_CLOSED,
     CloseReason.LEAVING,
 }
+_REFUSED_HERE = {CloseReason.AUTHENTICATION_FAILED, CloseReason.PROTOCOL_ERROR}
 _CLOSED_THERE = {CloseReason.EOF, CloseReason.RESET}
 FIRST_DELAY, MOST_DELAY = 0.1, 2.0  # seconds before dialling again, doubling, while the other side clears up
 _ENDED = {CloseReason.EOF, CloseReason.LEAVING, CloseReason.RESTARTED}  # what shows that a process is gone
@@ -128,9 +129,7 @@ class Network:
             settings.handshake_timeout,
             self._hub,
         )
-        self._between = Policy(
-            node_id, settings.reached_at, settings.advertise or (), require_roles=settings.require_roles
-        )
+        self._between = self._policy(())
         self._challenges: dict[Connection, gevent.Greenlet[..., None]] = {}
         self._acts: dict[Act, Callable[[Peer, Connection], object]] = {
             Act.ACCEPT: self._accept,
@@ -153,12 +152,18 @@ class Network:
             self.housekeeper.watch_relayed,
         )
 
+    def _policy(self, advertised: Iterable[str]) -> Policy:
+        settings = self._settings
+        return Policy(self.node_id, settings.reached_at, advertised, require_roles=settings.require_roles)
+
     # ---- listening
 
     def listen(self, binds: list[Address]) -> None:
         """`Listeners.listen`."""
         self._listeners.listen(binds)
         self.binds = self._listeners.binds
+        if self._settings.advertise is not None:
+            self._between = self._policy(self.announced())
 
     def announced(self) -> list[str]:
         """The addresses to tell others."""
@@ -458,7 +463,7 @@ class Network:
                 result.set_exception(SelfDial(f"{connection.address} is this node itself"))
             else:
                 result.set_exception(GmpError(f"{connection.address} is another node with the ID {node_id!r} of this one"))
-        elif not dial.stream_id and (reason is CloseReason.DUPLICATE or (peer is not None and peer.is_linked)):
+        elif not dial.stream_id and (reason is CloseReason.DUPLICATE or self._is_linked_otherwise(peer, connection)):
             # race: both dialled at once and the other connection won
             result.set(node_id)
         elif peer is not None and not dial.stream_id and self._closed_for_another(peer, connection):
@@ -466,6 +471,16 @@ class Network:
         else:
             error = AuthenticationError if reason is CloseReason.AUTHENTICATION_FAILED else ProtocolError
             result.set_exception(error(text))
+
+    def _is_linked_otherwise(self, peer: Peer | None, connection: Connection) -> bool:
+        """Whether the node that was dialled is connected by another connection.
+
+        As the arbiter it closes a second one without a line that would prove who it is; with `cert_names` its certificate
+        has proved it.
+        """
+        if peer is None or not peer.is_linked or connection.reason in _REFUSED_HERE:
+            return False
+        return not self._settings.cert_names or (connection.tls is not None and connection.tls.ready)
 
     def _closed_for_another(self, peer: Peer, connection: Connection) -> bool:
         return connection.reason in _CLOSED_THERE and peer.link.dial_again(_incarnation(connection))

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, NoReturn
 
+from gmp.config import SEED_MARK
 from gmp.errors import AuthenticationError, ConfigError, ProtocolError
 
 RECORD = 16 * 1024  #: what one record holds at most
@@ -98,6 +99,10 @@ class Tls:
     def peer_names(self) -> list[str]:
         """What the other side's certificate calls it: its alternative names and its common name."""
         return certificate_names(self._object.getpeercert() or {})
+
+    def marks_seed(self) -> bool:
+        """Whether the other side's certificate says that it is a seed's."""
+        return ("URI", SEED_MARK) in (self._object.getpeercert() or {}).get("subjectAltName", ())
 
     def stats(self) -> dict[str, Any]:
         """The version, and until when (seconds since 1970) the other side's certificate is valid."""
