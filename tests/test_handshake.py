@@ -544,7 +544,7 @@ def test_a_perl_node_says_what_it_sees_or_nothing() -> None:
     ours = Way(False, make_end("10.0.0.2", 4040), make_end("10.0.0.1", 61000), False, "b")
     dialled = Way(True, make_end("10.0.0.2", 5000), make_end("10.0.0.9", 4040), False, "b")
     policy = Policy("n", None, (), require_roles=False)
-    for keys in ({}, {"peeraddr": "10.0.0.2:0"}, {"peeraddr": "unknown"}, {"peeraddr": "10.0.0.2:4040"}):
+    for keys in ({}, {"peeraddr": "10.0.0.2:0"}, {"peeraddr": "host.example.org:4041"}, {"peeraddr": "10.0.0.2:4040"}):
         policy.check(ours, "perl", keys, tls=False)
     with pytest.raises(gmp.AuthenticationError):
         policy.check(ours, "perl", {"peeraddr": "10.0.0.66:5555"}, tls=False)

@@ -161,7 +161,10 @@ class Policy:
             raise self._passed_on(node_id, target, way, " by another socket than the one that came here")
 
     def _check_perl(self, way: Way, node_id: str, keys: Mapping[str, str]) -> None:
-        """A node without roles says at most which address the other end has as it sees it. Real ones always do."""
+        """A node without roles says at most which address the other end has as it sees it.
+
+        Real ones always do, but one that has dialled a host name (from the directory, seeds are numeric) says that name.
+        """
         seen = parse_end(keys.get(PEER_ADDRESS, ""))
         if seen is None or seen == way.own:
             return
