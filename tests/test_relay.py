@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
+import gevent.socket
 import pytest
 
 import gmp
@@ -439,6 +440,34 @@ def test_where_seeds_are_marked_who_answers_at_a_seeds_address_is_none_by_that(
     hostile.open("aaa", "alice")
     hostile.barrier()
     assert not alice.is_up("aaa")
+
+
+def test_a_stranger_at_a_seeds_address_makes_nobody_a_seed_by_naming_him(make_node: MakeNode) -> None:
+    """He has no certificate, and closes as a node does that is connected already."""
+    make = certified(make_node, Authority())
+    listener = gevent.socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    seed = make("seed")
+    alice = make("alice", seeds=[*seed.binds, f"127.0.0.1:{listener.getsockname()[1]}"])
+    alice.wait_up("seed", timeout=20)
+    mallory = make("mallory", seeds=seed.binds)
+    mallory.wait_up("alice", timeout=20)
+    try:
+        for _ in range(3):
+            sock, _address = listener.accept()
+            line = f"aemp;1;mallory;tls_sha3_512;msgpack;gmp=1;role=accepted;tls=1.0;incarnation={mallory.incarnation}"
+            sock.sendall(f"{line}\nnonce\n".encode())
+            while sock.recv(1) != b"\n":
+                pass
+            sock.close()
+        gevent.with_timeout(20, listener.accept)[0].close()  # so what came before has been judged
+        assert alice.is_linked("mallory")
+        assert not alice.mesh.is_seed("mallory")
+        assert not alice.may_be_seed("mallory")
+        assert alice.may_be_seed("seed")
+    finally:
+        listener.close()
 
 
 def test_a_seed_speaks_for_those_that_are_attached_to_it_only(make_node: MakeNode) -> None:

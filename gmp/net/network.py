@@ -473,17 +473,21 @@ class Network:
             result.set_exception(error(text))
 
     def _is_linked_otherwise(self, peer: Peer | None, connection: Connection) -> bool:
-        """Whether the node that was dialled is connected by another connection.
-
-        As the arbiter it closes a second one without a line that would prove who it is; with `cert_names` its certificate
-        has proved it.
-        """
-        if peer is None or not peer.is_linked or connection.reason in _REFUSED_HERE:
-            return False
-        return not self._settings.cert_names or (connection.tls is not None and connection.tls.ready)
+        """Whether the node that was dialled is connected by another connection, for which it has closed this one."""
+        refused_here = connection.reason in _REFUSED_HERE
+        return peer is not None and peer.is_linked and not refused_here and self._is_named(connection)
 
     def _closed_for_another(self, peer: Peer, connection: Connection) -> bool:
-        return connection.reason in _CLOSED_THERE and peer.link.dial_again(_incarnation(connection))
+        incarnation = _incarnation(connection)
+        return connection.reason in _CLOSED_THERE and self._is_named(connection) and peer.link.dial_again(incarnation)
+
+    def _is_named(self, connection: Connection) -> bool:
+        """Whether its greeting says who is there, though it was closed without the authentication line that proves it.
+
+        An arbiter closes a second connection so. With `cert_names`, where somebody else must not be taken for that node, its
+        certificate has proved it by then.
+        """
+        return not self._settings.cert_names or (connection.tls is not None and connection.tls.ready)
 
     def _log_refusal(self, connection: Connection) -> None:
         if self.visitors.may_log(connection):
