@@ -427,6 +427,28 @@ def test_certified_seeds_relay_for_each_others_nodes(make_node: MakeNode, marked
     assert alice.stats()["peers"]["bob"]["address"] == "relayed by seed1"
 
 
+def test_certified_seeds_that_list_each_other_become_seeds_by_that(make_node: MakeNode) -> None:
+    make = certified(make_node, Authority())
+    first, second = make("seed1"), make("seed2")
+    both = [first.binds[0], second.binds[0]]
+    first.close()
+    second.close()
+    first = make("seed1", binds=[both[0]], seeds=[both[1]])
+    worker = make("worker", seeds=[both[0]])
+    worker.wait_up("seed1", timeout=20)  # alone
+    worker.group("g").join(port := worker.port())
+    second = make("seed2", binds=[both[1]], seeds=[both[0]])
+    other = make("other", seeds=[both[1]])
+    assert list(other.group("g").wait(timeout=20)) == [port.id]
+    eventually(lambda: first.mesh.backbone.is_global and second.mesh.backbone.is_global)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_certificate_tells_its_own_node_whether_it_is_a_seeds(make_node: MakeNode, marked: bool) -> None:
+    node = certified(make_node, Authority())("n", *([SEED_MARK] if marked else []))
+    assert node.may_be_seed("n") is marked
+
+
 def test_where_seeds_are_marked_who_answers_at_a_seeds_address_is_none_by_that(
     make_node: MakeNode, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -599,12 +599,11 @@ class Node:
         return peer is not None and peer.connection is not None and is_loopback(peer.connection.address)
 
     def may_be_seed(self, node_id: str) -> bool:
-        """`Ground.may_be_seed`: whoever has the secret, unless `cert_names` tells the nodes apart.
-
-        Then this node itself is a seed by its own settings only, not because somebody takes it for one.
-        """
+        """`Ground.may_be_seed`: whoever has the secret, unless `cert_names` tells the nodes apart."""
         if not self.settings.cert_names:
             return True
+        if node_id == self.id:
+            return self.network.is_marked_seed
         peer = self.network.peers.get(node_id)
         connection = None if peer is None else peer.connection
         if not isinstance(connection, Connection) or connection.tls is None:

@@ -291,16 +291,23 @@ class Backbone:
         self.registry.met_global(sender)
 
     def _g_slave(self, sender: str, database: Any = None, *_: Any) -> None:
-        if not self.is_global and not self._ground.may_be_seed(self._id):
-            # the other seeds would not believe this node, and it would know of nothing
+        if not self.is_global and not self._may_become_global_for(sender):
             if not self._declined:
                 self._declined = True
-                problem = "takes this node for a seed; with cert_names it is one only if it has no seeds, or is one of them"
+                problem = "takes this node for a seed, but no seed of this node does, nor its certificate"
                 log.warning("%s: %s %s", self._id, sender, problem)
             return
         self.become_global()
         if database is not None:
             self.registry.perl_slave(sender, database)
+
+    def _may_become_global_for(self, sender: str) -> bool:
+        """Whether to become global because `sender` asks for it, and not by this node's own settings.
+
+        The seeds of this node would not believe it, if they do not take it for one, and it would know of nothing any more.
+        """
+        may_be_seed = self._ground.may_be_seed
+        return not self._seeds or may_be_seed(self._id) or may_be_seed(sender)
 
     def _g_found(self, sender: str, node_id: Any, addresses: Any = None, *_: Any) -> None:
         if sender == self.master and isinstance(node_id, str):

@@ -38,7 +38,7 @@ from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.net.relays import Relays
 from gmp.net.streams import DATACONN, STREAM_ID, ExpectedStreams, Stream
-from gmp.net.tls import RECORD, make_contexts
+from gmp.net.tls import RECORD, make_contexts, marks_seed
 from gmp.net.visitors import Visitors
 from gmp.wire import runs
 from gmp.wire.framing import default_framings, make_encoder
@@ -119,6 +119,7 @@ class Network:
         for framing in self._framings:
             make_encoder(framing, settings.max_message)  # raises when that cannot be
         self._contexts = make_contexts(settings.cert) if settings.cert else None
+        self.is_marked_seed = self._contexts is not None and settings.cert_names and marks_seed(self._contexts)
         self._listeners = Listeners(self._accepted)
         self._handshakes: dict[Connection, Dial | None] = {}  # None: it was accepted
         self.expected_streams = ExpectedStreams()
