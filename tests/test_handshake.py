@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import gmp
 from gmp.config import Address
 from gmp.net.between import Policy, Way, make_end, parse_end
+from gmp.net.listening import interface_addresses_4, interface_addresses_6
 from gmp.testing import FaultProxy
 from gmp.wire import auth
 from tests.certificates import self_signed
@@ -516,6 +517,17 @@ def test_an_honest_connection_is_never_refused(connection: Any, reached_at: Any)
     dialler, listener = way(True, one, other), way(False, other, one)
     policy.check(listener, "dialler", says(dialler), tls=False)
     policy.check(dialler, "listener", says(listener), tls=False)
+
+
+def test_an_own_address_of_any_kind_is_no_reason(make_node: MakeNode) -> None:
+    listener = make_node("listener", binds=["*:0"], reached_at=[])
+    ports = {bind.rpartition(":")[0]: int(bind.rpartition(":")[2]) for bind in listener.binds}
+    hosts = ["127.0.0.2", "0.0.0.0", *interface_addresses_4()]
+    if "[::]" in ports:
+        hosts += ["::1", "::", "::ffff:127.0.0.1", *interface_addresses_6()]
+    for number, host in enumerate(hosts):
+        dialler = make_node(f"dialler{number}", binds=[], seeds=listener.binds)
+        assert dialler.network.dial(Address(host, ports["0.0.0.0"])) == "listener", host
 
 
 def test_source_nat_is_no_reason_and_a_port_mapping_is_when_that_is_wanted() -> None:
