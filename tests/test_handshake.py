@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,7 @@ MakeNode = Callable[..., gmp.Node]
 Alter = Callable[[bytes], bytes]
 FRAMINGS = ["msgpack", "cbor", "json"]
 CERT = self_signed()
+LOCAL_PORT_RANGE = 51  # IP_LOCAL_PORT_RANGE, not in the socket module
 
 
 class Stranger:
@@ -160,6 +162,28 @@ def test_between_a_dialler_and_a_listener_at_a_taken_over_port(
     for text in (str(raised.value), caplog.text):  # both sides say it
         assert f"has dialled {stranger.address}, but reached {listener.binds[0]}" in text
         assert f"set reached_at=['{stranger.address}'] on node {listener.id}" in text
+
+
+def test_from_the_very_port_that_was_dialled_from(make_node: MakeNode) -> None:
+    """Linux lets connections to different places share a port, so that the stranger's looks like the dialler's."""
+    dialler, listener = make_node("dialler"), make_node("listener")
+    with Stranger() as stranger:
+        dialling = gevent.spawn(failure, dialler.network.dial, stranger.where)
+        held = stranger.accept()
+        port = held.getpeername()[1]
+        sock = gevent.socket.socket()
+        try:
+            sock.setsockopt(gevent.socket.IPPROTO_IP, LOCAL_PORT_RANGE, struct.pack("=I", port | port << 16))
+        except OSError:
+            sock.close()
+            held.close()
+            pytest.skip("needs Linux 6.3")
+        host, _, target = listener.binds[0].rpartition(":")
+        sock.connect((host, int(target)))
+        assert sock.getsockname()[1] == port
+        assert stranger.carry(held, sock).wait(20)
+        assert "somebody passes the lines on" in str(dialling.get(timeout=20))
+        assert nobody_is_up(dialler, listener)
 
 
 def test_a_seed_that_cannot_be_reached_for_that_reason_is_told_of_once(

@@ -171,7 +171,7 @@ class Policy:
         if not way.dialled:
             if not self._admits(seen, way):
                 raise self._passed_on(node_id, seen, way, "")
-        elif way.near or way.own.is_loopback or seen.is_loopback:
+        elif way.near or way.own.is_loopback or seen.is_loopback:  # elsewhere it is source NAT, as likely as not
             raise AuthenticationError(
                 f"we have dialled {way.other}, but node {node_id!r} sees another socket than ours, at {seen.host}: somebody"
                 f" passes the lines on; where that is your own tunnel or proxy, set reached_at=['*'] on node {self._node_id}"
