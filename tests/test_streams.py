@@ -525,7 +525,7 @@ def test_a_closed_stream_says_so(pair: Pair) -> None:
 def test_a_cut_in_the_middle_is_an_error_and_no_end(
     make_pair: Callable[..., Pair], security: dict[str, Any], make_node: MakeNode
 ) -> None:
-    server = make_node("behind", allow=["tests.test_streams"], **security)
+    server = make_node("behind", reached_at=["*"], allow=["tests.test_streams"], **security)
     with FaultProxy(server.binds[0]) as proxy:
         client = make_node("before", seeds=[proxy.address], binds=[], **security)
         client.wait_up("behind", timeout=20)

@@ -44,6 +44,7 @@ from gmp.mesh.failures import Wait, in_words
 from gmp.mesh.groups import Family, Group, watch
 from gmp.mesh.mesh import Mesh
 from gmp.net import names
+from gmp.net.connection import Connection
 from gmp.net.network import Network, SelfDial
 from gmp.net.peer import Peer
 from gmp.net.reasons import CloseReason
@@ -668,6 +669,18 @@ class Node:
         """`Ground.is_near`."""
         peer = self.network.peers.get(node_id)
         return peer is not None and peer.connection is not None and is_loopback(peer.connection.address)
+
+    def may_be_seed(self, node_id: str) -> bool:
+        """`Ground.may_be_seed`: whoever has the secret, unless `cert_names` tells the nodes apart."""
+        if not self.settings.cert_names:
+            return True
+        if node_id == self.id:
+            return self.network.is_marked_seed
+        peer = self.network.peers.get(node_id)
+        connection = None if peer is None else peer.connection
+        if not isinstance(connection, Connection) or connection.tls is None:
+            return False
+        return connection.tls.marks_seed() or (not self.settings.cert_seeds and self.mesh.is_seed(node_id))
 
     def relayed(
         self, node_id: str, incarnation: str, token: str, via: str, carry: Callable[..., None]

@@ -15,6 +15,7 @@ they are, `wanted` has that node, so that somebody dials it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from gmp.mesh.directory import Change, Database, Family, clean_family, clean_key
 from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.registry import GLOBALS, Registry
 
+log = logging.getLogger("gmp.mesh")
 Watcher = Callable[[Change], None]
 Found = Callable[[list[str] | None], None]
 
@@ -42,6 +44,7 @@ class Backbone:
         self.master: str | None = None
         self.is_global = False
         self.registry = Registry(ground, self._registry_changed)
+        self._declined = False  # somebody was told that this node is no seed
         self._ground = ground
         self._poke = poke  # what `wanted` returns may have changed
         self._id = ground.id
@@ -186,6 +189,11 @@ class Backbone:
 
     def seed_up(self, node_id: str) -> None:
         """A node that is one of the configured seeds is connected."""
+        if not self._ground.may_be_seed(node_id):
+            problem = "answers at a seed's address, but its certificate is not marked as a seed's"
+            log.warning("%s: %s %s", self._id, node_id, problem)
+            return
+        self.registry.trusted(node_id)
         self._ground.request(node_id, "g_slave")
         if node_id not in self._seeds:
             self._seeds.append(node_id)
@@ -283,9 +291,23 @@ class Backbone:
         self.registry.met_global(sender)
 
     def _g_slave(self, sender: str, database: Any = None, *_: Any) -> None:
+        if not self.is_global and not self._may_become_global_for(sender):
+            if not self._declined:
+                self._declined = True
+                problem = "takes this node for a seed, but no seed of this node does, nor its certificate"
+                log.warning("%s: %s %s", self._id, sender, problem)
+            return
         self.become_global()
         if database is not None:
             self.registry.perl_slave(sender, database)
+
+    def _may_become_global_for(self, sender: str) -> bool:
+        """Whether to become global because `sender` asks for it, and not by this node's own settings.
+
+        The seeds of this node would not believe it, if they do not take it for one, and it would know of nothing any more.
+        """
+        may_be_seed = self._ground.may_be_seed
+        return not self._seeds or may_be_seed(self._id) or may_be_seed(sender)
 
     def _g_found(self, sender: str, node_id: Any, addresses: Any = None, *_: Any) -> None:
         if sender == self.master and isinstance(node_id, str):

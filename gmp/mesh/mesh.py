@@ -83,6 +83,10 @@ class Mesh:
             return "this node is local only, call gmp.configure first"
         return self._seeds.trouble(joined=self.backbone.master is not None and not self.backbone.is_global)
 
+    def is_seed(self, node_id: str) -> bool:
+        """Whether a configured seed was that node when it was dialled last."""
+        return self._seeds is not None and self._seeds.is_seed(node_id)
+
     def _seed_up(self, node_id: str) -> None:
         self.backbone.seed_up(node_id)
         self._ground.joined()  # race: the peer came up before it was known to be a seed

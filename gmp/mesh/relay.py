@@ -3,6 +3,10 @@
 All of it is one request, ``gmp.relay kind token to origin …``. A way goes origin → its seed → the other seed → the other, so
 over two seeds at most, one when it is shared: what comes from another global node goes to a neighbour or nowhere.
 
+Only a global node speaks for others, for those that the directory says are attached to it; which nodes are taken for
+global ones `gmp.mesh.registry` decides. With `cert_names` these are the configured seeds and those whose certificate
+says so, so that no other node can write in somebody else's name.
+
 ``open`` makes a *pair*, named by its token, and everything else with that token follows it; so a pair keeps its order. For
 each direction the seed counts the bytes that are under way and not acknowledged. Over the high mark the pair is lost,
 and when the connection with one of its hops ends as well: both ends are told.
@@ -67,13 +71,18 @@ class Router:
         """Pass on what the neighbour `sender` sent."""
         from_seed = sender in self._registry.globals
         if not from_seed and origin != sender:
-            return  # nobody speaks for others
+            return  # nobody speaks for others but a seed, and it for those that are attached to it:
+        if from_seed and origin != sender and kind in (ASK, DIAL, OPEN) and self._registry.claims.claimant(origin) != sender:
+            self._back(sender, token, to, origin, f"seed {self._ground.id} does not know {origin} to be at {sender}")
+            return
         if kind in (ASK, DIAL, OPEN) or (kind == LOST and not token):
             hop = self.next_hop(to, from_seed=from_seed)
             if hop is None and kind != LOST:
                 self._back(sender, token, to, origin, f"seed {self._ground.id} knows no way to it")
             elif hop is None:
                 return  # who asked is gone
+            elif kind == OPEN and self._is_others(token, origin, to):
+                self._back(sender, token, to, origin, "that way is another pair's")
             elif kind == OPEN and len(self._pairs) >= MOST_PAIRS:
                 self._back(sender, token, to, origin, f"seed {self._ground.id} relays too much already")
             else:
@@ -93,6 +102,10 @@ class Router:
         elif kind == ACK and args and isinstance(args[0], int):
             pair.acknowledged[1 - pair.side(origin)] = args[0]
         self._pass(pair.hops[pair.side(to)], kind, token, to, origin, args)
+
+    def _is_others(self, token: str, origin: str, to: str) -> bool:
+        pair = self._pairs.get(token)
+        return pair is not None and pair.ends != (origin, to)
 
     def _count(self, token: str, pair: Pair, side: int, args: tuple[Any, ...]) -> bool:
         if pair.sent[side] - pair.acknowledged[side] > self._high_mark:

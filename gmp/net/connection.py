@@ -28,6 +28,7 @@ from gmp.net.tls import Contexts, Tls, names_node
 from gmp.wire.events import NEED_DATA, Authenticated, Greeted
 
 if TYPE_CHECKING:
+    from gmp.net.between import Way
     from gmp.net.housekeeper import Watch
     from gmp.wire.session import Session
 
@@ -89,6 +90,7 @@ class Connection(Outbox):
         "retry_bounded",
         "session",
         "watch",
+        "way",
     )
 
     def __init__(
@@ -104,6 +106,7 @@ class Connection(Outbox):
         cert_names: bool,
         destinations: dict[str, Any],
         address: str,
+        way: Way,
         handshake_timeout: float,
         limits: Limits,
         send_buffer: int | None,
@@ -112,6 +115,7 @@ class Connection(Outbox):
         super().__init__(_socket.socket(fileno=fd), hub.loop, drained)
         self.session = session
         self.address = address  #: of the other side, ``host:port``
+        self.way = way
         self.detail = ""
         self.auth_sent = False
         self.refused = False  #: the other side was told that it is not wanted, and is to close
@@ -338,6 +342,13 @@ class Connection(Outbox):
             self._handshake_timed_out()
         else:
             super().mend()
+
+    def turn_away(self, text: str) -> None:
+        """Tell a gmp node, in the place of our authentication line, why it gets none; the caller ends the connection."""
+        if not self.auth_sent:
+            self.session.send_refusal(text)
+            self.write(self.session.data_to_send())
+            self._flush()
 
     def read_ahead(self) -> None:
         """Dispatch what was read too far during the handshake; no watcher fires for that."""

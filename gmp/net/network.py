@@ -13,7 +13,7 @@ import secrets
 import socket
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
@@ -25,11 +25,13 @@ import gevent.socket
 from gmp.config import Address, Settings, parse_advertised
 from gmp.errors import AuthenticationError, GmpError, ProtocolError
 from gmp.ids import is_peer_node_id
+from gmp.net.between import Policy, Way, make_end
 from gmp.net.challenge import answered_for
 from gmp.net.connection import Connection
 from gmp.net.heartbeat import Limits
 from gmp.net.housekeeper import Housekeeper, HousekeeperEvents
 from gmp.net.listening import Listeners, format_address
+from gmp.net.machine import is_own, machine_name
 from gmp.net.names import family_of
 from gmp.net.peer import Peer, PeerEvents
 from gmp.net.peerstate import Act, Do, PeerState, is_arbiter
@@ -37,7 +39,7 @@ from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.net.relays import Relays
 from gmp.net.streams import DATACONN, STREAM_ID, ExpectedStreams, Stream
-from gmp.net.tls import RECORD, make_contexts
+from gmp.net.tls import RECORD, make_contexts, marks_seed
 from gmp.net.visitors import Visitors
 from gmp.wire import chunks, runs
 from gmp.wire.chunks import layer_for
@@ -53,6 +55,7 @@ _BUG_OR_NORMAL = {
     CloseReason.NODE_CLOSED,
     CloseReason.LEAVING,
 }
+_REFUSED_HERE = {CloseReason.AUTHENTICATION_FAILED, CloseReason.PROTOCOL_ERROR}
 _CLOSED_THERE = {CloseReason.EOF, CloseReason.RESET}
 FIRST_DELAY, MOST_DELAY = 0.1, 2.0  # seconds before dialling again, doubling, while the other side clears up
 _ENDED = {CloseReason.EOF, CloseReason.LEAVING, CloseReason.RESTARTED}  # what shows that a process is gone
@@ -118,6 +121,7 @@ class Network:
         for framing in self._framings:
             make_encoder(framing, settings.max_message)  # raises when that cannot be
         self._contexts = make_contexts(settings.cert) if settings.cert else None
+        self.is_marked_seed = self._contexts is not None and settings.cert_names and marks_seed(self._contexts)
         self._listeners = Listeners(self._accepted)
         self._handshakes: dict[Connection, Dial | None] = {}  # None: it was accepted
         self.expected_streams = ExpectedStreams()
@@ -128,6 +132,7 @@ class Network:
             settings.handshake_timeout,
             self._hub,
         )
+        self._between = self._policy(())
         self._challenges: dict[Connection, gevent.Greenlet[..., None]] = {}
         self._acts: dict[Act, Callable[[Peer, Connection], object]] = {
             Act.ACCEPT: self._accept,
@@ -150,12 +155,18 @@ class Network:
             self.housekeeper.watch_relayed,
         )
 
+    def _policy(self, advertised: Iterable[str]) -> Policy:
+        settings = self._settings
+        return Policy(self.node_id, settings.reached_at, advertised, require_roles=settings.require_roles)
+
     # ---- listening
 
     def listen(self, binds: list[Address]) -> None:
         """`Listeners.listen`."""
         self._listeners.listen(binds)
         self.binds = self._listeners.binds
+        if self._settings.advertise is not None:
+            self._between = self._policy(self.announced())
 
     def announced(self) -> list[str]:
         """The addresses to tell others."""
@@ -169,11 +180,12 @@ class Network:
     def _accepted(self, sock: Any, address: tuple[Any, ...]) -> None:
         host = str(address[0])
         self.visitors.make_room(host)
-        connection = self._start(sock.detach(), format_address(*address[:2]), None)
+        way = _way(sock.getsockname(), address, dialled=False)
+        connection = self._start(sock.detach(), format_address(*address[:2]), way, None)
         if connection is not None:
             self.visitors.enter(connection, host)
 
-    def _start(self, fd: int, address: str, dial: Dial | None) -> Connection | None:
+    def _start(self, fd: int, address: str, way: Way, dial: Dial | None) -> Connection | None:
         settings = self._settings
         stream_id = "" if dial is None else dial.stream_id
         session = Session(
@@ -190,7 +202,7 @@ class Network:
                 "gproto": "1",
                 runs.KEY: runs.VALUE,
                 chunks.KEY: chunks.VALUE,
-                "peeraddr": address,
+                **way.keys(),
                 **({STREAM_ID: stream_id} if stream_id else {}),
             },
             protocol=DATACONN if stream_id else "aemp",
@@ -211,6 +223,7 @@ class Network:
             cert_names=settings.cert_names,
             destinations=self._destinations,
             address=address,
+            way=way,
             handshake_timeout=settings.handshake_timeout,
             limits=self._limits,
             send_buffer=settings.send_buffer,
@@ -265,11 +278,12 @@ class Network:
         try:
             sock.settimeout(self._settings.address_timeout)
             sock.connect(address)
-            if sock.getsockname() == sock.getpeername():
+            own, other = sock.getsockname(), sock.getpeername()
+            if own == other:
                 raise ConnectionRefusedError("TCP connected to itself")
             if self._closed:
                 raise GmpError("the node is closed")
-            connection = self._start(sock.detach(), where, dial)
+            connection = self._start(sock.detach(), where, _way(own, other, dialled=True), dial)
         finally:
             sock.close()
         if connection is None:
@@ -297,6 +311,7 @@ class Network:
                 raise AuthenticationError(f"expected node {dial.expect!r}, but {greeting.node_id!r} answered")
             if greeting.protocol != "aemp":
                 raise ProtocolError(f"{greeting.protocol!r} in an answer, expected 'aemp'")
+        self._check_nobody_between(connection)
         if self._is_stream(connection):
             return True
         if self._is_arbiter(connection):
@@ -305,6 +320,16 @@ class Network:
         if peer is not None:
             peer.link.offered(connection, _incarnation(connection))
         return True
+
+    def _check_nobody_between(self, connection: Connection) -> None:
+        """Before our authentication line, which is what somebody in between would need."""
+        greeting, tls = connection.session.greeting, connection.session.tls_active
+        try:
+            self._between.check(connection.way, greeting.node_id, greeting.keys, tls=tls)
+        except AuthenticationError as error:
+            if "gmp" in greeting.keys and not tls:
+                connection.turn_away(str(error))
+            raise
 
     def _is_arbiter(self, connection: Connection) -> bool:
         greeting = connection.session.greeting
@@ -455,7 +480,7 @@ class Network:
                 result.set_exception(SelfDial(f"{connection.address} is this node itself"))
             else:
                 result.set_exception(GmpError(f"{connection.address} is another node with the ID {node_id!r} of this one"))
-        elif not dial.stream_id and (reason is CloseReason.DUPLICATE or (peer is not None and peer.is_linked)):
+        elif not dial.stream_id and (reason is CloseReason.DUPLICATE or self._is_linked_otherwise(peer, connection)):
             # race: both dialled at once and the other connection won
             result.set(node_id)
         elif peer is not None and not dial.stream_id and self._closed_for_another(peer, connection):
@@ -478,8 +503,22 @@ class Network:
             perhaps = "it does not accept our certificate, or the secrets differ"
         return f", node {greeting.node_id!r}, in the handshake: perhaps {perhaps}; its log tells"
 
+    def _is_linked_otherwise(self, peer: Peer | None, connection: Connection) -> bool:
+        """Whether the node that was dialled is connected by another connection, for which it has closed this one."""
+        refused_here = connection.reason in _REFUSED_HERE
+        return peer is not None and peer.is_linked and not refused_here and self._is_named(connection)
+
     def _closed_for_another(self, peer: Peer, connection: Connection) -> bool:
-        return connection.reason in _CLOSED_THERE and peer.link.dial_again(_incarnation(connection))
+        incarnation = _incarnation(connection)
+        return connection.reason in _CLOSED_THERE and self._is_named(connection) and peer.link.dial_again(incarnation)
+
+    def _is_named(self, connection: Connection) -> bool:
+        """Whether its greeting says who is there, though it was closed without the authentication line that proves it.
+
+        An arbiter closes a second connection so. With `cert_names`, where somebody else must not be taken for that node, its
+        certificate has proved it by then.
+        """
+        return not self._settings.cert_names or (connection.tls is not None and connection.tls.ready)
 
     def _log_refusal(self, connection: Connection, level: int) -> None:
         if self.visitors.may_log(connection):
@@ -560,6 +599,13 @@ def describe(connection: Connection) -> str:
     reason = connection.reason
     text = "" if reason is None else reason.value
     return f"{text}: {connection.detail}" if connection.detail else text
+
+
+def _way(own: tuple[Any, ...], other: tuple[Any, ...], *, dialled: bool) -> Way:
+    """A TCP connection by the names of its two sockets."""
+    ends = make_end(*own[:2]), make_end(*other[:2])
+    near = ends[1].is_loopback or is_own(ends[1].host)
+    return Way(dialled, *ends, near, machine_name())
 
 
 def _incarnation(connection: Connection) -> str:

@@ -21,6 +21,8 @@ from gmp.wire.framing import Decoder, Encoder, make_decoder, make_encoder
 from gmp.wire.greeting import MAX_LINE, Greeting, format_greeting, parse_greeting
 from gmp.wire.states import TRANSITIONS, State, Step
 
+LONGEST_REFUSAL = 1000  # characters; each may take three octets of the line
+
 
 class Session:
     """One connection's handshake, and the encoder and decoder that it agrees on.
@@ -214,10 +216,19 @@ class Session:
         self._out.append(b"%s;%s;%s%s\n" % (method.encode(), data, framing.encode(), refusal))
         self._encoder = make_encoder(framing, self._max_message)
 
+    def send_refusal(self, text: str) -> None:
+        """Queue, in the place of our authentication line, why there will be none. It proves nothing, on purpose: with a
+        proof on it, somebody between could cut the refusal off and have the rest. The other side shows it, no more.
+        """
+        self._out.append(b"%s;;;%s\n" % (auth.REFUSED, quote(text[:LONGEST_REFUSAL]).encode()))
+
     def _take_auth(self, line: bytes) -> Event:
         fields = line.split(b";")
         if len(fields) < 3:
             raise AuthenticationError(f"authentication line {line[:40]!r}: expected METHOD;DATA;FRAMING")
+        if fields[0] == auth.REFUSED:
+            said = unquote(b";".join(fields[3:]).decode("latin-1"))[:LONGEST_REFUSAL]
+            raise AuthenticationError(f"the other side refuses us, and says: {said!r}")
         method, framing = fields[0].decode("latin-1"), fields[2].decode("latin-1")
         if method not in self._offered or not self._usable(method):
             raise AuthenticationError(f"authentication method {method[:40]!r} was not offered")
