@@ -777,7 +777,7 @@ class Node:
         self._leaving.changed()
         if self._state != "started":
             return
-        self.mesh.node_down(peer.node_id, in_words(reason), ended=peer.ended)
+        self.mesh.node_down(peer.node_id, in_words(reason), ended=peer.ended, refused=peer.refused)
         if was_up:
             self._tell(peer.node_id, False, *reason)
 

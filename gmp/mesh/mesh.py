@@ -183,10 +183,13 @@ class Mesh:
             self._seeds.connected(node_id)
             self.backbone.seed_up(node_id)  # race: it has dialled us before we dialled it again
 
-    def node_down(self, node_id: str, why: str, *, ended: bool) -> None:
-        """The way to a node is gone, or none was found; `ended`: it left, or its process was seen to end."""
+    def node_down(self, node_id: str, why: str, *, ended: bool, refused: bool) -> None:
+        """The way to a node is gone, or none was found.
+
+        `ended`: it left, or its process was seen to end; `refused`: it has refused this node, and said so.
+        """
         if self._seeds is not None:
-            self._seeds.lost(node_id, why)
+            self._seeds.lost(node_id, why, refused=refused)
         self.backbone.node_down(node_id, ended=ended)
         self.router.node_down(node_id)
         self.detours.node_down(node_id)

@@ -51,6 +51,11 @@ class Retry:
         """It is connected; the delay stays until that has lasted."""
         self.due = 0.0
 
+    def cut(self, now: float, jitter: float) -> None:
+        """The connection was cut, which is no reason to wait longer each time."""
+        self.succeeded()
+        self.due = now + self.delay * (0.5 + jitter / 2)
+
     def succeeded(self) -> None:
         """It is connected, and stays so."""
         self.delay = FIRST_DELAY
@@ -296,13 +301,17 @@ class SeedManager:
             if seed.succeeded():
                 log.warning("%s: seed %s is connected now", self._ground.id, seed)
 
-    def lost(self, node_id: str, why: str) -> None:
-        """The way to a node is gone. One that did not last counts as a failure: it is not dialled again at once."""
+    def lost(self, node_id: str, why: str, *, refused: bool) -> None:
+        """The way to a node is gone. One that did not last is not dialled again at once.
+
+        `refused`: the other side has ended it, and said so; that counts as a failure.
+        """
         for seed in self.seeds:
             for target in seed.targets.values():
                 if target.node_id == node_id and target.settling is not None:
                     target.settling = None
-                    target.retry.failed(self._ground.now(), random.random())
+                    delay = target.retry.failed if refused else target.retry.cut
+                    delay(self._ground.now(), random.random())
                     seed.unsteady = True
                     self._failed(seed, why)
 

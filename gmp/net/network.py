@@ -415,7 +415,7 @@ class Network:
         reason = connection.reason
         assert reason is not None
         if peer.connection is connection:
-            peer.ended = reason in _ENDED
+            peer.ended, peer.refused = reason in _ENDED, reason is CloseReason.REFUSED
             if reason is CloseReason.LEAVING:
                 peer.lose(("leaving", peer.node_id))
             else:

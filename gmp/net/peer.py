@@ -69,6 +69,7 @@ class Peer:
         self.connection: Connection | RelayLink | None = None
         self.relay: RelayLink | None = None  #: the link that a direct connection is about to replace
         self.ended = False  #: when it was lost last it left, or its process was seen to end
+        self.refused = False  #: when it was lost last it had refused this node
         self.link: Link[Connection] = Link()  #: the rule of the one connection
         self.came_up = gevent.event.Event()  #: set while it is up
         self.queued = 0  #: bytes of memory that what waits for a connection takes

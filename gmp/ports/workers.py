@@ -221,6 +221,7 @@ class Workers:
     def _turns(self) -> Iterator[None]:
         """In the hub, a turn each time: a switch returns when the job blocks, or no more are there, or `A_TURN` are done."""
         later = self.hub.loop.timer(0)
+        worker: Worker | None
         while True:
             try:
                 for _ in repeat(None):  # going back is in the `try`, too
@@ -234,6 +235,7 @@ class Workers:
                             if self.jobs and time.monotonic() >= until and not self.jobs[0].follows:
                                 break
                     finally:
+                        worker = None  # one that has ended goes with what was kept in it
                         if self.jobs:
                             # by a callback, as gevent keeps the loop's clock up to date in these only
                             later.start(self.run_callback, self.begin)
