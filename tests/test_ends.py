@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,8 +95,8 @@ class Boss:
 
 
 @pytest.fixture
-def boss(make_node: Any) -> Iterator[Boss]:
-    yield Boss(make_node("boss"))
+def boss(make_node: Any) -> Boss:
+    return Boss(make_node("boss"))
 
 
 def play(row: Row, boss: Boss, *more: str) -> None:

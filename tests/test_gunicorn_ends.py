@@ -1,4 +1,4 @@
-"""How the node of a gunicorn worker ends, by each way in which gunicorn ends a worker, with a browser's stream open or not."""
+"""How the node of a gunicorn worker ends, by each way in which gunicorn ends it, with a browser's stream open or not."""
 
 from __future__ import annotations
 

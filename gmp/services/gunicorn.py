@@ -10,9 +10,9 @@ A child process does not inherit its parent's node, so each worker of ``gunicorn
 
 `post_worker_init` runs in the worker after it has loaded the application (and has patched the process). When gunicorn tells
 a worker to end (SIGTERM, a reload, ``max_requests``), its node leaves after the requests under way have had `finish`
-seconds, whether or not they have ended: a stream of server-sent events never does, and gunicorn kills the worker after its
-``graceful_timeout`` without calling `worker_exit`. That is called when the last request has been served, and after SIGINT and
-SIGQUIT. race: a worker that dies before it is ready has no node to drain.
+seconds, whether or not they have ended: a stream of server-sent events never does, and gunicorn kills the worker after
+its ``graceful_timeout`` without calling `worker_exit`. That is called when the last request has been served, and after
+SIGINT and SIGQUIT. race: a worker that dies before it is ready has no node to drain.
 """
 
 from __future__ import annotations
