@@ -5,11 +5,11 @@ by what ends its caller: a kill, Ctrl-C, a second signal's `SystemExit`, or the 
 node waits for that greenlet; a signal handler that gevent runs in the hub must not wait, and need not, since the end of
 the process does.
 
-The end of a process closes every node that is open. Python tells of it twice: `threading` before it joins the threads that
-are no daemons, as in a child of `multiprocessing` too, although that ends by `os._exit`; and `atexit` after that.
-The first is the one that counts: a native thread may wait in `Node.from_thread`, and would be joined for ever. A node of
-another native thread is closed by that thread's loop. Nothing can be done in a process that is killed, replaced by `os.exec`,
-or ended by `os._exit` outside `multiprocessing`: `Node.flush` or `Node.close` before that.
+The end of a process closes every node that is open. Python tells of it twice: `threading` before it joins the threads
+that are no daemons, as in a child of `multiprocessing`, although that ends by `os._exit`; and `atexit` after that. The first
+is the one that counts: a native thread may wait in `Node.from_thread`, and would be joined for ever. A node of another native
+thread is closed by that thread's loop. Nothing can be done in a process that is killed, replaced by `os.exec`, or ended by
+`os._exit` outside `multiprocessing`: `Node.flush` or `Node.close` before that.
 
 `atexit` and `threading` have one list for the process, so this file has one list of nodes, and keeps none of them alive.
 """
@@ -79,6 +79,22 @@ def close_at_exit(node: Endable) -> None:
             threading._register_atexit(_close_all)  # type: ignore[attr-defined]  # as concurrent.futures does
         except RuntimeError:
             pass  # race: the threads are being joined already; `atexit` comes
+        _tell_uwsgi()
+
+
+def _tell_uwsgi() -> None:
+    """uWSGI (2.0.31, in its gevent loop) runs none of Python's functions for the end of a process, but one of its own."""
+    uwsgi: Any = sys.modules.get("uwsgi")  # it is there in its processes only
+    if uwsgi is None:
+        return
+    before = getattr(uwsgi, "atexit", None)
+
+    def end() -> None:
+        _close_all()
+        if before is not None:
+            before()
+
+    uwsgi.atexit = end
 
 
 def forget_all() -> None:

@@ -37,9 +37,9 @@ class GmpManager(PubSubManager):  # type: ignore[misc]  # python-socketio has no
     `channel` names the group: applications that share a network take different ones. `write_only` makes one that emits
     and does not listen: each emit returns when it was written to the servers' sockets, so that the program may wait
     natively, or end, at once. Its first emit waits up to `timeout` seconds for a seed and for a server of the channel; each
-    one raises `gmp.WaitTimeout` when no seed can be reached, or what it has sent could not be written in that time; without a
-    server there is nobody to tell, which is logged once. `settings` are those of `gmp.configure`; with any given, the first use
-    configures the default node, which is right for programs that do not use gmp otherwise.
+    one raises `gmp.WaitTimeout` when no seed can be reached, or what it has sent could not be written in that time; without
+    a server there is nobody to tell, which is logged once. `settings` are those of `gmp.configure`; with any given, the
+    first use configures the default node, which is right for programs that do not use gmp otherwise.
 
     *Blocks:* never; a write-only one up to `timeout` seconds for each emit.
     """
