@@ -6,10 +6,10 @@ node waits for that greenlet; a signal handler that gevent runs in the hub must 
 the process does.
 
 The end of a process closes every node that is open. Python tells of it twice: `threading` before it joins the threads
-that are no daemons, as in a child of `multiprocessing`, although that ends by `os._exit`; and `atexit` after that. The first
-is the one that counts: a native thread may wait in `Node.from_thread`, and would be joined for ever. A node of another native
-thread is closed by that thread's loop. Nothing can be done in a process that is killed, replaced by `os.exec`, or ended by
-`os._exit` outside `multiprocessing`: `Node.flush` or `Node.close` before that.
+that are no daemons, as in a child of `multiprocessing`, although that ends by `os._exit`; and `atexit` after that. The
+first is the one that counts: a native thread may wait in `Node.from_thread`, and would be joined for ever. A node of another
+native thread is closed by that thread's loop. Nothing can be done in a process that is killed, replaced by `os.exec`, or
+ended by `os._exit` outside `multiprocessing`: `Node.flush` or `Node.close` before that.
 
 `atexit` and `threading` have one list for the process, so this file has one list of nodes, and keeps none of them alive.
 """
