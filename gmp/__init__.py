@@ -39,11 +39,14 @@ from gmp.kernel.spawning import spawnable
 from gmp.kernel.streams import Stream
 from gmp.kernel.supervision import Child, Supervisor
 from gmp.mesh.groups import Family, Group
+from gmp.peerlog import bound_lines
 from gmp.ports.history import Death
 from gmp.ports.monitors import Monitor
 from gmp.ports.port import Port, current_port
 from gmp.ports.timers import Timer
 from gmp.version import VERSION
+
+bound_lines()
 
 __version__ = VERSION
 __all__ = [

@@ -27,13 +27,13 @@ from typing import Any, NamedTuple
 from gmp.configfile import ConfigFile, config_path, read_config
 from gmp.errors import ConfigError
 from gmp.ids import check_node_id
-from gmp.secretfile import user_secret
+from gmp.secretfile import check_private, user_secret
 from gmp.servicelist import Service, parse_services
 
 SEED_MARK = "gmp#seed"  #: the URI in a certificate that marks it as a seed's; no node can be named so
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Settings:
     """Everything that can be set of a node. Times are in seconds, sizes in bytes."""
 
@@ -68,8 +68,14 @@ class Settings:
     high_mark: int = 1 << 20
     low_mark: int = 512 << 10
     max_message: int = 64 << 20
+    max_entries: int = 100_000
+    max_entries_size: int = 64 << 20
     max_unauthenticated: int = 128
     max_unauthenticated_per_address: int = 32
+
+    def __repr__(self) -> str:
+        values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+        return f"Settings({', '.join(f'{name}={_shown(name, value)}' for name, value in values)})"
 
     @property
     def tls_required(self) -> bool:
@@ -116,7 +122,14 @@ def _cert(value: object) -> str:
     if "-----BEGIN" in value:
         return value
     try:
-        return Path(value).expanduser().read_text(encoding="latin-1")
+        with Path(value).expanduser().open(encoding="latin-1") as file:
+            text = file.read()
+            if has_key(text):
+                what = f"file {value!r}, which holds a private key,"
+                check_private(file, what, "or give the PEM text itself, as by GMP_CERT")
+            return text
+    except ConfigError:
+        raise
     except (OSError, ValueError) as error:
         raise ValueError(f"a PEM text, or the path of a file with one: {error}") from None
 
@@ -286,6 +299,8 @@ _CONVERTERS: dict[str, Callable[[object], Any]] = {
     "high_mark": _count,
     "low_mark": _count,
     "max_message": _count,
+    "max_entries": _count,
+    "max_entries_size": _count,
     "max_unauthenticated": _count,
     "max_unauthenticated_per_address": _count,
 }
@@ -357,13 +372,29 @@ def check_file(file: ConfigFile) -> None:
 
 def _given(profile: str | None, environ: Mapping[str, str], path: Path) -> Iterator[tuple[str, str, Any]]:
     """Where, key and value of what file and environment give, the weakest first."""
-    for layer in read_config(path).layers(profile):
+    file = read_config(path)
+    _check_secrets(file)
+    for layer in file.layers(profile):
         for key, value in layer.values.items():
             yield layer.name or "config file", key, convert(key, value, partial(layer.where, key))
     for key in _CONVERTERS:
         name = "GMP_" + key.upper()
         if name in environ and (environ[name] or key == "binds"):
             yield name, key, convert(key, environ[name], f"environment variable {name}")
+
+
+def _check_secrets(file: ConfigFile) -> None:
+    """See that nobody else may read a file with a secret or private key, in whatever profile. *Raises:* `ConfigError`."""
+    for keys, values in [((), file.settings), *((("profile", name), profile) for name, profile in file.profiles.items())]:
+        for key in ("secret", "cert"):
+            if key in values and (key == "secret" or has_key(str(values[key]))):
+                with file.path.open("rb") as opened:
+                    check_private(
+                        opened,
+                        f"{file.where(*keys, key)}: the file holds a {'private key' if key == 'cert' else key}, but",
+                        "or put it into a file of its own (`gmp secret`), or into the environment",
+                    )
+                return
 
 
 def convert(key: str, value: object, where: str | Callable[[], str]) -> Any:
@@ -379,7 +410,7 @@ def convert(key: str, value: object, where: str | Callable[[], str]) -> Any:
         except ConfigError as error:
             problem = f"{key}: {error}"
         except ValueError as error:
-            shown = "the value" if is_secret(key, value) else repr(value)
+            shown = _shown(key, value, "the value")
             problem = f"{key} cannot be {shown}: expected {error}"
     raise ConfigError(f"{where() if callable(where) else where}: {problem}") from None
 
@@ -387,6 +418,15 @@ def convert(key: str, value: object, where: str | Callable[[], str]) -> Any:
 def is_secret(key: str, value: object) -> bool:
     """Whether the value of that setting must not be shown."""
     return key == "secret" or (key == "cert" and "-----BEGIN" in str(value))
+
+
+def _shown(key: str, value: object, hidden: str = "<hidden>") -> str:
+    return hidden if value is not None and is_secret(key, value) else repr(value)
+
+
+def has_key(text: str) -> bool:
+    """Whether there is a private key in a PEM text."""
+    return "PRIVATE KEY-----" in text
 
 
 def defaults() -> dict[str, Any]:

@@ -171,7 +171,7 @@ def send(dest: Port | str, *message: Any) -> None:
             try:
                 data = pack([*message])
             except Exception:
-                way = None  # what is wrong with it is said below
+                way = None  # there is more to it: below
             else:
                 rows = run.rows
                 if len(data) <= run.short:

@@ -3,7 +3,7 @@
 A port ID is ``nodeid#name``, split at the first ``#``. Names are never reused, also not by a restarted node with
 the same node ID, because each begins with the *incarnation* of the node that made the name: twelve base-62
 characters, the start time in microseconds and three random ones. ASCII sorts that alphabet, so a plain string
-comparison tells the newer of two incarnations of one node.
+comparison tells the newer of two incarnations of one node, as far as its clock was right.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ from __future__ import annotations
 import re
 import secrets
 import string
+from typing import Any
 
 from gmp.errors import ConfigError
+from gmp.texts import shown
 
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 INCARNATION_LENGTH = 12
 _TIME_LENGTH = 9
 _RANDOM_LENGTH = INCARNATION_LENGTH - _TIME_LENGTH
 _OWN_NODE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-.:/]*\Z")
+_mro_of: Any = type.__dict__["__mro__"].__get__  # asks no metaclass
+_namespace_of: Any = type.__dict__["__dict__"].__get__
 _NOT_IN_PEER_ID = re.compile(r"[#;\r\n]")
 
 
@@ -55,6 +59,43 @@ def is_peer_node_id(text: str) -> bool:
     return bool(text) and not _NOT_IN_PEER_ID.search(text) and len(text.encode("utf-8", "surrogatepass")) <= 255
 
 
+class SentAsId:
+    """The base of what travels as a port ID. `sent_as` is not there before that has been asked for.
+
+    A slot, as the packer can look into one without executing any Python (`gmp.wire.msgpack_framing`).
+    """
+
+    __slots__ = ("sent_as",)
+
+    sent_as: str
+
+
+def port_id_of(value: object) -> str | None:
+    """The ID of what stands for a port; None when `value` does not.
+
+    Its *type* says so, by a `__gmp_port_id__` of its own: an object that answers whatever it is asked for is no port.
+    """
+    for base in _mro_of(type(value)):
+        if "__gmp_port_id__" in _namespace_of(base):
+            port_id = object.__getattribute__(value, "__gmp_port_id__")
+            return port_id if type(port_id) is str else None
+    return None
+
+
+def is_encodable(text: str) -> bool:
+    """Whether `text` can travel: it has no lone surrogate."""
+    try:
+        return text.isascii() or text.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def is_port_id(text: str) -> bool:
+    """Whether a message can be sent to `text` as a port, which a node port is not."""
+    node_id, _, name = text.partition("#")
+    return bool(name) and is_encodable(text) and is_peer_node_id(node_id)
+
+
 def split_port_id(port_id: object) -> tuple[str, str]:
     """Split a port ID into node ID and local name; a bare node ID has the empty name.
 
@@ -62,10 +103,10 @@ def split_port_id(port_id: object) -> tuple[str, str]:
     """
     if isinstance(port_id, bytes):
         port_id = port_id.decode("latin-1")
-    text = port_id if isinstance(port_id, str) else getattr(port_id, "__gmp_port_id__", None)
+    text = port_id if issubclass(type(port_id), str) else port_id_of(port_id)
     if not isinstance(text, str):
-        raise ConfigError(f"{port_id!r} is not a port: expected a Port or a port ID such as 'node#name'")
+        raise ConfigError(f"{shown(port_id)} is not a port: expected a Port or a port ID such as 'node#name'")
     node_id, _, name = text.partition("#")
-    if not is_peer_node_id(node_id):
+    if not is_peer_node_id(node_id) or not is_encodable(text):
         raise ConfigError(f"{text!r} is not a port ID: expected 'node#name' or a node ID")
     return node_id, name

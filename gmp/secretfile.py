@@ -2,6 +2,11 @@
 
 It is linked into place, so that of several processes that start together all get the same one; it is replaced by a
 rename, so that nobody reads half of one.
+
+Whatever file holds a secret or a private key is refused when others may read or alter it, as ssh does. It must belong to the
+user, or to root: who is root reads it anyway. A group may read one of root's, as an administrator's means put them (a
+Kubernetes volume with ``fsGroup`` has 0440 and root as the owner, systemd's credentials have an access list that looks so);
+nobody but the owner may write it.
 """
 
 from __future__ import annotations
@@ -9,13 +14,16 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from gmp.errors import ConfigError
 from gmp.ids import ALPHABET
 
+ROOT = 0
 LENGTH = 43  # of 62 characters: 256 bits
 
 
@@ -28,14 +36,25 @@ def user_secret(path: Path) -> bytes:
                     os.link(temporary, path)
                 except FileExistsError:
                     pass  # race: another process was faster; its secret is read by both
-        if path.stat().st_mode & 0o077:
-            raise ConfigError(f"secret file {path} can be read by others: chmod 600 it, or set GMP_SECRET")
-        secret = path.read_bytes().strip()
+        with path.open("rb") as file:
+            check_private(file, f"secret file {path}", "or set GMP_SECRET")
+            secret = file.read().strip()
     except OSError as error:
         raise ConfigError(f"secret file {path}: {error}; mend that, or set GMP_SECRET") from error
     if not secret:
         raise ConfigError(f"secret file {path} is empty: remove it, or set GMP_SECRET")
     return secret
+
+
+def check_private(file: IO[Any], what: str, otherwise: str) -> None:
+    """See that nobody else may read or alter an open file. *Raises:* `ConfigError`: `what`, what is wrong, what to do."""
+    status = os.fstat(file.fileno())
+    owner, user = status.st_uid, os.geteuid()
+    if owner not in (user, ROOT):
+        raise ConfigError(f"{what} belongs to user {owner}, expected {user}, who runs this, or root: chown it, {otherwise}")
+    if status.st_mode & (0o037 if owner == ROOT else 0o077):
+        mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
+        raise ConfigError(f"{what} can be read or written by others ({mode}): chmod 600 it, {otherwise}")
 
 
 def replace_secret(path: Path) -> None:

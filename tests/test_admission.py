@@ -71,17 +71,10 @@ def test_no_visitor_stays_longer_than_the_handshake_may_take() -> None:
     assert admission.refuse("later", 11) == 0
 
 
-def test_one_line_per_address_and_minute() -> None:
-    admission = Admission[int](limit=5, limit_per_address=3, patience=10)
-    assert [admission.may_log("a", now) for now in (0, 1, 59, 61, 62, 122)] == [True, False, False, True, False, True]
-    assert admission.may_log("b", 1)
-
-
 def test_what_is_remembered_of_addresses_is_bounded() -> None:
     admission = Admission[int](limit=5, limit_per_address=3, patience=10)
     for number in range(10 * MOST_ADDRESSES):
         admission.failed(str(number), number)
-        admission.may_log(str(number), number)
     assert len(admission._addresses) <= MOST_ADDRESSES
 
 

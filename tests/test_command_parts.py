@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gmp.cli.failures import Failure
 from gmp.cli.gauge import Gauge
 from gmp.cli.graph import dot, make_graph, svg, tree
-from gmp.cli.output import as_json, as_text, parse_argument
+from gmp.cli.output import as_json, as_text, as_words, parse_argument, plain
 from gmp.cli.show import amount, duration, milliseconds, safe
 from gmp.cli.survey import Answer
 
@@ -77,6 +79,20 @@ def test_numbers_and_times_are_short() -> None:
     assert [amount(n) for n in (0, 999, 1234, 56789, 2_000_000)] == ["0", "999", "1.2k", "57k", "2.0M"]
     assert [milliseconds(s) for s in (0.0004, 0.25, 3)] == ["0.4ms", "250ms", "3.0s"]
     assert [duration(s) for s in (3, 300, 10_000, 1_000_000)] == ["3 s", "5 min", "3 h", "12 d"]
+
+
+CONTROLS: list[Any] = ["\x1b[2J", "\x9b2J", "a\nb", "\u202e", "\U000e0001", 10**5000, {10**5000: b"\x07"}, ["\x7f"]]
+
+
+@pytest.mark.parametrize("value", CONTROLS, ids=range(len(CONTROLS)))
+def test_what_other_programs_say_reaches_the_terminal_without_control_characters(value: Any) -> None:
+    """In what `gmp call`, `eval`, `monitor` and `spawn` print, in JSON too, and in errors."""
+    assert as_text(value).isprintable()
+    assert as_words([value, "more"]).isprintable()
+    assert as_json(value).isprintable()
+    assert json.loads(as_json(value)) == plain(value)
+    assert Failure(as_text(value)).message.isprintable()
+    assert "\x1b" not in Failure("said \x1b[2J").message
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:

@@ -14,8 +14,9 @@ from gevent.pywsgi import WSGIServer
 
 import gmp
 from gmp.cli.commands.dashboard import is_loopback, shown
-from gmp.services.dashboard import Dashboard
+from gmp.services.dashboard import Dashboard, watcher
 from gmp.services.dashboard.view import OVERDUE, NodeView, merge_links, plain
+from gmp.services.logline import parse_line
 from gmp.testing import FaultProxy
 
 from .browser import Browser, needs_chromium
@@ -109,7 +110,7 @@ def test_the_stream_tells_of_nodes_connections_groups_and_what_was(app: Dashboar
     seed = app.watcher.node
     other = make_node("<b>other".replace("<b>", "b/"), seeds=seed.binds)
     port = other.port(lambda port: port.receive("stop"))
-    other.group("<i>workers</i>").join(port, {"speed": float("nan"), "key": {1, 2}})
+    other.group("<i>workers</i>").join(port, {"speed": 1.5, "key": (1, 2)})
     snapshot = until(app, lambda data: len(data["nodes"]) == 2 and data["links"] and data["families"])
     nodes = {node["id"]: node for node in snapshot["nodes"]}
     assert nodes["seed"]["seed"] is True
@@ -154,6 +155,99 @@ def test_a_node_is_busy_when_its_answer_is_overdue_and_lost_when_its_connection_
     assert view.summary(9.0)["reason"] == "transport_error, n, reset"
     view.told({"ports": 1}, 10.0)
     assert view.state(10.0) == "up"
+    view.lost(("leaving", "n"), 11.0)
+    assert view.state(11.0) == "left"
+    view.lost(("transport_error", "n", "gone"), 12.0)  # what a late answer says
+    assert view.state(12.0) == "left"
+    view.back(13.0)
+    assert view.state(13.0) == "up"
+
+
+def test_a_node_that_leaves_in_order_is_no_loss_and_is_soon_gone(
+    app: Dashboard, make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "FORGET_LEFT", 0.5)
+    seed = app.watcher.node
+    other = make_node("other", seeds=seed.binds)
+    until(app, lambda data: states(data).get("other") == "up")
+    other.close()
+    seen = set()
+
+    def gone(data: dict[str, Any]) -> bool:
+        seen.add(states(data).get("other"))
+        return "other" not in states(data)
+
+    until(app, gone)
+    assert seen <= {"up", "left", None}
+    again = make_node("other", seeds=seed.binds)  # under the same name
+    until(app, lambda data: states(data).get("other") == "up")
+    again.close()
+    at_once = make_node("other", seeds=seed.binds)  # before it is forgotten
+    until(app, lambda data: states(data).get("other") == "up")
+    assert at_once.started
+
+
+def states(data: dict[str, Any]) -> dict[str, str]:
+    return {node["id"]: node["state"] for node in data["nodes"]}
+
+
+HUGE = 10**5000  # Python refuses to write it in decimals
+ODD: list[Any] = [
+    (), (HUGE,), ({HUGE: HUGE, (1, HUGE): 1},), ("text" * 100_000,), ([1, [2]],), (None,), (float("nan"),),
+    ({"connections": HUGE, "binds": 7, "master": [HUGE], "incarnation": HUGE},),
+    ({"connections": [{"node_id": "x", "relay": HUGE, "tls": {HUGE}}], "peers": {"x": {"sent_bytes": HUGE, "lag": "x"}}},),
+    ({"peers": {"x": {"sent_messages": HUGE, "queued_bytes": -HUGE}}, "loop_lag": HUGE, "ports": HUGE, "waiting": "many"},),
+    ({"f": 1, 7: {"entries": HUGE}, b"b": None, "": {}, "'l": {}, "g" * 10_000: {}},),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD, ids=[str(number) for number in range(len(ODD))])
+def test_a_peers_odd_answers_end_neither_the_watcher_nor_a_request_for_others(
+    app: Dashboard, make_node: MakeNode, monkeypatch: pytest.MonkeyPatch, odd: tuple[Any, ...]
+) -> None:
+    """A seed that answers so, and puts odd things into the directory too."""
+    seed = app.watcher.node
+    other = make_node("other", seeds=seed.binds)
+    for name in ("gmp.info", "gmp.stats", "gmp.families", "gmp.ports"):
+        other.requests._table[name] = lambda _, reply: other.send_soon(reply, *odd)
+    other.backbone.set("'l", "a;b", HUGE)
+    other.backbone.set("'l", "x" * 300, None)
+    other.family("odd").set("key", {"value": HUGE})
+    other.wait_up("seed", timeout=20)
+    until(app, lambda data: states(data).get("seed") == "up" and "other" in states(data) and "odd" in data["families"])
+    tick = app.watcher.tick
+    assert app.watcher.wait(tick + 5, 20)
+    app.watcher._families = {}
+    app.watcher._views["other"].info["seed"] = True  # it is asked for the families
+    app.watcher._views["seed"].info["seed"] = False
+    app.watcher._ask_families()
+    for node_id in ("seed", "other"):
+        detail = json.loads(Answer(app, "/node", query=f"id={node_id}").text)
+        assert detail["id"] == node_id
+        assert len(json.dumps(detail)) < 1_000_000
+    assert not app.watcher.closed
+    until(app, lambda data: states(data).get("seed") == "up")
+    assert set(states(app.watcher.snapshot())) == {"seed", "other"}
+
+
+def test_a_line_of_odd_parts_is_none() -> None:
+    assert parse_line("n", (1.0, HUGE, 5, "text")) is None
+    assert parse_line("n", (1.0, "logger", 5, HUGE)) is None
+    assert parse_line("n", (HUGE, "logger", HUGE, "text")) is None
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:4080", "127.0.0.1.evil.example", "localhost.evil:8", "[x]"])
+def test_a_page_whose_name_was_made_to_lead_here_is_refused(app: Dashboard, host: str) -> None:
+    for path in ("/", "/events", "/node", "/metrics", ""):
+        assert Answer(app, path, HTTP_HOST=host).status == 421
+
+
+@pytest.mark.parametrize("host", ["LOCALHOST", "127.0.0.1:80", "[::1]:40", "[::1]", "10.1.2.3", "net.example:1"])
+def test_own_names_and_addresses_are_let_in(make_node: MakeNode, host: str) -> None:
+    app = Dashboard(node=make_node("seed"), hosts=["Net.example"])
+    assert Answer(app, HTTP_HOST=host).status == 200
+    assert Answer(Dashboard(node=app.watcher.node, token=TOKEN), HTTP_HOST="any.example").status == 401
+    app.close()
 
 
 def test_rates_are_per_second_and_begin_anew_with_a_restart() -> None:
@@ -178,9 +272,10 @@ def test_whatever_a_node_says_is_shown_or_left_out_but_breaks_nothing(nonsense: 
 
 
 @pytest.mark.parametrize(
-    ("host", "loopback"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("*", False), ("10.0.0.1", False)]
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("*", False), ("10.0.0.1", False)],
 )
-def test_a_token_is_made_unless_only_loopback_can_ask(host: str, loopback: bool) -> None:
+def test_what_only_this_machine_reaches_is_known(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
     assert shown("::1", 80) == "[::1]:80"
 

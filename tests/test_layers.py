@@ -8,7 +8,7 @@ from pathlib import Path
 import gmp
 
 ROOT = Path(gmp.__file__).parent
-GROUND = {"errors", "ids", "config", "configfile", "secretfile", "servicelist", "showing", "version"}
+GROUND = {"errors", "ids", "config", "configfile", "peerlog", "secretfile", "servicelist", "showing", "texts", "version"}
 MAY_IMPORT: dict[str, set[str]] = {
     "ground": {"ground"},
     "ports": {"ground", "ports"},

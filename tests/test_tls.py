@@ -244,6 +244,7 @@ def test_tls_with_a_secret_on_both_sides_is_used_where_both_have_it(make_node: M
 def test_a_certificate_can_be_given_as_the_path_of_its_file(make_node: MakeNode, tmp_path: Path) -> None:
     path = tmp_path / "gmp.pem"
     path.write_text(SHARED)
+    path.chmod(0o600)
     _one, other = linked(make_node, str(path), SHARED)
     other.wait_up("one", timeout=20)
 

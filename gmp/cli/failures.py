@@ -7,6 +7,7 @@ import logging
 import click
 
 import gmp
+from gmp.cli.show import safe
 
 FAILED, USAGE, UNREACHABLE, NO_ANSWER = 1, 2, 3, 4
 EXIT_CODES = (
@@ -19,7 +20,7 @@ class Failure(click.ClickException):
     """An error that ends the command with that exit code."""
 
     def __init__(self, message: str, exit_code: int = FAILED) -> None:
-        super().__init__(message)
+        super().__init__("\n".join(map(safe, message.split("\n"))))  # what other programs said may be a part of it
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it of the instance
 
 

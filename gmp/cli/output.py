@@ -2,6 +2,8 @@
 
 An argument that begins with ``[``, ``{`` or ``"`` is JSON, every other one is the text itself. What JSON cannot carry is
 printed as its nearest: tuples and sets as lists, bytes as text (else as hexadecimal digits), the rest as text.
+
+What is printed comes from other programs, so it has no control characters: they could change the terminal.
 """
 
 from __future__ import annotations
@@ -10,6 +12,10 @@ import json
 from typing import Any
 
 import click
+
+from gmp.cli.show import safe
+
+LONGEST_INTEGER = 10_000  # bits: larger ones Python does not write in decimals
 
 
 def parse_argument(text: str) -> Any:
@@ -29,6 +35,8 @@ def parse_arguments(ctx: click.Context, param: click.Parameter, texts: tuple[str
 
 def plain(value: Any) -> Any:
     """`value` as JSON can carry it."""
+    if isinstance(value, int) and value.bit_length() > LONGEST_INTEGER:
+        return hex(value)
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -45,7 +53,7 @@ def plain(value: Any) -> Any:
 
 
 def _key(key: Any) -> str:
-    return key if isinstance(key, str) else _bytes_text(key) if isinstance(key, bytes) else str(key)
+    return key if isinstance(key, str) else _bytes_text(key) if isinstance(key, bytes) else str(plain(key))
 
 
 def _bytes_text(value: bytes) -> str:
@@ -56,13 +64,14 @@ def _bytes_text(value: bytes) -> str:
 
 
 def as_json(value: Any) -> str:
-    """`value` as one line of JSON."""
-    return json.dumps(plain(value), ensure_ascii=False)
+    """`value` as one line of JSON; what is not printable is escaped, which is the same to whoever parses it."""
+    text = json.dumps(plain(value), ensure_ascii=False)
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def as_text(value: Any) -> str:
-    """`value` for people: texts as they are, everything else as JSON."""
-    return value if isinstance(value, str) else as_json(value)
+    """`value` for people: texts as they are but for control characters, everything else as JSON."""
+    return safe(value) if isinstance(value, str) else as_json(value)
 
 
 def as_words(values: Any) -> str:

@@ -70,10 +70,10 @@ def ask(node: gmp.Node, node_id: str, request: str, timeout: float, sure: bool =
     """Ask one node."""
     try:
         with gevent.Timeout(timeout, gmp.CallTimeout("no answer in time")):
-            if not sure and not node.call(node_id, "can", request, timeout=None)[0]:
+            if not sure and not any(node.call(node_id, "can", request, timeout=None)[:1]):
                 return Answer(node_id, problem=NOT_GMP)
             began = time.monotonic()
-            data = node.call(node_id, request, timeout=None)[0]
+            data = next(iter(node.call(node_id, request, timeout=None)), None)
             took = time.monotonic() - began
     except gmp.PortDied as died:
         return Answer(node_id, problem=str(died.reason[2]) if len(died.reason) > 2 else str(died))

@@ -18,7 +18,7 @@ Each function means what it means there, on the default node, where Python allow
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gmp
@@ -259,7 +259,7 @@ def grp_mon(group: str, callback: Callable[[list[str], list[str], list[str]], An
     """Call ``callback(ports, added, removed)`` when ports come and go, first when there is one. Returns a guard."""
     seen = False
 
-    def changed(members: dict[str, Any], added: list[str], _: list[str], removed: list[str]) -> None:
+    def changed(members: Mapping[str, Any], added: list[str], _: list[str], removed: list[str]) -> None:
         nonlocal seen
         seen = seen or bool(members)
         if seen and (added or removed):

@@ -116,3 +116,11 @@ class RemoteMonitors:
         monitor = self._watched.get(node_id, {}).pop(name, None)
         if monitor is not None:
             monitor.cancel()
+
+    def message_lost(self, node_id: str, name: str, what: str) -> None:
+        """A message of a peer to a port of this node could not be delivered: its monitors of that port fire."""
+        monitor = self._watched.get(node_id, {}).pop(name, None)
+        if monitor is not None:
+            monitor.cancel()
+            text = f"a message was lost: {what}"
+            self._request(node_id, "kil0", name, "transport_error", self._ports.node_id, text)

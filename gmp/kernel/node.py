@@ -20,8 +20,8 @@ import gevent
 import gevent.event
 
 from gmp.config import Address, Settings, load_settings, own_name, parse_bind, parse_seed
-from gmp.errors import ConfigError, GmpError, PortDied, WaitTimeout
-from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, random_suffix, split_port_id
+from gmp.errors import ConfigError, GmpError, MessageError, PortDied, WaitTimeout
+from gmp.ids import check_node_id, is_encodable, is_peer_node_id, make_incarnation, random_suffix, split_port_id
 from gmp.kernel.calls import Calls
 from gmp.kernel.ending import Ending, close_at_exit
 from gmp.kernel.forking import LEFT_BY_FORK, let_go_in_children
@@ -29,6 +29,7 @@ from gmp.kernel.leaving import GOODBYE, Leaving
 from gmp.kernel.losing import Loss
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
+from gmp.kernel.passing import Passing
 from gmp.kernel.perl import SPAWN
 from gmp.kernel.remote_watchers import RemoteWatcher
 from gmp.kernel.requests import Requests
@@ -39,23 +40,28 @@ from gmp.kernel.streams import Streams
 from gmp.kernel.supervision import Supervisor
 from gmp.kernel.threads import ThreadDoor
 from gmp.kernel.tracing import TracingRoutes, make_port_class
+from gmp.kernel.undecodable import UndecodableMessages
 from gmp.mesh.addresses import ADDRESSES, is_loopback
+from gmp.mesh.backlog import Backlog
 from gmp.mesh.failures import Wait, in_words
 from gmp.mesh.groups import Family, Group, watch
 from gmp.mesh.mesh import Mesh
 from gmp.net import names
-from gmp.net.connection import Connection
+from gmp.net.connection import REFUSED, Connection
 from gmp.net.network import Network, SelfDial
 from gmp.net.peer import Peer
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.net.streams import Stream
+from gmp.peerlog import PeerLog
 from gmp.ports.history import Death
 from gmp.ports.monitors import Kind, Monitor, Reason
 from gmp.ports.port import Port, current_port
 from gmp.ports.table import Ports
 from gmp.ports.timers import Timer
 from gmp.ports.tracing import Tracer
+from gmp.texts import shown
+from gmp.wire.dispatch import Decoded, Undecodable
 
 log = logging.getLogger("gmp")
 _NEW = object()
@@ -103,12 +109,16 @@ class Node:
         self.incarnation = make_incarnation(time.time_ns(), secrets.randbits(32))
         self.ports = Ports(self.id, self.incarnation)
         self.ports.node = self
+        self.peer_log = PeerLog(self.id, self.later)
         self.monitors = RemoteMonitors(self.ports, self.request, self.connect)
+        self._undecodable = UndecodableMessages(self.ports, self.monitors, self.peer_log)
         self.mesh = Mesh(self, settings)
         self.backbone, self.complaints = self.mesh.backbone, self.mesh.complaints
         self.streams = Streams(self)
+        answers = settings.high_mark + settings.max_message
+        self.passing = Passing(settings.high_mark, answers, self.backlog, self._asks_too_much)
         self.requests = Requests(self)
-        self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self)
+        self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self, self.peer_log)
         self._routes = Routes(self.ports, self._peer, self.requests.handle)
         self.send_tuple = self._routes.send  #: `send` with the message as a tuple, for `gmp.send`
         self.ways, self.runs = self._routes.ways, self._routes.runs  #: as in `Routes`, for `gmp.send`
@@ -248,6 +258,7 @@ class Node:
         self._calls.close()
         self.threads.close()
         self.network.close()
+        self.peer_log.sum_up()
         self._state = "closed"
         self._changed.set()
         gevent.sleep(0)
@@ -352,7 +363,7 @@ class Node:
         if not name:
             raise GmpError(f"{dest!r} is a node: only ports can be killed")
         if node_id != self.id:
-            self._peer(node_id).send("", ("kil1", name, *reason))
+            self.request(node_id, "kil1", name, *reason)
             return
         port = self.ports.by_name.get(name)
         if port is not None:
@@ -475,24 +486,31 @@ class Node:
         self._check_open()
         if isinstance(action, Port | str):
             port_id = str(action)  # not the port itself, which the timer would keep alive
-            split_port_id(port_id)
-            return Timer(seconds, lambda: None if self.closed else self.send_soon(port_id, *message))
+            self._routes.check([port_id], message)
+            return Timer(seconds, lambda: None if self.closed else self._send_later(port_id, message))
         if not callable(action):
             raise GmpError(f"after: {action!r} is neither a callback nor a port")
         return Timer(seconds, lambda: None if self.closed else self.defer(action, *message))
+
+    def _send_later(self, port_id: str, message: tuple[Any, ...]) -> None:
+        try:
+            self._routes.send_soon(port_id, message)
+        except GmpError as error:  # it was changed meanwhile, or the node has another framing than it had
+            log.error("%s: a message to %s that was due now cannot be sent: %s", self.id, port_id, error)
 
     def supervise(self, children: Iterable[Any], **settings: Any) -> Port:
         """Start ports and restart them when they die; see `gmp.supervise`."""
         return self.ports.make(Supervisor(children, **settings))
 
-    def on_local_death(self, port: Any, callback: Callable[..., Any]) -> str:
-        """`callback` at the death of a live port of this node; returns its ID. For groups."""
+    def on_local_death(self, port: Any, callback: Callable[[], None]) -> Monitor:
+        """Call `callback` at the death of a live port of this node. For groups."""
         port_id = str(port)
         local = self.ports.find(port_id)
         if local is None:
             raise GmpError(f"{port_id!r} is no live port of this node")
-        local.add_monitor(Monitor(lambda reason: callback(*reason), local))
-        return port_id
+        monitor = Monitor(lambda reason: callback(), local)
+        local.add_monitor(monitor)
+        return monitor
 
     # ---- groups and the network
 
@@ -526,7 +544,7 @@ class Node:
         """
         self.ports.check_thread()
         self.backbone.subscribe(ADDRESSES)
-        return sorted({self.id, *self.backbone.items(ADDRESSES), *self.up_nodes()})
+        return sorted({self.id, *filter(is_peer_node_id, self.backbone.items(ADDRESSES)), *self.up_nodes()})
 
     def monitor_known_nodes(self, callback: Callable[..., Any]) -> Callable[[], None]:
         """Call `callback(known, added, removed)` at once, and whenever the directory gains or loses a node.
@@ -534,9 +552,12 @@ class Node:
         Each is a list of node IDs. Returns a function that ends it. *Blocks:* never.
         """
         self._check_open()
-        return watch(
-            self, self.backbone, ADDRESSES, lambda known, added, _, removed: callback(sorted(known), added, removed)
-        ).cancel
+
+        def changed(*lists: Iterable[str]) -> None:
+            known, added, _, removed = (list(filter(is_peer_node_id, each)) for each in lists)
+            callback(sorted(known), added, removed)
+
+        return watch(self, self.backbone, ADDRESSES, changed).cancel
 
     def offer(self, name: str, function: Callable[..., Any]) -> Callable[[], None]:
         """Let other nodes call `function(asker_node_id, *args)` here by `name`, in a greenlet of its own.
@@ -632,6 +653,8 @@ class Node:
     def stats(self) -> dict[str, Any]:
         """Figures of this node: messages dropped, ports, its seeds, for each peer what was sent, received and waits.
 
+        A peer is any node that this one has a connection with, or had one lately: those that were idle for a while are not
+        told of.
         `peak` is the port at which the most messages waited at once, and how many, noted at each doubling (None: under 16).
         `loop_lag` is by how many seconds this node's event loop was late last, `loop_lag_peak` the most so far. Of a peer
         that is connected: `busy`, and `round_trip`, the seconds its program took for the last heartbeat.
@@ -645,10 +668,32 @@ class Node:
     # ---- what the mesh needs
 
     def request(self, node_id: str, *request: Any) -> None:
-        """Send a request to another node's node port; one of the mesh is dropped when it is not connected."""
+        """Send a request to another node's node port; one of the mesh is dropped when it is not connected.
+
+        Never raises for what is in it, as it is one of many things that have to happen: what cannot travel is left out, and
+        logged. A death always travels, with a reason that does.
+        """
         peer = self._peer(node_id)
         if peer.is_up or not str(request[0]).startswith(("g_", "gmp.")):
-            peer.send("", request)
+            try:
+                peer.send_request(request)
+            except MessageError as error:
+                log.error("%s: the request %s to %s is left out: %s", self.id, request[0], node_id, error)
+
+    def pass_on(self, asker: str, receiver: str, *request: Any) -> None:
+        """`Ground.pass_on`."""
+        self.passing.run(asker, receiver, lambda: self.request(receiver, *request))
+
+    def complain(self, kind: str, node_id: str, text: str) -> None:
+        """`Ground.complain`."""
+        self.peer_log.tell(log, logging.WARNING, kind, node_id, text)
+
+    def backlog(self, node_id: str) -> Backlog:
+        """`Ground.backlog`."""
+        peer = self.network.peers.get(node_id)
+        connection = None if peer is None else peer.connection
+        written = 0 if connection is None else connection.sent_bytes
+        return Backlog(connection, written, 0 if peer is None else peer.waiting)
 
     def is_linked(self, node_id: str) -> bool:
         """`Ground.is_linked`."""
@@ -704,6 +749,10 @@ class Node:
         """Ask for a connection with that node."""
         if node_id != self.id:
             self._peer(node_id).want()
+
+    def portable(self, key: str, value: Any) -> Any:
+        """`Ground.portable`."""
+        return self.network.portable.copy(key, value)
 
     def later(self, seconds: float, function: Callable[[], None]) -> Timer:
         """`Ground.later`."""
@@ -770,6 +819,8 @@ class Node:
 
     def peer_lost(self, peer: Peer, reason: Reason, was_up: bool) -> None:
         """`PeerEvents.peer_lost`: one uninterrupted step, no user code runs in it."""
+        self.network.rest(peer, was_up=was_up)
+        self.passing.node_down(peer.node_id)
         loss = Loss(peer, reason, self.monitors, self.ports.workers)
         loss.begin(lambda: self._after_monitors(peer, reason, was_up))
 
@@ -799,9 +850,29 @@ class Node:
                 seconds,
             )
 
+    def peers_forgotten(self, peers: set[Peer]) -> None:
+        """`NetworkEvents.peers_forgotten`."""
+        self._routes.forget(peers)
+        self.mesh.forget({peer.node_id for peer in peers})
+
+    def is_former(self, node_id: str, incarnation: str) -> bool:
+        """`Ground.is_former`."""
+        peer = self.network.peers.get(node_id)
+        return peer is not None and peer.is_former(incarnation)
+
     def peer_drained(self, peer: Peer) -> None:
         """`NetworkEvents.peer_drained`."""
         self._leaving.changed()
+
+    def _asks_too_much(self, node_id: str, text: str) -> None:
+        """More waits that `node_id` wants passed on than may: it is lost, and told so if it reads."""
+        self.peer_log.tell(log, logging.WARNING, "asks for too much", node_id, f"{node_id} is lost: {text}")
+        connection = self.network.peer(node_id).connection
+        if connection is not None:
+            if connection.is_gmp:
+                connection.send("", (REFUSED, text))
+                self.network.peer(node_id).flush()
+            connection.close(CloseReason.TOO_MUCH, text)
 
     def peer_leaves(self, peer: Peer) -> None:
         """A peer has said that it leaves."""
@@ -812,9 +883,11 @@ class Node:
         self._changed.set()
         self._events.tell(node_id, up, *reason)
 
-    def node_port_message(self, peer: Peer, message: list[Any]) -> None:
+    def node_port_message(self, peer: Peer, message: Decoded) -> None:
         """`NetworkEvents.node_port_message`: for the node port, or for a port that is not there."""
-        if message[0] == "":
+        if isinstance(message, Undecodable):
+            self._undecodable.lost(peer, message)
+        elif message[0] == "":
             self.requests.handle(peer, tuple(message[1:]))
         else:
             self.ports.dropped += 1
@@ -842,9 +915,9 @@ def _run_function(port: Port, function: Callable[..., Any] | None, name: str, ar
 
 
 def _family_name(name: object) -> str:
-    if not isinstance(name, str) or not name or name.startswith("'"):
-        raise ConfigError(f"{name!r} cannot be a group's or family's name: expected a text that does not begin with '")
-    return name
+    if not isinstance(name, str) or not name or name.startswith("'") or not is_encodable(name):
+        raise ConfigError(f"{shown(name)} cannot be a group's or family's name: expected a text that does not begin with '")
+    return str.__str__(name)
 
 
 __all__ = ["Node", "PortDied"]

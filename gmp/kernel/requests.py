@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from gmp.errors import ConfigError, GmpError, NotAllowed
+from gmp.ids import split_port_id
 from gmp.kernel.following import Following
 from gmp.kernel.inspection import Inspection
 from gmp.kernel.leaving import LEAVING
@@ -30,13 +31,13 @@ from gmp.net.peer import PASSED
 from gmp.net.reasons import CloseReason
 from gmp.ports.port import Port
 from gmp.showing import show
+from gmp.texts import MOST_TOLD, described
 
 if TYPE_CHECKING:
     from gmp.kernel.node import Node
     from gmp.net.peer import Peer
 
 log = logging.getLogger("gmp")
-MOST_COMPLAINTS = 1000
 Request = Callable[..., None]
 
 
@@ -46,9 +47,9 @@ class Requests:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._run_callback = gevent.get_hub().loop.run_callback
-        self._complained: set[str] = set()
         self._names = SpawnedNames()
         self._own = False  # whether the request of now was made by another request
+        self._for = node.id  # whose request that is
         inspection, following = Inspection(node), Following(node)
         self._table: dict[str, Request] = {
             "": self._nothing,
@@ -95,35 +96,45 @@ class Requests:
         """Do what a message to the node port asks for; what it raises is logged, the asker hears nothing."""
         name = request_name(message[0]) if message else ""
         args = message[1:]
+        if not self._own:
+            self._for = self._asker(peer)
         try:
             if peer is not None and not peer.is_gmp and isinstance(name, str):
                 args = understood(name, args, offered=name in self._offered)
-            self._handle(peer, name, args)
+            if peer is None:
+                self._handle(peer, name, args)
+            else:
+                self._node.passing.run(peer.node_id, peer.node_id, lambda: self._handle(peer, name, args))
         except (GmpError, TypeError, ValueError) as error:
-            asker = None if peer is None else peer.node_id
-            log.warning("%s: request %s from %s failed: %s", self._node.id, show(name, 80), asker, error)
+            asker = self._asker(peer)
+            self._tell("request failed", asker, f"request {show(name, 80)} from {asker} failed: {error}")
 
     def _handle(self, peer: Peer | None, name: Any, args: tuple[Any, ...]) -> None:
         request = self._table.get(name) if isinstance(name, str) else None
         if request is not None:
             request(peer, *args)
         elif not isinstance(name, str):
-            self._complain(show(name, 80), "expected the name of a request")
+            self._complain(self._asker(peer), show(name, 80), "expected the name of a request")
         elif peer is not None and self._node.mesh.handles(name):
             self._node.mesh.handle(peer.node_id, name, args)
         elif name in self._offered:
-            self._node.defer(self._offered[name], self._node.id if peer is None else peer.node_id, *args)
+            self._defer(self._asker(peer), self._offered[name], self._asker(peer), *args)
         elif ":" in name:
-            self._node.defer(self._call_function, name, args)
+            self._defer(self._asker(peer), self._call_function, self._asker(peer), name, args)
         else:
-            self._complain(name, "unknown request")
+            self._complain(self._asker(peer), repr(name[:LONGEST_NAME]), "unknown request")
 
-    def _complain(self, name: str, problem: str) -> None:
-        """Log once for each name."""
-        name = name[:LONGEST_NAME]
-        if name not in self._complained and len(self._complained) < MOST_COMPLAINTS:
-            self._complained.add(name)
-            log.warning("%s: request %r ignored, from now on in silence: %s", self._node.id, name, problem)
+    def _defer(self, asker: str, function: Callable[..., Any], *args: Any) -> None:
+        self._node.defer(self._node.peer_log.run, log, asker, function, *args)
+
+    def _asker(self, peer: Peer | None) -> str:
+        return self._node.id if peer is None else peer.node_id
+
+    def _complain(self, asker: str, name: str, problem: str) -> None:
+        self._tell("request ignored", asker, f"request {name} from {asker} ignored: {problem}")
+
+    def _tell(self, kind: str, asker: str, text: str) -> None:
+        self._node.peer_log.tell(log, logging.WARNING, kind, asker, text)
 
     def _nothing(self, peer: Peer | None, *_: Any) -> None:
         """A keepalive."""
@@ -169,18 +180,29 @@ class Requests:
             return
         dest = reply[0]
         if dest not in (self._node.id, f"{self._node.id}#"):
-            self._node.send_soon(dest, *reply[1:], *results)
+            self._pass_on(dest, (*reply[1:], *results))
         elif self._own:
             raise NotAllowed("a request to this node itself, made by such a request")
         else:
-            self._run_callback(self._handle_own, (*reply[1:], *results))
+            self._run_callback(self._handle_own, self._for, (*reply[1:], *results))
 
-    def _handle_own(self, message: tuple[Any, ...]) -> None:
-        self._own = True
+    def _pass_on(self, dest: Any, message: tuple[Any, ...]) -> None:
+        node, asker = self._node, self._for
+        receiver = split_port_id(dest)[0]
+        if asker == node.id or receiver in (asker, node.id):  # an asker's answers to itself are counted with its request
+            node.send_soon(dest, *message)
+        else:
+            node.passing.run(asker, receiver, lambda: node.send_soon(dest, *message))
+
+    def _handle_own(self, asker: str, message: tuple[Any, ...]) -> None:
+        self._own, self._for = True, asker
         try:
-            self.handle(None, message)
+            if asker == self._node.id:
+                self.handle(None, message)
+            else:
+                self._node.passing.run(asker, asker, lambda: self.handle(None, message))
         finally:
-            self._own = False
+            self._own, self._for = False, self._node.id
 
     def _can(self, peer: Peer | None, name: Any = "", *reply: Any) -> None:
         name = port_name(name)
@@ -195,13 +217,13 @@ class Requests:
             connected = [node_id for node_id in self._node.up_nodes() if self._node.is_linked(node_id)]
             self._reply(reply, "", *connected)
         elif self._node.settings.allow_eval:
-            self._node.defer(self._evaluate, source, reply)
+            self._defer(self._asker(peer), self._evaluate, self._for, source, reply)
         elif reply:
             self._reply(reply, "eval is not allowed on this node")
         else:
-            self._complain("eval", "it is not allowed on this node")
+            self._complain(self._asker(peer), "eval", "it is not allowed on this node")
 
-    def _evaluate(self, source: Any, reply: tuple[Any, ...]) -> None:
+    def _evaluate(self, asker: str, source: Any, reply: tuple[Any, ...]) -> None:
         names = self._evaluation_names
         try:
             try:
@@ -209,9 +231,11 @@ class Requests:
             except SyntaxError:
                 exec(compile(source, "<eval>", "exec"), names)
                 results = ()
+            self._for = asker  # others were served meanwhile
             self._reply(reply, "", *results)
         except Exception as error:
-            self._reply(reply, f"{type(error).__name__}: {error}")
+            self._for = asker
+            self._reply(reply, described(error, MOST_TOLD))
 
     def _spawn(self, peer: Peer | None, name: Any = "", function: Any = "", *args: Any) -> None:
         """race: messages and ``mon1`` for the new port follow in the same stream, so it is made at once."""
@@ -222,22 +246,22 @@ class Requests:
         if self._node.closed:
             ports.remember_end(name, ("leaving", self._node.id))
         else:
-            ports.make(self._run_spawned, (function, args), name=name)
+            ports.make(self._run_spawned, (self._asker(peer), function, args), name=name)
 
-    def _run_spawned(self, port: Port, function: Any, args: tuple[Any, ...]) -> None:
+    def _run_spawned(self, port: Port, asker: str, function: Any, args: tuple[Any, ...]) -> None:
         try:
             found = resolve(function, self._node.settings.allow, for_spawn=True)
         except NotAllowed as error:
-            self._complain(str(function), str(error))
+            self._complain(asker, f"{function!r:.{LONGEST_NAME}}", str(error))
             port.kill("not_allowed", str(error))
         else:
             found(port, *args)
 
-    def _call_function(self, name: str, args: tuple[Any, ...]) -> None:
+    def _call_function(self, asker: str, name: str, args: tuple[Any, ...]) -> None:
         try:
             found = resolve(name, self._node.settings.allow, for_spawn=False)
         except NotAllowed as error:
-            self._complain(name, str(error))
+            self._complain(asker, repr(name[:LONGEST_NAME]), str(error))
         else:
             found(*args)
 

@@ -2,7 +2,7 @@
 
 Splitting ``nodeid#name`` and finding the peer costs more than everything else about a send, so it is done once per
 destination. The table is thrown away when it is full: most entries are reply ports that were used once. A `Peer` stays
-the same object for the life of this node, whatever becomes of its connections, so no entry goes stale.
+the same object whatever becomes of its connections, until it was idle for long and is forgotten: its entries go with it.
 """
 
 from __future__ import annotations
@@ -95,6 +95,14 @@ class Routes:
             self.runs.clear()
         route = self.ways[port_id] = peer, name
         return route
+
+    def forget(self, gone: set[Peer]) -> None:
+        """These peers are no more."""
+        for peer in gone:
+            self._nodes.pop(peer.node_id, None)
+        for port_id in [port_id for port_id, (peer, _) in self.ways.items() if peer in gone]:
+            del self.ways[port_id]
+            self.runs.pop(port_id, None)
 
     def _deliver(self, name: str, message: tuple[Any, ...]) -> None:
         local = self._ports.by_name.get(name)

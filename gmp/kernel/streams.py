@@ -12,6 +12,7 @@ race: the time is up, or the other node is lost, when the stream has just come: 
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 import weakref
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from gmp.kernel.node import Node
     from gmp.net.peer import Peer
 
+log = logging.getLogger("gmp")
 EXPECT = "AnyEvent::MP::DataConn::_expect"
 CONNECT = "AnyEvent::MP::DataConn::_connect"
 FAILED = "AnyEvent::MP::DataConn"  #: the tag of the reason when it comes to nothing
@@ -144,7 +146,7 @@ class Streams:
         if peer is None or not isinstance(stream_id, str) or not 0 < len(stream_id) <= 255:
             raise NotAllowed(f"a stream of the ID {stream_id!r:.80} cannot be expected")
         wait = float(timeout) if isinstance(timeout, int | float) and 0 < timeout < LONGEST_WAIT else LONGEST_WAIT
-        self._node.defer(self._prepare, peer, stream_id, port_id, wait, function, args)
+        self._defer(peer.node_id, self._prepare, peer, stream_id, port_id, wait, function, args)
 
     def _prepare(
         self, peer: Peer, stream_id: str, port_id: str, wait: float, function: Any, args: tuple[Any, ...]
@@ -156,7 +158,11 @@ class Streams:
             node.kill(port_id, FAILED, str(error))
             return
         now = time.monotonic()
-        expected = Expected(peer.node_id, now + wait, lambda stream: node.defer(_serve, found, args, [stream]), port_id)
+
+        def take(stream: Stream) -> None:
+            self._defer(peer.node_id, _serve, found, args, [stream])
+
+        expected = Expected(peer.node_id, now + wait, take, port_id)
         node.network.expected_streams.expect(stream_id, expected, now)
         if peer.is_gmp:  # to Perl it would be a message without a handler
             node.send_soon(port_id, READY)
@@ -168,7 +174,10 @@ class Streams:
             expected = self._node.network.expected_streams.take(stream_id, peer.node_id, time.monotonic())
         if expected is None:
             raise NotAllowed(f"no stream {stream_id!r:.80} is expected")
-        self._node.defer(self._dial_back, expected, stream_id)
+        self._defer(expected.node_id, self._dial_back, expected, stream_id)
+
+    def _defer(self, asker: str, function: Callable[..., Any], *args: Any) -> None:
+        self._node.defer(self._node.peer_log.run, log, asker, function, *args)
 
     def _dial_back(self, expected: Expected, stream_id: str) -> None:
         try:

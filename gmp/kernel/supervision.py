@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gmp")
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 Restart = Literal["permanent", "transient", "temporary"]
+MOST_SHOWN_REASON = 1000  # characters of a reason in the log
 SHUTDOWN = "shutdown"  #: the reason of a child that its supervisor has stopped
 _DEATH = object()  # the tag of the messages that tell of a child's death; no other node can send it
 
@@ -101,7 +102,9 @@ class Child:
 
     def restarts(self, reason: Reason) -> bool:
         """Whether it is to be started again after a death with that reason."""
-        return self.restart == "permanent" or (self.restart == "transient" and bool(reason) and reason[0] != SHUTDOWN)
+        if self.restart != "transient":
+            return self.restart == "permanent"
+        return bool(reason) and not (type(reason[0]) is str and reason[0] == SHUTDOWN)  # a value may refuse to be compared
 
     def __repr__(self) -> str:
         return f"<Child {self.name}{'' if self.node is None else ' on ' + self.node} {self.restart}>"

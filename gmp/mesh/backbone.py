@@ -6,8 +6,11 @@ A node becomes global when it has no seeds, when somebody asks it by ``g_slave``
 
 A slave is connected to all of its seeds, so that another one takes over in the moment when its master is lost. Its copies
 stay meanwhile and are compared with the next master's contents: a change of master shows only what really changed.
-race: ``g_chg*`` from a former master is ignored. race: all seeds were restarted and the new master does not know yet what is
-still there: what it misses is a *remnant*, kept for the time of grace.
+race: ``g_chg*`` from a former master is ignored. race: an own key that was deleted here is still in the master's reports
+for a moment: `gmp.mesh.echoes`.
+
+A copy (`gmp.mesh.copies`) is given up when it is empty and nobody watches or holds the family: a name may have been used
+for one session only.
 
 The ports of a lost peer are *hidden* from the loss on, and shown again once it is up, if they are still listed; as long as
 they are, `wanted` has that node, so that somebody dials it.
@@ -16,47 +19,59 @@ they are, `wanted` has that node, so that somebody dials it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import takewhile
+from typing import Any
+from weakref import WeakValueDictionary
 
+from gmp.errors import GmpError
 from gmp.mesh.addresses import ADDRESSES, address_list, for_others, for_others_in
-from gmp.mesh.claims import GRACE
-from gmp.mesh.directory import Change, Database, Family, clean_family, clean_keys, difference
+from gmp.mesh.copies import Copies, owner_of
+from gmp.mesh.directory import Change, Database, Family, PortIndex, clean_keys, difference
+from gmp.mesh.echoes import Echoes
+from gmp.mesh.entries import Entries
 from gmp.mesh.ground import Cancellable, Ground
+from gmp.mesh.lookups import Found, Lookups
+from gmp.mesh.quota import USUAL, Limits, Quota
 from gmp.mesh.registry import GLOBALS, Registry
 
 log = logging.getLogger("gmp.mesh")
 Watcher = Callable[[Change], None]
-Found = Callable[[list[str] | None], None]
+TIDY = 10.0  #: seconds for which a family is kept, or a lost node remembered, that nobody needs any more
 
 
-class Remnant(NamedTuple):
-    """What a new master does not list of a family, and the timer at whose end it goes."""
+class Interest:
+    """Somebody holds a family: its copy is kept as long as this is."""
 
-    keys: set[str]
-    timer: Cancellable
+    __slots__ = ("__weakref__",)
 
 
 class Backbone:
     """What this node keeps in the directory, and what it sees of it. `poke()` is called when `wanted` may have changed."""
 
-    def __init__(self, ground: Ground, poke: Callable[[], None]) -> None:
+    def __init__(self, ground: Ground, poke: Callable[[], None], limits: Limits = USUAL) -> None:
         self.master: str | None = None
         self.is_global = False
-        self.registry = Registry(ground, self._registry_changed)
+        self.registry = Registry(ground, self._registry_changed, limits)
         self._declined = False  # somebody was told that this node is no seed
         self._ground = ground
+        self._entries = Entries(ground)
         self._poke = poke  # what `wanted` returns may have changed
         self._id = ground.id
         self._prefix = ground.id + "#"  # of the own ports
         self._own: Database = {}
+        self._members: dict[tuple[str, str], Cancellable] = {}  # what watches the death of own ports, by family and port ID
+        self._quota = Quota(limits)  # for the own entries
         self._counter = 0
         self._seeds: list[str] = []  # seed nodes that are up, in the order they came
-        self._copies: dict[str, Family] = {}
+        self._copies = Copies(ground, self._change_copy)
         self._watchers: dict[str, list[Watcher]] = {}
-        self._finds: dict[str, list[Found]] = {}
-        self._hidden: dict[str, float] = {}
-        self._remnants: dict[str, Remnant] = {}
+        self._interests: WeakValueDictionary[str, Interest] = WeakValueDictionary()
+        self._doubtful: dict[str, float] = {}  # families that may be given up, since when; the oldest first
+        self._tidying: Cancellable | None = None
+        self._lookups = Lookups(ground, lambda: self._seeds)
+        self._echoes = Echoes(self._ask_for_echoes)
+        self._hidden: dict[str, float] = {}  # the oldest first
         self._requests: dict[str, Callable[..., None]] = {
             **self.registry.requests,
             "g_global": self._g_global,
@@ -70,15 +85,47 @@ class Backbone:
     # ---- what the own node does
 
     def set(self, family: str, key: str, value: Any) -> None:
-        """Set an entry of this node."""
+        """Set an entry of this node. *Raises:* `MessageError`; `GmpError` when it has as much as one node may have."""
+        value = self._entries.own(family, key, value)  # raises before anything has changed
         own = self._own.get(family, {})
         if key not in own or own[key] != value:
+            self._take_room(family, key, value)
             self._change_own(family, {key: value}, [])
+
+    def _take_room(self, family: str, key: str, value: Any) -> None:
+        before = self._own.get(family, {})
+        if key in before:
+            self._quota.remove(self._id, family, key)
+        if not self._quota.add(self._id, family, key, value):
+            if key in before:
+                self._quota.add(self._id, family, key, before[key], bounded=False)
+            raise GmpError(
+                f"{family!r}: there is no room for {key!r}: one node may have {self._quota.limits} in groups and families"
+            )
 
     def delete(self, family: str, key: str) -> None:
         """Delete an entry of this node; nothing when it has none."""
         if key in self._own.get(family, {}):
             self._change_own(family, {}, [key])
+
+    def join(self, family: str, port_id: str, value: Any, monitor: Cancellable) -> None:
+        """A port of this node joins a group, or changes its value there; `monitor` calls `leave` at its death."""
+        try:
+            self.set(family, port_id, value)
+        except BaseException:
+            monitor.cancel()
+            raise
+        before = self._members.pop((family, port_id), None)
+        if before is not None:
+            before.cancel()
+        self._members[family, port_id] = monitor
+
+    def leave(self, family: str, port_id: str) -> None:
+        """A port of this node leaves a group; nothing when it is no member."""
+        monitor = self._members.pop((family, port_id), None)
+        if monitor is not None:
+            monitor.cancel()
+        self.delete(family, port_id)
 
     def _change_own(self, family: str, changed: Family, deleted: list[str]) -> None:
         keys = [*changed, *deleted]
@@ -87,10 +134,14 @@ class Backbone:
         entries.update(changed)
         for key in deleted:
             del entries[key]
+            self._quota.remove(self._id, family, key)
+        if not entries:
+            del self._own[family]
         if self.is_global:
             self.registry.set_own(family, changed, deleted)
             return  # the registry tells of what changed in the merged view
         self._counter += 1
+        self._hide_echoes(family, deleted)
         if self.master is not None:
             shown = for_others(family, changed, near=self._ground.is_near(self.master))
             if self._ground.is_gmp(self.master):
@@ -98,26 +149,40 @@ class Backbone:
             else:
                 self._ground.request(self.master, "g_upd", family, shown, deleted)
         self._notify(difference(family, before, self._pick(family, keys)))
+        self._echoes.ask()
 
     def items(self, family: str) -> Family:
         """The entries of a family as this node knows them, own ones included, those of lost nodes left out."""
-        if self.is_global and not self._hidden:
-            return dict(self.registry.directory.view(family))
-        return self._pick(family, [*self._listed(family), *self._own.get(family, {})])
+        items = dict(self._listed(family))
+        for node_id in self._hidden.keys() & self._ports.nodes():
+            for key in self._ports.of(node_id).get(family, ()):
+                del items[key]
+        for key in self._echoes.of(family):
+            items.pop(key, None)
+        items.update(self._own.get(family, {}))
+        return items
 
-    def _listed(self, family: str) -> Iterable[str]:
-        return self.registry.directory.view(family) if self.is_global else self._copies.get(family, {})
+    def pick(self, family: str, keys: Iterable[str]) -> Family:
+        """Those of `items` that have these keys."""
+        return self._pick(family, keys)
+
+    def _listed(self, family: str) -> Mapping[str, Any]:
+        return self.registry.directory.view(family) if self.is_global else self._copies.families.get(family, {})
+
+    @property
+    def _ports(self) -> PortIndex:
+        """Of what is listed."""
+        return self.registry.directory.ports if self.is_global else self._copies.ports
 
     def _pick(self, family: str, keys: Iterable[str]) -> Family:
         """The entries of a family with these keys, where there are any."""
-        known = self.registry.directory.view(family) if self.is_global else self._copies.get(family, {})
-        own = self._own.get(family, {})
+        known, own, echoes = self._listed(family), self._own.get(family, {}), self._echoes.of(family)
         result: Family = {}
         for key in keys:
             if key in own:
                 result[key] = own[key]
-            elif key in known and not self._is_hidden(key) and not key.startswith(self._prefix):
-                result[key] = known[key]  # race: the master's echo of an own port that left here meanwhile
+            elif key in known and not self._is_hidden(key) and key not in echoes:
+                result[key] = known[key]
         return result
 
     def _is_hidden(self, key: str) -> bool:
@@ -127,7 +192,7 @@ class Backbone:
 
     def families(self) -> frozenset[str]:
         """The names of the families that are known here; only a global node knows them all."""
-        known = self.registry.directory.families() if self.is_global else self._copies
+        known = self.registry.directory.families() if self.is_global else self._copies.families
         return frozenset((*known, *self._own))
 
     def watch(self, family: str, watcher: Watcher) -> None:
@@ -140,23 +205,32 @@ class Backbone:
         watchers = self._watchers.get(family, [])
         if watcher in watchers:
             watchers.remove(watcher)
+            if not watchers:
+                del self._watchers[family]
+            self._doubt(family)
 
-    def subscribe(self, family: str) -> None:
-        """Keep a copy of that family from now on."""
+    def subscribe(self, family: str) -> Interest:
+        """Keep a copy of that family from now on, empty or not as long as what is returned is kept."""
         if family not in self._copies:
-            self._copies[family] = {}
+            self._copies.families[family] = {}
             if not self.is_global and self.master is not None:
                 self._ground.request(self.master, "g_mon1", family)
+            self._doubt(family)
+        interest = self._interests.get(family)
+        if interest is None:
+            interest = self._interests[family] = Interest()
+        return interest
 
     def find(self, node_id: str, found: Found) -> None:
         """Ask where a node listens; `found` gets its addresses, or None when nobody knows it."""
         if self.is_global:
             found(address_list(self.registry.directory.lookup(ADDRESSES, node_id)))
             return
-        waiting = self._finds.setdefault(node_id, [])
-        waiting.append(found)
-        if len(waiting) == 1 and self.master is not None:
-            self._ground.request(self.master, "g_find", node_id)
+        self._lookups.ask(node_id, found, self.master)
+
+    def find_no_more(self, node_id: str, found: Found) -> None:
+        """`found` waits no longer for an answer; nothing when it has one."""
+        self._lookups.no_more(node_id, found)
 
     def announce(self) -> None:
         """The own node listens now: tell where."""
@@ -174,18 +248,17 @@ class Backbone:
         if former is not None:
             for family in self._copies:
                 self._ground.request(former, "g_mon0", family)
-        if any(self._copies.values()):
-            self.registry.provisional({family: dict(entries) for family, entries in self._copies.items()})
-        self._forget_remnants()
+        copies = self._copies.give_away()
+        if any(copies.values()):
+            self.registry.provisional(copies)
+        self._echoes.clear()
         self._own.setdefault(GLOBALS, {})[self._id] = None
         self.is_global = True
         self.registry.start(self._own, self._counter + 1)
         for family, entries in before.items():
             self._notify(difference(family, entries, self.items(family)))
-        finds, self._finds = self._finds, {}
-        for node_id, waiting in finds.items():
-            for found in waiting:
-                self.find(node_id, found)
+        for node_id, found in self._lookups.end():
+            self.find(node_id, found)
 
     def seed_up(self, node_id: str) -> None:
         """A node that is one of the configured seeds is connected."""
@@ -204,25 +277,23 @@ class Backbone:
         self.registry.node_up(node_id)
         if node_id in self._hidden:
             del self._hidden[node_id]
-            for family in self._watchers:
-                self._notify(Change(family, self._pick(family, self._ports_of(node_id, family)), []))
+            for family, keys in list(self._ports.of(node_id).items()):
+                self._notify(Change(family, self._pick(family, keys), []))
 
     def node_down(self, node_id: str, *, ended: bool) -> None:
         """The way to a node is gone, or none was found; `ended`: it left, or its process was seen to end."""
         if node_id in self._seeds:
             self._seeds.remove(node_id)
-        shown = {family: list(self._pick(family, self._ports_of(node_id, family))) for family in self._watchers}
+        shown = {family: list(self._pick(family, keys)) for family, keys in self._ports.of(node_id).items()}
+        self._hidden.pop(node_id, None)
         self._hidden[node_id] = self._ground.now()
+        self._tidy_later()
         for family, keys in shown.items():
             self._notify(Change(family, {}, keys))
         self.registry.node_down(node_id, ended=ended)
         if node_id == self.master:
             self.master = None
             self._choose_master()
-
-    def _ports_of(self, node_id: str, family: str) -> list[str]:
-        prefix = node_id + "#"
-        return [key for key in self._listed(family) if key.startswith(prefix)]
 
     def _choose_master(self) -> None:
         if self.is_global or self.master is not None or not self._seeds:
@@ -236,32 +307,78 @@ class Backbone:
             self._ground.request(master, "g_slave", shown)
         for family in self._copies:
             self._ground.request(master, "g_mon1", family)
-        for node_id in self._finds:
-            self._ground.request(master, "g_find", node_id)
+        self._lookups.ask_again(master)
+        self._echoes.new_master()
 
     def wanted(self) -> frozenset[str]:
-        """The nodes to which a connection is wanted though nobody sends: other global nodes, and hidden members' nodes.
-
-        Forgets the hidden nodes that are no longer listed.
-        """
+        """The nodes to which a connection is wanted though nobody sends: other global nodes, and hidden members' nodes."""
         globals_ = self.registry.directory.view(GLOBALS) if self.is_global else ()
         wanted = {node_id for node_id in globals_ if node_id != self._id and not self._ground.is_linked(node_id)}
-        for node_id, since in list(self._hidden.items()):
-            if any(self._ports_of(node_id, family) for family in self._copies):
-                wanted.add(node_id)
-            elif since + 2 * GRACE < self._ground.now():
+        return frozenset(wanted.union(filter(self._is_listed, self._hidden.keys() & self._ports.nodes())))
+
+    def _is_listed(self, node_id: str) -> bool:
+        """Whether a family that somebody here has asked for has ports of that node."""
+        return any(family in self._copies for family in self._ports.of(node_id))
+
+    # ---- what nobody needs any more
+
+    def _doubt(self, family: str) -> None:
+        """That family may be needed no longer: look at it in a while."""
+        if family in self._copies:
+            self._doubtful.setdefault(family, self._ground.now())
+            self._tidy_later()
+
+    def _tidy_later(self) -> None:
+        if self._tidying is None:
+            self._tidying = self._ground.later(TIDY, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        due = self._ground.now() - TIDY
+        for family in list(takewhile(lambda family: self._doubtful[family] <= due, self._doubtful)):
+            del self._doubtful[family]
+            if self._listed(family) or family in self._watchers:
+                continue  # it will be looked at when that is over
+            if family in self._interests or family in self._own:
+                self._doubt(family)
+            else:
+                self._give_up(family)
+        for node_id in list(takewhile(lambda node_id: self._hidden[node_id] <= due, self._hidden)):
+            if not self._is_listed(node_id):
                 del self._hidden[node_id]
-        return frozenset(wanted)
+        if self._doubtful or self._hidden:
+            self._tidy_later()
+
+    def _give_up(self, family: str) -> None:
+        del self._copies.families[family]
+        if self.master is not None:
+            self._ground.request(self.master, "g_mon0", family)
+
+    def _hide_echoes(self, family: str, deleted: list[str]) -> None:
+        copy = self._copies.families.get(family)
+        echoes = [key for key in deleted if not key.startswith(self._prefix)]
+        if self.master is None:  # none is on its way
+            echoes = [key for key in echoes if copy and key in copy]
+        if copy is not None:
+            self._echoes.hide(family, echoes)
+
+    def _ask_for_echoes(self) -> bool:
+        if self.master is not None:
+            self._ground.request(self.master, "g_find", self._id)
+        return self.master is not None
 
     def stop(self) -> None:
         """The node ends."""
-        self._forget_remnants()
+        self._copies.stop()
+        self._lookups.end()
+        if self._tidying is not None:
+            self._tidying.cancel()
         self.registry.stop()
 
     # ---- changes
 
     def _poke_about(self, family: str, changed: Family) -> None:
-        if family == GLOBALS or (self._hidden and any(_owner(key) in self._hidden for key in changed)):
+        if family == GLOBALS or (self._hidden and any(owner_of(key) in self._hidden for key in changed)):
             self._poke()
 
     def _notify(self, change: Change) -> None:
@@ -276,6 +393,8 @@ class Backbone:
                 changed = {key: value for key, value in changed.items() if not self._is_hidden(key)}
                 deleted = [key for key in deleted if not self._is_hidden(key)]
             self._notify(Change(family, changed, deleted))
+            if deleted and not self._listed(family):
+                self._doubt(family)
 
     # ---- requests
 
@@ -310,59 +429,41 @@ class Backbone:
         return not self._seeds or may_be_seed(self._id) or may_be_seed(sender)
 
     def _g_found(self, sender: str, node_id: Any, addresses: Any = None, *_: Any) -> None:
-        if sender == self.master and isinstance(node_id, str):
+        if sender == self.master and node_id == self._id:
+            for family, keys in self._echoes.answered().items():
+                self._notify(Change(family, self._pick(family, keys), []))  # somebody else has such a key as well
+        if sender in self._seeds and isinstance(node_id, str):
             known = for_others(ADDRESSES, {node_id: addresses}, near=self._ground.is_near(sender))[node_id]
-            for found in self._finds.pop(node_id, []):
-                found(address_list(known))
+            self._lookups.answered(node_id, address_list(known))
 
     def _g_chg1(self, sender: str, family: Any, entries: Any = None, *_: Any) -> None:
         if sender == self.master and family in self._copies:
             before = self.items(family)
-            listed = clean_family(entries)
-            self._copies[family] = self._keep_remnant(family, listed) | listed
-            self._poke_about(family, self._copies[family])
+            listed = self._entries.family(sender, family, entries)
+            self._copies.replace(family, self._copies.of_others(listed), {sender, *self._hidden})
+            self._copy_changed(family, self._copies.families[family])
             self._notify(difference(family, before, self.items(family)))
-
-    def _keep_remnant(self, family: str, listed: Family) -> Family:
-        """What of a copy stays for now: entries of nodes of which the new master lists nothing, and that are not lost."""
-        if family in self._remnants:
-            self._remnants.pop(family).timer.cancel()
-        decided = {self.master, *self._hidden, *map(_owner, listed)}
-        missing = {key: value for key, value in self._copies[family].items() if _owner(key) not in decided}
-        if missing:
-            timer = self._ground.later(GRACE, lambda: self._end_remnant(family))
-            self._remnants[family] = Remnant(set(missing), timer)
-        return missing
-
-    def _end_remnant(self, family: str) -> None:
-        keys = self._remnants.pop(family).keys
-        before = self._pick(family, keys)
-        for key in keys:
-            self._copies[family].pop(key, None)
-        self._notify(difference(family, before, self._pick(family, keys)))
-
-    def _forget_remnants(self) -> None:
-        for remnant in self._remnants.values():
-            remnant.timer.cancel()
-        self._remnants.clear()
 
     def _g_chg2(self, sender: str, family: Any, changed: Any = None, deleted: Any = None, *_: Any) -> None:
         if sender == self.master and family in self._copies:
-            entries, keys = clean_family(changed), clean_keys(deleted)
+            entries = self._copies.of_others(self._entries.family(sender, family, changed))
+            keys = clean_keys(deleted)
             before = self._pick(family, [*entries, *keys])
-            copy = self._copies[family]
-            for key in keys:
-                copy.pop(key, None)
-            copy.update(entries)
-            if family in self._remnants:
-                self._remnants[family].keys.difference_update(entries, keys)
-            self._poke_about(family, entries)
+            self._copies.change(family, entries, keys)
+            self._copy_changed(family, entries)
             self._notify(difference(family, before, self._pick(family, [*entries, *keys])))
+
+    def _change_copy(self, family: str, gone: Collection[str]) -> None:
+        """The time of a remnant is up."""
+        before = self._pick(family, gone)
+        self._copies.change(family, {}, gone)
+        self._copy_changed(family, {})
+        self._notify(difference(family, before, self._pick(family, gone)))
+
+    def _copy_changed(self, family: str, changed: Family) -> None:
+        self._poke_about(family, changed)
+        if not self._copies.families[family]:
+            self._doubt(family)
 
     def _g_reply(self, sender: str, *_: Any) -> None:
         """The answer to a ``g_db_*`` query; this node keeps copies and asks none."""
-
-
-def _owner(key: str) -> str:
-    """The node of a port ID; any other key itself."""
-    return key.partition("#")[0]

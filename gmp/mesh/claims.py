@@ -5,24 +5,31 @@ and each time it attaches to a master. A global node *claims* the nodes that are
 wins, whoever reports it, and whoever reports the highest version is the only claimant, so that reports may come in
 any order over any links and all end alike.
 
+An incarnation is the start time by the wall clock, and that may have been set back meanwhile. But whoever has a connection
+with a node knows which of its incarnations lives. When that compares smaller than the one known before, its versions are
+told with a *rank* in its place: both, joined, which compares greater than the former and smaller than any later one.
+
 An owner that nobody claims is an *orphan*: its master is lost, and it may attach to another one in a moment. It keeps its
 entries for `GRACE` seconds. One whose end was seen (it left, or its process ended) goes at once, and its version is
 remembered. race: a report that was on its way when the owner ended comes after it: not newer, so it is ignored.
 
 race: what was seen was not its end: something between closed the connection (a proxy that is restarted), the owner lives,
 and the seed that it is attached to reports no newer version. So the end is forgotten as soon as the owner is connected
-again, and after `REMEMBERED` seconds in any case; then who reported it meanwhile is to be asked.
+again, and after `REMEMBERED` seconds in any case; then who reported it meanwhile is to be asked. race: a seed that was cut
+off when a node came back with an earlier clock knows the former incarnation only, which it takes for the newer: whoever
+reports less than is known is asked when that goes.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 GRACE = 5.0  #: seconds for which an owner that nobody claims keeps its entries
 REMEMBERED = 30.0  #: seconds for which the end of an owner is remembered: no report is under way for longer
-Version = tuple[str, int]  #: incarnation and counter
+Version = tuple[str, int]  #: incarnation, or its rank, and counter
+JOINT = "+"
 
 
 class Step(enum.Enum):
@@ -35,11 +42,11 @@ class Step(enum.Enum):
 
 @dataclass
 class Record:
-    """An owner: the version of what is known of it, who claims it, or since when nobody does."""
+    """An owner: the version of what is known of it, who claims it (None: an orphan), and who has reported less since."""
 
     version: Version
     claimant: str | None
-    orphaned: float = 0.0
+    reporter: str | None = None
 
 
 @dataclass
@@ -56,7 +63,8 @@ class Claims:
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
-        self._ended: dict[str, End] = {}
+        self._orphans: dict[str, float] = {}  # since when, the oldest first
+        self._ended: dict[str, End] = {}  # the oldest first
 
     def __contains__(self, owner: str) -> bool:
         return owner in self._records
@@ -69,6 +77,17 @@ class Claims:
     def version(self, owner: str) -> Version:
         """The version of what is known of `owner`. *Raises:* `KeyError`."""
         return self._records[owner].version
+
+    def rank(self, owner: str, incarnation: str) -> str:
+        """What stands for `incarnation` of `owner`, which is known to live, in its versions: no less than what is known."""
+        ranks = [known.version[0] for known in (self._records.get(owner), self._ended.get(owner)) if known is not None]
+        newest = max(ranks, default="")
+        before, joint, last = newest.rpartition(JOINT)
+        if last == incarnation:
+            return newest
+        if incarnation > newest:
+            return incarnation
+        return before + joint + incarnation if incarnation > last else newest + JOINT + incarnation
 
     def claimed_by(self, seed: str) -> list[str]:
         """The owners that `seed` claims."""
@@ -83,9 +102,13 @@ class Claims:
         record = self._records.get(owner)
         if record is None or version > record.version:
             self._records[owner] = Record(version, seed)
+            self._orphans.pop(owner, None)
             return True
         if version == record.version and (record.claimant is None or seed < record.claimant):
             record.claimant = seed
+            self._orphans.pop(owner, None)
+        elif version < record.version:
+            record.reporter = seed
         return False
 
     def change(self, owner: str, seed: str, version: Version) -> Step:
@@ -106,11 +129,17 @@ class Claims:
             return False  # race: it has attached to somebody else meanwhile
         if not ended:
             if record is not None and record.claimant is not None:
-                record.claimant, record.orphaned = None, now
+                self._orphan(owner, record, now)
             return False
         self._ended.pop(owner, None)  # so that the oldest is always the first
-        self._ended[owner] = End(version, now)
+        self._ended[owner] = End(version, now, None if record is None else record.reporter)
+        self._orphans.pop(owner, None)
         return self._records.pop(owner, None) is not None
+
+    def _orphan(self, owner: str, record: Record, now: float) -> None:
+        record.claimant = None
+        self._orphans.pop(owner, None)
+        self._orphans[owner] = now
 
     def end(self, owner: str, *, now: float) -> bool:
         """The end of `owner` was seen: when nobody claims it, it goes now. Return whether to drop it."""
@@ -122,37 +151,32 @@ class Claims:
     def lives(self, owner: str, incarnation: str) -> bool:
         """`owner` is connected; return whether its end was believed, wrongly: it is to be asked for."""
         end = self._ended.get(owner)
-        if end is None or end.version[0] != incarnation:
+        if end is None or end.version[0].rpartition(JOINT)[2] != incarnation:
             return False
         del self._ended[owner]
         return True
 
     def seed_lost(self, seed: str, now: float) -> None:
         """What `seed` claims is known to nobody who can be asked."""
-        for record in self._records.values():
-            if record.claimant == seed:
-                record.claimant, record.orphaned = None, now
+        for owner in self.claimed_by(seed):
+            self._orphan(owner, self._records[owner], now)
 
-    def expire(self, now: float) -> list[str]:
-        """The owners whose time is up: drop them."""
-        gone = [owner for owner, record in self._records.items() if self._due(record) <= now]
+    def expire(self, now: float) -> list[tuple[str, str | None]]:
+        """The owners whose time is up: drop them. Each with whom to ask then, as it may have known better."""
+        gone = list(takewhile(lambda owner: self._orphans[owner] + GRACE <= now, self._orphans))
         for owner in gone:
-            del self._records[owner]
-        return gone
+            del self._orphans[owner]
+        return [(owner, self._records.pop(owner).reporter) for owner in gone]
 
     def forget_ends(self, now: float) -> list[tuple[str, str]]:
         """Forget the ends whose time is up; return the owners that were reported since, each with who did."""
-        old = [(owner, end) for owner, end in self._ended.items() if end.since + REMEMBERED <= now]
+        old = list(takewhile(lambda item: item[1].since + REMEMBERED <= now, self._ended.items()))
         for owner, _ in old:
             del self._ended[owner]
         return [(owner, end.reporter) for owner, end in old if end.reporter is not None]
 
-    @staticmethod
-    def _due(record: Record) -> float:
-        return float("inf") if record.claimant is not None else record.orphaned + GRACE
-
     def next_expiry(self) -> float | None:
         """When an orphan's time will be up, or an end is to be forgotten; None without one."""
-        times = [self._due(record) for record in self._records.values() if record.claimant is None]
+        times = [since + GRACE for since in islice(self._orphans.values(), 1)]
         times += [end.since + REMEMBERED for end in islice(self._ended.values(), 1)]
         return min(times, default=None)

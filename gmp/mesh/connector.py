@@ -77,9 +77,12 @@ class Search:
             self.changed.set()
 
         self._backbone.find(self.node_id, answered)
-        while not answers and not self.found:
-            self.changed.wait()
-            self.changed.clear()
+        try:
+            while not answers and not self.found:
+                self.changed.wait()
+                self.changed.clear()
+        finally:
+            self._backbone.find_no_more(self.node_id, answered)
         return answers[0] if answers and not self.found else None
 
     def dial_each(self, addresses: list[str]) -> None:

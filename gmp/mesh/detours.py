@@ -50,7 +50,7 @@ class Detours:
         self._id = ground.id
         self._count = 0
         self._ways: dict[str, Detour] = {}
-        self._last: dict[str, str] = {}  # the newest token seen of each node
+        self._last: dict[str, tuple[str, str]] = {}  # the newest token seen of each node, and the incarnation it is of
 
     def first_hop(self, node_id: str) -> str | None:
         """The neighbour through which `node_id` may be reached: the master; for a seed the seed that has it."""
@@ -70,7 +70,7 @@ class Detours:
             self._begin(node_id, via, failed)
         else:
             self._ways[node_id] = Detour("", via, failed)
-            self._send(via, ASK, self._last.get(node_id, ""), node_id, self._ground.incarnation)
+            self._send(via, ASK, self._last.get(node_id, ("", ""))[1], node_id, self._ground.incarnation)
         return True
 
     def ask_to_dial(self, node_id: str, addresses: list[str]) -> bool:
@@ -115,6 +115,11 @@ class Detours:
         for other, detour in list(self._ways.items()):
             if detour.via == node_id:
                 self._end(other, detour, f"seed {node_id} is lost")
+
+    def forget(self, node_ids: set[str]) -> None:
+        """Nothing of these nodes is on its way any more."""
+        for node_id in node_ids:
+            self._last.pop(node_id, None)
 
     def _end(self, node_id: str, detour: Detour, why: str) -> None:
         self._forget(node_id, detour.token)
@@ -162,9 +167,11 @@ class Detours:
             self._begin(origin, sender, lambda _: None)
 
     def _opened(self, sender: str, token: str, origin: str, incarnation: str) -> None:
-        if self._is_opener(origin) or token <= self._last.get(origin, ""):
+        last_incarnation, last = self._last.get(origin, ("", ""))
+        late = token <= last if incarnation == last_incarnation else self._ground.is_former(origin, incarnation)
+        if self._is_opener(origin) or late:
             return
-        self._last[origin] = token
+        self._last[origin] = incarnation, token
         if self._ground.is_linked(origin):
             self._ground.probe(origin)
             self._send(sender, REFUSE, token, origin, "a direct connection is up")

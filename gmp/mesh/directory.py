@@ -4,16 +4,20 @@ It is kept as *shards*, one for each owner: the own node, a gmp node, a Perl sla
 reports. Readers see the merged view, which is kept up to date key by key. No vote is taken: where several shards have the
 same key, the own node's wins, else that of the smallest node ID, so that all choose alike.
 
-Changes are returned, not announced: whoever calls tells the subscribers.
+Changes are returned, not announced: whoever calls tells the subscribers. What one owner may have is
+bounded (`gmp.mesh.quota`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, NamedTuple
+
+from gmp.mesh.quota import USUAL, Limits, Quota
 
 Family = dict[str, Any]
 Database = dict[str, Family]
+LeftOut = Callable[[str, str, int], None]  #: owner, family, and how many entries had no room
 
 
 class Change(NamedTuple):
@@ -57,14 +61,49 @@ def clean_keys(value: object) -> list[str]:
     return [key for key in value if isinstance(key, str)] if isinstance(value, list | tuple) else []
 
 
+class PortIndex:
+    """Which entries of a database are ports of which node, so that nobody looks through whole families for them."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, dict[str, set[str]]] = {}
+
+    def add(self, family: str, key: str) -> None:
+        """An entry has come; nothing when its key is no port ID."""
+        node_id, sharp, _ = key.partition("#")
+        if sharp:
+            self._keys.setdefault(node_id, {}).setdefault(family, set()).add(key)
+
+    def remove(self, family: str, key: str) -> None:
+        """An entry has gone."""
+        node_id, sharp, _ = key.partition("#")
+        if sharp:
+            families = self._keys[node_id]
+            families[family].remove(key)
+            if not families[family]:
+                del families[family]
+                if not families:
+                    del self._keys[node_id]
+
+    def of(self, node_id: str) -> Mapping[str, set[str]]:
+        """Family → keys of the ports of a node; not to be changed or kept."""
+        return self._keys.get(node_id, {})
+
+    def nodes(self) -> Set[str]:
+        """The nodes that have ports."""
+        return self._keys.keys()
+
+
 class Directory:
     """Shards and their merged view."""
 
-    def __init__(self, own_id: str) -> None:
+    def __init__(self, own_id: str, limits: Limits = USUAL, left_out: LeftOut = lambda *_: None) -> None:
         self._own_id = own_id
+        self._quota = Quota(limits)
+        self._left_out = left_out
         self._shards: dict[str, Database] = {}
         self._owners: dict[str, dict[str, set[str]]] = {}  # family → key → who has it
         self._views: dict[str, Family] = {}
+        self.ports = PortIndex()  #: of the merged view
 
     def view(self, family: str) -> Mapping[str, Any]:
         """The merged entries of a family; not to be changed or kept."""
@@ -88,6 +127,15 @@ class Directory:
         result: Family = {}
         for owner in sorted(owners, key=self._rank, reverse=True):
             result.update(self._shards.get(owner, {}).get(family, {}))
+        return result
+
+    def picked(self, family: str, keys: Iterable[str], counts: Callable[[str], bool]) -> Family:
+        """The entries of a family with these keys, merged of the shards of the owners that count."""
+        owners, result = self._owners.get(family, {}), {}
+        for key in keys:
+            having = [owner for owner in owners.get(key, ()) if counts(owner)]
+            if having:
+                result[key] = self._shards[min(having, key=self._rank)][family][key]
         return result
 
     def merged_database(self, owners: Iterable[str]) -> Database:
@@ -117,9 +165,14 @@ class Directory:
         for key in deleted:
             if key in entries and key not in changed:
                 del entries[key]
+                self._quota.remove(owner, family, key)
                 owners[key].discard(owner)
                 touched.append(key)
+        left_out = 0
         for key, value in changed.items():
+            if not self._has_room(owner, family, key, value, entries):
+                left_out += 1
+                continue
             entries[key] = value
             owners.setdefault(key, set()).add(owner)
             touched.append(key)
@@ -127,7 +180,20 @@ class Directory:
             del shard[family]
             if not shard:
                 del self._shards[owner]
+        if left_out:
+            self._left_out(owner, family, left_out)
         return self._settle(family, touched)
+
+    def _has_room(self, owner: str, family: str, key: str, value: Any, entries: Family) -> bool:
+        """Count an entry that `owner` is about to have. Those of the own node were checked where they were set."""
+        bounded = owner != self._own_id
+        if key not in entries:
+            return self._quota.add(owner, family, key, value, bounded=bounded)
+        self._quota.remove(owner, family, key)
+        if self._quota.add(owner, family, key, value, bounded=bounded):
+            return True
+        self._quota.add(owner, family, key, entries[key], bounded=False)
+        return False
 
     def _settle(self, family: str, keys: Iterable[str]) -> list[Change]:
         owners, view = self._owners[family], self._views.setdefault(family, {})
@@ -136,12 +202,15 @@ class Directory:
             having = owners.get(key)
             if having:
                 value = self._shards[min(having, key=self._rank)][family][key]
+                if key not in view:
+                    self.ports.add(family, key)
                 if key not in view or view[key] != value:
                     view[key] = change.set[key] = value
             else:
                 owners.pop(key, None)
                 if key in view:
                     del view[key]
+                    self.ports.remove(family, key)
                     change.deleted.append(key)
         if not view:
             del self._views[family], self._owners[family]

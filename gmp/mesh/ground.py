@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from gmp.config import Address
+from gmp.mesh.backlog import Backlog
 
 
 class Cancellable(Protocol):
@@ -31,6 +32,15 @@ class Ground(Protocol):
     def request(self, node_id: str, *request: Any) -> None:
         """Send a request to the node port of a node that is up; dropped when it is not."""
 
+    def pass_on(self, asker: str, receiver: str, *request: Any) -> None:
+        """As `request`, for the node `asker`: it is lost when more than the high mark of such waits for `receiver`."""
+
+    def complain(self, kind: str, node_id: str, text: str) -> None:
+        """Log what that node does wrong."""
+
+    def backlog(self, node_id: str) -> Backlog:
+        """What waits for that node."""
+
     def is_up(self, node_id: str) -> bool:
         """Whether that node is connected, directly or relayed."""
 
@@ -42,6 +52,9 @@ class Ground(Protocol):
 
     def incarnation_of(self, node_id: str) -> str:
         """The newest incarnation of that node that was connected; empty: none, or it is no gmp node."""
+
+    def is_former(self, node_id: str, incarnation: str) -> bool:
+        """Whether what comes of that incarnation of a node through seeds is late: a newer one has been connected."""
 
     def is_near(self, node_id: str) -> bool:
         """Whether that node is seen from loopback: it is on this machine."""
@@ -74,6 +87,9 @@ class Ground(Protocol):
 
     def defer(self, function: Callable[..., Any], *args: Any) -> object:
         """Run `function` in a greenlet of its own; what it raises is logged."""
+
+    def portable(self, key: str, value: Any) -> Any:
+        """A copy of `value` as every framing carries it that this node offers. *Raises:* `MessageError`."""
 
     def later(self, seconds: float, function: Callable[[], None]) -> Cancellable:
         """Call `function`, which must not block, after `seconds`."""

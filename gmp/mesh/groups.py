@@ -7,19 +7,22 @@ nodes see gmp's groups and the other way round.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
+from weakref import ref
 
 import gevent
 import gevent.event
 
 from gmp.errors import ConfigError, GmpError, MessageError, WaitTimeout
+from gmp.ids import is_port_id
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.directory import Change
 from gmp.mesh.directory import Family as Items
 from gmp.mesh.failures import Complaints, Wait
+from gmp.mesh.ground import Cancellable
 
-MembersCallback = Callable[[Items, list[str], list[str], list[str]], Any]
+MembersCallback = Callable[[Mapping[str, Any], list[str], list[str], list[str]], Any]
 
 
 class GroupGround(Protocol):
@@ -43,8 +46,8 @@ class GroupGround(Protocol):
     def complaints(self) -> Complaints:
         """What was logged about waiting in vain."""
 
-    def on_local_death(self, port: Any, callback: Callable[..., Any]) -> str:
-        """Call `callback` when the local `port` is dead; return its ID. *Raises:* `GmpError` when it is not local."""
+    def on_local_death(self, port: Any, callback: Callable[[], None]) -> Cancellable:
+        """Call `callback` when the local `port` is dead. *Raises:* `GmpError` when it is dead or not local."""
 
 
 class Subscription:
@@ -64,29 +67,96 @@ class Subscription:
         self.cancel()
 
 
+class Snapshot(Mapping[str, Any]):
+    """Entries as they are at one moment, read-only. To make one costs nothing: it is copied when they change, if it is still
+    kept then.
+    """
+
+    __slots__ = ("__weakref__", "_items")
+
+    def __init__(self, items: Items) -> None:
+        self._items = items
+
+    def detach(self) -> None:
+        """What it was made of is about to change."""
+        self._items = dict(self._items)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._items
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+
+class _Seen:
+    """What the callback of one monitor was told of, and the keys that may have changed since."""
+
+    def __init__(self, backbone: Backbone, family: str) -> None:
+        self._backbone = backbone
+        self._family = family
+        self._items: Items | None = None
+        self._touched: dict[str, None] = {}
+        self._last: Callable[[], Snapshot | None] = lambda: None  # the snapshot that was given out last
+
+    def touch(self, change: Change) -> None:
+        """Something changed."""
+        self._touched.update(dict.fromkeys(change.set))
+        self._touched.update(dict.fromkeys(change.deleted))
+
+    def next(self) -> tuple[Snapshot, list[str], list[str], list[str]] | None:
+        """What to tell now, None for nothing: all entries, and the keys that were added, changed and removed."""
+        touched, self._touched = self._touched, {}
+        if self._items is None:
+            self._items = self._backbone.items(self._family)
+            return self._tell([*self._items], [], [])
+        known, now = self._items, self._backbone.pick(self._family, touched)
+        added = [key for key in now if key not in known]
+        changed = [key for key in now if key in known and known[key] != now[key]]
+        removed = [key for key in touched if key in known and key not in now]
+        if not (added or changed or removed):
+            return None
+        last = self._last()
+        if last is not None:
+            last.detach()
+        known.update(now)
+        for key in removed:
+            del known[key]
+        return self._tell(added, changed, removed)
+
+    def _tell(self, *keys: list[str]) -> tuple[Snapshot, list[str], list[str], list[str]]:
+        assert self._items is not None
+        snapshot = Snapshot(self._items)
+        self._last = ref(snapshot)
+        return snapshot, *keys  # type: ignore[return-value]  # three of them
+
+
 def watch(ground: GroupGround, backbone: Backbone, family: str, callback: MembersCallback) -> Subscription:
     """Call `callback(items, added, changed, removed)` at once and after each change; calls never overlap."""
-    known: Items = {}
-    first = True
+    seen = _Seen(backbone, family)
     running = False
 
     def report() -> None:
-        nonlocal known, first, running
+        nonlocal running
         try:
-            while active:
-                items = backbone.items(family)
-                added = [key for key in items if key not in known]
-                changed = [key for key in items if key in known and known[key] != items[key]]
-                removed = [key for key in known if key not in items]
-                if not (first or added or changed or removed):
-                    return
-                known, first = items, False
-                callback(dict(items), added, changed, removed)
+            while active and (news := seen.next()) is not None:
+                callback(*news)
+                del news  # or a snapshot that nobody keeps would be copied
         finally:
             running = False
 
     def notice(change: Change | None) -> None:
         nonlocal running
+        if change is not None:
+            seen.touch(change)
         if not running:
             running = True
             ground.defer(report)
@@ -110,13 +180,21 @@ class Family:
         self.name = name
         self._ground = ground
         self._backbone = backbone
-        backbone.subscribe(name)
+        self._interest = backbone.subscribe(name)
 
     def set(self, key: str, value: Any = None) -> None:
-        """Set an entry of this node. *Raises:* `ConfigError` when the key is no string. *Blocks:* never."""
+        """Set an entry of this node; of the value a copy is kept.
+
+        Others may read it in each of this node's framings, so it must travel in all of them: None, booleans, integers,
+        finite floats, text, ports, and lists, tuples and dicts of these. (With the setting ``framings=["msgpack"]``, for
+        networks without Perl nodes, whatever `gmp.send` takes.)
+        *Raises:* `ConfigError` when the key is no string; `MessageError` for such a value; `GmpError` when this node has as
+        many entries as one may have (the settings `max_entries`, `max_entries_size`). Nothing has changed then.
+        *Blocks:* never.
+        """
         if not isinstance(key, str):
             raise ConfigError(f"key {key!r} of family {self.name!r}: expected a string")
-        self._backbone.set(self.name, key, value)
+        self._backbone.set(self.name, str.__str__(key), value)
 
     def delete(self, key: str) -> None:
         """Delete an entry of this node; nothing when it has none. *Blocks:* never."""
@@ -129,7 +207,8 @@ class Family:
     def monitor(self, callback: MembersCallback) -> Subscription:
         """Call `callback(items, added, changed, deleted)` now and after each change, in a greenlet of its own.
 
-        Returns something with `cancel()`, usable in ``with``. *Blocks:* never.
+        `items` are all entries at that moment, a read-only mapping. Returns something with `cancel()`, usable in ``with``.
+        *Blocks:* never.
         """
         return watch(self._ground, self._backbone, self.name, callback)
 
@@ -141,19 +220,21 @@ class Group:
         self.name = name
         self._ground = ground
         self._backbone = backbone
-        backbone.subscribe(name)
+        self._interest = backbone.subscribe(name)
 
     def join(self, port: Any, value: Any = None) -> None:
         """Add a port of this node, with a value others can see; it leaves by itself when it dies.
 
-        *Raises:* `GmpError` when the port is dead or of another node. *Blocks:* never.
+        What the value may be: as for `Family.set`. *Raises:* `GmpError` when the port is dead or of another node, or as
+        `Family.set`; the port is no member then (or still with the value it had). *Blocks:* never.
         """
-        port_id = self._ground.on_local_death(port, lambda *_: self._backbone.delete(self.name, str(port)))
-        self._backbone.set(self.name, port_id, value)
+        name, port_id, backbone = self.name, str(port), self._backbone
+        monitor = self._ground.on_local_death(port, lambda: backbone.leave(name, port_id))
+        backbone.join(name, port_id, value, monitor)
 
     def leave(self, port: Any) -> None:
         """Remove a port of this node; nothing when it is no member. *Blocks:* never."""
-        self._backbone.delete(self.name, str(port))
+        self._backbone.leave(self.name, str(port))
 
     def members(self) -> Items:
         """The members known by now: port ID → value. Own ones at once, others soon. *Blocks:* never."""
@@ -162,7 +243,8 @@ class Group:
     def monitor(self, callback: MembersCallback) -> Subscription:
         """Call `callback(members, added, changed, removed)` now and after each change, in a greenlet of its own.
 
-        Returns something with `cancel()`, usable in ``with``. *Blocks:* never.
+        `members` are all members at that moment, a read-only mapping. Returns something with `cancel()`, usable in ``with``.
+        *Blocks:* never.
         """
         return watch(self._ground, self._backbone, self.name, callback)
 
@@ -201,7 +283,7 @@ class Group:
 
         *Raises:* `MessageError`. *Blocks:* as `gmp.send`.
         """
-        members = self.members()
+        members = self._ports()
         self._ground.check_message(members, message)
         refused = None
         for port_id in members:
@@ -215,11 +297,15 @@ class Group:
 
     def pick(self) -> str | None:
         """One member, of the own node when it has one, else any; None when the group is empty. *Blocks:* never."""
-        members = self.members()
+        members = self._ports()
         if not members:
             return None
         own = [port_id for port_id in members if port_id.startswith(self._ground.id + "#")]
-        return random.choice(own or list(members))
+        return random.choice(own or members)
+
+    def _ports(self) -> list[str]:
+        """The members that are ports: any node may set an entry of that name, whatever its key."""
+        return list(filter(is_port_id, self.members()))
 
 
 __all__ = ["Family", "GmpError", "Group", "Subscription"]

@@ -17,6 +17,7 @@ from gmp.mesh.connector import Search
 from gmp.mesh.detours import Detours
 from gmp.mesh.failures import Complaints
 from gmp.mesh.ground import Cancellable, Ground
+from gmp.mesh.quota import Limits
 from gmp.mesh.relay import RELAY, Router
 from gmp.mesh.seeds import SeedManager
 
@@ -28,7 +29,7 @@ class Mesh:
     """How a node finds its way in the network."""
 
     def __init__(self, ground: Ground, settings: Settings) -> None:
-        self.backbone = Backbone(ground, self._poke)
+        self.backbone = Backbone(ground, self._poke, Limits(settings.max_entries, settings.max_entries_size))
         self.router = Router(ground, self.backbone.registry, high_mark=settings.high_mark)
         self.detours = Detours(ground, self.backbone, self.router, self._dial_back)
         self.complaints = Complaints(ground.id)
@@ -194,6 +195,10 @@ class Mesh:
         self.router.node_down(node_id)
         self.detours.node_down(node_id)
         self._poke()
+
+    def forget(self, node_ids: set[str]) -> None:
+        """These nodes were not connected for long, and whatever was under way of theirs has come."""
+        self.detours.forget(node_ids)
 
     def handles(self, name: str) -> bool:
         """Whether `name` is a request for the mesh."""

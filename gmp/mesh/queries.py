@@ -9,14 +9,18 @@ from gmp.mesh.addresses import ADDRESSES, for_others
 from gmp.mesh.directory import Change, Directory, Family
 from gmp.mesh.ground import Ground
 
+LONGEST_NAME = 1000  #: characters of the name of a family
+
 
 class Queries:
     """The queries that one node answers; one that is not global has an empty directory."""
 
-    def __init__(self, ground: Ground, directory: Directory) -> None:
+    def __init__(self, ground: Ground, directory: Directory, most: int) -> None:
         self._ground = ground
         self._directory = directory
+        self._most = most  # families that one node may subscribe to
         self._subscribers: dict[str, set[str]] = {}
+        self._subscriptions: dict[str, set[str]] = {}  # the same the other way round: node → families
         self.requests: Mapping[str, Callable[..., None]] = {
             "g_find": self._find,
             "g_mon1": self._subscribe,
@@ -35,8 +39,14 @@ class Queries:
 
     def node_down(self, node_id: str) -> None:
         """A subscriber is gone."""
-        for subscribers in self._subscribers.values():
-            subscribers.discard(node_id)
+        for family in list(self._subscriptions.get(node_id, ())):
+            self._discard(node_id, family)
+
+    def _discard(self, node_id: str, family: str) -> None:
+        for table, name, item in ((self._subscribers, family, node_id), (self._subscriptions, node_id, family)):
+            table[name].remove(item)
+            if not table[name]:
+                del table[name]
 
     def _view(self, sender: str, family: Any) -> Family:
         view = self._directory.view(family) if isinstance(family, str) else {}
@@ -50,12 +60,16 @@ class Queries:
 
     def _subscribe(self, sender: str, family: Any, *_: Any) -> None:
         if isinstance(family, str):
+            if len(family) > LONGEST_NAME or len(self._subscriptions.get(sender, ())) >= self._most:
+                limits = f"over {self._most}, or the name over {LONGEST_NAME} characters"
+                raise ValueError(f"subscription to {family!r:.80}: {limits}")
             self._subscribers.setdefault(family, set()).add(sender)
+            self._subscriptions.setdefault(sender, set()).add(family)
             self._ground.request(sender, "g_chg1", family, self._view(sender, family) or None)
 
     def _unsubscribe(self, sender: str, family: Any, *_: Any) -> None:
-        if isinstance(family, str):
-            self._subscribers.get(family, set()).discard(sender)
+        if isinstance(family, str) and sender in self._subscribers.get(family, ()):
+            self._discard(sender, family)
 
     def _entries(self, sender: str, family: Any, request_id: Any = None, *_: Any) -> None:
         self._ground.request(sender, "g_reply", request_id, self._view(sender, family))

@@ -29,13 +29,13 @@ from gmp.mesh.directory import (
     Database,
     Directory,
     Family,
-    clean_database,
-    clean_family,
     clean_keys,
     difference,
 )
+from gmp.mesh.entries import Entries
 from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.queries import Queries
+from gmp.mesh.quota import Limits
 
 GLOBALS = "'g"
 FORMER = "\uffff#former master"  # no node's ID, and behind all of them in rank
@@ -44,20 +44,23 @@ FORMER = "\uffff#former master"  # no node's ID, and behind all of them in rank
 class Registry:
     """The directory as one global node keeps it."""
 
-    def __init__(self, ground: Ground, changed: Callable[[list[Change]], None]) -> None:
-        self.directory = Directory(ground.id)
+    def __init__(self, ground: Ground, changed: Callable[[list[Change]], None], limits: Limits) -> None:
+        self.directory = Directory(ground.id, limits, self._left_out)
+        self._limits = limits
         self.claims = Claims()
         self.globals: set[str] = set()  #: connected nodes that said they are global; kept also while this node is not
         self._untrusted: set[str] = set()  # connected nodes that said so, and are not believed
         self._ground = ground
+        self._entries = Entries(ground)
         self._id = ground.id
         self._changed = changed
         self._active = False
         self._counter = 0
         self._perl_slaves: set[str] = set()
         self._told_perl: Database = {}  # what Perl global nodes know of this node
-        self._queries = Queries(ground, self.directory)
+        self._queries = Queries(ground, self.directory, limits.entries)
         self._expiry: Cancellable | None = None
+        self._expiry_due = 0.0
         self._table: dict[str, Callable[..., None]] = {
             "gmp.attach": self._attach,
             "gmp.update": self._update,
@@ -136,7 +139,7 @@ class Registry:
             report = {owner: [*self._version(owner), self._shown(node_id, owner)] for owner in owners}
             self._ground.request(node_id, "gmp.set", report)
         else:
-            self._sync_perl(but=node_id)
+            self._sync_all_perl(but=node_id)
             self._ground.request(node_id, "g_set", for_others_in(self._told_perl, near=self._ground.is_near(node_id)))
         self._note_global(node_id)
 
@@ -175,7 +178,7 @@ class Registry:
             if self.claims.release(owner, version, ended=ended, now=self._ground.now()):
                 self._drop(owner)
             self._tell_gmp("gmp.release", owner, *version, ended)
-            self._sync_perl()
+            self._sync_perl_about(owner)
             self._watch_expiry()
 
     def provisional(self, copies: Database) -> None:
@@ -187,18 +190,20 @@ class Registry:
 
     def _watch_expiry(self) -> None:
         due = self.claims.next_expiry()
+        if due is None or (self._expiry is not None and self._expiry_due <= due):
+            return  # the timer may run for nothing; to begin a new one at each change costs more
         if self._expiry is not None:
             self._expiry.cancel()
-            self._expiry = None
-        if due is not None:
-            self._expiry = self._ground.later(max(0.0, due - self._ground.now()), self._expire)
+        self._expiry, self._expiry_due = self._ground.later(max(0.0, due - self._ground.now()), self._expire), due
 
     def _expire(self) -> None:
         self._expiry = None
-        for owner in self.claims.expire(self._ground.now()):
+        expired = self.claims.expire(self._ground.now())
+        for owner, _ in expired:
             self._drop(owner)
-        for owner, reporter in self.claims.forget_ends(self._ground.now()):
-            self._ground.request(reporter, "gmp.want", owner)
+        for owner, reporter in [*expired, *self.claims.forget_ends(self._ground.now())]:
+            if reporter is not None and reporter != self._id:
+                self._ground.request(reporter, "gmp.want", owner)
         self._watch_expiry()
 
     # ---- what others are told
@@ -215,6 +220,9 @@ class Registry:
         """Whose entries gmp nodes see as the own ones."""
         return [self._id, *self._perl_slaves]
 
+    def _is_reported(self, owner: str) -> bool:
+        return owner == self._id or owner in self._perl_slaves
+
     def _tell_gmp(self, name: str, owner: str, *args: Any) -> None:
         for node_id in self._gmp_globals():
             self._ground.request(node_id, name, owner, *args)
@@ -228,20 +236,51 @@ class Registry:
             shown = for_others(family, changed, near=self._ground.is_near(node_id))
             self._ground.request(node_id, "gmp.change", owner, *version, family, shown, deleted)
 
-    def _sync_perl(self, family: str | None = None, *, but: str = "") -> None:
-        """Tell Perl global nodes what has changed of what they are told, in one family or all; not the node `but`."""
-        told = [node_id for node_id in self.globals if not self._ground.is_gmp(node_id)]
-        if not told:
-            return
+    def _perl_globals(self) -> list[str]:
+        return [node_id for node_id in self.globals if not self._ground.is_gmp(node_id)]
+
+    def _sync_all_perl(self, *, but: str) -> None:
+        """As `_sync_perl`, of everything; the node `but` is told otherwise."""
         owners = [*self._reported(), *self.claims.claimed_by(self._id)]
         now = self.directory.merged_database(owners)
-        for name in [family] if family is not None else list(self._told_perl.keys() | now.keys()):
-            _, changed, deleted = difference(name, self._told_perl.get(name, {}), now.get(name, {}))
-            self._told_perl[name] = now.get(name, {})
-            for node_id in told if changed or deleted else ():
-                if node_id != but:
-                    shown = for_others(name, changed, near=self._ground.is_near(node_id))
-                    self._ground.request(node_id, "g_upd", name, shown, deleted)
+        told = [node_id for node_id in self._perl_globals() if node_id != but]
+        for family in self._told_perl.keys() | now.keys():
+            self._tell_perl(told, difference(family, self._told_perl.get(family, {}), now.get(family, {})))
+
+    def _sync_perl_about(self, owner: str) -> None:
+        """As `_sync_perl`, of what `owner` has: whether it is told has changed."""
+        if self._perl_globals():
+            for family, entries in self.directory.shard(owner).items():
+                self._sync_perl(family, entries)
+
+    def _sync_perl(self, family: str, keys: Iterable[str]) -> None:
+        """Tell Perl global nodes what has changed of these entries, as far as they are told of them."""
+        told = self._perl_globals()
+        if told:
+            known = self._told_perl.get(family, {})
+            before = {key: known[key] for key in keys if key in known}
+            self._tell_perl(told, difference(family, before, self.directory.picked(family, keys, self._is_told_perl)))
+
+    def _is_told_perl(self, owner: str) -> bool:
+        return self._is_reported(owner) or self.claims.claimant(owner) == self._id
+
+    def _tell_perl(self, told: list[str], change: Change) -> None:
+        family, changed, deleted = change
+        if not changed and not deleted:
+            return
+        known = self._told_perl.setdefault(family, {})
+        known.update(changed)
+        for key in deleted:
+            del known[key]
+        if not known:
+            del self._told_perl[family]
+        for node_id in told:
+            shown = for_others(family, changed, near=self._ground.is_near(node_id))
+            self._ground.request(node_id, "g_upd", family, shown, deleted)
+
+    def _left_out(self, owner: str, family: str, count: int) -> None:
+        text = f"{count} entries of {owner!r} in {family[:200]!r} are left out: over what one node may have, {self._limits}"
+        self._ground.complain("too many entries", owner, text)
 
     def _emit(self, changes: list[Change]) -> None:
         """The merged view changed: tell subscribers and the own node."""
@@ -251,15 +290,16 @@ class Registry:
 
     # ---- changes of what this node reports
 
-    def _change_reported(self, owner: str, family: str, changed: Family, deleted: Iterable[str]) -> None:
+    def _change_reported(self, owner: str, family: str, changed: Family, deleted: list[str]) -> None:
         """The own node or a Perl slave changes a family."""
-        before = self.directory.merged(family, self._reported())
+        keys = [*changed, *deleted]
+        before = self.directory.picked(family, keys, self._is_reported)
         changes = self.directory.update(owner, family, changed, deleted)
-        _, now_set, now_gone = difference(family, before, self.directory.merged(family, self._reported()))
+        _, now_set, now_gone = difference(family, before, self.directory.picked(family, keys, self._is_reported))
         if now_set or now_gone:
             self._counter += 1
             self._tell_change(self._id, family, now_set, now_gone)
-            self._sync_perl(family)
+            self._sync_perl(family, keys)
         self._emit(changes)
 
     def _replace_reported(self, owner: str, database: Database) -> None:
@@ -277,7 +317,7 @@ class Registry:
 
     def _apply(self, owner: str, family: str, changed: Family, deleted: list[str]) -> None:
         self._emit(self.directory.update(owner, family, changed, deleted))
-        self._sync_perl(family)
+        self._sync_perl(family, [*changed, *deleted])
 
     def _drop(self, owner: str) -> None:
         self._replace(owner, {})
@@ -285,8 +325,8 @@ class Registry:
     # ---- requests of gmp nodes
 
     def _attach(self, sender: str, incarnation: Any, counter: Any, database: Any, *_: Any) -> None:
-        version = _make_version(incarnation, counter)
-        shard = for_others_in(clean_database(database), near=self._ground.is_near(sender))
+        version = self._version_of(sender, sender, incarnation, counter)
+        shard = for_others_in(self._entries.database(sender, database), near=self._ground.is_near(sender))
         if version is None or not self._active or sender in self.globals:
             return
         self._take(sender, self._id, version, shard)
@@ -298,7 +338,7 @@ class Registry:
             self._watch_expiry()
             return
         self._replace(owner, database)
-        self._sync_perl()
+        self._sync_perl_about(owner)
         if seed == self._id:
             for node_id in self._gmp_globals():
                 self._ground.request(node_id, "gmp.claim", owner, *version, self._shown(node_id, owner))
@@ -306,13 +346,20 @@ class Registry:
             self._tell_gmp("gmp.release", owner, *was_mine, False)
         self._watch_expiry()
 
+    def _version_of(self, sender: str, owner: object, incarnation: object, counter: object) -> Version | None:
+        """A version as `sender` told it; None when it is none. What tells of itself lives, whatever its clock said."""
+        if not isinstance(owner, str) or not isinstance(incarnation, str) or not isinstance(counter, int):
+            return None
+        return (self.claims.rank(owner, incarnation) if owner == sender else incarnation), counter
+
     def _update(self, sender: str, counter: Any, family: Any, changed: Any, deleted: Any, *_: Any) -> None:
         if not isinstance(counter, int) or not isinstance(family, str) or self.claims.claimant(sender) != self._id:
             return
         incarnation, _before = self.claims.version(sender)
         if self.claims.change(sender, self._id, (incarnation, counter)) is not Step.APPLY:
             return
-        entries, keys = for_others(family, clean_family(changed), near=self._ground.is_near(sender)), clean_keys(deleted)
+        entries = for_others(family, self._entries.family(sender, family, changed), near=self._ground.is_near(sender))
+        keys = clean_keys(deleted)
         self._tell_change(sender, family, entries, keys)
         self._apply(sender, family, entries, keys)
 
@@ -329,29 +376,30 @@ class Registry:
         self._watch_expiry()
 
     def _claim(self, sender: str, owner: Any, incarnation: Any, counter: Any, database: Any, *_: Any) -> None:
-        version = _make_version(incarnation, counter)
+        version = self._version_of(sender, owner, incarnation, counter)
         if version is not None and self._from_global(sender, owner):
-            self._take(owner, sender, version, for_others_in(clean_database(database), near=self._ground.is_near(sender)))
+            shard = for_others_in(self._entries.database(owner, database), near=self._ground.is_near(sender))
+            self._take(owner, sender, version, shard)
             if owner == sender:
                 self._note_global(sender)
 
     def _change(
         self, sender: str, owner: Any, incarnation: Any, counter: Any, family: Any, changed: Any, deleted: Any, *_: Any
     ) -> None:
-        version = _make_version(incarnation, counter)
+        version = self._version_of(sender, owner, incarnation, counter)
         if version is None or not isinstance(family, str) or not self._from_global(sender, owner):
             return
         step = self.claims.change(owner, sender, version)
         if step is Step.ASK:
             self._ground.request(sender, "gmp.want", owner)
         elif step is Step.APPLY:
-            entries = for_others(family, clean_family(changed), near=self._ground.is_near(sender))
+            entries = for_others(family, self._entries.family(owner, family, changed), near=self._ground.is_near(sender))
             self._apply(owner, family, entries, clean_keys(deleted))
             if owner == sender and family == ADDRESSES:
                 self._note_global(sender)
 
     def _release(self, sender: str, owner: Any, incarnation: Any, counter: Any, ended: Any, *_: Any) -> None:
-        version = _make_version(incarnation, counter)
+        version = self._version_of(sender, owner, incarnation, counter)
         if version is None or not self._from_global(sender, owner):
             return
         # race: the other seed saw the end of its connection, but ours with that node lives: it is not gone
@@ -370,28 +418,22 @@ class Registry:
         """``g_slave`` with a database: that node is attached here."""
         if sender not in self.globals:
             self._perl_slaves.add(sender)
-            self._replace_reported(sender, for_others_in(clean_database(database), near=self._ground.is_near(sender)))
+            shard = for_others_in(self._entries.database(sender, database), near=self._ground.is_near(sender))
+            self._replace_reported(sender, shard)
 
     def _g_set(self, sender: str, database: Any = None, *_: Any) -> None:
         if self._active and sender in self.globals and not self._ground.is_gmp(sender):
-            shard = for_others_in(clean_database(database), near=self._ground.is_near(sender))
+            shard = for_others_in(self._entries.database(sender, database), near=self._ground.is_near(sender))
             self._emit(self.directory.replace(sender, shard))
             self._note_global(sender)
 
     def _g_upd(self, sender: str, family: Any, changed: Any = None, deleted: Any = None, *_: Any) -> None:
         if not self._active or not isinstance(family, str):
             return
-        entries = for_others(family, clean_family(changed), near=self._ground.is_near(sender))
+        entries = for_others(family, self._entries.family(sender, family, changed), near=self._ground.is_near(sender))
         keys = clean_keys(deleted)
         if sender in self.globals:
             self._emit(self.directory.update(sender, family, entries, keys))
         elif self.claims.claimant(sender) != self._id:
             self._perl_slaves.add(sender)
             self._change_reported(sender, family, entries, keys)
-
-
-def _make_version(incarnation: object, counter: object) -> Version | None:
-    """A version as a peer sent it; None when it is none."""
-    if isinstance(incarnation, str) and isinstance(counter, int):
-        return incarnation, counter
-    return None

@@ -8,18 +8,21 @@ global ones `gmp.mesh.registry` decides. With `cert_names` these are the configu
 says so, so that no other node can write in somebody else's name.
 
 ``open`` makes a *pair*, named by its token, and everything else with that token follows it; so a pair keeps its order. For
-each direction the seed counts the bytes that are under way and not acknowledged. Over the high mark the pair is lost,
-and when the connection with one of its hops ends as well: both ends are told.
+each direction the seed counts the bytes that are under way and not acknowledged, and those that the next hop has not taken,
+as an end may acknowledge what it has not read. Over the high mark the pair is lost, and when the connection with one of its
+hops ends as well: both ends are told. Two nodes have one pair at most, and one node not too many.
 
 ``ask`` and ``dial`` go by the directory, without a pair.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from gmp.mesh.addresses import address_list, is_loopback
+from gmp.mesh.backlog import Share
 from gmp.mesh.ground import Ground
 from gmp.mesh.registry import Registry
 
@@ -27,6 +30,9 @@ RELAY = "gmp.relay"
 ASK, DIAL, OPEN, ACCEPT, REFUSE, CLOSE, LOST = "ask", "dial", "open", "accept", "refuse", "close", "lost"
 DATA, ACK = "data", "ack"
 MOST_PAIRS = 10_000
+MOST_PAIRS_OF_ONE = 1000  #: that one neighbour, which is no seed, may open
+PIECE = 64 * 1024  #: bytes of data that fit in whatever the high mark is
+LONGEST_SIGN, MOST_ADDRESSES = 1000, 100
 
 
 @dataclass
@@ -37,6 +43,7 @@ class Pair:
     hops: tuple[str, str]
     sent: list[int] = field(default_factory=lambda: [0, 0])
     acknowledged: list[int] = field(default_factory=lambda: [0, 0])
+    shares: tuple[Share, Share] = field(default_factory=lambda: (Share(), Share()))  #: of what waits for the hops
 
     def side(self, origin: str) -> int:
         """0 or 1 for an end. *Raises:* `ValueError`."""
@@ -51,6 +58,8 @@ class Router:
         self._registry = registry
         self._high_mark = high_mark
         self._pairs: dict[str, Pair] = {}
+        self._tokens: dict[tuple[str, str], str] = {}  # of each pair, by its ends
+        self._opened: Counter[str] = Counter()  # pairs by the first end
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -75,6 +84,8 @@ class Router:
         if from_seed and origin != sender and kind in (ASK, DIAL, OPEN) and self._registry.claims.claimant(origin) != sender:
             self._back(sender, token, to, origin, f"seed {self._ground.id} does not know {origin} to be at {sender}")
             return
+        if not _is_sound(kind, args):
+            raise ValueError(f"relay request {kind!r:.80} of {origin!r} with {args!r:.80}")
         if kind in (ASK, DIAL, OPEN) or (kind == LOST and not token):
             hop = self.next_hop(to, from_seed=from_seed)
             if hop is None and kind != LOST:
@@ -83,12 +94,10 @@ class Router:
                 return  # who asked is gone
             elif kind == OPEN and self._is_others(token, origin, to):
                 self._back(sender, token, to, origin, "that way is another pair's")
-            elif kind == OPEN and len(self._pairs) >= MOST_PAIRS:
-                self._back(sender, token, to, origin, f"seed {self._ground.id} relays too much already")
+            elif kind != OPEN or self._enter(token, Pair((origin, to), (sender, hop)), from_seed=from_seed):
+                self._pass(sender, hop, kind, token, to, origin, args)
             else:
-                if kind == OPEN:
-                    self._pairs[token] = Pair((origin, to), (sender, hop))
-                self._pass(hop, kind, token, to, origin, args)
+                self._back(sender, token, to, origin, f"seed {self._ground.id} relays too much already")
             return
         pair = self._pairs.get(token)
         if pair is None or {to, origin} != set(pair.ends) or pair.hops[pair.side(origin)] != sender:
@@ -96,39 +105,88 @@ class Router:
                 self._back(sender, token, to, origin, f"seed {self._ground.id} no longer knows that way")
             return
         if kind in (REFUSE, CLOSE, LOST):
-            del self._pairs[token]
+            self._remove(token)
         elif kind == DATA and not self._count(token, pair, pair.side(origin), args):
             return
-        elif kind == ACK and args and isinstance(args[0], int):
-            pair.acknowledged[1 - pair.side(origin)] = args[0]
-        self._pass(pair.hops[pair.side(to)], kind, token, to, origin, args)
+        elif kind == ACK:
+            other = 1 - pair.side(origin)
+            pair.acknowledged[other] = min(max(args[0], pair.acknowledged[other]), pair.sent[other])
+        hop = pair.hops[pair.side(to)]
+        before = self._ground.backlog(hop)
+        self._ground.request(hop, RELAY, kind, token, to, origin, *args)
+        if pair.shares[pair.side(to)].add(before, self._ground.backlog(hop)) > self._high_mark and token in self._pairs:
+            self._lose(token, pair, self._too_much())
 
     def _is_others(self, token: str, origin: str, to: str) -> bool:
         pair = self._pairs.get(token)
         return pair is not None and pair.ends != (origin, to)
 
-    def _count(self, token: str, pair: Pair, side: int, args: tuple[Any, ...]) -> bool:
-        if pair.sent[side] - pair.acknowledged[side] > self._high_mark:
-            self._lose(token, pair, f"over {self._high_mark} bytes wait at seed {self._ground.id}")
+    def _enter(self, token: str, pair: Pair, *, from_seed: bool) -> bool:
+        """Carry a pair from now on, instead of another one of these ends; return whether that may be."""
+        origin = pair.ends[0]
+        before = self._tokens.get(pair.ends)
+        if before is not None:
+            self._remove(before)
+        elif len(self._pairs) >= MOST_PAIRS or (not from_seed and self._opened[origin] >= MOST_PAIRS_OF_ONE):
             return False
-        pair.sent[side] += len(args[0]) if args and isinstance(args[0], bytes) else 0
+        self._pairs[token] = pair
+        self._tokens[pair.ends] = token
+        self._opened[origin] += 1
         return True
 
-    def _pass(self, hop: str, kind: str, token: str, to: str, origin: str, args: tuple[Any, ...]) -> None:
+    def _remove(self, token: str) -> None:
+        pair = self._pairs.pop(token)
+        del self._tokens[pair.ends]
+        origin = pair.ends[0]
+        self._opened[origin] -= 1
+        if not self._opened[origin]:
+            del self._opened[origin]
+
+    def _too_much(self) -> str:
+        return f"over {self._high_mark} bytes wait at seed {self._ground.id}"
+
+    def _count(self, token: str, pair: Pair, side: int, args: tuple[Any, ...]) -> bool:
+        size = len(args[0])
+        if pair.sent[side] - pair.acknowledged[side] > self._high_mark or size > max(self._high_mark, PIECE):
+            self._lose(token, pair, self._too_much())
+            return False
+        pair.sent[side] += size
+        return True
+
+    def _pass(self, sender: str, hop: str, kind: str, token: str, to: str, origin: str, args: tuple[Any, ...]) -> None:
         if kind == DIAL and not self._ground.is_near(hop):
             args = ([address for address in address_list(args[0] if args else ()) or () if not is_loopback(address)],)
-        self._ground.request(hop, RELAY, kind, token, to, origin, *args)
+        if sender in self._registry.globals:
+            self._ground.request(hop, RELAY, kind, token, to, origin, *args)  # the seed before has counted it
+        else:
+            self._ground.pass_on(sender, hop, RELAY, kind, token, to, origin, *args)
 
     def _back(self, sender: str, token: str, to: str, origin: str, why: str) -> None:
         self._ground.request(sender, RELAY, LOST, token, origin, to, why)
 
     def _lose(self, token: str, pair: Pair, why: str) -> None:
-        del self._pairs[token]
+        self._remove(token)
         for side in (0, 1):
             self._ground.request(pair.hops[side], RELAY, LOST, token, pair.ends[side], pair.ends[1 - side], why)
 
     def node_down(self, node_id: str) -> None:
         """The connection with a neighbour ended."""
         for token, pair in list(self._pairs.items()):
-            if node_id in pair.hops:
+            if node_id in pair.hops and token in self._pairs:
                 self._lose(token, pair, f"seed {self._ground.id} has lost {node_id}")
+
+
+def _is_sound(kind: str, args: tuple[Any, ...]) -> bool:
+    """Whether that is of the form in which nodes send it, so that its size is bounded where bytes are not counted."""
+    if kind == DATA:
+        return len(args) == 1 and isinstance(args[0], bytes)
+    if kind == ACK:
+        return len(args) == 1 and isinstance(args[0], int) and 0 <= args[0] < 1 << 63
+    if kind == DIAL:
+        addresses = args[0] if args else ()
+        if len(args) > 1 or not isinstance(addresses, list | tuple) or len(addresses) > MOST_ADDRESSES:
+            return False
+        args = tuple(addresses)
+    return len(kind) <= LONGEST_SIGN and len(args) <= MOST_ADDRESSES and all(
+        isinstance(arg, str) and len(arg) <= LONGEST_SIGN for arg in args
+    )

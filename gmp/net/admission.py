@@ -21,7 +21,6 @@ Visitor = TypeVar("Visitor")
 FREE_FAILURES = 3  #: refused at once: a wrong setting is found soon
 FIRST_DELAY, LONGEST_DELAY = 0.1, 2.0  # seconds
 FORGET_AFTER = 60.0  #: seconds without a failure
-LOG_INTERVAL = 60.0  #: seconds between two log lines about one address
 MOST_ADDRESSES = 1024
 
 
@@ -31,7 +30,6 @@ class _Address:
 
     failures: int = 0
     last_failure: float = float("-inf")
-    logged: float = float("-inf")
 
 
 class Admission(Generic[Visitor]):
@@ -81,14 +79,6 @@ class Admission(Generic[Visitor]):
         """A node at that address has proved itself."""
         if host in self._addresses:
             self._addresses[host].failures = 0
-
-    def may_log(self, host: str, now: float) -> bool:
-        """Whether a line about that address may be logged now; then none may for a while."""
-        address = self._touch(host)
-        if now - address.logged < LOG_INTERVAL:
-            return False
-        address.logged = now
-        return True
 
     def _touch(self, host: str) -> _Address:
         """The entry of an address, the youngest from now on."""

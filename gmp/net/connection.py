@@ -25,6 +25,7 @@ from gmp.net.heartbeat import Limits
 from gmp.net.outbox import Outbox
 from gmp.net.reasons import CloseReason, reason_of
 from gmp.net.tls import Contexts, Tls, names_node
+from gmp.wire.dispatch import Decoded
 from gmp.wire.events import NEED_DATA, Authenticated, Greeted
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ class Owner(Protocol):
     def authenticated(self, connection: Connection) -> None:
         """The other side has proved itself: call `Connection.accept` or `Connection.close`."""
 
-    def received(self, connection: Connection, message: list[Any]) -> None:
-        """A message whose destination is not in the table: the node port, an unknown or a dead port."""
+    def received(self, connection: Connection, message: Decoded) -> None:
+        """A message whose destination is not in the table (the node port, an unknown or dead port), or `Undecodable`."""
 
     def hold(self, connection: Connection) -> bool:
         """The handshake has failed: return True to keep the socket open for a while, and close it yourself."""
@@ -84,6 +85,7 @@ class Connection(Outbox):
         "detail",
         "incarnation",
         "node_id",
+        "number",
         "received_bytes",
         "received_messages",
         "refused",
@@ -107,6 +109,7 @@ class Connection(Outbox):
         destinations: dict[str, Any],
         address: str,
         way: Way,
+        number: int,
         handshake_timeout: float,
         limits: Limits,
         send_buffer: int | None,
@@ -116,6 +119,7 @@ class Connection(Outbox):
         self.session = session
         self.address = address  #: of the other side, ``host:port``
         self.way = way
+        self.number = number  #: greater than that of every connection that began before
         self.detail = ""
         self.auth_sent = False
         self.refused = False  #: the other side was told that it is not wanted, and is to close
@@ -356,8 +360,8 @@ class Connection(Outbox):
         if rest and self.reason is None:
             self._guard(self._process, memoryview(rest))
 
-    def _unaddressed(self, message: list[Any]) -> bool:
-        """A message for the node port, or for a port that is not in the table; return whether to stop."""
+    def _unaddressed(self, message: Decoded) -> bool:
+        """A message for the node port, for a port that is not in the table, or `Undecodable`; return whether to stop."""
         self._owner.received(self, message)
         return self.reason is not None
 
@@ -383,6 +387,7 @@ class Connection(Outbox):
                 self.sock.close()
         finally:  # race: Ctrl-C: the monitors fire all the same
             self._owner.closed(self)
+            self.watch = None  # it refers to this connection
 
     def half_close(self) -> None:
         """Close our direction, once everything is written; the other one is read on."""

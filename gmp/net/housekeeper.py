@@ -99,12 +99,14 @@ class Housekeeper:
         limits: Limits,
         up_peers: Callable[[], Iterator[Peer]],
         mend: Callable[[], None],
+        forget_idle: Callable[[], None],
         events: HousekeeperEvents,
     ) -> None:
         self._hub = hub
         self._limits = limits
         self._up_peers = up_peers
         self._mend = mend  # what an interrupt has struck
+        self._forget_idle = forget_idle
         self._events = events
         self._time = OwnTime(time.monotonic(), limits)
         self._sent = 0  # messages written by the connections that were up at the last look
@@ -145,6 +147,7 @@ class Housekeeper:
             connection = peer.connection
             if connection is not None and connection.watch is not None:
                 self._look_at(peer, connection, connection.watch, now)
+        self._forget_idle()
 
     def _look_at(self, peer: Peer, connection: Connection | RelayLink, watch: Watch, now: float) -> None:
         heard = watch.pulse.heard

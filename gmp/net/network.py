@@ -38,12 +38,16 @@ from gmp.net.peerstate import Act, Do, PeerState, is_arbiter
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.net.relays import Relays
+from gmp.net.resting import Resting
 from gmp.net.streams import DATACONN, STREAM_ID, ExpectedStreams, Stream
 from gmp.net.tls import RECORD, make_contexts, marks_seed
-from gmp.net.visitors import Visitors
+from gmp.net.visitors import Visitors, host_of
+from gmp.peerlog import PeerLog
 from gmp.wire import chunks, runs
 from gmp.wire.chunks import layer_for
-from gmp.wire.framing import default_framings, make_encoder
+from gmp.wire.dispatch import Decoded
+from gmp.wire.framing import default_framings
+from gmp.wire.portable import Portable
 from gmp.wire.session import Session
 
 log = logging.getLogger("gmp.net")
@@ -70,8 +74,11 @@ class NetworkEvents(PeerEvents, HousekeeperEvents, Protocol):
     def peer_linked(self, peer: Peer) -> None:
         """A peer that was relayed is connected directly now."""
 
-    def node_port_message(self, peer: Peer, message: list[Any]) -> None:
-        """A message from `peer` for the node port, or for a port that is not in the table."""
+    def peers_forgotten(self, peers: set[Peer]) -> None:
+        """These were idle for long, and nothing is known of them any more."""
+
+    def node_port_message(self, peer: Peer, message: Decoded) -> None:
+        """A message from `peer` for the node port, for a port that is not in the table, or that cannot be decoded."""
 
 
 class Dial(NamedTuple):
@@ -104,6 +111,7 @@ class Network:
         settings: Settings,
         destinations: dict[str, Any],
         events: NetworkEvents,
+        peer_log: PeerLog,
     ) -> None:
         self.node_id = node_id
         self.incarnation = incarnation
@@ -112,18 +120,22 @@ class Network:
         self._settings = settings
         self._destinations = destinations
         self._events = events
+        self._tell = partial(peer_log.tell, log)
         self._hub = gevent.get_hub()
         self._limits = Limits(settings.lost_after, settings.busy_after, settings.hung_after)
-        self.housekeeper = Housekeeper(self._hub, self._limits, self.up_peers, self._mend, events)
+        self.housekeeper = Housekeeper(
+            self._hub, self._limits, self.up_peers, self._mend, self._forget_idle, events
+        )
+        self._resting = Resting(settings.handshake_timeout)
         self._buffer = bytearray(READ_SIZE)
         self._scratch = bytearray(READ_SIZE + 2 * RECORD if settings.cert else 0)
         self._framings = settings.framings or default_framings()
-        for framing in self._framings:
-            make_encoder(framing, settings.max_message)  # raises when that cannot be
+        self.portable = Portable(self._framings, settings.max_message)  # raises for a framing that cannot be
         self._contexts = make_contexts(settings.cert) if settings.cert else None
         self.is_marked_seed = self._contexts is not None and settings.cert_names and marks_seed(self._contexts)
         self._listeners = Listeners(self._accepted)
         self._handshakes: dict[Connection, Dial | None] = {}  # None: it was accepted
+        self._begun = 0  # connections, so far
         self.expected_streams = ExpectedStreams()
         self._streams: WeakSet[Stream] = WeakSet()
         self.visitors = Visitors(
@@ -153,6 +165,8 @@ class Network:
             destinations,
             settings.max_message,
             self.housekeeper.watch_relayed,
+            lambda: self._begun,
+            peer_log,
         )
 
     def _policy(self, advertised: Iterable[str]) -> Policy:
@@ -188,6 +202,7 @@ class Network:
     def _start(self, fd: int, address: str, way: Way, dial: Dial | None) -> Connection | None:
         settings = self._settings
         stream_id = "" if dial is None else dial.stream_id
+        self._begun += 1
         session = Session(
             node_id=self.node_id,
             nonce=b64encode(secrets.token_bytes(66)).decode(),
@@ -224,6 +239,7 @@ class Network:
             destinations=self._destinations,
             address=address,
             way=way,
+            number=self._begun,
             handshake_timeout=settings.handshake_timeout,
             limits=self._limits,
             send_buffer=settings.send_buffer,
@@ -289,10 +305,18 @@ class Network:
         if connection is None:
             raise GmpError(f"{where}: the connection broke at once")
         try:
-            result: str | Stream | None = dial.result.get()
+            dial.result.wait()
         finally:
             if not dial.result.ready():  # whoever wanted it has another connection
                 connection.close(CloseReason.DUPLICATE)
+        result: str | Stream | None = dial.result.value
+        error = dial.result.exception
+        del dial, connection  # an error's traceback refers to this frame: in it they would be garbage that is a cycle
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
         assert result is not None
         return result
 
@@ -347,8 +371,9 @@ class Network:
         connection.node_id = connection.session.greeting.node_id
         connection.incarnation = _incarnation(connection)
         peer = self.peer(connection.node_id)
+        arbiter = self._is_arbiter(connection)
         self._run(
-            peer, peer.link.authenticated(connection, connection.incarnation, arbiter=self._is_arbiter(connection))
+            peer, peer.link.authenticated(connection, connection.incarnation, connection.number, arbiter=arbiter)
         )
 
     def _run(self, peer: Peer, todo: list[Do[Connection]]) -> None:
@@ -421,10 +446,11 @@ class Network:
             else:
                 peer.lose(("transport_error", peer.node_id, describe(connection)))
         if not self._closed:  # at last: a handler of the log may block, or send
-            log.info("%s: connection with %s ended: %s", self.node_id, connection, describe(connection))
+            text = f"connection with {connection} ended: {describe(connection)}"
+            self._tell(logging.INFO, f"connection ended, {reason.value}", peer.node_id, text)
 
     def _challenge(self, peer: Peer, connection: Connection) -> None:
-        """A newer incarnation wants the place of `connection`: it waits until the kernel has told whether that one lives."""
+        """Another incarnation wants the place of `connection`: it waits until the kernel has told whether that one lives."""
         for challenger in peer.link.held:
             challenger.pause()
         if peer.state is PeerState.LOST:  # race: `connection` waits itself, so there is no no-op yet to ask the kernel about
@@ -441,13 +467,13 @@ class Network:
     def _refuse(self, peer: Peer, connection: Connection) -> None:
         first = "somebody else" if peer.connection is None else peer.connection.address
         text = f"node ID {peer.node_id!r} is in use by {first}, so that {connection.address} cannot have it"
-        log.error("%s: %s", self.node_id, text)
+        self._tell(logging.ERROR, "node ID in use", peer.node_id, text)
         connection.refuse(text)
         dial = self._handshakes[connection]
         if dial is not None:
             dial.result.set_exception(GmpError(text))
 
-    def received(self, connection: Connection, message: list[Any]) -> None:
+    def received(self, connection: Connection, message: Decoded) -> None:
         """`Owner.received`."""
         self._events.node_port_message(self.peers[connection.node_id], message)
 
@@ -521,9 +547,8 @@ class Network:
         return not self._settings.cert_names or (connection.tls is not None and connection.tls.ready)
 
     def _log_refusal(self, connection: Connection, level: int) -> None:
-        if self.visitors.may_log(connection):
-            text = describe(connection) + self._perhaps(connection)
-            log.log(level, "%s: handshake with %s failed: %s", self.node_id, connection.address, text)
+        text = f"handshake with {connection.address} failed: {describe(connection)}{self._perhaps(connection)}"
+        self._tell(level, "handshake failed", host_of(connection.address), text)
 
     def hold(self, connection: Connection) -> bool:
         """`Owner.hold`: a wrong login of an address that keeps failing is told so after a while."""
@@ -551,7 +576,24 @@ class Network:
                 low_mark=settings.low_mark,
             )
             self.peers[node_id] = peer
+            self.rest(peer, was_up=False)
         return peer
+
+    def rest(self, peer: Peer, *, was_up: bool) -> None:
+        """A peer is new, or was lost: it is forgotten when it stays idle."""
+        now = time.monotonic()
+        peer.rests(now, was_up=was_up)
+        self._resting.rest(peer, now)
+
+    def _forget_idle(self) -> None:
+        """What is left of a peer that was idle for long is memory: forget it, as a peer that was never seen."""
+        forgotten = self._resting.over(time.monotonic())
+        if forgotten:
+            for peer in forgotten:
+                del self.peers[peer.node_id]
+            self._events.peers_forgotten(forgotten)
+            for peer in forgotten:
+                peer.forgotten()
 
     def up_peers(self) -> Iterator[Peer]:
         """The peers that are connected now."""

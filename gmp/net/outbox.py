@@ -54,7 +54,6 @@ class Outbox:
         "_budget",
         "_check",
         "_drained",
-        "_encode",
         "_encrypting",
         "_flush_at",
         "_front",
@@ -64,6 +63,7 @@ class Outbox:
         "_outbox",
         "_plain",
         "_queued",
+        "_repack",
         "_row_limit",
         "_run_callback",
         "_run_name",
@@ -114,7 +114,7 @@ class Outbox:
         self._budget = A_TURN
         self._max_message = 0
         self.pack: Any = None  #: makes octets of a list
-        self._encode: Any = None
+        self._repack: Any = None  # the same of what `pack` refuses; raises `MessageError`
         self._check: Any = None
         self._loop = loop
         self._turn = NO_TURN  # the pass of the loop in which the last first message was sent
@@ -131,7 +131,7 @@ class Outbox:
     def _send_by(self, encoder: Encoder, keys: Mapping[str, str]) -> None:
         """`send` is possible from now on; `keys` are those of the other side's greeting."""
         self.sent_messages = -len(self._outbox)  # they are counted as they are written, and lines are no messages
-        self.pack, self._encode, self._check = encoder.pack, encoder.encode, encoder.check
+        self.pack, self._repack, self._check = encoder.pack, encoder.repack, encoder.check
         self._max_message = encoder.max_message
         self._row_limit = self._longest_row = longest_row(encoder.name, keys, encoder.max_message)
 
@@ -165,8 +165,7 @@ class Outbox:
             try:
                 data = pack([*message])
             except Exception:
-                self._encode(name, message)  # this time it says what is wrong
-                raise
+                data = self._repack(name, [*message])
             run = self.run
             if run is not None and run.name is name and len(data) <= SHORT:
                 rows = run.rows
@@ -178,7 +177,7 @@ class Outbox:
         try:
             data = pack([name, *message])
         except Exception:
-            data = self._encode(name, message)
+            data = self._repack(name, [name, *message])
         size = len(data)
         # one comparison for two questions: must it be checked, and may it overtake what waits
         if size > self._short and not self._may_go(name, message, data):

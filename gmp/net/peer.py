@@ -34,10 +34,13 @@ from gmp.net.peerstate import Link, PeerState
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.net.run import KEPT, Run
-from gmp.wire.framing import make_decoder, make_encoder
+from gmp.texts import MOST_TOLD, told
+from gmp.wire.framing import Encoder, make_decoder, make_encoder
 
 log = logging.getLogger("gmp.net")
 PASSED = "gmp.passed"  #: over a direct connection: the barrier of that relay link has arrived
+DEATHS = ("kil0", "kil1")  #: requests with a port's name and a reason
+LATE = 30.0  #: seconds for which something may be on its way through seeds
 HAND_OVER = 10.0  # seconds within which a direct connection must have replaced a relay link
 
 
@@ -70,6 +73,7 @@ class Peer:
         self.relay: RelayLink | None = None  #: the link that a direct connection is about to replace
         self.ended = False  #: when it was lost last it left, or its process was seen to end
         self.refused = False  #: when it was lost last it had refused this node
+        self.lost_at = float("-inf")  #: when it was up last, in monotonic seconds; not while it is
         self.link: Link[Connection] = Link()  #: the rule of the one connection
         self.came_up = gevent.event.Event()  #: set while it is up
         self.queued = 0  #: bytes of memory that what waits for a connection takes
@@ -80,7 +84,7 @@ class Peer:
         self._events = events
         self._max_message = max_message
         self._high_mark, self._low_mark = high_mark, low_mark
-        self._encoder = make_encoder("msgpack", max_message)
+        self._encoder: Encoder | None = None  # of what waits; there as long as something does
         self._queue: list[bytes] = []
         self._waiting: deque[Any] = deque()
         self._deadline: Any = None  # of a hand-over
@@ -91,6 +95,30 @@ class Peer:
     def is_up(self) -> bool:
         """Whether messages can flow now."""
         return self.state is PeerState.UP
+
+    def rests(self, now: float, *, was_up: bool) -> None:
+        """There is no way to it, and nothing waits for one: keep only what must be."""
+        self._encoder = None
+        if was_up:
+            self.lost_at = now
+
+    def forgotten(self) -> None:
+        """Nobody knows it any more. It cannot send: with a method of its own in it, it would be a cycle."""
+        del self.send
+
+    def is_former(self, incarnation: str) -> bool:
+        """Whether what comes of that incarnation through seeds is late: it began before the newest, which has not left.
+
+        When it was sent cannot be told there, so start times are compared, for as long as it may have been on its way.
+        """
+        if incarnation >= self.link.newest:
+            return False
+        return self.is_up or not (self.ended or time.monotonic() - self.lost_at > LATE)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no way to it, none is wanted, and no handshake with it is known."""
+        return self.state is PeerState.IDLE and self.link.is_idle
 
     @property
     def is_gmp(self) -> bool:
@@ -123,7 +151,7 @@ class Peer:
         if connection is None:
             return bool(self._queue)
         connection.low_mark = 0
-        self._flush()  # race: Ctrl-C has struck between a write and its count, or before a turn was begun
+        self.flush()  # race: Ctrl-C has struck between a write and its count, or before a turn was begun
         return bool(self._queue) or connection.queued > 0
 
     def flushed(self) -> None:
@@ -156,10 +184,15 @@ class Peer:
         return figures
 
     @property
+    def waiting(self) -> int:
+        """Bytes that wait for a way or for the socket."""
+        connection = self.connection
+        return self.queued + (0 if connection is None else connection.queued)
+
+    @property
     def congested(self) -> bool:
         """Whether more bytes wait than the high mark allows."""
-        connection = self.connection
-        return self.queued + (0 if connection is None else connection.queued) > self._high_mark
+        return self.waiting > self._high_mark
 
     def _send_by(self, send: Callable[[str, tuple[Any, ...]], bool]) -> None:
         connection, before = self.connection, self.outbox
@@ -184,16 +217,25 @@ class Peer:
         return over is not None
 
     def _queue_message(self, name: str, message: tuple[Any, ...]) -> bool:
-        data = self._encoder.encode(name, message)
+        data = self._pack(name, message)
         self._queue.append(data)
         self.queued += len(data) + KEPT
         self.want()
         return self.queued > self._high_mark
 
+    def _pack(self, name: str, message: tuple[Any, ...]) -> bytes:
+        if self._encoder is None:
+            self._encoder = make_encoder("msgpack", self._max_message)
+        return self._encoder.encode(name, message)
+
     def _lose_message(self, name: str, message: tuple[Any, ...]) -> bool:
-        self.queued += len(self._encoder.encode(name, message)) + KEPT  # or a loop that sends would never block
+        self.queued += len(self._pack(name, message)) + KEPT  # or a loop that sends would never block
         self.dropped += 1
         return self.queued > self._high_mark
+
+    def send_request(self, request: tuple[Any, ...]) -> None:
+        """Send a request to the node port there. *Raises:* `MessageError`, not for a death: its reason always travels."""
+        _send_request(self.send, request, self._max_message)
 
     def want(self) -> None:
         """Ask for a connection, without a message."""
@@ -206,12 +248,12 @@ class Peer:
     def attach(self, connection: Connection | RelayLink) -> None:
         """`connection` is the way from now on: tell, send what waited, then read what came early."""
         self.connection = connection
-        self.link.newest = max(self.link.newest, connection.incarnation)  # by relay too
         self.state = PeerState.UP
         self.came_up.set()
         connection.high_mark, connection.low_mark = self._high_mark, self._low_mark
         self._events.peer_up(self)
         queue, self._queue, self.queued = self._queue, [], 0
+        self._encoder = None
         if connection.framing == "msgpack":
             for data in queue:
                 connection.write(data)
@@ -228,8 +270,12 @@ class Peer:
         decoder = make_decoder("msgpack", self._max_message)
         unfit: list[MessageError] = []
         for message in decoder.decode(b"".join(queue)):
+            assert isinstance(message, list)  # they are our own
             try:
-                connection.send(message[0], tuple(message[1:]))
+                if message[0]:
+                    connection.send(message[0], tuple(message[1:]))
+                else:
+                    _send_request(connection.send, tuple(message[1:]), self._max_message)
             except MessageError as error:
                 unfit.append(error)
         if unfit:
@@ -299,6 +345,7 @@ class Peer:
         relay.barrier_acknowledged = True
         if self.send == self._queue_message:
             queue, self._queue, self.queued = self._queue, [], 0
+            self._encoder = None
             for data in queue:
                 connection.write(data)
             self._send_by(connection.send)
@@ -343,6 +390,7 @@ class Peer:
         if self.state is PeerState.LOST:
             self.state = PeerState.IDLE
             self.queued = 0
+            self._encoder = None
             self._send_by(self._queue_message)
 
     def after_loss(self, function: Callable[[], object]) -> None:
@@ -374,7 +422,7 @@ class Peer:
 
     # ---- the high mark
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Write now what would be written at the end of the turn."""
         if isinstance(self.connection, Connection):
             self.connection.flush()
@@ -388,7 +436,7 @@ class Peer:
         hub = gevent.get_hub()
         if getcurrent() is hub:
             return
-        self._flush()  # what waits for the end of the turn is no reason to block
+        self.flush()  # what waits for the end of the turn is no reason to block
         if not self.congested:
             return
         waiter: Waiter[None] = Waiter(hub)
@@ -406,7 +454,7 @@ class Peer:
 
     def _wake_while_room(self) -> None:
         while self._waiting:
-            self._flush()  # as in `wait_room`; what the one before has sent is no reason to stop
+            self.flush()  # as in `wait_room`; what the one before has sent is no reason to stop
             if self.congested:
                 return
             self._waiting.popleft().switch(None)
@@ -416,3 +464,12 @@ class Peer:
         run_callback = gevent.get_hub().loop.run_callback
         while self._waiting:
             run_callback(self._waiting.popleft().switch, None)
+
+
+def _send_request(send: Callable[[str, tuple[Any, ...]], bool], request: tuple[Any, ...], max_message: int) -> None:
+    try:
+        send("", request)
+    except MessageError:
+        if not request or request[0] not in DEATHS:
+            raise
+        send("", (*request[:2], *told(request[2:], min(MOST_TOLD, max_message // 16))))

@@ -8,12 +8,17 @@ peer that is no gmp node (Perl always sends at once) this node is the arbiter wh
 Nothing is decided at the greeting, for nothing that a greeting says is believed before the authentication line. A doubtful
 old connection is never decided by a time limit on the other program: the kernels tell whether it is dead.
 
-A newer incarnation means that the node was restarted, or that somebody else runs under its name. If the old connection is
+Another incarnation means that the node was restarted, or that somebody else runs under its name. If the old connection is
 answered for by a kernel, the old process still lives: the newcomer is *held* meanwhile (`CHALLENGE`), then refused.
 
+Which of two incarnations is the newer no clock tells: a node may come back with its wall clock set back. The order in which
+their connections *began* here tells. Each connection has a *number*, given before our nonce is sent; who answers a nonce
+was alive after that, and a node that is restarted ends before its successor connects. So every connection of an older
+incarnation has a smaller number than every one of a newer, and what began before one of the `newest` is refused.
+
 Races, by name: *both dial at once* (the arbiter closes the second, silently: it was never up); *the old incarnation's line
-comes late* (`newest` refuses it); *the end of the losing connection overtakes the arbiter's line on the winning one*
-(`dial_again`).
+comes late* (its number is smaller than the `newest`'s); *the end of the losing connection overtakes the arbiter's line on
+the winning one* (`dial_again`).
 """
 
 from __future__ import annotations
@@ -70,17 +75,18 @@ def is_arbiter(own_id: str, peer_id: str, *, peer_is_gmp: bool) -> bool:
     return not peer_is_gmp or own_id.encode() < peer_id.encode()
 
 
-def judge(*, arbiter: bool, up: str | None, newest: str, incarnation: str) -> Verdict:
+def judge(*, arbiter: bool, up: str | None, newest: str, incarnation: str, earlier: bool) -> Verdict:
     """Decide on a verified connection from `incarnation` of a peer; empty: it has none (Perl), so there is no order.
 
-    `up` is the incarnation of the connection that is up, None without one; `newest` the highest that ever
-    authenticated. race: the old incarnation's queued line arrives after the new one's: `newest` refuses it.
+    `up` is the incarnation of the connection that is up, None without one; `newest` the last one that authenticated, and
+    `earlier` whether this connection began before that one's. race: the old incarnation's queued line arrives after the new
+    one's.
     """
-    if incarnation and incarnation < newest:
+    if incarnation and newest and incarnation != newest and earlier:
         return Verdict.REFUSE_OLD
     if up is None:
         return Verdict.ACCEPT
-    if incarnation > up:
+    if incarnation and incarnation != up:
         return Verdict.CHALLENGE
     return Verdict.REFUSE_DUPLICATE if arbiter else Verdict.REPLACE
 
@@ -88,22 +94,28 @@ def judge(*, arbiter: bool, up: str | None, newest: str, incarnation: str) -> Ve
 class Link(Generic[C]):
     """The state of the rule for one peer. It is told what happens to connections and returns what to do."""
 
-    __slots__ = ("held", "known", "newest", "pending", "up", "up_incarnation")
+    __slots__ = ("held", "known", "newest", "number", "pending", "up", "up_incarnation")
 
     def __init__(self) -> None:
         self.up: C | None = None
         self.up_incarnation = ""
-        self.newest = ""  #: the highest incarnation that ever authenticated
+        self.newest = ""  #: the incarnation that authenticated last
+        self.number = 0  #: of the connection that it did so by
         self.known = False  #: whether it ever authenticated
         self.pending: dict[C, str] = {}  #: our line went out, the arbiter's is awaited: the incarnation it claims
-        self.held: dict[C, tuple[str, bool]] = {}  #: challengers: incarnation, whether we are the arbiter
+        self.held: dict[C, tuple[str, int, bool]] = {}  #: challengers: incarnation, number, whether we are the arbiter
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no connection is up, held, or waits for the arbiter."""
+        return self.up is None and not self.pending and not self.held
 
     def offered(self, connection: C, incarnation: str) -> None:
         """Our authentication line went out first; `incarnation` is what the greeting claims, and not believed."""
         self.pending[connection] = incarnation
 
-    def authenticated(self, connection: C, incarnation: str, *, arbiter: bool) -> list[Do[C]]:
-        """The other side's authentication line came and is right."""
+    def authenticated(self, connection: C, incarnation: str, number: int, *, arbiter: bool) -> list[Do[C]]:
+        """The other side's authentication line came and is right; `number` tells when the connection began here."""
         self.pending.pop(connection, None)
         up = self.up
         verdict = judge(
@@ -111,23 +123,29 @@ class Link(Generic[C]):
             up=None if up is None else self.up_incarnation,
             newest=self.newest,
             incarnation=incarnation,
+            earlier=number < self.number,
         )
         if verdict is Verdict.REFUSE_OLD:
             return [Do(Act.CLOSE_OLD, connection)]
         if up is None:
-            return self._accept(connection, incarnation)
+            return self._accept(connection, incarnation, number)
         if verdict is Verdict.REFUSE_DUPLICATE:
             return [Do(Act.CLOSE_DUPLICATE, connection), Do(Act.PROBE, up)]
         if verdict is Verdict.CHALLENGE:
-            self.held[connection] = incarnation, arbiter
+            self.held[connection] = incarnation, number, arbiter
             return [Do(Act.CHALLENGE, up)]
-        return [Do(Act.CLOSE_REPLACED, up), Do(Act.LOSE, up), *self._accept(connection, incarnation)]
+        return [Do(Act.CLOSE_REPLACED, up), Do(Act.LOSE, up), *self._accept(connection, incarnation, number)]
 
-    def _accept(self, connection: C, incarnation: str) -> list[Do[C]]:
+    def _accept(self, connection: C, incarnation: str, number: int) -> list[Do[C]]:
         self.up, self.up_incarnation = connection, incarnation
-        self.newest = incarnation or self.newest
-        self.known = True
+        self.met(incarnation, number)
         return [Do(Act.ACCEPT, connection)]
+
+    def met(self, incarnation: str, number: int) -> None:
+        """That incarnation has proved itself; what comes of others by connections that began before `number` is late."""
+        if incarnation and incarnation != self.newest:
+            self.newest, self.number = incarnation, number
+        self.known = True
 
     def closed(self, connection: C) -> list[Do[C]]:
         """A connection has ended, whoever ended it; one that was never up has no consequences."""
@@ -152,8 +170,8 @@ class Link(Generic[C]):
     def _judge_held(self) -> list[Do[C]]:
         held, self.held = self.held, {}
         todo: list[Do[C]] = []
-        for connection, (incarnation, arbiter) in held.items():
-            todo += self.authenticated(connection, incarnation, arbiter=arbiter)
+        for connection, (incarnation, number, arbiter) in held.items():
+            todo += self.authenticated(connection, incarnation, number, arbiter=arbiter)
         return todo
 
     def dial_again(self, incarnation: str) -> bool:

@@ -22,6 +22,7 @@ class CloseReason(enum.Enum):
     WRONG_NODE = "another node answered"
     ID_IN_USE = "its node ID is in use"
     REFUSED = "refused by the other side"
+    TOO_MUCH = "it asks for too much"
     LEAVING = "the other node is leaving"
     NODE_CLOSED = "node closed"
     INTERNAL_ERROR = "internal error"

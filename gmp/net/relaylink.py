@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gmp.errors import ProtocolError
 from gmp.net.reasons import CloseReason
+from gmp.wire.dispatch import Decoded, Undecodable
 from gmp.wire.framing import make_decoder, make_encoder
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ DATA, ACK, BARRIER, CLOSE, LOST = "data", "ack", "barrier", "close", "lost"
 class RelayOwner(Protocol):
     """What a link tells; called in any greenlet, must not block."""
 
-    def relay_received(self, link: RelayLink, message: list[Any]) -> None:
-        """A message whose destination is not in the table."""
+    def relay_received(self, link: RelayLink, message: Decoded) -> None:
+        """A message whose destination is not in the table, or that cannot be decoded."""
 
     def relay_barrier(self, link: RelayLink) -> None:
         """The other side sends nothing more this way."""
@@ -169,8 +170,9 @@ class RelayLink:
         try:
             for message in self._decoder.decode(data):
                 self.received_messages += 1
-                destination = find(message[0])
+                destination = None if isinstance(message, Undecodable) else find(message[0])
                 if destination is not None:
+                    assert isinstance(message, list)
                     del message[0]
                     destination.put(tuple(message))
                 else:
@@ -198,6 +200,7 @@ class RelayLink:
         if not told:
             self._carry(CLOSE if reason is CloseReason.DIRECT else LOST, reason.value)
         self._owner.relay_closed(self)
+        self.watch = None  # it refers to this link
 
     def __str__(self) -> str:
         return f"{self.node_id} {self.address}"

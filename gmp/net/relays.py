@@ -13,6 +13,8 @@ from gmp.net.peer import Peer
 from gmp.net.peerstate import PeerState
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
+from gmp.peerlog import PeerLog
+from gmp.wire.dispatch import Decoded
 
 log = logging.getLogger("gmp.net")
 
@@ -24,10 +26,12 @@ class Relays:
         self,
         node_id: str,
         peer: Callable[[str], Peer],
-        received: Callable[[Peer, list[Any]], None],
+        received: Callable[[Peer, Decoded], None],
         destinations: dict[str, Any],
         max_message: int,
         watch: Callable[[RelayLink], Watch],
+        begun: Callable[[], int],
+        peer_log: PeerLog,
     ) -> None:
         self._node_id = node_id
         self._peer = peer
@@ -35,13 +39,15 @@ class Relays:
         self._destinations = destinations
         self._max_message = max_message
         self._watch = watch
+        self._begun = begun  # how many connections have begun here so far
+        self._tell = partial(peer_log.tell, log, logging.INFO)
 
     def attach(
         self, node_id: str, incarnation: str, token: str, via: str, carry: Callable[..., None]
     ) -> RelayLink | None:
         """A link with that node is open; it is the peer's way from now on. None when it comes from a former incarnation."""
         peer = self._peer(node_id)
-        if incarnation < peer.link.newest:
+        if peer.is_former(incarnation):
             return None
         link = RelayLink(
             node_id,
@@ -53,32 +59,33 @@ class Relays:
             destinations=self._destinations,
             max_message=self._max_message,
         )
-        self._join(peer, link)
+        self._join(peer, link, self._begun() + 1)
         return link
 
-    def _join(self, peer: Peer, link: RelayLink) -> None:
+    def _join(self, peer: Peer, link: RelayLink, number: int) -> None:
         if link.reason is not None:
             return  # race: it has ended while it waited
-        if link.incarnation < peer.link.newest:
+        if peer.is_former(link.incarnation):
             link.close(CloseReason.RELAY_LOST, "of a former incarnation")  # race: a newer one was taken meanwhile
             return
         old = peer.connection
-        if old is not None and link.incarnation > old.incarnation:
+        if old is not None and link.incarnation != old.incarnation:
             old.close(CloseReason.RESTARTED)
         elif isinstance(old, RelayLink):
             old.close(CloseReason.RELAY_LOST, "opened anew", told=True)
+        peer.link.met(link.incarnation, number)
         if peer.state is PeerState.LOST:  # what is sent before the loss is told must not find a way
-            peer.after_loss(partial(self._join, peer, link))
+            peer.after_loss(partial(self._join, peer, link, number))
         elif isinstance(peer.connection, Connection):
             peer.join_relay(link)
         else:
             link.watch = self._watch(link)
-            log.info("%s: %s is %s", self._node_id, link.node_id, link.address)
+            self._tell("relayed", link.node_id, f"{link.node_id} is {link.address}")
             peer.attach(link)
 
     # ---- what links tell
 
-    def relay_received(self, link: RelayLink, message: list[Any]) -> None:
+    def relay_received(self, link: RelayLink, message: Decoded) -> None:
         """`RelayOwner.relay_received`."""
         self._received(self._peer(link.node_id), message)
 
@@ -100,7 +107,6 @@ class Relays:
             # race: it ended before both barriers had passed, so something may be lost: a silent hole if the peer stayed up
             peer.connection.close(CloseReason.RELAY_LOST, text)
         elif peer.connection is link:
-            peer.ended = False
-            log.info("%s: the way to %s, %s, ended: %s", self._node_id, link.node_id, link.address, text)
-            leaving = reason is CloseReason.LEAVING
+            leaving = peer.ended = reason is CloseReason.LEAVING
+            self._tell("relay ended", link.node_id, f"the way to {link.node_id}, {link.address}, ended: {text}")
             peer.lose(("leaving", peer.node_id) if leaving else ("transport_error", peer.node_id, text))

@@ -54,10 +54,6 @@ class Visitors:
         timer.start(self._close_refused, connection)
         return True
 
-    def may_log(self, connection: Connection) -> bool:
-        """Whether a line may be logged: one per address and minute, or a port scanner would fill the disk."""
-        return self._admission.may_log(host_of(connection.address), time.monotonic())
-
     def _close_refused(self, connection: Connection) -> None:
         timer = self.refused.pop(connection, None)
         if timer is not None:

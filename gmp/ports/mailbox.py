@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import getcurrent, greenlet
 
 from gmp.errors import GmpError, PortDied, ReceiveTimeout
+from gmp.ids import SentAsId
 
 if TYPE_CHECKING:
     from gmp.ports.handlers import Handlers
@@ -41,7 +42,7 @@ _TIMED_OUT = object()
 _CLAIMED = ((), 0)  # `_scanned` while somebody waits in a selective receive: it has to look at all messages again
 
 
-class Mailbox:
+class Mailbox(SentAsId):
     """The part of a port that messages wait in. `put` is called by whoever sends, `receive` by one greenlet at a time."""
 
     __slots__ = ("_mark", "_receiver", "_scanned", "_sleeper", "handlers", "ports", "queue", "reason", "room", "waking")

@@ -122,7 +122,7 @@ class Port(Mailbox):
     def id(self) -> str:
         """The port ID, ``nodeid#name``."""
         if self._id is None:
-            self._id = f"{self.ports.node_id}#{self.name}"
+            self._id = self.sent_as = f"{self.ports.node_id}#{self.name}"
         return self._id
 
     def __str__(self) -> str:

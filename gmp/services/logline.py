@@ -16,6 +16,7 @@ import gmp
 NOTE, TRACE = 25, 5
 SERVICE = "AnyEvent::MP::LogCatcher::connect"
 MOST_TEXT = 8192  # characters of one line; what is longer is cut
+MOST_CONTEXT = 200  # characters of a logger's name
 _TO_PERL = ((50, 3), (40, 4), (30, 5), (NOTE, 6), (20, 7), (10, 8))
 _FROM_PERL = {1: 50, 2: 50, 3: 50, 4: 40, 5: 30, 6: NOTE, 7: 20, 8: 10, 9: TRACE}
 _NAMES = {50: "CRITICAL", 40: "ERROR", 30: "WARNING", NOTE: "NOTE", 20: "INFO", 10: "DEBUG", TRACE: "TRACE"}
@@ -75,6 +76,7 @@ def parse_line(node: str, message: tuple[Any, ...]) -> LogLine | None:
     try:
         seconds, context, level, text = message[:4]
         seconds, level = float(as_text(seconds)), int(float(as_text(level)))
-    except (ValueError, OverflowError):
+        context, text = as_text(context)[:MOST_CONTEXT], as_text(text)[:MOST_TEXT].rstrip("\n")
+    except (ValueError, OverflowError):  # also of an integer of thousands of digits
         return None
-    return LogLine(node, seconds, from_perl(level), as_text(context), as_text(text)[:MOST_TEXT].rstrip("\n"))
+    return LogLine(node, seconds, from_perl(level), context, text)

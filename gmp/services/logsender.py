@@ -102,7 +102,7 @@ class LogSender(logging.Handler):
                 raise ValueError("expected 0, a port and a level")
             gmp.node_of(port_id)
         except (ValueError, gmp.GmpError) as error:
-            log.warning("%s asks for logs by %r, %r, %r: %s", asker, version, port_id, level, error)
+            self._refuse(asker, f"{version!r:.80}, {port_id!r:.300}, {level!r:.80}: {error}")
             return
         if self._ended:
             return
@@ -111,10 +111,13 @@ class LogSender(logging.Handler):
             self._look_what_is_wanted()
             return
         if len(self._catchers) >= MOST_CATCHERS:
-            log.warning("%s asks for logs, but %d ports get them already", asker, MOST_CATCHERS)
+            self._refuse(asker, f"{MOST_CATCHERS} ports get them already")
             return
         self._catchers[port_id] = _Catcher(self.node, port_id, most, lambda: self._forget(port_id))
         self._look_what_is_wanted()
+
+    def _refuse(self, asker: str, why: str) -> None:
+        self.node.peer_log.tell(log, logging.WARNING, "logs refused", asker, f"{asker} asks for logs in vain: {why}")
 
     def _forget(self, port_id: str) -> None:
         catcher = self._catchers.pop(port_id, None)

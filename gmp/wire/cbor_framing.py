@@ -1,8 +1,8 @@
 """The cbor framing, for Perl: concatenated CBOR items, each an array. Needs cbor2, the extra ``gmp[cbor]``.
 
-The reader finds the end of an item by itself (`ItemScanner`), which makes any split of the bytes the same, and refuses what
-is too large or nested too deep before the decoder sees it. Tags are refused but for a few: those of shared references
-would let a short message become an endless value, and others ask the decoder for expensive work.
+The reader finds the end of an item by itself (`ItemScanner`), which makes any split of the bytes the same, and bounds size
+and nesting before a value is made (`gmp.wire.cbor_values`). What is no CBOR ends the connection; a message with a value that
+has no type here, or that is nested too deep, is lost alone, as its end is known.
 
 A Perl string without characters over 255 comes as a byte string, whatever it means. So byte strings in the place of a
 port's name, of a tag, and as keys of maps are text here, decoded as Latin-1; elsewhere they stay bytes.
@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from gmp.errors import ConfigError, MessageError, ProtocolError
-from gmp.wire.dispatch import Find, Other, check_head, dispatch
-from gmp.wire.nesting import MAX_NESTING, SHORT, check_message
+from gmp.wire.cbor_values import ForeignValue, Reader
+from gmp.wire.dispatch import Decoded, Find, Other, Undecodable, check_head, dispatch
+from gmp.wire.nesting import MAX_NESTING, MOST_READ, SHORT, TOO_DEEP, check_message
+from gmp.wire.values import CBOR, why
 
 try:
     import cbor2
@@ -23,32 +25,14 @@ except ImportError:  # an extra: `require` says so where somebody wants it
     cbor2 = None  # type: ignore[assignment]
 
 AVAILABLE = cbor2 is not None
-_INDIRECTION, _SELF_DESCRIBED = 22098, 55799  # a Perl reference to a scalar; "this is CBOR"
-_TAGS = frozenset((2, 3, _INDIRECTION, _SELF_DESCRIBED))  # 2 and 3: integers beyond 64 bits
-_SIMPLE = frozenset((20, 21, 22, 25, 26, 27))  # false, true, null, and the three sizes of floats
-_SCALARS = frozenset((type(None), bool, int, float, str, bytes))
-_ENDLESS = -1  # the count of what an item of indefinite length still holds
+# what an item of indefinite length still holds; with each item in it the lowest bit changes, so that a map knows its pairs
+_ENDLESS, _ENDLESS_MAP, _AMID_PAIR = -2, -4, -3
 
 
 def require() -> None:
     """*Raises:* `ConfigError` when cbor2 is not installed."""
     if not AVAILABLE:
         raise ConfigError("the framing 'cbor' needs the package cbor2: pip install 'gmp[cbor]'")
-
-
-def _plain(value: Any) -> Any:
-    """`value` made of what every CBOR reader knows. *Raises:* `TypeError`; `RecursionError` for a cycle."""
-    kind = type(value)
-    if kind in _SCALARS:
-        return value
-    if kind is list or kind is tuple:
-        return [_plain(item) for item in value]
-    if kind is dict:
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    port_id = getattr(value, "__gmp_port_id__", None)
-    if port_id is None:
-        raise TypeError(f"{kind.__module__}.{kind.__qualname__} {value!r:.80} cannot travel as cbor")
-    return str(port_id)
 
 
 class CborEncoder:
@@ -62,17 +46,21 @@ class CborEncoder:
 
     def encode(self, destination: str, message: tuple[Any, ...]) -> bytes:
         """The bytes of a message. *Raises:* `MessageError`."""
-        try:
-            data = self.pack([destination, *message])
-        except (TypeError, ValueError, OverflowError, RecursionError, cbor2.CBORError) as error:
-            raise MessageError(f"message to {destination!r}: {error or type(error).__name__}") from error
+        data = self.repack(destination, [destination, *message])
         if len(data) > SHORT:
             self.check(destination, message, len(data))
         return data
 
     def pack(self, message: list[Any], /) -> bytes:
         """The bytes of ``[destination, …]``; raises whatever the parts raise."""
-        return cbor2.dumps(_plain(message))
+        return cbor2.dumps(CBOR.plain(message))
+
+    def repack(self, destination: str, elements: list[Any]) -> bytes:
+        """As `framing.Encoder.repack`."""
+        try:
+            return self.pack(elements)
+        except Exception as error:
+            raise MessageError(f"message to {destination!r}: {why(error)}") from error
 
     def check(self, destination: str, message: tuple[Any, ...], size: int) -> None:
         """Check a message that is not short. *Raises:* `MessageError`."""
@@ -84,7 +72,8 @@ class ItemScanner:
 
     def __init__(self) -> None:
         self._open: list[int] = []  # of each item we are in, how many items it still holds
-        self._strings = False  # within a string of indefinite length: only pieces of strings may follow
+        self._strings = -1  # the type of the string of indefinite length that we are in: only its pieces may follow
+        self.deepest = 0  #: levels of the item so far
         self.position = 0  #: of the next head that was not looked at yet
 
     def find_end(self, buffer: bytearray) -> int | None:
@@ -111,33 +100,33 @@ class ItemScanner:
     def _take(self, major: int, info: int, value: int) -> bool:
         """Go over a head (and its string); return whether the item as a whole ends here."""
         endless = info == 31
-        if self._strings and not (major in (2, 3) and not endless) and not (major == 7 and endless):
+        if self._strings >= 0 and not (major == self._strings and not endless) and not (major == 7 and endless):
             raise ProtocolError("bad cbor: something else within a string")
         if endless and major in (0, 1, 6):
             raise ProtocolError(f"bad cbor: indefinite length of type {major}")
         if major == 7 and endless:
-            if not self._open or self._open[-1] != _ENDLESS:
+            if not self._open or self._open[-1] >= 0 or self._open[-1] == _AMID_PAIR:
                 raise ProtocolError("bad cbor: an end without a begin")
             self._open.pop()
-            self._strings = False
+            self._strings = -1
             return self._ended()
-        if major == 7 and info not in _SIMPLE:
-            raise ProtocolError(f"bad cbor: simple value {value}")
-        if major == 6 and value not in _TAGS:
-            raise ProtocolError(f"cbor tag {value} is not supported")
+        if major == 7 and info == 24 and value < 32:
+            raise ProtocolError(f"bad cbor: simple value {value} in two octets")
         holds = {4: value, 5: 2 * value, 6: 1}.get(major, 0)
         if not endless and not holds:
             return self._ended()
-        self._strings = endless and major in (2, 3)
-        self._open.append(_ENDLESS if endless else holds)
-        if len(self._open) > MAX_NESTING:
-            raise ProtocolError(f"a message is nested deeper than {MAX_NESTING} levels")
+        self._strings = major if endless and major in (2, 3) else -1
+        self._open.append(holds if not endless else _ENDLESS_MAP if major == 5 else _ENDLESS)
+        self.deepest = max(self.deepest, len(self._open))
+        if len(self._open) > MOST_READ:
+            raise ProtocolError(f"a message is nested deeper than {MOST_READ} levels")
         return False
 
     def _ended(self) -> bool:
         """An item has ended, and with it perhaps what it was the last one in."""
         while self._open:
-            if self._open[-1] == _ENDLESS:
+            if self._open[-1] < 0:
+                self._open[-1] ^= 1
                 return False
             self._open[-1] -= 1
             if self._open[-1]:
@@ -155,14 +144,15 @@ class CborDecoder:
         self._buffer = bytearray()
         self._scanner = ItemScanner()
 
-    def decode(self, data: bytes | bytearray | memoryview) -> Iterator[list[Any]]:
+    def decode(self, data: bytes | bytearray | memoryview) -> Iterator[Decoded]:
         """Yield each message that `data` completes. *Raises:* `ProtocolError`."""
         self._buffer += data
         start, scanner = 0, self._scanner
         while (end := scanner.find_end(self._buffer)) is not None:
             if end - start > self._max_message:
                 break
-            yield self._parse(bytes(self._buffer[start:end]))
+            deepest, scanner.deepest = scanner.deepest, 0
+            yield self._parse(bytes(self._buffer[start:end]), deepest)
             start = end
         del self._buffer[:start]
         scanner.position -= start
@@ -173,29 +163,17 @@ class CborDecoder:
         """As `framing.Decoder.dispatch`."""
         return dispatch(self.decode(data), find, other)
 
-    def _parse(self, data: bytes) -> list[Any]:
+    def _parse(self, data: bytes, deepest: int) -> Decoded:
+        if deepest > MAX_NESTING:
+            return Undecodable(Reader(data).read_name(), TOO_DEEP)
         try:
-            message = _with_text_keys(cbor2.loads(data, tag_hook=_indirection))
-        except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise ProtocolError(f"bad cbor: {error or type(error).__name__}") from error
+            message = Reader(data).read()
+        except ForeignValue as error:
+            return Undecodable(Reader(data).read_name(), str(error))
+        except UnicodeDecodeError:
+            raise ProtocolError("bad cbor: a text that is no UTF-8") from None
         if isinstance(message, list):
             for place in range(min(2, len(message))):  # the port's name and the tag
                 if isinstance(message[place], bytes):
                     message[place] = message[place].decode("latin-1")
         return check_head(message)
-
-
-def _indirection(*arguments: Any) -> Any:
-    """A reference to a scalar is that scalar. Where the tag stands among the arguments depends on cbor2's version."""
-    return next(argument.value for argument in arguments if isinstance(argument, cbor2.CBORTag))
-
-
-def _with_text_keys(value: Any) -> Any:
-    """`value` with keys that are text; its nesting is bounded already."""
-    if isinstance(value, list):
-        return [_with_text_keys(item) for item in value]
-    if isinstance(value, dict):
-        return {
-            key.decode("latin-1") if isinstance(key, bytes) else key: _with_text_keys(item) for key, item in value.items()
-        }
-    return value

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from gmp.errors import ConfigError
 from gmp.wire import cbor_framing
 from gmp.wire.cbor_framing import CborDecoder, CborEncoder
-from gmp.wire.dispatch import Find, Other
+from gmp.wire.dispatch import Decoded, Find, Other
 from gmp.wire.json_framing import JsonDecoder, JsonEncoder
 from gmp.wire.msgpack_framing import MsgpackDecoder, MsgpackEncoder
 
@@ -18,8 +18,8 @@ Buffer = bytes | bytearray | memoryview
 class Encoder(Protocol):
     """Packs messages.
 
-    `encode` does all of it. The hot path does without its frame: it calls `pack` with ``[destination, …]``, which raises
-    whatever it likes, and `check` when more than `nesting.SHORT` bytes come out.
+    `encode` does all of it. The hot path does without its frame: it calls `pack` with ``[destination, …]``, then `repack` if
+    that raises, whatever that is, and `check` when more than `nesting.SHORT` bytes come out.
     """
 
     name: str
@@ -27,6 +27,9 @@ class Encoder(Protocol):
 
     def pack(self, message: list[Any], /) -> bytes:
         """The bytes of ``[destination, …]``."""
+
+    def repack(self, destination: str, elements: list[Any]) -> bytes:
+        """The bytes of what `pack` refuses, as there is more to it. *Raises:* `MessageError`, which says why."""
 
     def check(self, destination: str, message: tuple[Any, ...], size: int) -> None:
         """Check a message of so many bytes that is not short. *Raises:* `MessageError`."""
@@ -38,8 +41,8 @@ class Encoder(Protocol):
 class Decoder(Protocol):
     """Finds messages in bytes that come in any pieces."""
 
-    def decode(self, data: Buffer) -> Iterator[list[Any]]:
-        """Yield each message that `data` completes: ``[destination, …]``. *Raises:* `ProtocolError`."""
+    def decode(self, data: Buffer) -> Iterator[Decoded]:
+        """Yield each message that `data` completes: ``[destination, …]``, or `Undecodable`. *Raises:* `ProtocolError`."""
 
     def dispatch(self, data: Buffer, find: Find, other: Other) -> int:
         """Decode, and `put` the arguments of each message, a tuple, to what `find` gives for its name.

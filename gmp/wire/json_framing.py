@@ -12,19 +12,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from gmp.errors import MessageError, ProtocolError
-from gmp.wire.dispatch import Find, Other, check_head, dispatch
-from gmp.wire.nesting import MAX_NESTING, SHORT, check_message
+from gmp.wire.dispatch import Decoded, Find, Other, Undecodable, check_head, dispatch
+from gmp.wire.nesting import MAX_NESTING, MOST_READ, SHORT, TOO_DEEP, check_message
+from gmp.wire.values import JSON, why
 
 _INTERESTING = re.compile(rb'["\[\]{}]')
 _STRING_END = re.compile(rb'["\\]')
 _SPACE = b" \t\r\n"
-
-
-def _port_id(value: Any) -> str:
-    port_id = getattr(value, "__gmp_port_id__", None)
-    if port_id is None:
-        raise TypeError(f"{type(value).__name__} {value!r:.80} cannot travel as json")
-    return str(port_id)
 
 
 class JsonEncoder:
@@ -34,23 +28,25 @@ class JsonEncoder:
 
     def __init__(self, max_message: int) -> None:
         self.max_message = max_message
-        self._encode = json.JSONEncoder(
-            ensure_ascii=False, separators=(",", ":"), default=_port_id, allow_nan=False, check_circular=False
-        ).encode
+        self._encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
     def encode(self, destination: str, message: tuple[Any, ...]) -> bytes:
         """The bytes of a message. *Raises:* `MessageError`."""
-        try:
-            data = self.pack([destination, *message])
-        except (TypeError, ValueError, RecursionError) as error:
-            raise MessageError(f"message to {destination!r}: {error or type(error).__name__}") from error
+        data = self.repack(destination, [destination, *message])
         if len(data) > SHORT:
             self.check(destination, message, len(data))
         return data
 
     def pack(self, message: list[Any], /) -> bytes:
         """The bytes of ``[destination, …]``; raises whatever the parts raise."""
-        return self._encode(message).encode()
+        return self._encode(JSON.plain(message)).encode()
+
+    def repack(self, destination: str, elements: list[Any]) -> bytes:
+        """As `framing.Encoder.repack`."""
+        try:
+            return self.pack(elements)
+        except Exception as error:
+            raise MessageError(f"message to {destination!r}: {why(error)}") from error
 
     def check(self, destination: str, message: tuple[Any, ...], size: int) -> None:
         """Check a message that is not short. *Raises:* `MessageError`."""
@@ -63,16 +59,17 @@ class JsonDecoder:
     def __init__(self, max_message: int) -> None:
         self._max_message = max_message
         self._buffer = bytearray()
-        self._start = self._position = self._depth = 0
+        self._start = self._position = self._depth = self._deepest = 0
         self._in_string = False
 
-    def decode(self, data: bytes | bytearray | memoryview) -> Iterator[list[Any]]:
+    def decode(self, data: bytes | bytearray | memoryview) -> Iterator[Decoded]:
         """Yield each message that `data` completes. *Raises:* `ProtocolError`."""
         self._buffer += data
         while (end := self._find_end()) is not None:
             text = bytes(self._buffer[self._start : end])
+            deepest, self._deepest = self._deepest, 0
             self._start = self._position = end
-            yield self._parse(text)
+            yield self._parse(text, deepest)
         del self._buffer[: self._start]
         self._position -= self._start
         self._start = 0
@@ -83,13 +80,17 @@ class JsonDecoder:
         """As `framing.Decoder.dispatch`."""
         return dispatch(self.decode(data), find, other)
 
-    def _parse(self, text: bytes) -> list[Any]:
+    def _parse(self, text: bytes, deepest: int) -> Decoded:
         if len(text) > self._max_message:
             raise ProtocolError(f"a message over the limit of {self._max_message} bytes")
+        if deepest > MAX_NESTING:
+            return Undecodable(_name_of(text), TOO_DEEP)
         try:
-            message = json.loads(text, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
+            message = json.loads(text.decode(), parse_constant=_no_constant)
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolError(f"bad json: {error}") from error
+        except ValueError:  # Python reads no number of so many digits
+            return Undecodable(_name_of(text), "an integer of more than 4300 digits")
         return check_head(message)
 
     def _find_end(self) -> int | None:
@@ -117,13 +118,23 @@ class JsonDecoder:
                 self._in_string = not self._in_string
             elif character in b"[{":
                 self._depth += 1
-                if self._depth > MAX_NESTING:
-                    raise ProtocolError(f"a message is nested deeper than {MAX_NESTING} levels")
+                self._deepest = max(self._deepest, self._depth)
+                if self._depth > MOST_READ:
+                    raise ProtocolError(f"a message is nested deeper than {MOST_READ} levels")
             else:
                 self._depth -= 1
                 if self._depth == 0:
                     return self._position
 
 
+def _name_of(text: bytes) -> str | None:
+    """The port's name in a message that cannot be decoded as a whole."""
+    try:
+        name, _end = json.JSONDecoder().raw_decode(text.decode()[1:].lstrip())
+    except (ValueError, RecursionError):
+        return None
+    return name if isinstance(name, str) else None
+
+
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ProtocolError(f"bad json: {name}")

@@ -17,23 +17,33 @@ something else comes. Either way the outcome is the same.
 
 from __future__ import annotations
 
+import datetime
 import decimal
+import gc
+import sys
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from gc import get_referents
 from typing import Any
 
 import msgpack
 
 from gmp.errors import MessageError, ProtocolError
-from gmp.wire.dispatch import Find, Other, check_head
-from gmp.wire.nesting import MAX_NESTING, SHORT, TOO_DEEP, check_message, depth_over
-from gmp.wire.restore import SentTuple, restore, restore_message
+from gmp.ids import SentAsId
+from gmp.wire.dispatch import Decoded, Find, Other, Undecodable, check_head
+from gmp.wire.keys import build_map, build_set
+from gmp.wire.nesting import MAX_NESTING, SHORT, TOO_DEEP, check_message
+from gmp.wire.restore import Foreign, NotRestored, SentTuple, is_flat, problem_of, restore
 from gmp.wire.runs import LONGEST_RUN, split_run
+from gmp.wire.values import Convert, Table, moment, pairs, why
 
 TUPLE, SET, FROZENSET, INTEGER, DECIMAL, UUID = 1, 2, 3, 4, 5, 6
-_SEQUENCES: dict[int, Any] = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
-_CODES: dict[type, int] = {tuple: TUPLE, set: SET, frozenset: FROZENSET}
+_SEQUENCES: dict[int, Callable[[list[Any]], Any]] = {
+    TUPLE: tuple,
+    SET: partial(build_set, set),
+    FROZENSET: partial(build_set, frozenset),
+}
 _BUFFER = 256 * 1024  # bytes of a decoder's buffer at first; it is used from end to end, and so all kept in memory
 _SPARE = 1024 * 1024  # the decoder's buffer must hold one message and what was read behind it
 _MALFORMED = (msgpack.exceptions.UnpackException, ValueError, TypeError, OverflowError, RecursionError)
@@ -41,28 +51,94 @@ _FEW = 64  # messages: so many are better decoded by the unpacker in use than to
 _NO_MESSAGE = (TypeError, LookupError)  # what looking up the name raises when it is no array, empty, or no name
 
 
-def _default(value: Any) -> Any:
-    """What msgpack itself cannot pack."""
-    code = _CODES.get(type(value))
-    if code is not None:
-        return msgpack.ExtType(code, _pack_inner(list(value)))
-    port_id = getattr(value, "__gmp_port_id__", None)
-    if port_id is not None:
-        return str(port_id)
-    if type(value) is int:
-        return msgpack.ExtType(INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
-    if type(value) is decimal.Decimal:
-        return msgpack.ExtType(DECIMAL, str(value).encode())
-    if type(value) is uuid.UUID:
-        return msgpack.ExtType(UUID, value.bytes)
-    if isinstance(value, str):
-        return str.__str__(value)
-    raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} {value!r:.80} cannot travel in a message")
+def _new_packer() -> Any:
+    """A packer that executes no Python while it packs, and so nothing of anybody else's.
+
+    Its hook for unknown values is the look into a slot: it gives the ID of a port that has been asked for it, and raises for
+    everything else.
+    """
+    return msgpack.Packer(strict_types=True, default=SentAsId.__dict__["sent_as"].__get__)
 
 
-def _pack_inner(value: Any) -> bytes:
-    packed: bytes = msgpack.packb(value, strict_types=True, default=_default, datetime=True)
-    return packed
+_SHARED = _new_packer()  # holds nothing between two messages, so one will do, whatever their connections are
+_spare: list[Any] = []  # packers that nobody uses: as many as messages were ever packed within one another
+
+
+def _pack_by_itself(message: list[Any]) -> bytes:
+    """`message` by a packer that nobody else has meanwhile; one that has raised is not used again."""
+    try:
+        packer = _spare.pop()
+    except IndexError:
+        packer = _new_packer()
+    data: bytes = packer.pack(message)
+    _spare.append(packer)
+    return data
+
+
+class _Collections:
+    """race: a `__del__` sends while something is packed.
+
+    Up to Python 3.11 garbage is collected wherever something is allocated, also while an error is raised within the packer.
+    While a collection is under way the packer counts as lent out: it refuses to pack, by `BufferError`, so that a message
+    which is sent then gets a packer of its own. Later versions collect between two steps of Python, of which it has none.
+    """
+
+    def __init__(self) -> None:
+        self._lent: memoryview | None = None
+
+    def __call__(self, phase: str, _info: Any) -> None:
+        lent, self._lent = self._lent, memoryview(_SHARED) if phase == "start" else None
+        if lent is not None:
+            lent.release()
+
+
+if msgpack.Packer.__module__ == "msgpack.fallback":  # it is Python, in which a signal handler strikes wherever it likes
+    _pack = _pack_by_itself
+else:
+    _pack = _SHARED.pack
+    if sys.version_info < (3, 12):
+        gc.callbacks.insert(0, _Collections())
+
+
+def _sequence(code: int) -> Callable[[Any, Convert], Any]:
+    def convert(value: Any, convert_item: Convert) -> Any:
+        return msgpack.ExtType(code, _pack_by_itself([convert_item(item) for item in value]))
+
+    return convert
+
+
+def _integer(value: int, _convert: Convert) -> Any:
+    if -(1 << 63) <= value < 1 << 64:
+        return value
+    return msgpack.ExtType(INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+
+
+def _list(value: list[Any], convert: Convert) -> list[Any]:
+    kinds = {*map(type, value)}
+    if kinds <= _KEPT:
+        return value
+    if kinds == _INTEGERS and min(value) >= -(1 << 63) and max(value) < 1 << 64:
+        return value
+    return [convert(item) for item in value]
+
+
+_KEPT: frozenset[type] = frozenset((type(None), bool, float, str, bytes, bytearray, memoryview))
+_INTEGERS = {int}
+_TABLE = Table(
+    "msgpack",
+    _KEPT,
+    {
+        int: _integer,
+        list: _list,
+        dict: pairs,
+        tuple: _sequence(TUPLE),
+        set: _sequence(SET),
+        frozenset: _sequence(FROZENSET),
+        decimal.Decimal: lambda value, _: msgpack.ExtType(DECIMAL, str(value).encode()),
+        uuid.UUID: lambda value, _: msgpack.ExtType(UUID, value.bytes),
+        datetime.datetime: lambda value, _: msgpack.Timestamp(*moment(value)),
+    },
+)
 
 
 def _is_from_decoder(error: Exception) -> bool:
@@ -72,26 +148,41 @@ def _is_from_decoder(error: Exception) -> bool:
     return called is None or str(called.tb_frame.f_globals.get("__name__")).startswith("msgpack")
 
 
+def _limits(size: int) -> dict[str, int]:
+    """For an unpacker: what `size` bytes can hold at most, so that a head that claims more is refused at once."""
+    each = {f"max_{kind}_len": size for kind in ("str", "bin", "array", "ext")}
+    return {**each, "max_map_len": size // 2}
+
+
 class MsgpackEncoder:
-    """Packs messages as msgpack arrays, with one kept packer."""
+    """Packs messages as msgpack arrays.
+
+    Most messages are of values that msgpack has types for: `pack` is the C packer itself, which refuses all others. Those
+    are made plain first, and packed by a packer of their own, as the user's code may run, and send, meanwhile.
+    """
 
     name = "msgpack"
 
     def __init__(self, max_message: int) -> None:
         self.max_message = max_message
-        self._packer = msgpack.Packer(strict_types=True, default=_default, datetime=True)
-        self.pack: Callable[[list[Any]], bytes] = self._packer.pack
+        self.pack: Callable[[list[Any]], bytes] = _pack
 
     def encode(self, destination: str, message: tuple[Any, ...]) -> bytes:
         """The bytes of a message. *Raises:* `MessageError` naming the value."""
         try:
             data = self.pack([destination, *message])
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            self._packer.reset()
-            raise MessageError(f"message to {destination!r}: {error or type(error).__name__}") from error
+        except Exception:
+            data = self.repack(destination, [destination, *message])
         if len(data) > SHORT:
             self.check(destination, message, len(data))
         return data
+
+    def repack(self, destination: str, elements: list[Any]) -> bytes:
+        """As `framing.Encoder.repack`."""
+        try:
+            return _pack_by_itself(_TABLE.plain(elements))
+        except Exception as error:
+            raise MessageError(f"message to {destination!r}: {why(error)}") from error
 
     def check(self, destination: str, message: tuple[Any, ...], size: int) -> None:
         """Check a message that is not short. *Raises:* `MessageError`."""
@@ -103,9 +194,10 @@ class MsgpackDecoder:
 
     def __init__(self, max_message: int) -> None:
         self._max_message = max_message
-        self._level = 0
-        self._lists = self._make_unpacker(True, self._ext)
-        self._tuples = self._make_unpacker(False, self._ext_among_tuples)
+        self._odd: list[Foreign] = []  # in the message that is decoded
+        extensions = _Extensions(self._odd)
+        self._lists = self._make_unpacker(True, extensions._ext)
+        self._tuples = self._make_unpacker(False, extensions._ext_among_tuples)
         self._unpacker = self._lists  # in use; the positions are in what this one was fed
         self._suited = self._lists  # for what came last, and likely for what comes next
         self._singles = 0  # messages since the last run
@@ -117,12 +209,14 @@ class MsgpackDecoder:
             use_list=use_list,
             strict_map_key=False,
             ext_hook=ext_hook,
+            object_pairs_hook=build_map,
             read_size=_BUFFER,
-            max_buffer_size=self._max_message + _SPARE,
             timestamp=3,
+            **_limits(max(self._max_message, LONGEST_RUN)),
+            max_buffer_size=self._max_message + _SPARE,
         )
 
-    def decode(self, data: bytes | bytearray | memoryview) -> Iterator[list[Any]]:
+    def decode(self, data: bytes | bytearray | memoryview) -> Iterator[Decoded]:
         """Yield each message that `data` completes. *Raises:* `ProtocolError`."""
         unpacker, tell = self._unpacker, self._unpacker.tell
         self._fed += len(data)
@@ -130,7 +224,7 @@ class MsgpackDecoder:
             unpacker.feed(data)
             for message in unpacker:
                 start, self._end = self._end, tell()
-                yield check_head(self._checked(message, self._end - start))
+                yield self._checked(message, self._end - start)
                 if self._end == self._fed:
                     return
         except _MALFORMED as error:
@@ -139,31 +233,31 @@ class MsgpackDecoder:
 
     def dispatch(self, data: bytes | bytearray | memoryview, find: Find, other: Other) -> int:
         """As `framing.Decoder.dispatch`, with as little as can be done for a short message: this is the hot path."""
-        count = 0
+        count = further = 0  # the second: messages of a run besides the first
+        odd = self._odd
         try:
             while True:
                 unpacker, end = self._unpacker, self._end
                 tell = unpacker.tell
                 fed = self._fed = self._fed + len(data)
                 unpacker.feed(data)
-                for message in unpacker:
-                    count += 1
+                for count, message in enumerate(unpacker, count + 1):  # noqa: B020  # behind a change it goes on
                     start, end = end, tell()
                     try:
                         destination = find(message[0])
                     except _NO_MESSAGE:
                         destination = None
-                    if destination is not None and message.__class__ is list:
-                        if end - start > SHORT and (end - start > self._max_message or get_referents(*message)):
-                            self._checked(message, end - start)  # what refers to something may be a container
+                    if destination is not None and message.__class__ is list and not odd and (
+                        end - start <= SHORT or self._is_flat(message, end - start)
+                    ):
                         del message[0]
                         destination.put(tuple(message))
                     else:
-                        further, stop = self._dispatch_more(message, end - start, destination, find, other)
-                        count += further
+                        more, stop = self._dispatch_more(message, end - start, destination, find, other)
+                        further += more
                         if stop:
                             self._end = end
-                            return count
+                            return count + further
                         if self._suited is not unpacker:
                             break
                     if end == fed:
@@ -180,40 +274,58 @@ class MsgpackDecoder:
         self._end = end
         if not count:  # else the part of a message behind the last one is less than was read at once
             self._check_part(tell() - end)
-        return count
+        return count + further
+
+    def _is_flat(self, message: list[Any], size: int) -> bool:
+        """Whether a message that is not short can be delivered as it is: what refers to nothing is no container."""
+        return size <= self._max_message and (not get_referents(*message) or problem_of(message) is None)
 
     def _dispatch_more(
         self, message: Any, size: int, destination: Any, find: Find, other: Other
     ) -> tuple[int, object]:
         """What is not a list for a port; returns how many messages there were besides the first, and whether to stop."""
-        if message.__class__ is not (tuple if self._unpacker is self._tuples else list):
-            check_head(self._checked(message, size))
-        if destination is not None and size <= self._max_message:
-            decoded = message[1:]
-            restored = restore_message(decoded)
-            destination.put(restored)
-            self._singles += 1
-            if restored is not decoded or self._singles > _FEW:
-                self._suited = self._lists
-            return 0, False
-        if destination is None and message and message[0].__class__ is int:
+        if destination is None and message and message.__class__ in (list, tuple) and message[0].__class__ is int:
             return self._dispatch_run(message, size, find, other)
-        return 0, other(check_head(self._checked(message, size)))
+        if destination is not None:
+            in_tuples = self._unpacker is self._tuples and message.__class__ is tuple
+            plain = in_tuples and size <= self._max_message and is_flat(map(type, message))
+            self._singles += 1
+            if not plain or self._singles > _FEW:
+                self._suited = self._lists
+            if plain:
+                destination.put(message[1:])
+                return 0, False
+        checked = self._checked(message, size)
+        if destination is None or isinstance(checked, Undecodable):
+            return 0, other(checked)
+        del checked[0]
+        destination.put(tuple(checked))
+        return 0, False
 
     def _dispatch_run(
         self, run: list[Any] | tuple[Any, ...], size: int, find: Find, other: Other
     ) -> tuple[int, object]:
+        self._odd.clear()
         name, messages, plain = split_run(run, size, self._max_message)
-        destination = find(name)
-        if destination is not None:
-            destination.put_all(messages)
-        elif any(other([name, *message]) for message in messages):
-            return len(messages) - 1, True
         self._singles = 0
         if not plain:
             self._suited = self._lists
         elif len(messages) > _FEW:
             self._suited = self._tuples
+        destination = find(name)
+        lost = [] if plain else [message for message in messages if isinstance(message, Undecodable)]
+        if destination is not None and not lost:
+            destination.put_all(messages)
+            return len(messages) - 1, False
+        for message in messages:
+            if isinstance(message, Undecodable):
+                stop = other(message)
+            elif destination is not None:
+                stop = destination.put(message)
+            else:
+                stop = other([name, *message])
+            if stop:
+                return len(messages) - 1, True
         return len(messages) - 1, False
 
     def _change(self, rest: int) -> bytes:
@@ -228,29 +340,54 @@ class MsgpackDecoder:
         if size > LONGEST_RUN and size > self._max_message:
             raise ProtocolError(f"a message over the limit of {self._max_message} bytes")
 
-    def _checked(self, message: Any, size: int) -> Any:
+    def _checked(self, message: Any, size: int) -> Decoded:
         """The message as it was sent."""
+        odd = self._odd
         if size > self._max_message:
             raise ProtocolError(f"a message of {size} bytes, which is over the limit of {self._max_message}")
-        if self._unpacker is self._tuples:
-            return restore(message)
-        if depth_over(message, MAX_NESTING):
-            raise ProtocolError(TOO_DEEP)
-        return message
+        try:
+            if self._unpacker is self._tuples:
+                message = restore(message)
+            elif size > SHORT or odd:
+                problem = problem_of(message)
+                if problem is not None:
+                    raise NotRestored(problem)
+        except NotRestored as error:
+            odd.clear()
+            head = check_head(list(message[:1]) if message.__class__ in (list, tuple) else message)
+            return Undecodable(head[0], str(error))
+        return check_head(message)
+
+
+class _Extensions:
+    """The extension types of one decoder. It is no part of it, as an unpacker that refers to its decoder would be a cycle: a
+    connection's buffers would stay until a full collection.
+    """
+
+    def __init__(self, odd: list[Foreign]) -> None:
+        self._level = 0
+        self._odd = odd
 
     def _ext(self, code: int, data: bytes) -> Any:
         if code in _SEQUENCES:
-            return _SEQUENCES[code](self._inner(data))
+            items = self._inner(data)
+            return items if items.__class__ is Foreign else _SEQUENCES[code](items)
         if code == INTEGER:
             return int.from_bytes(data, "big", signed=True)
         if code == DECIMAL:
             try:
-                return decimal.Decimal(data.decode())
-            except decimal.InvalidOperation:
+                return decimal.Decimal(data.decode("ascii"))
+            except (decimal.InvalidOperation, UnicodeDecodeError):
                 raise ValueError(f"bad decimal {data[:40]!r}") from None
         if code == UUID:
             return uuid.UUID(bytes=data)
-        raise ValueError(f"unknown ext type {code}")
+        return self._foreign(f"ext type {code}")
+
+    def _foreign(self, what: str) -> Foreign:
+        """Note that the message that is decoded cannot be delivered, and go on, to find its end."""
+        foreign = Foreign(what)
+        self._odd.append(foreign)
+        return foreign
 
     def _ext_among_tuples(self, code: int, data: bytes) -> Any:
         value = self._ext(code, data)
@@ -258,10 +395,12 @@ class MsgpackDecoder:
 
     def _inner(self, data: bytes) -> Any:
         if self._level >= MAX_NESTING:
-            raise ValueError(f"nested deeper than {MAX_NESTING} levels")
+            return self._foreign(TOO_DEEP)
         self._level += 1
         try:
-            value = msgpack.unpackb(data, use_list=True, strict_map_key=False, ext_hook=self._ext, timestamp=3)
+            value = msgpack.unpackb(  # the limits are what `data` can hold unless given, and to give them costs as much
+                data, use_list=True, strict_map_key=False, ext_hook=self._ext, object_pairs_hook=build_map, timestamp=3
+            )
         finally:
             self._level -= 1
         if not isinstance(value, list):

@@ -9,23 +9,19 @@ from typing import Any
 from gmp.errors import MessageError
 
 MAX_NESTING = 64  #: levels in all, the message itself counted
+MOST_READ = 1024  #: levels of a message that are read over to find its end; what is nested deeper ends the connection
 CONTAINERS = frozenset((list, tuple, dict, set, frozenset))
 SHORT = MAX_NESTING  #: a message of so many bytes cannot be nested too deep, as each level takes one at least
-_CONTAINERS = tuple(CONTAINERS)
 TOO_DEEP = f"a message is nested deeper than {MAX_NESTING} levels"
 
 
 def depth_over(value: Any, limit: int) -> bool:
-    """Whether `value`, of a built-in type, has more than `limit` levels. Level by level: it must not recurse itself."""
+    """Whether `value` has more than `limit` levels, those of built-in types. Level by level: it must not recurse itself."""
     level: list[Any] = [value] if type(value) in CONTAINERS else []
     for _ in range(limit):
-        items = get_referents(*level)  # of a map the keys too; what is no container may be missing
-        kinds = {kind for kind in set(map(type, items)) if issubclass(kind, _CONTAINERS)}
-        if not kinds:
+        level = [item for item in get_referents(*level) if type(item) in CONTAINERS]  # of a map the keys too
+        if not level:
             return False
-        level = [item for item in items if type(item) in kinds]
-        if not kinds <= CONTAINERS:  # json packs subclasses, which refer to more than their items
-            level = [dict(item) if isinstance(item, dict) else list(item) for item in level]
     return True
 
 

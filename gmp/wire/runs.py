@@ -12,8 +12,9 @@ from typing import Any
 import msgpack
 
 from gmp.errors import ProtocolError
-from gmp.wire.nesting import MAX_NESTING, TOO_DEEP, depth_over
-from gmp.wire.restore import DECODED, restore, restore_message
+from gmp.wire.dispatch import Undecodable
+from gmp.wire.nesting import MAX_NESTING
+from gmp.wire.restore import DECODED, NotRestored, problem_of, restore, restore_message
 
 KEY, VALUE = "runs", "1"  #: in the greeting of who can read them
 LONGEST_ROW = 8 * 1024  #: bytes of a message that goes in a run: larger ones gain nothing
@@ -36,25 +37,43 @@ def run_head(name: str, count: int) -> bytes:
 
 def split_run(
     run: list[Any] | tuple[Any, ...], size: int, max_message: int
-) -> tuple[str, list[tuple[Any, ...]], bool]:
+) -> tuple[str, list[Any], bool]:
     """Take apart a run of `size` bytes that was decoded, its arrays as lists or as tuples. *Raises:* `ProtocolError`.
 
-    Returns the name, the messages, and whether no value in them is a container.
+    Returns the name, the messages, each a tuple or `Undecodable`, and whether no value in them is a container.
     """
     if run[0] != 0 or len(run) < 3 or run[1].__class__ is not str:
-        begin = restore(run[:3])
+        begin = _as_sent(run[:3])
         raise ProtocolError(f"a message must begin with a port name, or be a run, [0, name, …], not {begin!r:.60}")
     if size > LONGEST_RUN and size > max_message:
         raise ProtocolError(f"a run of {size} bytes, which is over the limit of {LONGEST_RUN}")
     _zero, name, *messages = run
     if list(map(type, messages)).count(run.__class__) != len(messages):
-        raise ProtocolError(f"a run must hold arrays: {restore(run[2:])!r:.60}…")
+        raise ProtocolError(f"a run must hold arrays: {_as_sent(run[2:])!r:.60}…")
     plain = _are_plain(get_referents(*run))  # what the arrays in the run hold; its name and its 0 hold nothing
-    if run.__class__ is tuple:
-        return name, messages if plain else list(map(restore_message, messages)), plain
-    if not plain and depth_over(messages, 1 + MAX_NESTING):
-        raise ProtocolError(TOO_DEEP)
-    return name, list(map(tuple, messages)), plain
+    if plain:
+        return name, messages if run.__class__ is tuple else list(map(tuple, messages)), True
+    if run.__class__ is list and problem_of(messages, 1 + MAX_NESTING) is None:
+        return name, list(map(tuple, messages)), False
+    return name, [_restored(name, message) for message in messages], False
+
+
+def _as_sent(part: list[Any] | tuple[Any, ...]) -> Any:
+    """A part of what is no run, for an error text."""
+    try:
+        return restore(part)
+    except NotRestored as error:
+        raise ProtocolError(str(error)) from None
+
+
+def _restored(name: str, message: list[Any] | tuple[Any, ...]) -> tuple[Any, ...] | Undecodable:
+    try:
+        if message.__class__ is tuple:
+            return restore_message(message)
+        problem = problem_of(message)
+    except NotRestored as error:
+        problem = str(error)
+    return tuple(message) if problem is None else Undecodable(name, problem)
 
 
 def _are_plain(values: list[Any]) -> bool:

@@ -9,6 +9,7 @@ import secrets
 import click
 
 from gmp.cli.access import Access, with_access
+from gmp.cli.failures import USAGE, Failure
 from gmp.config import parse_bind
 
 SECTION = "Look at a network"
@@ -17,20 +18,23 @@ TOKEN = "GMP_DASHBOARD_TOKEN"
 
 @click.command(short_help="Show the network live in the browser.")
 @click.option("--bind", default="127.0.0.1:4080", show_default=True, metavar="HOST:PORT", help="Where the page is served.")
+@click.option("--no-token", is_flag=True, help="On loopback: let in every user and program of this machine.")
 @with_access(timeout=10.0, json=False)
-def command(access: Access, bind: str) -> None:
+def command(access: Access, bind: str, no_token: bool) -> None:
     """Show the network as a live picture in the browser, until Ctrl-C.
 
-    Prints the page's address. On loopback no token is needed; elsewhere one is, the environment's GMP_DASHBOARD_TOKEN or one
-    that is made now and printed as part of the address. The page is read-only, and plain HTTP: where the path is not to
-    be trusted, put a server with TLS before it.
+    Prints the page's address. A token is a part of it, the environment's GMP_DASHBOARD_TOKEN or one that is made now: other
+    users of this machine reach loopback too. The page is read-only, and plain HTTP: where the path is not to be trusted,
+    put a server with TLS before it.
     """
     from gevent.pywsgi import WSGIServer
 
     from gmp.services.dashboard import Dashboard
 
     address = parse_bind(bind)
-    token = os.environ.get(TOKEN) or (None if is_loopback(address.host) else secrets.token_urlsafe(18))
+    if no_token and not is_loopback(address.host):
+        raise Failure(f"--no-token is for loopback only, and {bind} is not", USAGE)
+    token = None if no_token else os.environ.get(TOKEN) or secrets.token_urlsafe(18)
     with access.join() as node:
         dashboard = Dashboard(token=token, node=node)
         host = "" if address.host == "*" else address.host

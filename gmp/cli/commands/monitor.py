@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -59,7 +60,7 @@ def _watch_all(access: Access, node: gmp.Node, port: gmp.Port, targets: tuple[st
             continue
 
         def changed(
-            members: dict[str, Any], added: list[str], changed: list[str], removed: list[str], group: str = target
+            members: Mapping[str, Any], added: list[str], changed: list[str], removed: list[str], group: str = target
         ) -> None:
             for member in added:
                 node.send(port, "+", group, member, members[member])

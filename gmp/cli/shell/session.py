@@ -117,7 +117,7 @@ class Session:
                 source = f"repr(\n{source}\n)"
             reply = self.node.call(node_id, "eval", source, timeout=self.timeout)
         except gmp.GmpError as failure:
-            return f"{node_id}: {failure}"
+            return f"{node_id}: {safe(failure)}"
         error, *results = reply or ("it sent an empty answer",)
         if error == REFUSED:
             return self.problem(node_id)

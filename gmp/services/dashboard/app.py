@@ -1,13 +1,16 @@
 """The WSGI application: a page, its style and script, a stream of server-sent events, and the details of one node.
 
 Read-only: nothing but GET and HEAD is answered. With a token, each request must carry it: as ``Authorization: Bearer``, in a
-cookie, or once as ``?token=``, which sets the cookie and is taken out of the address. The pages come with a policy that
-lets the browser run nothing but this script, and the script shows whatever a node said as text.
+cookie, or once as ``?token=``, which sets the cookie and is taken out of the address. Without one the request must name a
+host that a stranger's page cannot have: a page whose name was made to lead here (DNS rebinding) would be let in by the
+browser, but it asks under its own name. The pages come with a policy that lets the browser run nothing but this script, and
+the script shows whatever a node said as text.
 """
 
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import json
 from collections.abc import Callable, Iterable, Iterator
 from http.cookies import CookieError, SimpleCookie
@@ -42,15 +45,24 @@ Environ = dict[str, Any]
 class Dashboard:
     """A WSGI application that shows the network; it mounts in any gevent web app, at any path that ends in ``/``.
 
-    `token` must accompany each request (None: no token, for servers that only loopback reaches). `node` is the default
-    node unless given. `interval` is the time between two looks at each node, in seconds. The watching begins with the first
-    request. *Blocks:* never; a request for a node's details until that node has answered.
+    `token` must accompany each request (None: no token, for servers that only loopback reaches, or that check for
+    themselves who asks). `hosts` are the names under which it is reached without a token, beside ``localhost`` and numeric
+    addresses. `node` is the default node unless given. `interval` is the time between two looks at each node, in seconds.
+    The watching begins with the first request. *Blocks:* never; a request for a node's details until that node has answered.
     """
 
-    def __init__(self, *, token: str | None = None, node: gmp.Node | None = None, interval: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        token: str | None = None,
+        hosts: Iterable[str] = (),
+        node: gmp.Node | None = None,
+        interval: float = 1.0,
+    ) -> None:
         if token is not None and not (isinstance(token, str) and token):
             raise gmp.ConfigError("token: expected a text that is not empty, or None")
         self._token = token
+        self._hosts = frozenset(host.lower() for host in ("localhost", *hosts))
         self._node = node
         self._interval = interval
         self._watcher: Watcher | None = None
@@ -79,6 +91,9 @@ class Dashboard:
             if not self._may_enter(environ):
                 text = b"a token is needed: the address that the dashboard was started with has it\n"
                 return _answer(start_response, "401 Unauthorized", "text/plain", text)
+        elif not self._is_own_host(environ.get("HTTP_HOST", "")):
+            text = b"this is not the host's name: give it to the dashboard as one of its hosts, or a token\n"
+            return _answer(start_response, "421 Misdirected Request", "text/plain", text)
         path = environ.get("PATH_INFO", "")
         if path == "":
             return _redirect(environ, start_response)
@@ -124,7 +139,18 @@ class Dashboard:
                     return
                 yield b": still here\n\n"
 
-    # ---- the token
+    # ---- who may see it
+
+    def _is_own_host(self, host: str) -> bool:
+        """Whether a request under this name, with or without a port, is no stranger's; what is no browser may have none."""
+        name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+        if not host or name.lower().rstrip(".") in self._hosts:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
 
     def _is_token(self, text: str) -> bool:
         return hmac.compare_digest(text.encode(), (self._token or "").encode())

@@ -1,17 +1,20 @@
 """What the dashboard knows of one node, and how it is told to a browser. Pure: `now` and what nodes answered come in.
 
-A node is *up* while it answers, *busy* when an answer is overdue, *lost* when its connection ended; it comes back by an
-answer. What a node says of itself is data: it is passed on as JSON and shown as text, never as markup.
+A node is *up* while it answers, *busy* when an answer is overdue, *lost* when its connection ended, *left* when it said so
+before; it comes back by an answer. What a node says of itself is data: it is made `plain` when it comes, bounded and of the
+kinds that JSON has, so that nothing fails over it later; it is shown as text, never as markup.
 """
 
 from __future__ import annotations
 
-import math
+from itertools import islice
 from typing import Any
 
 from gmp.showing import show, show_reason
 
 OVERDUE = 3.0  # seconds without an answer after which a node is shown as busy
+LONGEST, MOST = 4000, 2000  #: characters of a text, and items of a table or list, that are kept of what a node says
+LARGEST = 1e300  #: a number beyond it is none
 RATES = {"messages": ("sent_messages", "received_messages"), "bytes": ("sent_bytes", "received_bytes")}
 
 
@@ -24,6 +27,7 @@ class NodeView:
         self.stats: dict[str, Any] = {}
         self.rates: dict[str, dict[str, float]] = {}  #: of each peer
         self.lost_at: float | None = None
+        self.left = False  #: whether it was lost by leaving in order
         self.reason = ""
         self._answered = now
         self._counted: tuple[float, str, dict[str, dict[str, float]]] | None = None
@@ -31,14 +35,13 @@ class NodeView:
     def told(self, stats: dict[str, Any], now: float) -> None:
         """The node answered with its figures."""
         self.stats = stats
-        self.lost_at, self.reason = None, ""
-        self._answered = now
+        self.back(now)
         counts = {
             peer: {rate: sum(number(figures.get(name)) for name in names) for rate, names in RATES.items()}
             for peer, figures in table(stats.get("peers")).items()
             if isinstance(figures, dict)
         }
-        before, self._counted = self._counted, (now, str(self.info.get("incarnation", "")), counts)
+        before, self._counted = self._counted, (now, text(self.info.get("incarnation", "")), counts)
         if before is not None and before[1] == self._counted[1] and now > before[0]:
             self.rates = {
                 peer: {rate: max(0.0, count - before[2].get(peer, {}).get(rate, 0.0)) / (now - before[0])
@@ -49,13 +52,19 @@ class NodeView:
     def lost(self, reason: tuple[Any, ...], now: float) -> None:
         """The way to the node is gone."""
         if self.lost_at is None:
-            self.lost_at, self.reason = now, show_reason(reason)
+            self.lost_at, self.reason = now, text(show_reason(reason[:MOST]))
+            self.left = reason[:1] == ("leaving",)
         self.rates = {}
+
+    def back(self, now: float) -> None:
+        """It is there (again)."""
+        self.lost_at, self.reason, self.left = None, "", False
+        self._answered = now
 
     def state(self, now: float) -> str:
         """Such as ``up``."""
         if self.lost_at is not None:
-            return "lost"
+            return "left" if self.left else "lost"
         if not self.stats:
             return "asked"
         return "busy" if now - self._answered > OVERDUE else "up"
@@ -71,7 +80,7 @@ class NodeView:
             "reason": self.reason,
             "seed": info.get("seed") is True,
             "private": bool(info) and not info.get("binds"),
-            "master": str(info.get("master") or ""),
+            "master": text(info.get("master") or ""),
             "ports": number(stats.get("ports")),
             "waiting": number(stats.get("waiting")),
             "peak": number(stats.get("mailbox_peak")),
@@ -84,7 +93,8 @@ class NodeView:
     def links(self) -> list[dict[str, Any]]:
         """The connections it has, with the traffic over each."""
         found = []
-        for connection in self.info.get("connections") or ():
+        told = self.info.get("connections")
+        for connection in told if isinstance(told, list) else ():
             if not isinstance(connection, dict) or not isinstance(connection.get("node_id"), str):
                 continue
             peer = connection["node_id"]
@@ -96,11 +106,11 @@ class NodeView:
                     "b": peer,
                     "bytes": rates.get("bytes", 0.0),
                     "messages": rates.get("messages", 0.0),
-                    "round_trip": figures.get("round_trip"),
+                    "round_trip": number(figures.get("round_trip")) if "round_trip" in figures else None,
                     "queue": number(figures.get("queued_bytes")),
                     "busy": figures.get("busy") is True,
-                    "relay": str(connection.get("relay") or ""),
-                    "tls": str(connection.get("tls") or ""),
+                    "relay": text(connection.get("relay") or ""),
+                    "tls": text(connection.get("tls") or ""),
                 }
             )
         return found
@@ -126,18 +136,30 @@ def table(value: Any) -> dict[Any, Any]:
 
 
 def number(value: Any) -> float:
-    """`value` if it is a number that JSON can carry, else 0."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else 0
+    """`value` if it is a number that can be worked with, else 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST < value < LARGEST:
+        return 0
+    return value
+
+
+def text(value: Any) -> str:
+    """`value` as text, of bounded length."""
+    try:
+        return str(value)[:LONGEST]
+    except ValueError:  # it is, or holds, an integer of thousands of digits
+        return f"<{type(value).__name__}>"
 
 
 def plain(value: Any) -> Any:
     """What a node said, as JSON can carry it; whatever else it may be becomes its text."""
-    if value is None or isinstance(value, bool | str):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return value[:LONGEST]
     if isinstance(value, int | float):
         return number(value)
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {text(key): plain(item) for key, item in islice(value.items(), MOST)}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    return show(value)
+        return [plain(item) for item in islice(value, MOST)]
+    return text(show(value))

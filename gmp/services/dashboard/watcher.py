@@ -1,8 +1,9 @@
 """The greenlets that ask every node of the network for its figures, once a second, and catch its log lines.
 
-Each node has a greenlet of its own, so one that does not answer holds up no other. A node is asked as long as the directory
-lists it, and for `FORGET` seconds after it was lost, so that its loss is seen. race: an answer that comes after the
-loss was noticed is that of the node that is back, and counts.
+Each node has a greenlet of its own, so one that does not answer, or oddly, holds up no other. A node is asked as long as
+the directory lists it, and for `FORGET` seconds after it was lost, so that its loss is seen; one that left in order is
+shown for `FORGET_LEFT` seconds. race: an answer that comes after the loss was noticed is that of the node that is back, and
+counts.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ import gevent
 import gevent.event
 
 import gmp
-from gmp.services.dashboard.view import NodeView, merge_links, table
+from gmp.services.dashboard.view import NodeView, merge_links, plain, table, text
 from gmp.services.logcatcher import LogCatcher
 from gmp.services.logline import LogLine
 from gmp.showing import show
 
 HISTORY = 600  # points, one a second: ten minutes
 LINES = 300
-FORGET = 120.0
+FORGET, FORGET_LEFT = 120.0, 5.0
+MOST_NODES = 1000  # that are watched: who lists more does not mean it
 ANSWER = 20.0  # seconds for one answer; a node that only computes is not asked again meanwhile
 FIRST_RETRY, LAST_RETRY = 1.0, 10.0
 FAMILIES, ENTRIES = 200, 100  # that are shown at most
@@ -78,30 +80,46 @@ class Watcher:
     def _event(self, node_id: str, up: bool, *reason: Any) -> None:
         if up:
             self._watch(node_id)
+            if node_id in self._views:
+                self._views[node_id].back(time.monotonic())
         elif node_id in self._views:
             self._views[node_id].lost(reason, time.monotonic())
 
     def _watch(self, node_id: str) -> None:
-        if node_id not in self._views and self._port.alive:
+        if node_id not in self._views and self._port.alive and len(self._views) < MOST_NODES:
             view = self._views[node_id] = NodeView(node_id, time.monotonic())
             self._port.spawn(self._ask, view)
 
     def _ask(self, view: NodeView) -> None:
         retry = FIRST_RETRY
-        while view.lost_at is None or time.monotonic() - view.lost_at < FORGET or self._is_listed(view.node_id):
+        while self._is_shown(view):
+            if view.left:
+                gevent.sleep(self._interval)  # to ask would be to look for a way to it
+                continue
             try:
-                view.info = table(self.node.call(view.node_id, "gmp.info", timeout=ANSWER)[0])
-                view.told(table(self.node.call(view.node_id, "gmp.stats", timeout=ANSWER)[0]), time.monotonic())
+                view.info = self._call(view.node_id, "gmp.info")
+                view.told(self._call(view.node_id, "gmp.stats"), time.monotonic())
             except gmp.CallTimeout:
                 continue  # it is shown as busy, from how long ago it answered
-            except gmp.PortDied as died:
-                view.lost(died.reason, time.monotonic())
+            except gmp.GmpError as error:
+                view.lost(error.reason if isinstance(error, gmp.PortDied) else (str(error),), time.monotonic())
                 gevent.sleep(retry)
                 retry = min(retry * 2, LAST_RETRY)
             else:
                 retry = FIRST_RETRY
                 gevent.sleep(self._interval)
         del self._views[view.node_id]
+
+    def _call(self, node_id: str, request: str, timeout: float = ANSWER) -> dict[Any, Any]:
+        """The table that a node answers with; an empty one for any other answer. *Blocks.* *Raises:* as `Node.call`."""
+        return table(plain(next(iter(self.node.call(node_id, request, timeout=timeout)), None)))
+
+    def _is_shown(self, view: NodeView) -> bool:
+        if view.lost_at is None:
+            return True
+        if view.left:
+            return time.monotonic() - view.lost_at < FORGET_LEFT
+        return time.monotonic() - view.lost_at < FORGET or self._is_listed(view.node_id)
 
     def _is_listed(self, node_id: str) -> bool:
         return node_id in self.node.known_nodes()
@@ -136,15 +154,16 @@ class Watcher:
         if not seeds:
             return
         try:
-            families = table(self.node.call(seeds[0], "gmp.families", timeout=ANSWER)[0])
+            families = self._call(seeds[0], "gmp.families")
         except gmp.GmpError:
             return  # it is asked again, or another one is
         self._families = {
-            str(name): {**table(told), "items": self._items(str(name))} for name, told in sorted(families.items())[:FAMILIES]
+            name: {**table(families[name]), "items": self._items(name)}
+            for name in sorted(filter(is_name, families))[:FAMILIES]
         }
 
     def _items(self, name: str) -> list[list[str]]:
-        return [[key, "" if value is None else show(value, 200)]
+        return [[text(key), "" if value is None else text(show(value, 200))]
                 for key, value in itertools.islice(self.node.family(name).items().items(), ENTRIES)]  # fmt: skip
 
     def snapshot(self) -> dict[str, Any]:
@@ -154,6 +173,7 @@ class Watcher:
         return {
             "time": time.time(),
             "own": self.node.id,
+            "observer": is_observer(self.node.id),
             "nodes": [view.summary(now) for view in views],
             "links": merge_links(views),
             "families": self._families,
@@ -168,7 +188,7 @@ class Watcher:
         ports: dict[str, Any] = {}
         if view.state(time.monotonic()) == "up":
             try:
-                ports = table(self.node.call(node_id, "gmp.ports", timeout=2.0)[0])
+                ports = self._call(node_id, "gmp.ports", 2.0)
             except gmp.GmpError:
                 ports = {}  # an older node does not know the question, or this one has become busy or lost
         return {
@@ -179,6 +199,16 @@ class Watcher:
             "ports_list": ports,
             "lines": [line_of(number, line) for number, line in self.lines if line.node == node_id][-50:],
         }
+
+
+def is_observer(node_id: str) -> bool:
+    """Whether that node is there only to look: one of a `gmp` command."""
+    return node_id.startswith(("cli/", "0cli/"))
+
+
+def is_name(name: str) -> bool:
+    """Whether a group or family may have that name."""
+    return bool(name) and not name.startswith("'")
 
 
 def line_of(number: int, line: LogLine) -> dict[str, Any]:

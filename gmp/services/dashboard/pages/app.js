@@ -23,10 +23,10 @@ function scaled(value, step, units) {
   while (value >= step && index < units.length - 1) { value /= step; index++ }
   return (value >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toFixed(1)) + units[index];
 }
-function count(value) { return scaled(value || 0, 1000, ["", "k", "M", "G"]) }
-function bytes(value) { return scaled(value || 0, 1000, [" B", " kB", " MB", " GB"]) }
+function count(value) { return scaled(Number(value) || 0, 1000, ["", "k", "M", "G"]) }
+function bytes(value) { return scaled(Number(value) || 0, 1000, [" B", " kB", " MB", " GB"]) }
 function seconds(value) {
-  if (value === null || value === undefined) return "–";
+  if (typeof value !== "number") return "–";
   return value >= 1 ? value.toFixed(1) + " s" : value >= 0.001 ? (value * 1000).toFixed(1) + " ms" : (value * 1e6).toFixed(0) + " µs";
 }
 
@@ -49,6 +49,9 @@ function ring(nodes, wide, high, positions, start, alternate) {
     positions.set(node.id, [WIDTH / 2 + wide * part * Math.cos(angle), HEIGHT / 2 + high * part * Math.sin(angle)]);
   });
 }
+// the observer's own node and its connections are drawn faintly, unless it is one of the network for itself
+function faint(id) { return id === snapshot.own && snapshot.observer }
+function list(value) { return Array.isArray(value) ? value : [] }
 function label(id) { return id.length > 22 ? id.slice(0, 10) + "…" + id.slice(-10) : id }
 
 function picture() {
@@ -60,7 +63,7 @@ function picture() {
     const from = positions.get(link.a), to = positions.get(link.b);
     if (!from || !to) continue;
     const [x, y] = [WIDTH / 2 + (from[0] + to[0] - WIDTH) / 4, HEIGHT / 2 + (from[1] + to[1] - HEIGHT) / 4];
-    const line = draw("path", { class: `link${link.relay ? " relay" : ""}${link.busy ? " busy" : ""}`,
+    const line = draw("path", { class: `link${link.relay ? " relay" : ""}${link.busy ? " busy" : ""}${faint(link.a) || faint(link.b) ? " own" : ""}`,
       d: `M${from[0]} ${from[1]} Q${x} ${y} ${to[0]} ${to[1]}`, "stroke-width": 1 + Math.min(9, Math.log10(1 + link.bytes) * 1.1) });
     line.append(draw("title", {}, `${link.a} – ${link.b}: ${bytes(link.bytes)}/s, ${count(link.messages)} messages/s, ` +
       `round trip ${seconds(link.round_trip)}${link.relay ? ", relayed by " + link.relay : ""}${link.tls ? ", " + link.tls : ""}`));
@@ -72,7 +75,7 @@ function picture() {
   if (focused) { const again = [...net.querySelectorAll(".node")].find(each => each.dataset.id === focused); if (again) again.focus() }
 }
 function symbol(node, x, y) {
-  const group = draw("g", { class: `node ${node.state}${node.seed ? " seed" : ""}${node.private ? " private" : ""}` +
+  const group = draw("g", { class: `node ${node.state}${node.seed ? " seed" : ""}${node.private ? " private" : ""}${faint(node.id) ? " own" : ""}` +
     (node.id === selected ? " selected" : ""), transform: `translate(${x} ${y})`, tabindex: 0, role: "button" });
   group.dataset.id = node.id;
   group.append(draw("title", {}, `${node.id}: ${node.state}${node.reason ? ", " + node.reason : ""}`));
@@ -160,10 +163,10 @@ async function detail() {
   } finally { asking = false }
 }
 function describe(node, opened) {
-  const info = node.info, ports = node.ports_list.ports || [], deaths = node.ports_list.deaths || [];
+  const info = node.info, ports = list(node.ports_list.ports), deaths = list(node.ports_list.deaths);
   const facts = [["state", node.state + (node.reason ? ": " + node.reason : "")], ["role", node.seed ? "seed" : node.private ? "private" : "node"],
     ["host, process", `${info.host || "?"}, ${info.pid || "?"}`], ["gmp, Python", `${info.version || "?"}, ${info.python || "?"}`],
-    ["listens on", (info.binds || []).join(", ") || "nothing"], ["up for", seconds(node.stats.uptime)],
+    ["listens on", list(info.binds).join(", ") || "nothing"], ["up for", seconds(node.stats.uptime)],
     ["loop lag, peak", `${seconds(node.lag)}, ${seconds(node.stats.loop_lag_peak)}`],
     ["ports, waiting, peak", `${count(node.ports)}, ${count(node.waiting)}, ${count(node.peak)}`], ["messages dropped", count(node.stats.dropped)]];
   const title = make("h2");
@@ -173,15 +176,15 @@ function describe(node, opened) {
       [label(link.b), count(link.messages), bytes(link.bytes), bytes(link.queue), seconds(link.round_trip)]), [1, 2, 3, 4]),
     heading(`Ports${node.ports_list.more ? ` (the fullest ${ports.length} of ${ports.length + node.ports_list.more})` : ""}`),
     grid(["port", "runs", "groups", "waiting", "peak"], ports.map(port =>
-      [port.name, port.runs || "–", (port.groups || []).join(", "), count(port.waiting), count(port.peak)]), [3, 4])];
+      [port.name, port.runs || "–", list(port.groups).join(", "), count(port.waiting), count(port.peak)]), [3, 4])];
   if (deaths.length) {
     found.push(heading("Last abnormal deaths"));
     deaths.forEach(death => {
       const name = `${death.port} ${death.time}`, details = make("details", opened.has(name) ? { open: "" } : {}), summary = make("summary");
       details.dataset.name = name;
-      summary.textContent = `${new Date(death.time * 1000).toLocaleTimeString()} ${death.port}: ${death.reason.slice(0, 2).join(", ")}`;
+      summary.textContent = `${new Date(death.time * 1000).toLocaleTimeString()} ${death.port}: ${list(death.reason).slice(0, 2).join(", ")}`;
       const text = make("pre");
-      text.textContent = [...death.reason.slice(2), ...(death.history || []).map(message => "← " + message)].join("\n") || "no traceback";
+      text.textContent = [...list(death.reason).slice(2), ...list(death.history).map(message => "← " + message)].join("\n") || "no traceback";
       details.append(summary, text);
       found.push(details);
     });
@@ -202,7 +205,7 @@ source.addEventListener("snapshot", event => {
   const states = {};
   for (const node of snapshot.nodes) states[node.state] = (states[node.state] || 0) + 1;
   find("counts").textContent = `${snapshot.nodes.length} nodes, ${snapshot.links.length} connections` +
-    ["busy", "lost"].filter(state => states[state]).map(state => `, ${states[state]} ${state}`).join("");
+    ["busy", "lost", "left"].filter(state => states[state]).map(state => `, ${states[state]} ${state}`).join("");
   find("counts").classList.remove("off");
   picture(); plots(); families();
   const lines = find("lines");

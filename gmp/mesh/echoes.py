@@ -1,0 +1,50 @@
+"""What this node has deleted and its master may still list for a moment.
+
+A key of a family may be set by several nodes, so that one that was deleted here may stand in the copy rightly. Requests are
+answered in their order: so a deleted key is *hidden*, the master is asked something behind the deletion, and once that is
+answered the copy is right. One question is under way at a time; what is deleted meanwhile waits for the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+
+class Echoes:
+    """The hidden keys of one node. `ask` asks the master, and returns False when there is none."""
+
+    def __init__(self, ask: Callable[[], bool]) -> None:
+        self._ask = ask
+        self._next: dict[str, set[str]] = {}  # family → keys
+        self._asked: dict[str, set[str]] = {}  # those that the question under way is about
+
+    def hide(self, family: str, keys: Iterable[str]) -> None:
+        """These were deleted; call `ask` once the master has been told."""
+        new = set(keys)
+        if new:
+            self._next.setdefault(family, set()).update(new)
+
+    def ask(self) -> None:
+        """Ask the master, unless nothing is hidden or a question is under way."""
+        if self._next and not self._asked and self._ask():
+            self._asked, self._next = self._next, {}
+
+    def new_master(self) -> None:
+        """There is another master, which was told what this node has now."""
+        if self._asked:
+            self._ask()
+        self.ask()
+
+    def answered(self) -> dict[str, set[str]]:
+        """The master has answered: return the keys that are no longer hidden."""
+        shown, self._asked = self._asked, {}
+        self.ask()
+        return shown
+
+    def of(self, family: str) -> set[str]:
+        """The hidden keys of a family."""
+        return self._next.get(family, set()) | self._asked.get(family, set())
+
+    def clear(self) -> None:
+        """Nothing is hidden any more."""
+        self._next, self._asked = {}, {}

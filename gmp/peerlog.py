@@ -1,0 +1,133 @@
+"""Log lines that other nodes and strangers cause, and the length of all of gmp's lines.
+
+What a peer can make this node log, it can make it log a million times, a megabyte each, with control characters that
+change a terminal or line ends that forge other lines. So all such lines go through a node's `PeerLog`: of each kind one a
+minute for each peer or address, and `MOST_OF_KIND` a minute of all together. What was left out is counted, and told at the
+end of the minute with the last of it.
+
+Besides, each line of gmp's loggers is cut to `LONGEST_LINE` characters, and its traceback to `LONGEST_TRACEBACK`, whatever
+made it: an exception's text may be what a peer sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+LOGGERS = ("gmp", "gmp.net", "gmp.mesh", "gmp.services", "gmp.caught")
+PERIOD = 60.0  #: seconds
+MOST_OF_KIND = 60  #: lines of one kind in a period, whoever causes them
+LONGEST_TEXT = 500  #: characters of a text of a peer's
+LONGEST_LINE = 2000
+LONGEST_TRACEBACK = 16_000
+_LINE_ENDS = frozenset("\n\t")
+
+
+def shown(value: object, longest: int = LONGEST_TEXT, *, keep: frozenset[str] = frozenset()) -> str:
+    """`value` as text of so many characters at most, what is not printable escaped but for the characters to `keep`."""
+    text = str(value)
+    if len(text) > longest:
+        head, tail = longest * 3 // 4, longest // 4  # the end of a traceback says what was wrong
+        text = f"{text[:head]}…[{len(text) - head - tail} characters left out]…{text[-tail:]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
+
+
+class Cancellable(Protocol):
+    """A timer."""
+
+    def cancel(self) -> None:
+        """It does not fire."""
+
+
+@dataclass
+class _Kind:
+    """The lines of one kind: when each peer had its last one, oldest first, and what was left out since."""
+
+    told: dict[str, float] = field(default_factory=dict)
+    left_out: int = 0
+    last: str = ""
+
+
+class PeerLog:
+    """What peers make one node log. `later(seconds, function)` calls `function` then; `now` gives monotonic seconds."""
+
+    def __init__(
+        self,
+        node_id: str,
+        later: Callable[[float, Callable[[], None]], Cancellable],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._node_id = node_id
+        self._later = later
+        self._now = now
+        self._kinds: dict[tuple[str, int, str], _Kind] = {}  # by logger, level and name; peers choose none of these
+        self._timer: Cancellable | None = None
+
+    def run(self, logger: logging.Logger, who: str, function: Callable[..., object], *args: Any) -> None:
+        """Call `function(*args)` for the node `who`; what it raises is logged, with its traceback, and goes no further."""
+        try:
+            function(*args)
+        except Exception as error:
+            name = getattr(function, "__qualname__", function)
+            self.tell(logger, logging.ERROR, "function failed", who, f"{name}, called by {who}, failed: {error!r}", error)
+
+    def tell(
+        self, logger: logging.Logger, level: int, kind: str, who: str, text: str, error: BaseException | None = None
+    ) -> None:
+        """Log `text`, which `who` has caused, a node ID or an address, unless there were enough lines of that kind.
+
+        With the traceback of `error`. *Blocks:* as the handlers of the logger do.
+        """
+        if not logger.isEnabledFor(level):
+            return
+        found = self._kinds.setdefault((logger.name, level, kind), _Kind())
+        now, told = self._now(), found.told
+        while told and told[oldest := next(iter(told))] <= now - PERIOD:
+            del told[oldest]
+        if who not in told and len(told) < MOST_OF_KIND:
+            told[who] = now
+            logger.log(level, "%s: %s", self._node_id, shown(text), exc_info=error)
+            return
+        found.left_out += 1
+        found.last = shown(text)
+        if self._timer is None:
+            self._timer = self._later(PERIOD, self.sum_up)
+
+    def sum_up(self) -> None:
+        """Tell now how much was left out."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for (name, level, kind), found in self._kinds.items():
+            if found.left_out:
+                text = "%s: %s: %d more lines in the last %.0f s were left out, the last of them: %s"
+                logging.getLogger(name).log(level, text, self._node_id, kind, found.left_out, PERIOD, found.last)
+                found.left_out = 0
+
+
+def bound_lines() -> None:
+    """Bound the lines of gmp's loggers from now on. Idempotent."""
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(_bound)
+
+
+def _bound(record: logging.LogRecord) -> bool:
+    try:
+        text = record.getMessage()
+    except Exception:  # the handlers tell, as of any record that cannot be formatted
+        return True
+    bounded = shown(text, LONGEST_LINE, keep=_LINE_ENDS)
+    if bounded is not text:
+        record.msg, record.args = bounded, ()
+    if record.exc_info and record.exc_info[0] is not None and not record.exc_text:
+        trace = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+        bounded = shown(trace, LONGEST_TRACEBACK, keep=_LINE_ENDS)
+        if bounded != trace:
+            record.exc_text = bounded
+    return True

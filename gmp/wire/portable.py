@@ -1,0 +1,68 @@
+"""What *every* framing of a node carries: for values that are not for one peer but for whoever comes.
+
+Nor may a value differ from itself, as NaN does: who watches entries compares them to see what has changed.
+
+The directory goes on from node to node, each time in the framing that those two use. A value that only msgpack carries would
+keep Perl nodes from learning of anything else in the same report. A node that offers msgpack alone may share whatever that
+carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from gmp.errors import MessageError
+from gmp.wire.framing import Decoder, make_decoder, make_encoder
+
+ENVELOPE = 4  #: levels around an entry in the longest report, ``gmp.set {owner: [version, database]}``, besides the message
+SHORT_TEXT = 1000  #: characters of a text that need not be tried
+
+
+class Portable:
+    """The values that all of `framings` carry, in at most half of what one message may have."""
+
+    def __init__(self, framings: Iterable[str], max_message: int) -> None:
+        most = max(1, max_message // 2)
+        self._encoders = [make_encoder(framing, most) for framing in framings]
+        self._msgpack = make_encoder("msgpack", most)
+        self._max_message = max_message
+        self._decoder: Decoder | None = None  # made when it is needed
+
+    def copy(self, key: str, value: Any) -> Any:
+        """`value` as others will see it: made of built-in values, of which nobody else has a part.
+
+        *Raises:* `MessageError`, also when `key` cannot travel.
+        """
+        if _is_short_text(key) and (value is None or type(value) is bool or _is_short_text(value)):
+            return value
+        nested = value
+        for _ in range(ENVELOPE):
+            nested = [nested]
+        for encoder in self._encoders:
+            try:
+                encoder.encode("", (key, nested))
+            except MessageError as error:
+                names = ", ".join(each.name for each in self._encoders)
+                text = str(error).partition(": ")[2] or str(error)
+                raise MessageError(f"{key[:80]!r}: {text}; others may read it in {names} (setting framings)") from error
+        data = self._msgpack.encode("", (key, value))
+        copy = self._value_in(data)
+        try:
+            same = copy == self._value_in(data)
+        except ArithmeticError:  # a `Decimal` that must not be compared
+            same = False
+        if not same:
+            raise MessageError(f"{key[:80]!r}: a value that is not equal to itself (NaN) seems to change all the time")
+        return copy
+
+    def _value_in(self, data: bytes) -> Any:
+        if self._decoder is None:
+            self._decoder = make_decoder("msgpack", self._max_message)
+        (message,) = self._decoder.decode(data)
+        assert isinstance(message, list)
+        return message[2]
+
+
+def _is_short_text(value: Any) -> bool:
+    return type(value) is str and value.isascii() and len(value) <= SHORT_TEXT
