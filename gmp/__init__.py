@@ -4,8 +4,6 @@ Greenlets with mailboxes (*ports*), on many processes and hosts (*nodes*), that 
 each other with *monitors*, and read like blocking code.
 """
 
-import logging
-
 from gmp.errors import (
     AuthenticationError,
     CallTimeout,
@@ -23,6 +21,7 @@ from gmp.face import (
     call,
     configure,
     family,
+    flush,
     group,
     kill,
     link,
@@ -47,7 +46,6 @@ from gmp.ports.port import Port, current_port
 from gmp.ports.timers import Timer
 from gmp.version import VERSION
 
-logging.getLogger("gmp").addHandler(logging.NullHandler())
 bound_lines()
 
 __version__ = VERSION
@@ -77,6 +75,7 @@ __all__ = [
     "configure",
     "current_port",
     "family",
+    "flush",
     "group",
     "kill",
     "link",

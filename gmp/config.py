@@ -14,6 +14,7 @@ The secret has a file of its own beside it (`gmp.secretfile`).
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ from gmp.ids import check_node_id
 from gmp.secretfile import check_private, user_secret
 from gmp.servicelist import Service, parse_services
 
+SEED_MARK = "gmp#seed"  #: the URI in a certificate that marks it as a seed's; no node can be named so
+
 
 @dataclass(frozen=True, repr=False)
 class Settings:
@@ -39,10 +42,13 @@ class Settings:
     binds: tuple[str, ...] | None = None
     seeds: tuple[str, ...] = ()
     advertise: tuple[str, ...] | None = None
+    reached_at: tuple[str, ...] | None = None
+    require_roles: bool = False
     secret: bytes | None = None
     secret_given: bool = False
     cert: str | None = None
     cert_names: bool = False
+    cert_seeds: bool = False
     require_tls: bool | None = None
     services: tuple[Service, ...] = ()
     allow: tuple[str, ...] = ()
@@ -178,7 +184,7 @@ def _number(kind: type[Any], text: str) -> Any:
         return None
 
 
-def _addresses(parse: Callable[[str], Address]) -> Callable[[object], tuple[str, ...]]:
+def _addresses(parse: Callable[[str], object]) -> Callable[[object], tuple[str, ...]]:
     def convert(value: object) -> tuple[str, ...]:
         texts = _texts(value)
         for text in texts:
@@ -241,14 +247,39 @@ def parse_seed(text: str) -> Address:
     return Address(host, number)
 
 
+ANYWHERE = "*"  #: in `reached_at`: under any address
+
+
+def parse_reached(text: str) -> None:
+    """An address under which diallers reach this node: ``*``, or numeric, ``host:port`` or ``host`` for each of its ports.
+
+    *Raises:* `ConfigError`.
+    """
+    if text != ANYWHERE:
+        split_reached(text)
+
+
+def split_reached(text: str) -> Address:
+    """Such an address but ``*``; port 0: any. *Raises:* `ConfigError`."""
+    host, port = _split_address(text, "reached_at")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ConfigError(f"reached_at {text!r}: expected '*', or a numeric address such as '203.0.113.5:4040'") from None
+    return Address(host, 0 if port in (None, "", "*") else _port(text, "reached_at", str(port)))
+
+
 _CONVERTERS: dict[str, Callable[[object], Any]] = {
     "node_id": check_node_id,
     "binds": _addresses(parse_bind),
     "seeds": _addresses(parse_seed),
     "advertise": _addresses(parse_advertised),
+    "reached_at": _addresses(parse_reached),
+    "require_roles": _flag,
     "secret": _secret,
     "cert": _cert,
     "cert_names": _flag,
+    "cert_seeds": _flag,
     "require_tls": _flag,
     "services": parse_services,
     "allow": _texts,
@@ -295,7 +326,32 @@ def load_settings(profile: str | None, arguments: Mapping[str, object], environ:
         raise ConfigError(f"low_mark {settings.low_mark} is over high_mark {settings.high_mark}")
     if settings.tls_required and settings.cert is None:
         raise ConfigError("require_tls is set, but there is no cert: TLS needs a certificate on both sides")
+    if settings.cert_seeds and not settings.cert_names:
+        raise ConfigError("cert_seeds is set without cert_names: expected both, as a seed's certificate has to name it")
+    if settings.cert_names and not settings.tls_required:
+        raise ConfigError(
+            "cert_names is set, but connections without TLS are admitted, and nothing proves who is there:"
+            " expected a cert, and require_tls not to be false"
+        )
     return settings
+
+
+def own_name(environ: Mapping[str, str]) -> str:
+    """What nodes of this host are called that are given no name: ``GMP_NODE_ID``, else the host's name; no ``/`` at its end.
+
+    *Raises:* `ConfigError` telling what to set when the host's name cannot be part of a node ID.
+    """
+    given = environ.get("GMP_NODE_ID", "").rstrip("/")
+    if given:
+        return str(convert("node_id", given, "environment variable GMP_NODE_ID"))
+    host = os.uname().nodename
+    try:
+        return check_node_id(host)
+    except ConfigError:
+        raise ConfigError(
+            f"this host's name {host!r} cannot be part of a node ID, which has letters, digits and _ - . : /, and begins"
+            " with a letter, a digit or _: give node_id, or set GMP_NODE_ID in the environment"
+        ) from None
 
 
 def effective(profile: str | None, environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:

@@ -7,6 +7,8 @@ can treat them as what they are.
 
 from __future__ import annotations
 
+from gmp.showing import show_reason
+
 
 class GmpError(Exception):
     """The root of all errors that gmp raises; raised itself for misuse that has no class of its own."""
@@ -38,8 +40,7 @@ class PortDied(GmpError):
     def __str__(self) -> str:
         if not self.reason:
             return f"port {self.port} ended normally"
-        parts = [str(part) for part in self.reason]
-        return f"port {self.port} died: {', '.join(part for part in parts if chr(10) not in part)}"  # no traceback
+        return f"port {self.port} died: {show_reason(self.reason)}"
 
 
 class MessageError(GmpError, ValueError):

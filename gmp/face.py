@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 import signal
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,6 +11,7 @@ import gevent.event
 
 from gmp.errors import ConfigError
 from gmp.ids import split_port_id
+from gmp.kernel.ending import is_main_thread
 from gmp.kernel.node import Node
 from gmp.kernel.supervision import Strategy
 from gmp.mesh.groups import Family, Group
@@ -26,6 +25,7 @@ _ports: Any = None  # its ports, and `Ports.put_hold`, `Routes.ways` and `Routes
 _hold: Any = NEVER_HELD
 _ways: dict[str, tuple[Any, str]] = {}
 _runs: dict[str, Any] = {}
+_configured = gevent.event.Event()  # set for a moment when `configure` has started a node
 
 
 def _use(node: Node | None) -> None:
@@ -70,20 +70,23 @@ def configure(
     if _default is not None and not _default.closed and (_default.started or _default.ports.by_name):
         raise ConfigError("the default node is in use already: call configure once, before ports are made")
     new = Node(node_id, binds=binds, seeds=seeds, secret=secret, cert=cert, profile=profile, services=services, **settings)
-    _at_exit(new)
     old = _default
     _use(new)  # a service's module may use gmp's functions while it is imported
     try:
-        return new.start()
+        new.start()
     except BaseException:
         _use(old)
         raise
+    _configured.set()
+    _configured.clear()
+    return new
 
 
-def _at_exit(node: Node) -> None:
-    """A script that ends leaves the network in order; a forked child of it does not speak for it."""
-    pid = os.getpid()
-    atexit.register(lambda: node.close_at_exit() if os.getpid() == pid else None)
+def wait_for_another(than: Node) -> Node:
+    """Wait until `configure` has started another default node than `than`; return it. *Blocks:* without end."""
+    while _default is None or _default is than or not _default.started:
+        _configured.wait()
+    return _default
 
 
 def node() -> Node:
@@ -96,7 +99,7 @@ def node() -> Node:
     True
     """
     if _default is None or _default.inherited:
-        _use(Node.local())
+        _use(Node.local(parent=_default))
     assert _default is not None
     return _default
 
@@ -210,7 +213,8 @@ def call(dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple
     """Send a message with the ID of a temporary reply port behind it, and return what is sent there.
 
     *Blocks:* until the reply, at most `timeout` seconds (None: without end).
-    *Raises:* `CallTimeout`; `PortDied` when the target is dead, dies, does not exist or cannot be reached; as `send`.
+    *Raises:* `CallTimeout`; `PortDied` when the target is dead, dies, does not exist or cannot be reached; as `send`;
+    `GmpError` in a handler that calls its own port, whose handlers run one after another.
 
     >>> import gmp
     >>> @gmp.port
@@ -269,7 +273,10 @@ def monitor(target: Port | str, *action: Any) -> Monitor:
     with the reason, on abnormal death only; ``monitor(target, port, *message)`` sends message + reason to `port`;
     ``monitor(target)`` kills the current port, on abnormal death only. A target that does not exist fires at once.
     A monitor that was set for a port goes with that port. `reason` is empty for a normal death.
-    *Raises:* `GmpError`. *Blocks:* never.
+
+    Target and `port` may each be on any node. The monitor stands on this one: when the way from here to the target is
+    lost it fires with that reason, whatever the target does, and `port` is told over the way from here to its node.
+    *Raises:* `GmpError`; `MessageError` for a message to another node's port that cannot travel. *Blocks:* never.
 
     >>> import gmp
     >>> worker, boss = gmp.port(), gmp.port()
@@ -284,8 +291,10 @@ def monitor(target: Port | str, *action: Any) -> Monitor:
 
 
 def link(a: Port | str, b: Port | str) -> tuple[Monitor, Monitor]:
-    """Monitor both ways: when one of two ports of this node dies abnormally, so does the other.
+    """Monitor both ways: when one of two ports dies abnormally, so does the other; `cancel` both to end it.
 
+    Each port may be on any node. This node carries the link: if the way from here to one of them is lost, the other is
+    killed with that reason, and the lost one as soon as there is a way again, within `connect_timeout`.
     *Raises:* `GmpError`. *Blocks:* never.
 
     >>> import gmp
@@ -377,13 +386,31 @@ def family(name: str) -> Family:
     return node().family(name)
 
 
+def flush(timeout: float | None = None) -> bool:
+    """Write what was sent so far to the sockets of its receivers' nodes; return whether all of it was written.
+
+    For scripts that wait natively (`time.sleep`, a blocking library): messages leave while the event loop runs, which it
+    does not do then. False also when some of it was dropped, because its node cannot be reached.
+    *Raises:* `GmpError` in the hub. *Blocks:* until then, at most `timeout` seconds (None: without end).
+
+    >>> import gmp
+    >>> gmp.flush(timeout=5)
+    True
+    """
+    return node().flush(timeout)
+
+
 def serve_forever() -> None:
-    """Keep the script alive until SIGINT or SIGTERM, then leave the network. *Blocks:* until then."""
-    stop = gevent.event.Event()
-    watchers = [gevent.signal_handler(number, stop.set) for number in (signal.SIGINT, signal.SIGTERM)]
+    """Keep the script alive until SIGINT or SIGTERM, or until the node is closed; then leave the network.
+
+    Signals are waited for in the main thread only. *Blocks:* until then.
+    """
+    served, stop = node(), gevent.event.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM) if is_main_thread() else ()
+    watchers = [gevent.signal_handler(number, stop.set) for number in numbers]
     try:
-        stop.wait()
+        gevent.wait([stop, served.ended], count=1)
     finally:
         for watcher in watchers:
             watcher.cancel()
-        node().close()
+        served.close()

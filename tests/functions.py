@@ -33,6 +33,13 @@ def report(port: gmp.Port, *args: Any) -> None:
 
 
 @gmp.spawnable
+def answer(port: gmp.Port) -> None:
+    """Handlers, set one after the other, that answer with what they got."""
+    port.on("ping", lambda reply, number: port.node.send(reply, "ping", number))
+    port.on("pong", lambda reply, number: port.node.send(reply, "pong", number))
+
+
+@gmp.spawnable
 def fail_at_once(port: gmp.Port, text: str) -> None:
     raise ValueError(text)
 

@@ -2,12 +2,12 @@
 killed and restarted; every send, receive and fired monitor is logged, and the promises are checked over the whole log.
 From time to time everything is healed, and soon every node must see every receiver again and be able to talk to all.
 
-Everything runs in one process, so the log's order is the order of events. A sender's monitor is a message to its own
-mailbox, put there in the uninterrupted step of the loss, and it looks for it before each send; so what the log calls
-"after the monitor fired" is what the program could know.
+Everything runs in one process, so the log's order is the order of events. `tests.senders` has the senders, which wait in
+every way and learn of a loss in every way; what the log calls "after the monitor fired" is what the program could know.
 
     ("monitor", sender, target)            a monitor was set
     ("down", sender, target)               it fired
+    ("told", sender, target)               the sender knows of a loss otherwise: a call has raised, a node is down
     ("send", sender, target, number)       numbers of one pair count from 0
     ("receive", port, sender, target, number)
 """
@@ -24,24 +24,26 @@ import gevent
 
 import gmp
 from gmp.testing import FaultProxy
+from tests.senders import Sender, Stage, combinations
 
 Event = tuple[Any, ...]
-FAULTS = ("cut", "reset", "delay", "blackhole", "half_close", "refuse", "throttle", "crash")
-
-
+FAULTS = ("cut", "reset", "delay", "blackhole", "half_close", "refuse", "throttle", "crash", "leave")
+SENDERS = 4  # of each node
+MOST_GONE = 6  # calls of `History.forget`
 LAST = 100_000  # events that are kept for whoever looks for the cause
 
 
 class Pair:
     """What was sent from one port to another, as far as the check needs it."""
 
-    __slots__ = ("armed", "down", "received", "sent", "told")
+    __slots__ = ("armed", "down", "gone", "received", "sent", "told")
 
     def __init__(self) -> None:
         self.sent = 0  # the number of the next message
         self.received = -1  # the number of the last one that came
         self.armed = 0  # monitors that have not fired
         self.down = False  # whether one has fired since the last send
+        self.gone = 0  # how often one of the two was no more when that was asked
         self.told: list[int] = []  # the messages, not received yet, before which one had fired
 
 
@@ -52,6 +54,7 @@ class History:
         self.last: deque[Event] = deque(maxlen=LAST)
         self.counts: Counter[str] = Counter()
         self.wrong: list[str] = []
+        self.labels: dict[str, str] = {}  # of the senders
         self._pairs: dict[tuple[str, str], Pair] = defaultdict(Pair)
 
     def append(self, event: Event) -> None:
@@ -69,6 +72,8 @@ class History:
             pair.armed -= 1
             if pair.armed < 0:
                 self.wrong.append(f"a monitor of {event[1]} for {event[2]} fired twice")
+        elif event[0] == "told":
+            pair.down = True
         else:
             if event[3] != pair.sent:
                 raise ValueError(f"the log itself is wrong: {event}")
@@ -76,6 +81,23 @@ class History:
                 pair.down = False
                 pair.told.append(event[3])
             pair.sent += 1
+
+    def forget(self, alive: set[str]) -> None:
+        """Keep no pair of which one port was not among `alive` in this call and the last: nothing of it is on its way.
+
+        When it is the target that is gone, its monitors must fire before that; a sender that is blocked looks late.
+        """
+        for names, pair in list(self._pairs.items()):
+            sender, target = names
+            pair.gone = 0 if sender in alive and target in alive else pair.gone + 1
+            if pair.gone > 1 and (sender not in alive or not pair.armed):
+                del self._pairs[names]
+            elif pair.gone == MOST_GONE:
+                self.wrong.append(f"a monitor of {sender} for {target} has not fired, but that has been gone for long")
+        self.labels = {port_id: label for port_id, label in self.labels.items() if port_id in alive}
+
+    def __len__(self) -> int:
+        return len(self._pairs)
 
     def _receive(self, port: str, sender: str, target: str, number: int) -> None:
         pair = self._pairs[sender, target]
@@ -90,7 +112,10 @@ class History:
             # every hole before it must have been told: a monitor fired between its last lost message and this one
             if number > lost and number not in pair.told:
                 told = "told too early" if any(lost < each < number for each in pair.told) else "never told"
-                self.wrong.append(f"{target} received {number} of {sender}; {lost} to {number - 1} were lost, {told}")
+                label = self.labels.get(sender, "no more")
+                self.wrong.append(
+                    f"{target} received {number} of {sender} ({label}); {lost} to {number - 1} were lost, {told}"
+                )
             pair.told = [each for each in pair.told if each > number]
 
 
@@ -111,7 +136,9 @@ class Network:
         self.counts: dict[str, int] = defaultdict(int)
         self.proxies: dict[str, FaultProxy] = {}
         self.nodes: dict[str, gmp.Node] = {}
-        self.quiet = gevent.event.Event()
+        self._combinations = combinations(self.random)
+        self._calm = False
+        self._stages: dict[str, tuple[Stage, list[Sender]]] = {}
         self._privates = [f"private{number}" for number in range(privates)]
         self._seeds = [f"seed{number}" for number in range(seeds)]
         self._publics = [f"node{number}" for number in range(publics)]
@@ -124,65 +151,57 @@ class Network:
         """Start a node, and its ports."""
         seeds = [self.proxies[seed].address for seed in self._seeds]
         settings: dict[str, Any] = {"seeds": seeds, "secret": "geheim", "address_timeout": 0.5, "connect_timeout": 3.0}
+        settings["leave_timeout"] = 0.5
         if name in self.proxies:
             node = gmp.Node(name, binds=["127.0.0.1:0"], advertise=[self.proxies[name].address], **settings).start()
             self.proxies[name].target = node.binds[0]
         else:
             node = gmp.Node(name, binds=[], **settings).start()
         self.nodes[name] = node
-        for _ in range(2):
-            node.group("receivers").join(node.port(self._receive))
-            node.port(self._send, node)
+        receivers = [node.port(self._receive), node.port()]
+        receivers[1].on(None, lambda *message: self._received(node, receivers[1].id, message))
+        for receiver in receivers:
+            node.group("receivers").join(receiver)
+        stage = Stage(node, self.history, self.random)
+        stage.calm = self._calm
+        self._stages[name] = stage, [Sender(stage, *next(self._combinations)) for _ in range(SENDERS)]
 
     def _receive(self, port: gmp.Port) -> None:
-        for sender, target, number, _ in port:
-            self.history.append(("receive", port.id, sender, target, number))
+        for message in port:
+            self._received(port.ports.node, port.id, message)
 
-    def _send(self, port: gmp.Port, node: gmp.Node) -> None:
-        """Send to a few ports of other nodes; look for fired monitors before each send."""
-        targets: dict[str, int] = {}  # port ID → number of the next message
-        watched: set[str] = set()
-        rng = random.Random(self.random.random())
-        while True:
-            self._fired(port, watched)
-            if self.quiet.is_set() and not watched:
-                port.receive("nothing more")
-            others = [one for one in node.group("receivers").members() if gmp.node_of(one) != node.id]
-            if others and (len(watched) < 3 or rng.random() < 0.02):
-                target = rng.choice(others)
-                if target not in watched:
-                    watched.add(target)
-                    targets.setdefault(target, 0)
-                    self.history.append(("monitor", port.id, target))
-                    node.monitor(target, port, "down", target)
-            for target in list(watched):
-                for _ in range(rng.randrange(8)):
-                    self._fired(port, watched)  # race: a send above the high mark let others run
-                    if target not in watched:
-                        break
-                    number, targets[target] = targets[target], targets[target] + 1
-                    self.history.append(("send", port.id, target, number))
-                    node.send(target, port.id, target, number, b"x" * rng.choice((0, 10, 10, 1000, 40_000)))
-            gevent.sleep(rng.random() * 0.06)
+    def _received(self, node: gmp.Node, port_id: str, message: tuple[Any, ...]) -> None:
+        sender, target, number, _, *reply = message
+        self.history.append(("receive", port_id, sender, target, number))
+        for caller in reply:
+            node.send(caller, "got it")
 
-    def _fired(self, port: gmp.Port, watched: set[str]) -> None:
-        while len(port):
-            target, *_ = port.receive("down")
-            self.history.append(("down", port.id, target))
-            watched.discard(target)
+    def _be_calm(self, calm: bool) -> None:
+        """Whether the senders leave time for everything else."""
+        self._calm = calm
+        for stage, _ in self._stages.values():
+            stage.calm = calm
 
     def crash(self, name: str) -> None:
         """As SIGKILL: its sockets close, nobody is told."""
-        node = self.nodes.pop(name)
-        self.counts["crash"] += 1
+        node, stage = self.nodes.pop(name), self._stages.pop(name)[0]
         node.mesh.stop()
         node.network.close()
         node.close()
+        stage.close()
+
+    def leave(self, name: str) -> None:
+        """Close a node in good order, while its senders go on."""
+        node, stage = self.nodes.pop(name), self._stages.pop(name)[0]
+        node.close()
+        stage.close()
 
     def misbehave(self, seconds: float) -> None:
-        """Let one thing after the other go wrong."""
+        """Let one thing after the other go wrong; stop when a promise is broken, so that the last events show how."""
+        self._be_calm(False)
         end = time.monotonic() + seconds
-        while time.monotonic() < end:  # no `gevent.Timeout`: it would leave a node behind in the middle of its crash
+        # no `gevent.Timeout`: it would leave a node behind in the middle of its crash
+        while time.monotonic() < end and not self.history.wrong:
             self._fault(self.random.choice(FAULTS), self.proxies[self.random.choice(sorted(self.proxies))])
             if self.random.random() < 0.4:
                 self._heal()
@@ -199,9 +218,9 @@ class Network:
             proxy.half_close(self.random.choice(("forward", "back")))
         elif what == "throttle":
             proxy.throttle(self.random.uniform(50_000, 500_000))
-        elif what == "crash":
+        elif what in ("crash", "leave"):
             name = self.random.choice(sorted(self.nodes))
-            self.crash(name)
+            getattr(self, what)(name)
             gevent.sleep(self.random.random() * 0.3)
             self.start(name)
         else:
@@ -215,6 +234,7 @@ class Network:
 
     def settle(self, timeout: float) -> None:
         """Wait until every node sees every receiver, and can talk to it. *Raises:* `gmp.WaitTimeout`, `gmp.GmpError`."""
+        self._be_calm(True)
         count = 2 * len(self.nodes)
         for node in self.nodes.values():
             with gevent.Timeout(timeout, gmp.WaitTimeout(f"{node.id} does not see all {count} receivers")):
@@ -230,8 +250,16 @@ class Network:
                         except gmp.GmpError:
                             gevent.sleep(0.1)
 
+        self.history.forget({port_id for node in self.nodes.values() for port_id in self._ports_of(node)})
+
+    @staticmethod
+    def _ports_of(node: gmp.Node) -> list[str]:
+        return [f"{node.id}#{name}" for name in node.ports.by_name]
+
     def close(self) -> None:
         """End everything."""
+        for stage, _ in self._stages.values():
+            stage.close()
         gevent.joinall([gevent.spawn(node.close) for node in self.nodes.values()], raise_error=True)
         for proxy in self.proxies.values():
             proxy.close()

@@ -73,7 +73,8 @@ class PerlPeer:
     # ---- the handshake
 
     def _handshake(self, cert: str | None) -> None:
-        keys = ["gproto=1", "provider=AE-2.02", "mproto=1", "peeraddr=127.0.0.1:1"]
+        host, port = self._sock.getpeername()[:2]
+        keys = ["gproto=1", "provider=AE-2.02", "mproto=1", f"peeraddr={host}:{port}"]
         keys += ["tls=1.0"] if cert else []
         methods = (["tls_sha3_512"] if cert else []) + ["hmac_sha3_512"]
         accepted = ",".join([*methods, "tls_anon", "cleartext"])

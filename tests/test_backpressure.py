@@ -57,7 +57,7 @@ print(json.dumps([most, tracemalloc.get_traced_memory()[1] - before]), flush=Tru
 
 
 def test_a_producer_that_never_yields_keeps_its_memory_under_twice_the_high_mark(make_node: Any) -> None:
-    far = make_node("far")
+    far = make_node("far", reached_at=["*"])
     port = far.port()
     port.on("x", lambda _: None)
     with FaultProxy(far.binds[0]) as proxy:
@@ -76,7 +76,7 @@ def test_a_producer_that_never_yields_keeps_its_memory_under_twice_the_high_mark
 
 @pytest.mark.slow  # it traces the memory of some 300,000 messages
 def test_tiny_messages_that_wait_take_no_more_memory_than_others(make_node: Any) -> None:
-    far = make_node("far")
+    far = make_node("far", reached_at=["*"])
     here = make_node("here", seeds=far.binds)
     here.wait_up("far", timeout=20)
     tracemalloc.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -15,7 +16,6 @@ from greenlet import greenlet
 import gmp
 from gmp import send
 from gmp.kernel.calls import Call
-from gmp.ports.wakeups import Wakeups
 
 from .conftest import Recorder, eventually
 
@@ -229,13 +229,14 @@ def test_a_reply_wins_over_nothing_but_never_comes_twice() -> None:
 def test_each_turn_wakes_all_callers_by_one_callback(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where one who was woken is answered at once, or answers another caller: nothing piles up in the loop."""
     wakes: list[None] = []
-    schedule = Wakeups.schedule
+    wakeups = gmp.node().ports.wakeups
+    run_callback = wakeups.run_callback
 
-    def note(wakeups: Wakeups) -> None:
+    def note(callback: Callable[[], Any]) -> Any:
         wakes.append(None)
-        schedule(wakeups)
+        return run_callback(callback)
 
-    monkeypatch.setattr(Wakeups, "schedule", note)
+    monkeypatch.setattr(wakeups, "run_callback", note)
     for _ in range(100):
         gmp.call(gmp.node().id, "time")
         assert len(gmp.node().ports.wakeups.pending) <= 1
@@ -262,18 +263,42 @@ def test_a_caller_that_ends_with_an_error_keeps_no_other_one_from_its_reply(monk
     assert failed == [ZeroDivisionError] * 4
 
 
-def test_ctrl_c_while_a_reply_is_taken_leaves_the_caller_to_the_next_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    """race: the interrupt of a program strikes in the send of the reply."""
+@pytest.mark.parametrize("default", [False, True])
+def test_a_handler_that_calls_its_own_port_is_told_at_once(default: bool) -> None:
     port = gmp.port()
+    port.on("inner", lambda reply: gmp.send(reply, 1))
 
-    def interrupt(wakeups: Wakeups, call: object) -> None:
-        monkeypatch.undo()
-        raise KeyboardInterrupt
+    def outer(*_: Any) -> None:
+        gmp.call(port, "inner", timeout=None)
 
-    call = gevent.spawn(gmp.call, port, "x", timeout=None)
-    _, reply = port.receive(timeout=20)
-    monkeypatch.setattr(Wakeups, "add", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        send(reply, "first")
-    send(reply, "second")
-    assert call.get(timeout=20) == ("second",)
+    port.on(None if default else "outer", outer)
+    gmp.send(port, "outer")
+    assert port.join(20)
+    assert port.reason[0] == "die"
+    assert f"a handler of {port.id} calls its own port" in port.reason[1]
+
+
+def test_a_port_may_call_itself_where_somebody_can_answer() -> None:
+    port = gmp.port()
+    port.on("inner", lambda reply: gmp.send(reply, 1))
+
+    @port.on("spawns")
+    def spawns(reply: str) -> None:
+        port.spawn(lambda: gmp.send(reply, *gmp.call(port, "inner", timeout=20)))
+
+    @port.on("asks")
+    def asks(reply: str) -> None:
+        gmp.send(reply, *gmp.call(port, "for the mailbox", timeout=20))
+
+    def body(own: gmp.Port, reply: str) -> None:
+        own.on("inner", lambda reply: gmp.send(reply, 3))
+        gmp.send(reply, *gmp.call(own, "inner", timeout=20))
+
+    assert gmp.call(port, "spawns", timeout=20) == (1,)
+    asking = gevent.spawn(gmp.call, port, "asks", timeout=20)
+    (reply,) = port.receive("for the mailbox", timeout=20)
+    gmp.send(reply, 2)
+    assert asking.get(timeout=20) == (2,)
+    here = gmp.port()
+    gmp.port(body, here)
+    assert here.receive(timeout=20) == (3,)

@@ -161,6 +161,8 @@ def test_certificates_are_made_shown_and_let_nodes_talk(command: Commands) -> No
     assert {stat.S_IMODE(path.stat().st_mode) for path in command.folder.glob("*.pem")} == {0o600}
     shown = command("cert", "show", made[1], "--json").json
     assert shown[0]["names"] == "worker/ cli/"
+    marked = command("cert", "new", "seed2", "--seed", "--json").json
+    assert command("cert", "show", marked[0], "--json").json[0]["names"] == "seed2 cli/ gmp#seed"
     _, address = command.node("--node-id", "seed", "--set", f"cert={made[0]}", "--set", "cert_names=true")
     assert command("nodes", "-s", address, GMP_CERT=made[1]).code == 0
     assert command("doctor", "-s", address, GMP_CERT=made[1]).out.count("is valid for") == 3

@@ -285,7 +285,7 @@ def test_what_only_this_machine_reaches_is_known(host: str, loopback: bool) -> N
 @pytest.mark.timeout(200)
 @needs_chromium
 def test_the_picture_shows_within_seconds_what_happens_to_ten_processes(make_node: MakeNode, processes: Processes) -> None:
-    seed = make_node("seed")
+    seed = make_node("seed", reached_at=["*"])
     proxy = FaultProxy(seed.binds[0])  # the only way to the private node
     names = [*(f"node-{number}" for number in range(9)), "private"]
     children = {name: processes.start(name, *([proxy.address] if name == "private" else seed.binds)) for name in names}

@@ -97,7 +97,11 @@ def test_the_lane_keeps_what_is_for_a_port_that_waits_in_it_and_everything_behin
     assert lane.is_for("", small)
     lane.put("", small)
     assert lane.is_for("b", small)
-    assert (lane.pop(), lane.pop()) == (big, small)
+    popped: list[bytes | memoryview] = []
+    assert lane.pop_into(popped)
+    assert lane.pop_into(popped)
+    assert not lane.pop_into(popped)
+    assert popped == [big, small]
     assert not lane
     assert not lane.is_for("a", small)
 

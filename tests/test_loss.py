@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import Any, NamedTuple
 
 import gevent
 import gevent.event
+import pytest
 
+import gmp
+from gmp.config import parse_seed
+from gmp.kernel.losing import Loss
+from gmp.net.peer import Peer
+from gmp.net.reasons import CloseReason
 from gmp.testing import FaultProxy, LocalNetwork
+from gmp.wire.framing import make_encoder
+from tests.history import History
+from tests.senders import Sender, Stage, every_combination
 
 from .conftest import eventually
 
@@ -115,3 +129,269 @@ def test_a_message_sent_from_a_callback_goes_over_the_next_connection_and_a_lost
                 assert epoch == 0 or value == fired[epoch - 1], f"epoch {epoch} begins with {value}"
                 assert not last or epoch > max(last)
             last[epoch] = value
+
+
+# ---- whoever sends in whatever way between the loss and what tells of it
+
+
+def cut(times: int) -> History:
+    """Senders of every kind, all at once, while the connection is broken so many times."""
+    log = History()
+    with FaultProxy("127.0.0.1:1") as proxy, LocalNetwork(names=["bb"], advertise=[proxy.address]) as network:
+        far = network["bb"]
+        proxy.target = far.binds[0]
+        here = network.add("aa", binds=[], seeds=[proxy.address])
+        for _ in range(2):
+            port = far.port()
+            port.on(None, received(far, port, log))
+            far.group("receivers").join(port)
+        here.group("receivers").wait(2, timeout=20)
+        stage = Stage(here, log, random.Random(1), rests=False)
+        for watch, drive in every_combination():
+            Sender(stage, watch, drive)
+        told: list[str] = []
+        here.monitor_nodes(lambda node_id, up, *_: None if up else told.append(node_id))
+
+        def arrived(count: int) -> bool:
+            return log.counts["receive"] > count
+
+        def lost(count: int) -> bool:
+            return len(told) > count
+
+        for count in range(times):
+            eventually(partial(arrived, log.counts["receive"] + 300))
+            proxy.reset()
+            eventually(partial(lost, count))
+        eventually(partial(arrived, log.counts["receive"] + 300))
+        stage.close()
+    return log
+
+
+def received(node: gmp.Node, port: gmp.Port, log: History) -> Callable[..., None]:
+    def receive(sender: str, target: str, number: int, _: bytes, *reply: str) -> None:
+        log.append(("receive", port.id, sender, target, number))
+        for caller in reply:
+            node.send(caller, "got it")
+
+    return receive
+
+
+def test_nothing_sent_before_the_loss_is_told_travels_on_the_next_connection() -> None:
+    log = cut(8)
+    assert log.wrong == []
+    assert log.counts["down"] > 8
+    assert log.counts["told"] > 8
+
+
+def test_these_senders_find_a_peer_that_is_idle_before_the_callbacks_have_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin(loss: Loss, tell_others: Callable[[], None]) -> None:
+        for monitor in loss._monitors.node_lost(loss._peer.node_id):
+            monitor.fire(loss._reason)
+        tell_others()
+        loss._peer.told()
+        loss._peer.go_on()
+
+    monkeypatch.setattr(Loss, "begin", begin)
+    assert any("never told" in words for words in cut(8).wrong)
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """``aa`` and ``bb``, which has dialled it, and a port of each."""
+    with LocalNetwork(names=["aa"]) as network:
+        here, far = network["aa"], network.add("bb")
+        here.wait_up("bb", timeout=20)
+        pair = Pair(here, far, far.port())
+        here.call("bb", "time", timeout=20)
+        yield pair
+
+
+class Pair(NamedTuple):
+    here: gmp.Node
+    far: gmp.Node
+    port: gmp.Port  #: of ``bb``
+
+    @property
+    def peer(self) -> Peer:
+        return self.here.network.peers["bb"]
+
+    def lose(self) -> None:
+        """The connection ends at this very line, on the side of ``aa``."""
+        connection = self.peer.connection
+        assert connection is not None
+        connection.close(CloseReason.RESET, "by the test")
+        assert self.peer.stats()["state"] == "lost"
+
+
+LOST = ("transport_error", "bb", "connection broken: by the test")
+
+
+def test_a_monitor_set_between_the_loss_and_its_callbacks_fires_for_the_same_reason(pair: Pair) -> None:
+    here, port = pair.here, pair.port
+    order: list[Any] = []
+    box, victim = here.port(), here.port()
+    here.monitor(port.id, lambda *reason: order.append(("before", reason)))
+    pair.lose()
+    here.monitor(port.id, lambda *reason: order.append(("after", reason)))
+    here.monitor(port.id, box, "down")
+    here.monitor(port.id, victim)
+    here.monitor(port.id, lambda *reason: order.append("never")).cancel()
+    assert box.receive("down", timeout=20) == LOST
+    assert victim.join(timeout=20)
+    assert victim.reason == LOST
+    eventually(lambda: len(order) == 2)
+    assert order == [("before", LOST), ("after", LOST)]
+
+
+def test_what_is_sent_while_the_peer_is_lost_raises_blocks_and_is_lost_as_what_waits(pair: Pair) -> None:
+    here, port, peer = pair.here, pair.port, pair.peer
+    fired: list[int] = []
+    sent = 0
+    here.monitor(port.id, lambda *_: fired.append(sent))
+    pair.lose()
+    with pytest.raises(gmp.MessageError):
+        here.send(port.id, object())
+    while not fired:  # it would go on for ever if that did not block
+        here.send(port.id, sent, b"x" * 10_000)
+        sent += 1
+    assert fired == [sent - 1]  # before the last one returned
+    assert peer.stats()["queued_bytes"] == 0
+    here.send(port.id, "after")
+    assert port.receive(timeout=20) == ("after",)
+
+
+def test_who_blocks_above_the_high_mark_goes_on_when_the_loss_has_been_told() -> None:
+    with LocalNetwork(names=["aa"]) as network, FaultProxy(network.seeds[0]) as proxy:
+        here = network["aa"]
+        far = network.add("bb", binds=[], seeds=[proxy.address])
+        here.wait_up("bb", timeout=20)
+        port = far.port()
+        fired: list[Any] = []
+        here.monitor(port.id, lambda *reason: fired.append(reason))
+        here.call("bb", "time", timeout=20)
+        proxy.blackhole("back")
+        blocked = gevent.spawn(lambda: [here.send(port.id, b"x" * 100_000) for _ in range(200)] and len(fired))
+        eventually(lambda: here.network.peers["bb"].congested)
+        proxy.reset()
+        assert blocked.get(timeout=20) == 1
+
+
+def test_who_wants_a_connection_while_the_peer_is_lost_gets_one(pair: Pair) -> None:
+    pair.lose()
+    pair.here.wait_up("bb", timeout=20)
+
+
+def test_callbacks_begin_in_one_step_behind_what_waited_before_them(pair: Pair) -> None:
+    """However long each takes until it blocks, and whatever is due meanwhile."""
+    here, order, seen = pair.here, list[Any](), set[int]()  # seen: how many had begun, by who is due in each pass
+
+    def lost(number: int) -> None:
+        until = time.monotonic() + 0.003  # longer than a turn of the workers
+        while time.monotonic() < until:
+            pass
+        order.append(number)
+        gevent.sleep(0)
+
+    for number in range(5):
+        here.monitor(pair.port.id, lambda *_, number=number: lost(number))
+    here.group("empty").monitor(lambda *_: None)
+    here.monitor_nodes(lambda node_id, up, *_: None if up else lost(5))
+    here.defer(order.append, "before")
+    pair.lose()
+    here.defer(order.append, "behind")
+    while "behind" not in order:
+        gevent.sleep(0)
+        seen.add(len(order))
+    assert order == ["before", 0, 1, 2, 3, 4, 5, "behind"]
+    assert seen <= {0, 1, 7, 8}
+
+
+def test_a_port_killed_by_the_loss_sends_no_more_on_the_next_connection(pair: Pair) -> None:
+    """Its greenlet is due behind the callbacks, but before the turn in which it is ended."""
+    here, port = pair.here, pair.port
+    go = gevent.event.Event()
+
+    def body(me: gmp.Port) -> None:
+        here.monitor(port.id, me)
+        while True:
+            go.wait()
+            here.send(port.id, "from the dead")
+            gevent.sleep(0)
+
+    told = gevent.event.Event()
+    here.monitor(port.id, lambda *_: told.set())
+    victim = here.port(body)
+    here.call("aa", "time")
+    here.defer(lambda: None)  # a turn of the workers is on its way
+    go.set()
+    pair.lose()
+    assert told.wait(timeout=20)
+    assert not victim.alive
+    here.send(port.id, "after")
+    assert port.receive(timeout=20) == ("after",)
+
+
+def test_a_connection_that_replaces_a_dead_one_waits_until_the_loss_has_been_told() -> None:
+    """Loss and acceptance are one verdict of ``zz``, which does not know that its connection is dead."""
+    log = History()
+    with LocalNetwork(names=["aa", "zz"]) as network, ExitStack() as proxies:
+        here, far = network["aa"], network["zz"]
+        port = here.port()
+        port.on(None, received(here, port, log))
+        here.group("receivers").join(port)
+        far.group("receivers").wait(timeout=20)
+        stage = Stage(far, log, random.Random(1), rests=False)
+        for watch, drive in every_combination():
+            Sender(stage, watch, drive)
+        peer, ended = here.network.peers["zz"], 0
+        for _ in range(8):
+            proxy = proxies.enter_context(FaultProxy(far.binds[0]))
+            if peer.connection is not None:
+                peer.connection.close(CloseReason.RESET)
+            with suppress(gmp.GmpError):  # race: a dial of the other side has won
+                here.dial(parse_seed(proxy.address), expect="zz")
+            here.wait_up("zz", timeout=20)
+            ended += 1
+            gevent.sleep(0.03)
+            proxy.blackhole()
+        stage.close()
+    assert log.wrong == []
+    assert log.counts["down"] > ended
+
+
+def test_what_comes_early_by_a_relayed_way_waits_until_the_loss_has_been_told(pair: Pair) -> None:
+    here, box, order = pair.here, pair.here.port(), list[Any]()
+    here.monitor(pair.port.id, lambda *_: order.append(len(box)))
+    pair.lose()
+    carried: list[Any] = []
+    token, incarnation = "token", pair.far.incarnation
+    link = here.network.relays.attach("bb", incarnation, token, "seed", lambda *piece: carried.append(piece))
+    assert link is not None
+    link.arrived("data", (make_encoder("msgpack", 1000).encode(box.name, ("early",)),))
+    assert len(box) == 0
+    assert not here.is_up("bb")
+    assert box.receive(timeout=20) == ("early",)
+    assert order == [0]
+    link.close(CloseReason.RELAY_LOST)
+    assert [kind for kind, _ in carried] == ["lost"]
+
+
+def test_a_node_that_closes_leaves_no_hole_whoever_sends() -> None:
+    log = History()
+    with LocalNetwork(names=["aa", "bb"]) as network:
+        far = network["bb"]
+        for _ in range(2):
+            port = far.port()
+            port.on(None, received(far, port, log))
+            far.group("receivers").join(port)
+        for number in range(3):
+            here = network.add(f"cc{number}")
+            here.group("receivers").wait(2, timeout=20)
+            stage = Stage(here, log, random.Random(number), rests=False)
+            for watch, drive in every_combination():
+                Sender(stage, watch, drive)
+            gevent.sleep(0.2)
+            here.close()
+            stage.close()
+        assert log.wrong == []
+        assert log.counts["receive"] > 100

@@ -154,7 +154,7 @@ def test_ports_of_a_lost_node_are_hidden_and_return_with_it(make_node: MakeNode)
 
 def test_a_proxy_that_ends_all_connections_of_a_seed_ends_nobodys_membership(make_node: MakeNode) -> None:
     """race: for the seed all nodes have ended, first the other seed, which still has the member and reports nothing new."""
-    two = make_node("two")
+    two = make_node("two", reached_at=["*"])
     with FaultProxy(two.binds[0]) as proxy:
         one = make_node("one", seeds=[proxy.address])
         one.wait_up("two", timeout=20)

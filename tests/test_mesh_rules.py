@@ -335,6 +335,9 @@ class PaperNode:
     def is_near(self, node_id: str) -> bool:
         return True
 
+    def may_be_seed(self, node_id: str) -> bool:
+        return True
+
     def up_nodes(self) -> list[str]:
         return [node_id for node_id in self._paper.nodes if self.is_linked(node_id)]
 

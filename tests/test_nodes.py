@@ -15,6 +15,7 @@ import pytest
 
 import gmp
 
+from . import functions
 from .addresses import free_address
 from .conftest import Recorder, eventually
 from .processes import Processes
@@ -213,6 +214,20 @@ def test_spawn_names_what_is_no_function(pair: tuple[gmp.Node, gmp.Node], name: 
         pair[0].spawn("bob", name)
 
 
+@pytest.mark.parametrize("spawner", ["bob", "alice"], ids=["own node", "other node"])
+def test_what_is_sent_right_after_a_spawn_reaches_handlers_in_order(
+    pair: tuple[gmp.Node, gmp.Node], spawner: str
+) -> None:
+    node = next(node for node in pair if node.id == spawner)
+    here = node.port()
+    for number in range(50):
+        spawned = node.spawn("bob", functions.answer)
+        for tag in ("pong", "ping", "pong"):
+            node.send(spawned, tag, here, number)
+    for number in range(50):
+        assert [here.receive(timeout=20) for _ in range(3)] == [(tag, number) for tag in ("pong", "ping", "pong")]
+
+
 def test_spawn_on_the_own_node_runs_later(make_node: MakeNode) -> None:
     from tests import child as module
 
@@ -337,3 +352,53 @@ def test_send_blocks_above_the_high_mark_until_the_peer_reads(make_node: MakeNod
     bob.close()
     producer.join(10)
     assert producer.successful()
+
+
+@pytest.mark.parametrize("what", ["object", "size"])
+def test_a_message_to_a_group_that_cannot_travel_to_one_member_reaches_none(
+    pair: tuple[gmp.Node, gmp.Node], what: str
+) -> None:
+    alice, bob = pair
+    here, there = [alice.port(), alice.port()], bob.port()
+    group = alice.group("some")
+    for port in here:
+        group.join(port)
+    bob.group("some").join(there)
+    group.wait(3, timeout=20)
+    value: Any = object() if what == "object" else bytes(alice.settings.max_message + 1)
+    with pytest.raises(gmp.MessageError):
+        group.send("news", value)
+    assert [len(port) for port in here] == [0, 0]
+    group.send("news", 1)
+    assert [port.receive(timeout=20) for port in [*here, there]] == [("news", 1)] * 3
+
+
+def test_a_message_to_a_group_of_own_ports_may_be_anything(make_node: MakeNode) -> None:
+    node = make_node("solo")
+    port, value = node.port(), object()
+    node.group("some").join(port)
+    node.group("some").send(value)
+    assert port.receive(timeout=20) == (value,)
+
+
+def test_a_message_to_a_group_goes_to_none_when_one_framing_of_several_cannot_carry_it(make_node: MakeNode) -> None:
+    seed = make_node("seed")
+    plain, json = make_node("plain", seeds=seed.binds), make_node("json", framings=["json"], seeds=seed.binds)
+    ports = [node.port() for node in (seed, plain, json)]
+    for port in ports:
+        port.node.group("some").join(port)
+    group = seed.group("some")
+    group.wait(3, timeout=20)
+    seed.call("json", "time", timeout=20)
+    for value in ({1: "a key"}, {"a set"}, b"bytes", 10**30, float("nan")):
+        try:
+            seed.send(ports[2].id, "alone", value)
+        except gmp.MessageError:
+            with pytest.raises(gmp.MessageError):
+                group.send("news", value)
+        else:
+            ports[2].receive("alone", timeout=20)
+    with pytest.raises(gmp.MessageError):
+        group.send("news", {"a set"})
+    group.send("last")
+    assert [port.receive(timeout=20) for port in ports] == [("last",)] * 3

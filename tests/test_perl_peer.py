@@ -143,6 +143,15 @@ def perl_spawns(node: gmp.Node, perl: PerlPeer) -> None:
     assert text(functions.calls.calls[0][1]) == "a1"
     perl.kil(spawned, "enough")
     assert watched.get(timeout=20) == ["enough"]
+    for number in range(200):  # in one piece with the spawn
+        answering = perl.spawn("tests::functions::answer")
+        for tag in ("pong", "ping"):
+            perl.snd(answering, tag, "PerlA#answers", number)
+    answers: dict[int, list[Any]] = {}
+    for _ in range(400):
+        tag, number = perl.expect("answers")
+        answers.setdefault(number, []).append(text(tag))
+    assert answers == {number: ["pong", "ping"] for number in range(200)}
     failed = perl.mon(perl.spawn("tests.functions::fail_at_once", "why")).get(timeout=20)
     assert failed[0] == "die"
     assert "why" in failed[1]
@@ -257,6 +266,35 @@ def test_no_request_of_gmps_own_is_sent_to_perl(make_node: MakeNode, framing: st
         node.close()
         perl.closed.wait(timeout=20)
         assert not [message for message in perl.log if str(message[1:2]).find("gmp.") >= 0]
+
+
+@pytest.mark.parametrize(
+    "unfit",
+    [b"\xff", float("nan"), "\x01" * 400_000, {"deep": [1, {"deeper": b""}]}],
+    ids=["octets", "nan", "long", "nested"],
+)
+def test_what_waits_for_perl_and_cannot_travel_as_json_is_dropped_alone(
+    make_node: MakeNode, caplog: pytest.LogCaptureFixture, unfit: Any
+) -> None:
+    node = make_node("gmp", max_message=1_000_000)
+    fired = Recorder()
+    node.monitor("PerlA", fired)
+    node.send("PerlA#x", "before")
+    node.send("PerlA#x", "unfit", unfit)
+    node.send("PerlA#y", unfit)
+    node.send("PerlA#x", "after")
+    with PerlPeer.dial(node.binds[0], framing="json") as perl:
+        assert [perl.expect("x") for _ in range(2)] == [["before"], ["after"]]
+        with pytest.raises(gmp.MessageError):
+            node.send("PerlA#x", "unfit", unfit)
+        node.send("PerlA#x", "later")
+        assert perl.expect("x") == ["later"]
+        assert node.is_up("PerlA")
+        assert node.stats()["peers"]["PerlA"]["dropped"] == 2
+        assert fired.calls == []
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert line.startswith("node PerlA reads json only, which cannot carry what was sent before it was connected: ")
+    assert line.endswith(", and 1 more")
 
 
 def test_a_perl_node_with_another_secret_is_refused(make_node: MakeNode, caplog: pytest.LogCaptureFixture) -> None:

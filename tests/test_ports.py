@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextvars
+import copy
 import gc
 import logging
 import os
+import pickle
 import threading
 import time
 import weakref
@@ -461,24 +463,6 @@ def test_what_a_body_starts_after_it_has_computed_takes_its_full_time() -> None:
         send(chatter, "ball")
     assert min(took) > 0.09
     chatter.kill()
-
-
-def test_ctrl_c_where_a_turn_begins_leaves_nobody_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """race: the interrupt of a program strikes in the hub."""
-    echo = gmp.port(lambda port: [send(reply, text) for text, reply in port])
-    turns()
-    wakeups = gmp.node().ports.wakeups
-    real = type(wakeups).run
-
-    def interrupt(self: Any) -> None:
-        monkeypatch.undo()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(type(wakeups), "run", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        gmp.call(echo, "interrupted", timeout=20)
-    assert type(wakeups).run is real
-    assert gmp.call(echo, "fine", timeout=20) == ("fine",)
 
 
 def test_a_program_that_forks_in_a_body_wakes_nobody_else_in_the_child(recorder: Recorder) -> None:
@@ -1172,16 +1156,6 @@ def test_sending_elsewhere_before_configure_says_what_to_do() -> None:
             function()
 
 
-def test_a_port_of_another_node_where_an_own_one_is_needed_is_told(make_node: Callable[..., gmp.Node]) -> None:
-    here, there = make_node("here"), make_node("there", seeds=[])
-    port, other = here.port(), there.port()
-    for action in (other, other.id):
-        with pytest.raises(gmp.GmpError, match="is a port of node there: expected one of this node, here"):
-            here.monitor(port, action)
-    with pytest.raises(gmp.GmpError, match="expected one of this node"):
-        here.link(port, other)
-
-
 @pytest.mark.parametrize(
     ("misuse", "message"),
     [
@@ -1306,3 +1280,120 @@ def test_a_timer_that_outlives_its_node_is_silent(recorder: Recorder) -> None:
     gevent.sleep(0.02)
     assert len(port) == 0
     assert recorder.calls == []
+
+
+def test_a_receiver_that_waits_sees_everything_that_comes_after_handlers_took_some_of_what_it_had_passed_over() -> None:
+    """race: it has looked at those, and there are fewer messages now than it had looked at."""
+    port = gmp.port()
+    for number in range(5):
+        gmp.send(port, "noise", number)
+    received = gevent.spawn(port.receive, "wanted", timeout=20)
+    gevent.sleep(0)
+    seen = []
+    port.on("noise", seen.append)
+    gmp.send(port, "other")
+    gmp.send(port, "wanted", 1)
+    assert received.get(timeout=20) == (1,)
+    assert seen == [0, 1, 2, 3, 4]
+    assert port.receive(timeout=0) == ("other",)
+
+
+def test_a_predicate_may_set_a_handler_that_takes_what_it_is_being_asked_about() -> None:
+    port = gmp.port()
+    for number in range(4):
+        gmp.send(port, "ab"[number % 2], number)
+    seen = []
+
+    def ask(tag: str, number: int) -> bool:
+        port.on("a", seen.append)
+        return number == 3
+
+    assert port.receive_if(ask, timeout=0) == ("b", 3)
+    gevent.sleep(0)
+    assert (seen, port.receive(timeout=0), len(port)) == ([0, 2], ("b", 1), 0)
+
+
+def test_max_queue_counts_a_message_once_that_a_handler_takes_from_the_mailbox() -> None:
+    port = gmp.port(max_queue=4)
+    for number in range(4):
+        gmp.send(port, "a", number)
+    port.on("a", lambda number: None)
+    assert port.alive
+    gmp.send(port, "b")
+    assert port.reason == ("queue_overflow", 5)
+
+
+def test_the_default_handler_takes_everything_that_waits_whole() -> None:
+    port = gmp.port()
+    for message in ((), ("a", 1), ([], 2)):
+        gmp.send(port, *message)
+    seen = []
+    port.on("a", lambda number: seen.append(number))
+    port.on(None, lambda *message: seen.append(message))
+    gevent.sleep(0)
+    assert seen == [(), 1, ([], 2)]
+
+
+def test_a_pickled_port_is_its_id_and_a_copied_one_is_itself() -> None:
+    port = gmp.port()
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(("to", port), protocol)) == ("to", port.id)
+        assert type(pickle.loads(pickle.dumps(port, protocol))) is str
+    assert copy.copy(port) is port
+    assert copy.deepcopy({"port": [port]})["port"][0] is port
+    recording = gmp.port(max_history=3)
+    assert pickle.loads(pickle.dumps(recording)) == recording.id
+
+
+class NoException(BaseException):
+    """As some libraries have."""
+
+
+@pytest.mark.parametrize("error", [gevent.Timeout(5), NoException("odd")], ids=["gevent.Timeout", "BaseException"])
+@pytest.mark.parametrize("how", ["body", "handler", "spawn"])
+def test_what_is_no_exception_and_escapes_is_logged_once_with_the_ports_name(
+    error: BaseException, how: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    port = gmp.port(fail) if how == "body" else gmp.port()
+    if how == "handler":
+        port.on("go", fail)
+        gmp.send(port, "go")
+    elif how == "spawn":
+        port.spawn(fail)
+    assert port.join(20)
+    assert port.reason[:2] == ("die", f"{type(error).__name__}: {error}")
+    assert [record.getMessage() for record in caplog.records] == [f"port {port.id} died of {type(error).__name__}"]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_timeout_that_escapes_from_a_callback_is_logged_once(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    done = gevent.event.Event()
+
+    def fail() -> None:
+        done.set()
+        raise gevent.Timeout(5)
+
+    gmp.after(0, fail)
+    assert done.wait(20)
+    gevent.sleep(0)
+    assert len(caplog.records) == 1
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("raised", [ValueError, SystemExit, KeyboardInterrupt, gevent.GreenletExit])
+def test_a_port_dies_of_an_error_whose_text_cannot_be_made(raised: type[BaseException]) -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise raised
+
+    def fail(_: Any) -> None:
+        raise Odd
+
+    port = gmp.port(fail)
+    assert port.join(20)
+    assert port.reason[:2] == ("die", f"Odd: <its text cannot be made: {raised.__name__}>")

@@ -11,8 +11,9 @@ from collections import deque
 from typing import Any
 
 import gevent
+import gevent.lock
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -43,7 +44,8 @@ class Model:
         self.limit = limit
         self.queue: deque[tuple[Any, ...]] = deque()
         self.handlers: dict[str | None, int] = {}
-        self.pending: list[Any] = []  # what waits for handlers
+        self.arrived: dict[Any, int] = {}  # when each message came
+        self.pending: list[Any] = []  # what waits for handlers: when it came, which handler, what that gets
         self.handled: list[Any] = []  # what they should have seen, in order
         self.seen: list[Any] = []  # what they saw
         self.reason: tuple[Any, ...] | None = None
@@ -88,12 +90,8 @@ class PortMachine(RuleBasedStateMachine):
     def deliver(self, model: Model, message: tuple[Any, ...]) -> None:
         if model.reason is not None:
             return
-        handler = model.handlers.get(message[0])
-        if handler is not None:
-            model.pending.append((handler, message[1:]))
-        elif None in model.handlers:
-            model.pending.append((model.handlers[None], message))
-        else:
+        model.arrived[message] = len(model.arrived)
+        if not self.handle(model, message):
             model.queue.append(message)
             if model.waiting is not None:
                 self.plan("wake", model)
@@ -102,6 +100,18 @@ class PortMachine(RuleBasedStateMachine):
         waiting = len(model.queue) + len(model.pending)
         if model.limit is not None and waiting > model.limit:
             self.die(model, ("queue_overflow", waiting))
+
+    def handle(self, model: Model, message: tuple[Any, ...]) -> bool:
+        """Give a message to its handler, if it has one: in the order of arrival, whenever it is given."""
+        handler = model.handlers.get(message[0])
+        if handler is not None:
+            model.pending.append((model.arrived[message], handler, message[1:]))
+        elif None in model.handlers:
+            model.pending.append((model.arrived[message], model.handlers[None], message))
+        else:
+            return False
+        model.pending.sort()
+        return True
 
     def plan(self, what: str, model: Model | None) -> None:
         if (what, model) not in self.agenda:
@@ -155,6 +165,10 @@ class PortMachine(RuleBasedStateMachine):
             model.handlers.pop(tag, None)
             if there:
                 model.handlers[tag] = number
+                for message in [*model.queue]:
+                    if self.handle(model, message):
+                        model.queue.remove(message)
+                        self.plan("handle", None)
 
     def do_kill(self, model: Model, reason: tuple[Any, ...]) -> None:
         model.port.kill(*reason)
@@ -198,7 +212,7 @@ class PortMachine(RuleBasedStateMachine):
             what, model = self.agenda.popleft()
             if what == "handle":
                 for each in self.all:
-                    each.handled += each.pending
+                    each.handled += [pending[1:] for pending in each.pending]
                     each.pending.clear()
             elif model is not None and what == "wake":
                 self.wake(model)
@@ -254,3 +268,80 @@ PortMachine.TestCase.settings = settings(
     max_examples=60, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestPorts = PortMachine.TestCase
+
+
+STEPS = st.lists(
+    st.one_of(
+        *[st.tuples(st.just("send"), st.sampled_from("abcd")) for _ in range(4)],
+        *[st.tuples(st.just("on"), st.sampled_from(["a", "b", "c", None])) for _ in range(2)],
+        st.tuples(st.just("off"), st.sampled_from(["a", "b", "c", None])),
+        st.tuples(st.just("receive"), st.sampled_from("abcd")),
+        st.tuples(st.just("go on"), st.none()),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS)
+@settings(max_examples=300, deadline=None)
+@example([*[("send", "d")] * 3, *[("send", tag) for tag in "bab"], ("on", "a"), ("on", "b"), ("go on", None)])
+@example([("on", "a"), *[("send", tag) for tag in "aababa"], ("go on", None), ("on", "b"), ("on", None)])
+@example([("on", "a"), ("send", "a"), *[("send", "b"), ("receive", "b")] * 99, ("send", "b"), ("send", "a"), ("on", "b")])
+def test_what_waits_for_handlers_begins_in_the_order_in_which_it_came_whenever_each_was_set(steps: list[Any]) -> None:
+    """Handlers that block one by one: a message is claimed while earlier and later ones have begun, or have not."""
+    node = gmp.Node.local()
+    here = node.port()
+    gate = gevent.lock.Semaphore(0)
+    begun: list[int] = []
+    waiting: dict[int, str] = {}  # in the mailbox, in the order in which they came
+    given: list[int] = []  # to handlers, and not begun
+    expected: list[int] = []
+    handled: set[str | None] = set()
+
+    def handle(*message: Any) -> None:
+        begun.append(message[-1])
+        gate.acquire()
+
+    def let_begin() -> None:
+        for _ in range(5):
+            gevent.sleep(0)
+
+    busy = False
+    for number, (what, tag) in enumerate(steps):
+        if what == "send":
+            node.send(here, tag, number)
+            if tag in handled or None in handled:
+                given.append(number)
+            else:
+                waiting[number] = tag
+        elif what == "on":
+            here.on(tag, handle)
+            handled.add(tag)
+            for each in [each for each, its in waiting.items() if tag in (None, its)]:
+                given.append(each)
+                del waiting[each]
+        elif what == "off":
+            here.on(tag, None)
+            handled.discard(tag)
+        elif what == "receive":
+            wanted = next((each for each, its in waiting.items() if its == tag), None)
+            if wanted is not None:
+                assert here.receive(tag, timeout=0) == (wanted,)
+                del waiting[wanted]
+        else:
+            if busy:
+                gate.release()
+            let_begin()
+            given.sort()
+            busy = bool(given)
+            expected += given[:1]
+            del given[:1]
+            assert begun == expected
+    for _ in range(len(given) + 1):
+        gate.release()
+    let_begin()
+    gevent.sleep(0)
+    assert begun == expected + sorted(given)
+    assert [number for _, number in (here.receive() for _ in range(len(here)))] == list(waiting)
+    node.close()
+    let_begin()

@@ -130,6 +130,32 @@ def test_ctrl_c_at_the_prompt_clears_the_line_and_the_node_lives_on(outside: gmp
         assert "ignored" not in terminal.shown
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "python",
+        pytest.param("python's older prompt", marks=newer),
+        pytest.param("ipython", marks=needs_ipython),
+        pytest.param("patched python", marks=pytest.mark.slow),
+    ],
+)
+def test_ctrl_c_ends_a_body_that_computes_for_ever_and_the_prompt_answers(outside: gmp.Node, kind: str) -> None:
+    terminal, prompt = start(kind)
+    with terminal:
+        port = configure(terminal, prompt, outside)
+        for number in range(2):
+            terminal.line("import os; spin = gmp.port(lambda port: [os.write(2, b'spin' + b'ning'), *iter(lambda: 1, 2)])")
+            terminal.wait("spinning")
+            terminal.type(CTRL_C)
+            terminal.wait("failed with KeyboardInterrupt")
+            terminal.wait(prompt)
+            terminal.line(f"print(6 * 7 + {number}, spin.alive)")
+            terminal.wait(f"{42 + number} False")
+            answers(outside, port, 1)
+        terminal.line("node.close(); exit()")
+        assert terminal.wait_end() == 0
+
+
 def test_input_without_readline_lets_greenlets_run(outside: gmp.Node) -> None:
     program = (
         "import gmp, gmp.repl, sys; node = gmp.configure(node_id='inside', binds=['127.0.0.1:0']); port = gmp.port();"

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
+import gevent.socket
 import pytest
 
 import gmp
+from gmp.config import SEED_MARK
 from gmp.mesh import mesh as mesh_module
 from gmp.testing import FaultProxy
+from tests.certificates import Authority
 from tests.conftest import Recorder, eventually
 from tests.test_nodes import echo
 
@@ -271,7 +274,7 @@ def test_a_direct_connection_replaces_the_way_through_seeds_without_loss_or_reor
 def impatient(make_node: MakeNode, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[gmp.Node, gmp.Node, FaultProxy]]:
     """A private node that does not tolerate much, one that is relayed to it, and the proxy between that one and the seed."""
     monkeypatch.setattr("gmp.net.heartbeat.HEARTBEAT", 0.2)
-    seed = make_node("seed")
+    seed = make_node("seed", reached_at=["*"])
     with FaultProxy(seed.binds[0]) as proxy:
         alice = make_node("alice", binds=[], seeds=seed.binds, busy_after=0.6, hung_after=2.5)
         bob = make_node("bob", binds=[], seeds=[proxy.address])
@@ -332,3 +335,201 @@ def test_nobody_speaks_for_others(make_node: MakeNode, caplog: pytest.LogCapture
     bob.call("alice", "time")
     assert not bob.is_up("carol")
     assert len(seed.mesh.router) == 1
+
+
+# ---- hostile peers among certified ones
+
+
+class Hostile:
+    """A certified node whose program does what it likes: it calls itself a seed, claims others, and speaks for them."""
+
+    def __init__(self, node: gmp.Node, *victims: gmp.Node) -> None:
+        self.node, self.victims = node, victims
+        self.port = node.port()
+
+    def say(self, *request: Any) -> None:
+        for victim in self.victims:
+            self.node.send(victim.id, *request)
+
+    def call_itself_global(self) -> None:
+        self.say("g_global")
+
+    def claim(self, owner: str, **ports: Any) -> None:
+        """`owner` is attached here, newer than anything it has said itself."""
+        self.say("gmp.claim", owner, "zzzzzzzzzzzz", 1 << 40, {"'l": {owner: []}, "g": ports})
+
+    def open(self, origin: str, to: str, token: str = "zzzzzzzzzzzz00000001") -> None:
+        self.say("gmp.relay", "open", token, to, origin, "zzzzzzzzzzzz")
+
+    def barrier(self) -> None:
+        for victim in self.victims:
+            self.node.call(victim.id, "time", timeout=20)
+
+
+def certified(make_node: MakeNode, authority: Authority, **more: Any) -> Callable[..., gmp.Node]:
+    def make(name: str, *marks: str, **options: Any) -> gmp.Node:
+        cert = authority.issue(name, name, *marks)
+        return make_node(name, secret=None, cert=cert, cert_names=True, **more, **options)
+
+    return make
+
+
+def test_a_certified_peer_cannot_speak_for_a_node_that_it_relays(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To a private node and to a seed: it is no configured seed of theirs, and its certificate does not say it is one."""
+    make = certified(make_node, Authority())
+    seed = make("seed")
+    alice = make("alice", binds=[], seeds=seed.binds)
+    public = make("public", seeds=seed.binds)
+    for node in (alice, public):
+        node.wait_up("seed", timeout=20)
+    mallory = make("mallory", seeds=[*seed.binds, *public.binds])
+    for node in (seed, public):
+        mallory.wait_up(node.id, timeout=20)
+    hostile = Hostile(mallory, seed, public)
+    hostile.call_itself_global()
+    hostile.claim("aaa", **{"aaa#x": None})
+    hostile.claim("alice", **{"alice#x": None})
+    for victim in ("seed", "public", "alice"):
+        hostile.open("aaa", victim)
+    hostile.barrier()
+    alice.call("seed", "time")
+    for node in (seed, public, alice):
+        assert not node.is_up("aaa")
+        assert "mallory" not in node.mesh.backbone.registry.globals
+    assert seed.mesh.backbone.registry.claims.claimant("alice") == "seed"
+    assert "aaa" not in seed.mesh.backbone.registry.claims
+    assert list(seed.group("g").members()) == []
+    assert len(seed.mesh.router) == 0
+    assert public.call(echo(alice).id, "as ever", timeout=20) == ("echo", "as ever")
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["marked", "configured"])
+def test_certified_seeds_relay_for_each_others_nodes(make_node: MakeNode, marked: bool) -> None:
+    """The second seed is known to the first by its mark, or as one of its own seeds, whoever dialled first."""
+    make = certified(make_node, Authority(), cert_seeds=marked)
+    marks = [SEED_MARK] if marked else []
+    first = make("seed1", *marks)
+    if marked:
+        second = make("seed2", *marks, seeds=first.binds)
+        second.mesh.backbone.become_global()
+    else:
+        second = make("seed2")
+        both = [first.binds[0], second.binds[0]]
+        first.close()
+        second.close()
+        first, second = (make(node.id, binds=[bind], seeds=both) for node, bind in zip((first, second), both, strict=True))
+    alice = make("alice", binds=[], seeds=first.binds)
+    bob = make("bob", binds=[], seeds=second.binds)
+    assert alice.call(echo(bob).id, "far", timeout=30) == ("echo", "far")
+    assert bob.call(echo(alice).id, "back", timeout=30) == ("echo", "back")
+    assert alice.stats()["peers"]["bob"]["address"] == "relayed by seed1"
+
+
+def test_certified_seeds_that_list_each_other_become_seeds_by_that(make_node: MakeNode) -> None:
+    make = certified(make_node, Authority())
+    first, second = make("seed1"), make("seed2")
+    both = [first.binds[0], second.binds[0]]
+    first.close()
+    second.close()
+    first = make("seed1", binds=[both[0]], seeds=[both[1]])
+    worker = make("worker", seeds=[both[0]])
+    worker.wait_up("seed1", timeout=20)  # alone
+    worker.group("g").join(port := worker.port())
+    second = make("seed2", binds=[both[1]], seeds=[both[0]])
+    other = make("other", seeds=[both[1]])
+    assert list(other.group("g").wait(timeout=20)) == [port.id]
+    eventually(lambda: first.mesh.backbone.is_global and second.mesh.backbone.is_global)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_certificate_tells_its_own_node_whether_it_is_a_seeds(make_node: MakeNode, marked: bool) -> None:
+    node = certified(make_node, Authority())("n", *([SEED_MARK] if marked else []))
+    assert node.may_be_seed("n") is marked
+
+
+def test_where_seeds_are_marked_who_answers_at_a_seeds_address_is_none_by_that(
+    make_node: MakeNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    make = certified(make_node, Authority(), cert_seeds=True)
+    mallory = make("mallory")
+    with caplog.at_level(logging.WARNING, "gmp"):
+        alice = make("alice", binds=[], seeds=mallory.binds)
+        eventually(lambda: "its certificate is not marked as a seed's" in caplog.text)
+    assert alice.mesh.backbone.master is None
+    hostile = Hostile(mallory, alice)
+    hostile.open("aaa", "alice")
+    hostile.barrier()
+    assert not alice.is_up("aaa")
+
+
+def test_a_stranger_at_a_seeds_address_makes_nobody_a_seed_by_naming_him(make_node: MakeNode) -> None:
+    """He has no certificate, and closes as a node does that is connected already."""
+    make = certified(make_node, Authority())
+    listener = gevent.socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    seed = make("seed")
+    alice = make("alice", seeds=[*seed.binds, f"127.0.0.1:{listener.getsockname()[1]}"])
+    alice.wait_up("seed", timeout=20)
+    mallory = make("mallory", seeds=seed.binds)
+    mallory.wait_up("alice", timeout=20)
+    try:
+        for _ in range(3):
+            sock, _address = listener.accept()
+            line = f"aemp;1;mallory;tls_sha3_512;msgpack;gmp=1;role=accepted;tls=1.0;incarnation={mallory.incarnation}"
+            sock.sendall(f"{line}\nnonce\n".encode())
+            while sock.recv(1) != b"\n":
+                pass
+            sock.close()
+        gevent.with_timeout(20, listener.accept)[0].close()  # so what came before has been judged
+        assert alice.is_linked("mallory")
+        assert not alice.mesh.is_seed("mallory")
+        assert not alice.may_be_seed("mallory")
+        assert alice.may_be_seed("seed")
+    finally:
+        listener.close()
+
+
+def test_a_seed_speaks_for_those_that_are_attached_to_it_only(make_node: MakeNode) -> None:
+    make = certified(make_node, Authority())
+    first = make("seed1", SEED_MARK)
+    second = make("seed2", SEED_MARK, seeds=first.binds)
+    second.mesh.backbone.become_global()
+    alice = make("alice", binds=[], seeds=first.binds)
+    bob = make("bob", binds=[], seeds=first.binds)
+    for node in (alice, bob):
+        first.wait_up(node.id, timeout=20)
+    first.wait_up("seed2", timeout=20)
+    hostile = Hostile(second, first)
+    hostile.barrier()
+    for origin in ("alice", "aaa"):
+        hostile.open(origin, "bob")
+    hostile.barrier()
+    bob.call("seed1", "time")
+    assert not bob.is_up("aaa")
+    assert not bob.is_up("alice")
+    assert len(first.mesh.router) == 0
+
+
+def test_nobody_takes_the_way_of_another_pair(private_pair: tuple[gmp.Node, ...], make_node: MakeNode) -> None:
+    seed, alice, bob = private_pair
+    port = echo(bob)
+    assert alice.call(port.id, 1, timeout=20) == ("echo", 1)
+    token = next(iter(seed.mesh.router._pairs))
+    other = make_node("other", binds=[], seeds=seed.binds)
+    other.wait_up("seed", timeout=20)
+    other.send("seed", "gmp.relay", "open", token, "bob", "other", "zzzzzzzzzzzz")
+    other.call("seed", "time")
+    assert seed.mesh.router._pairs[token].ends == ("alice", "bob")
+    assert alice.call(port.id, 2, timeout=20) == ("echo", 2)
+
+
+def test_cert_names_without_tls_or_cert_seeds_without_cert_names_is_refused() -> None:
+    cert = Authority().issue("n")
+    for options in ({"cert_names": True}, {"cert_names": True, "cert": cert, "require_tls": False}):
+        with pytest.raises(gmp.ConfigError, match="cert_names is set, but connections without TLS"):
+            gmp.Node("n", binds=[], secret="geheim", **options)  # type: ignore[arg-type]
+    with pytest.raises(gmp.ConfigError, match="cert_seeds is set without cert_names"):
+        gmp.Node("n", binds=[], cert=cert, cert_seeds=True)

@@ -90,7 +90,7 @@ def test_a_restart_under_traffic_reaches_no_new_port_and_fires_every_monitor_onc
 
 def test_a_half_dead_connection_is_found_and_replaced(make_node: Any) -> None:
     """The dialler knows that it is gone, the other side does not: the new connection makes it look."""
-    seed = make_node("aa")
+    seed = make_node("aa", reached_at=["*"])
     with FaultProxy(seed.binds[0]) as proxy:
         node = make_node("bb", seeds=[proxy.address])
         seed.wait_up("bb", timeout=20)

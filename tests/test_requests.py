@@ -355,6 +355,21 @@ def test_eval_is_off_and_says_so(make_pair: Callable[..., Pair]) -> None:
     assert port.receive("answer", timeout=20) == ("eval is not allowed on this node",)
 
 
+@pytest.mark.parametrize("allow_eval", [False, True])
+def test_what_aemp_trace_evaluates_is_answered_and_nothing_near_it(
+    make_pair: Callable[..., Pair], allow_eval: bool
+) -> None:
+    _, client = make_pair(allow_eval=allow_eval)
+    port = client.port()
+    client.eval_on("server", "AnyEvent::MP::Kernel::up_nodes", port, "server")
+    assert port.receive("server", timeout=20) == ("", "client")
+    for source in ("AnyEvent::MP::Kernel::up_nodes()", " AnyEvent::MP::Kernel::up_nodes", "AnyEvent::MP::Kernel::NODE"):
+        client.eval_on("server", source, port, "server")
+        assert port.receive("server", timeout=20)[0] != ""
+    client.send("server", "eval", "AnyEvent::MP::Kernel::up_nodes")  # nobody to answer
+    assert client.call("server", "time", timeout=20)
+
+
 def test_eval_answers_with_error_text_and_result_when_it_is_on(make_pair: Callable[..., Pair]) -> None:
     _, client = make_pair(allow_eval=True)
     assert client.call("server", "eval", "1 + 1") == ("", 2)

@@ -46,7 +46,7 @@ def test_the_death_of_a_service_is_logged_and_ends_the_node_with_code_1(command:
     assert command("send", "@echo", "fail", "-s", address).code == 0
     _, err = process.communicate(timeout=40)
     assert process.returncode == 1
-    assert f"service {ECHO} died: die ValueError: told to" in err.decode()
+    assert f"service {ECHO} died: die, ValueError: told to" in err.decode()
 
 
 @pytest.mark.slow

@@ -283,18 +283,17 @@ def test_ctrl_c_between_the_outbox_and_the_socket_loses_nothing_and_sends_nothin
     port = far.port()
     connection = near.network.peers["far"].connection
     assert isinstance(connection, Connection)
-    real = Connection._take_plain
+    real = Connection._take
 
-    def interrupt(connection: Connection) -> bytes:
-        data = real(connection)
-        if not data:
-            return data
+    def interrupt(connection: Connection, to: list[Any]) -> bool:
+        if not real(connection, to):
+            return False
         monkeypatch.undo()
         raise KeyboardInterrupt
 
     for number in range(10):
         near.send(port.id, number)
-    monkeypatch.setattr(Connection, "_take_plain", interrupt)
+    monkeypatch.setattr(Connection, "_take", interrupt)
     with pytest.raises(KeyboardInterrupt):
         connection.flush()
     near.send(port.id, 10)
@@ -394,36 +393,6 @@ def test_ctrl_c_before_the_first_message_is_written_holds_up_no_later_one(
         near.send(port.id, "first")
     near.send(port.id, "second")
     assert [port.receive(timeout=20) for _ in range(2)] == [("first",), ("second",)]
-
-
-def test_ctrl_c_behind_the_write_of_the_first_message_leaves_nothing_counted(pair: Nodes) -> None:
-    near, far = pair
-    port = far.port()
-    connection = near.network.peers["far"].connection
-    assert isinstance(connection, Connection)
-
-    class Interrupting:
-        """The interpreter does so behind a call."""
-
-        def __init__(self, sock: Any) -> None:
-            self._sock = sock
-
-        def send(self, data: bytes) -> int:
-            """Once."""
-            self._sock.send(data)
-            connection.sock = self._sock
-            raise KeyboardInterrupt
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._sock, name)
-
-    passed = gevent.get_hub().loop.iteration
-    eventually(lambda: connection._flush_at == 0 and gevent.get_hub().loop.iteration > passed)
-    connection.sock = Interrupting(connection.sock)  # type: ignore[assignment]
-    with pytest.raises(KeyboardInterrupt):
-        near.send(port.id, "written")
-    assert port.receive(timeout=20) == ("written",)
-    assert connection.queued == 0
 
 
 def test_an_ended_connection_leaves_nothing_that_is_kept_for_its_runs(make_node: MakeNode) -> None:

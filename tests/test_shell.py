@@ -181,6 +181,24 @@ def test_ctrl_c_at_the_prompt_leaves_the_shell_alive(outside: gmp.Node, shell: t
     finish(terminal)
 
 
+@pytest.mark.parametrize("kind", [pytest.param(param.values[0], id=param.id, marks=param.marks) for param in PROMPTS])
+def test_ctrl_c_ends_a_body_that_computes_for_ever_and_the_shell_answers(
+    outside: gmp.Node, kind: tuple[str, str]
+) -> None:
+    with start("--with", kind[0], "--node-id", "inside") as terminal:
+        terminal.wait("comes back")
+        terminal.wait(kind[1])
+        terminal.line("import os; spin = gmp.port(lambda port: [os.write(2, b'spin' + b'ning'), *iter(lambda: 1, 2)])")
+        terminal.wait("spinning")
+        terminal.type(CTRL_C)
+        terminal.wait("failed with KeyboardInterrupt")
+        terminal.wait(kind[1])
+        gevent.sleep(0.5)  # ptpython takes no keys until it has drawn its prompt anew
+        terminal.line("print(6 * 7, spin.alive)")
+        terminal.wait("42 False")
+        finish(terminal)
+
+
 @pytest.mark.parametrize("kind", [pytest.param(param.values[0][0], id=param.id, marks=param.marks) for param in PROMPTS])
 def test_sigterm_ends_it_without_a_word(outside: gmp.Node, kind: str) -> None:
     with start("--with", kind) as terminal:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import logging
 import os
 import secrets
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from gmp.testing import FaultProxy
 from .certificates import self_signed
 from .conftest import Recorder, eventually
 from .perl_peer import PerlPeer
+from .processes import Processes
 
 MakeNode = Callable[..., gmp.Node]
 Pair = tuple[gmp.Node, gmp.Node]
@@ -257,10 +260,232 @@ def test_what_was_read_too_far_belongs_to_the_stream(pair: Pair) -> None:
 # ---- the end
 
 
-def test_a_function_that_raises_closes_its_end(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+def read_by_recv_into(stream: gmp.Stream) -> bytes:
+    data, buffer = b"", bytearray(5_000)
+    while count := stream.recv_into(buffer):
+        data += buffer[:count]
+    return data
+
+
+READERS: dict[str, Callable[[gmp.Stream], bytes]] = {
+    "recv": read_all,
+    "recv_into": read_by_recv_into,
+    "makefile read": lambda stream: bytes(stream.makefile("rb").read()),
+    "makefile iteration": lambda stream: b"".join(stream.makefile("rb")),
+    "makefile readline": lambda stream: b"".join(iter(stream.makefile("rb").readline, b"")),
+    "makefile text": lambda stream: stream.makefile("r", newline="").read().encode(),
+    "makefile unbuffered": lambda stream: b"".join(iter(lambda: stream.makefile("rb", 0).read(1000), b"")),
+}
+LINES = b"a line\n" * 30_000
+
+
+def feed(how: str, stream: gmp.Stream) -> None:
+    """Send half of the lines and fail, or all of them, and end in that way."""
+    stream.sendall(LINES[: len(LINES) // 2])
+    if how == "raises":
+        raise ValueError("as asked")
+    if how == "raises in a with block":
+        with stream:
+            raise ValueError("as asked")
+    if how == "is killed":
+        raise gevent.GreenletExit
+    if how == "aborts":
+        stream.abort()
+        return
+    if how == "passes on to a greenlet that lets go":
+        gevent.spawn(_let_go, stream)
+        return
+    if how == "passes on to a port that fails":
+        gmp.port(_fail_as_owner, stream)
+        return
+    if how == "writes after a time-out":
+        stream.settimeout(0.05)
+        try:
+            stream.sendall(bytes(100_000_000))
+        finally:
+            stream.close()
+        return
+    stream.sendall(LINES[len(LINES) // 2 :])
+    if how == "closes":
+        stream.close()
+    elif how == "shuts down":
+        stream.shutdown(socket.SHUT_WR)
+        served(stream)
+    elif how == "with block":
+        with stream:
+            pass
+    elif how == "a port that ends":
+        gmp.port(lambda port, owned: port.own(owned) and None, stream)
+
+
+def _let_go(stream: gmp.Stream) -> None:
+    """Return without closing, long after the function."""
+    gevent.sleep(0.01)
+
+
+def _fail_as_owner(port: gmp.Port, stream: gmp.Stream) -> None:
+    port.own(stream)
+    raise ValueError("as asked, in a port")
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("how", ["closes", "returns", "shuts down", "with block", "a port that ends"])
+def test_an_end_in_order_is_read_as_one(pair: Pair, reader: str, how: str) -> None:
     _, client = pair
-    with client.open_stream("server", fail) as stream:
+    with client.open_stream("server", feed, how) as stream:
+        stream.settimeout(20)
+        assert READERS[reader](stream) == LINES
         assert stream.recv(10) == b""
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("how", ["raises", "aborts"])
+def test_no_reader_takes_a_cut_for_an_end(pair: Pair, reader: str, how: str) -> None:
+    _, client = pair
+    with client.open_stream("server", feed, how) as stream:
+        stream.settimeout(20)
+        for _ in range(2):
+            with pytest.raises(ConnectionResetError):
+                READERS[reader](stream)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "raises in a with block",
+        "is killed",
+        "passes on to a greenlet that lets go",
+        "passes on to a port that fails",
+    ],
+)
+def test_whatever_stops_whoever_feeds_a_stream_is_a_cut_behind_what_was_sent(pair: Pair, how: str) -> None:
+    _, client = pair
+    with client.open_stream("server", feed, how) as stream:
+        stream.settimeout(20)
+        assert read(stream, len(LINES) // 2) == LINES[: len(LINES) // 2]
+        with pytest.raises(ConnectionResetError):
+            stream.recv(10)
+
+
+def test_a_write_that_failed_half_way_cannot_be_closed_in_order(pair: Pair) -> None:
+    _, client = pair
+    with client.open_stream("server", feed, "writes after a time-out") as stream:
+        stream.settimeout(20)
+        gevent.sleep(0.2)
+        with pytest.raises(ConnectionResetError):
+            read_all(stream)
+
+
+def test_the_opener_fails_half_way_and_the_function_reads_a_cut(pair: Pair) -> None:
+    _, client = pair
+
+    def send_half() -> None:
+        with client.open_stream("server", hold) as stream:
+            stream.sendall(b"half")
+            raise ValueError("half")
+
+    with pytest.raises(ValueError, match="half"):
+        send_half()
+    (theirs,) = served.wait(timeout=20)[0]
+    assert read(theirs, 4) == b"half"
+    with pytest.raises(ConnectionResetError):
+        theirs.recv(10)
+    eventually(lambda: _write_fails(theirs))
+    theirs.close()
+
+
+def _write_fails(stream: gmp.Stream) -> bool:
+    try:
+        stream.sendall(b"x" * 1000)
+    except OSError as error:
+        assert isinstance(error, ConnectionError | BrokenPipeError)  # noqa: PT017
+        return True
+    return False
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_a_goodbye_for_which_there_is_no_room_goes_out_later(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    """Also when the node is closed behind it."""
+
+    def take(stream: gmp.Stream, data: bytes) -> bytes:
+        if taken:
+            stream._sock._sock.send(data[:taken])
+        return data[taken:]
+
+    monkeypatch.setattr(gmp.Stream, "_send_now", take)
+    server, client = pair
+    for end in (lambda stream: stream.close(), lambda stream: (stream.close(), server.close())):
+        stream = client.open_stream("server", hold)
+        (theirs,) = served.wait(timeout=20)[-1]
+        served.calls.clear()
+        theirs.sendall(LINES)
+        end(theirs)
+        theirs.close()
+        assert theirs.closed
+        assert theirs.fileno() == -1
+        stream.settimeout(20)
+        assert read_all(stream) == LINES
+        stream.close()
+        eventually(lambda theirs=theirs: theirs.lingering is None)
+
+
+def test_closing_never_waits_for_room() -> None:
+    ours, theirs = gevent.socket.socketpair()
+    stream = gmp.Stream(ours, "node")
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            ours._sock.send(bytes(100_000))
+    assert stream._send_now(b"goodbye") == b"goodbye"
+    stream.close()
+    assert stream.lingering is not None
+    while theirs.recv(1_000_000):
+        pass  # the end comes when it has found room
+    eventually(lambda: stream.lingering is None)
+    theirs.close()
+
+
+def test_a_process_that_is_killed_is_a_cut(
+    make_node: MakeNode, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With TLS it is the goodbye that is missing: `test_with_tls_an_end_without_a_goodbye_is_a_cut`."""
+    monkeypatch.setenv("GMP_ALLOW", "tests.test_streams")
+    client = make_node("client")
+    child = processes.start("other", *client.binds)
+    client.wait_up("other", timeout=20)
+    stream = client.open_stream("other", "tests.test_streams:hold_after", b"half")
+    assert read(stream, 4) == b"half"
+    child.kill(signal.SIGKILL)
+    stream.settimeout(20)
+    with pytest.raises(ConnectionResetError):
+        stream.recv(10)
+    stream.close()
+
+
+def test_towards_a_side_without_chunks_bytes_go_as_they_are(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gmp.wire.chunks.KEY", "nothing")
+    _, client = pair
+    with client.open_stream("server", feed, "closes") as stream:
+        assert read_all(stream) == LINES
+    with client.open_stream("server", upper_after_end) as stream:
+        stream.sendall(b"abc")
+        stream.shutdown(socket.SHUT_WR)
+        assert read_all(stream) == b"ABC"
+    with client.open_stream("server", feed, "raises") as stream, pytest.raises(ConnectionResetError):
+        read_all(stream)
+
+
+def hold_after(data: bytes, stream: gmp.Stream) -> None:
+    """Send that, and keep the stream."""
+    stream.sendall(data)
+    hold(stream)
+
+
+def test_a_function_that_raises_is_logged(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    _, client = pair
+    with client.open_stream("server", fail) as stream, pytest.raises(ConnectionResetError):
+        stream.recv(10)
     assert "as asked" in caplog.text
 
 
@@ -277,7 +502,8 @@ def test_a_stream_ends_with_its_node(pair: Pair) -> None:
     served.wait(timeout=20)
     server.close()
     stream.settimeout(20)
-    assert stream.recv(10) == b""
+    with pytest.raises(ConnectionResetError):
+        stream.recv(10)
     client.close()
     assert stream.closed
     with pytest.raises(OSError, match=r"."):
@@ -299,7 +525,7 @@ def test_a_closed_stream_says_so(pair: Pair) -> None:
 def test_a_cut_in_the_middle_is_an_error_and_no_end(
     make_pair: Callable[..., Pair], security: dict[str, Any], make_node: MakeNode
 ) -> None:
-    server = make_node("behind", allow=["tests.test_streams"], **security)
+    server = make_node("behind", reached_at=["*"], allow=["tests.test_streams"], **security)
     with FaultProxy(server.binds[0]) as proxy:
         client = make_node("before", seeds=[proxy.address], binds=[], **security)
         client.wait_up("behind", timeout=20)

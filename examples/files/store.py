@@ -30,6 +30,9 @@ def receive(name: str, size: int, digest: str, stream: Any) -> None:
                 file.write(data)
                 found.update(data)
                 left -= len(data)
+    except ConnectionResetError:
+        print(f"{name}: cut off, {left} bytes are missing", flush=True)
+    else:
         if left:
             print(f"{name}: {left} bytes are missing", flush=True)
         elif found.hexdigest() != digest:

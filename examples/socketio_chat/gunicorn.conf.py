@@ -12,4 +12,5 @@ worker_class = "gevent"
 workers = 1
 graceful_timeout = 1
 bind = os.environ.get("BIND", "127.0.0.1:8000")
+control_socket_disable = True  # since gunicorn 25.1 there is one for each user: two gunicorns would take it from each other
 post_worker_init, worker_exit = hooks()

@@ -19,7 +19,7 @@ import click
 import gmp
 from gmp.cli.completion import complete_profiles
 from gmp.cli.failures import USAGE, Failure, Unreachable
-from gmp.config import load_settings, parse_bind
+from gmp.config import load_settings, own_name, parse_bind
 
 COMMANDS = "cli/"  # what the node IDs of commands begin with
 EAGER_COMMANDS = "0cli/"  # those of `gmp doctor`
@@ -63,7 +63,7 @@ class Access:
 
         *Raises:* `ConfigError`; `Unreachable` telling of each seed why not.
         """
-        settings.setdefault("node_id", f"{COMMANDS}{os.uname().nodename}/")
+        settings.setdefault("node_id", f"{COMMANDS}{own_name(os.environ)}/")
         settings.setdefault("binds", [])
         settings.setdefault("services", [])
         settings.setdefault("leave_timeout", LEAVE)
@@ -98,10 +98,7 @@ class Access:
                 seeds = node.stats()["seeds"]
                 if all(seed["error"] for seed in seeds) or self.left <= 0.001:
                     told = "; ".join(map(_why, seeds))
-                    hint = "'gmp doctor' finds out more."
-                    if "closed by the other side" in told:
-                        hint = "Perhaps the secrets differ: " + hint
-                    raise Unreachable(f"no seed can be reached: {told}. {hint}") from None
+                    raise Unreachable(f"no seed can be reached: {told}. 'gmp doctor' finds out more.") from None
 
 
 def _why(seed: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import gmp
 from gmp.cli.access import COMMANDS
 from gmp.cli.failures import Failure
+from gmp.config import SEED_MARK
 
 BACKDATED = datetime.timedelta(hours=1)  # clocks differ
 MOST_NAME = 64  # characters of a common name
@@ -63,11 +64,11 @@ class Authority:
         except OSError as error:
             raise gmp.ConfigError(f"authority {path}: {error}") from error
 
-    def issue(self, name: str, days: int) -> bytes:
-        """Key, certificate and the authority's certificate, for the node `name`."""
+    def issue(self, name: str, days: int, *, seed: bool = False) -> bytes:
+        """Key, certificate and the authority's certificate, for the node `name`; `seed`: marked as a seed's."""
         x509, hashes, ec, _ = _cryptography()
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.UniformResourceIdentifier(each) for each in (name, COMMANDS)]
+        names = [x509.UniformResourceIdentifier(each) for each in (name, COMMANDS, *((SEED_MARK,) if seed else ()))]
         certificate = (
             _builder(name, self._certificate.subject, key.public_key(), days)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)

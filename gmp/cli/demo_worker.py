@@ -15,6 +15,7 @@ from typing import Any
 from gevent.os import make_nonblocking, nb_read
 
 import gmp
+from gmp.cli.failures import hide_logs
 
 WORD = re.compile(r"[^\W\d_]+")
 
@@ -44,6 +45,7 @@ def seed(port: gmp.Port) -> None:
 
 def main(arguments: list[str]) -> None:
     """``seed`` or ``worker SEED``, and the node ID."""
+    hide_logs()  # the demonstration tells what happens
     role, node_id, *seeds = arguments
     node = gmp.configure(node_id=node_id, binds=["127.0.0.1:0"], seeds=seeds)
     group, body = ("seeds", seed) if role == "seed" else ("words", work)

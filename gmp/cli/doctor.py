@@ -20,7 +20,7 @@ import gmp
 from gmp.cli.access import COMMANDS, EAGER_COMMANDS, LEAVE, Access, seed_nodes, why_not_up
 from gmp.cli.failures import Failure
 from gmp.cli.survey import NOT_GMP, Answer, ask, ask_all, known_nodes
-from gmp.config import Settings, load_settings, parse_bind, parse_seed
+from gmp.config import Settings, load_settings, own_name, parse_bind, parse_seed
 from gmp.secretfile import fingerprint
 
 CLOCK = 5.0  # seconds by which clocks may differ
@@ -28,15 +28,17 @@ LAG = 1.0  # seconds that an event loop may be late
 DAYS = 30  # before a certificate's end that is told
 LOOPBACK = ("127.", "localhost", "[::1]", "::1")
 CURES: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("refused",), "nothing listens there: start the seed (gmp run --bind ...), or correct the address"),
+    (("nobody listens",), "start the seed (gmp run --bind ...), or correct the address"),
     (("timed out", "No route", "unreachable"), "host down, firewall, or wrong address: try 'ping' and 'nc -vz HOST PORT'"),
+    (("in use by",), "another node has that node ID: give this one another (node_id, GMP_NODE_ID)"),
     (("have our secret",), "the secrets differ: compare 'gmp secret' on both hosts; copy the file, or set GMP_SECRET alike"),
     (("no authentication method",), "one side uses TLS and the other does not: give both a cert (gmp cert), or none"),
+    (("in the handshake",), "the seed refused us, mostly because the secrets differ: its log tells; compare 'gmp secret'"),
     (("certificate", "TLS"), "both certificates must be valid and signed by the same authority: look at 'gmp cert show'"),
     (("unknown protocol", "no UTF-8"), "something else than a gmp node listens there: correct the address"),
     (("version",), "the two nodes speak different protocols: install the same version of gmp on both"),
     (("talking to", "itself"), "that is the address of this node itself: no fault for a seed"),
-    (("closed",), "the seed did not let us in, most often because the secrets differ: its log tells; compare 'gmp secret'"),
+    (("closed",), "the seed closed the connection: its log tells why"),
 )
 
 
@@ -84,7 +86,7 @@ class Doctor:
 
     def _node(self, settings: Settings, seed: str) -> gmp.Node:
         prefix = COMMANDS if settings.cert is not None else EAGER_COMMANDS
-        name = f"{prefix}{os.uname().nodename}/"
+        name = f"{prefix}{own_name(os.environ)}/"
         profile = self._access.profile
         return gmp.Node(name, profile=profile, binds=[], seeds=[seed], services=[], leave_timeout=LEAVE)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import click
 
 import gmp
@@ -27,6 +29,11 @@ class Unreachable(Failure):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, UNREACHABLE)
+
+
+def hide_logs() -> None:
+    """Do not show what gmp logs, unless logging is configured: a command says itself what went wrong."""
+    logging.getLogger("gmp").addHandler(logging.NullHandler())
 
 
 def as_click(error: Exception) -> Failure:

@@ -13,7 +13,7 @@ import click
 
 import gmp
 from gmp.cli import commands
-from gmp.cli.failures import EXIT_CODES, as_click
+from gmp.cli.failures import EXIT_CODES, as_click, hide_logs
 from gmp.cli.interrupts import INTERRUPTED, interruptible
 
 SECTIONS = ("Run nodes", "Talk to a network", "Look at a network", "Set up", "Try out")
@@ -49,6 +49,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run one; every error that is no bug becomes a line and an exit code."""
+        hide_logs()
         with interruptible():
             try:
                 return super().invoke(ctx)

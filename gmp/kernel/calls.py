@@ -22,8 +22,10 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 from gmp.errors import CallTimeout, GmpError, PortDied
+from gmp.ports.handlers import Handlers
 from gmp.ports.mailbox import Message
 from gmp.ports.monitors import Monitor, Reason
+from gmp.ports.port import Port
 from gmp.ports.table import Ports
 from gmp.ports.tracing import Tracer
 from gmp.ports.wakeups import Wakeups
@@ -49,9 +51,15 @@ class Call:
     def put(self, message: Message | Exception) -> None:
         """The reply, or why there is none; only the first outcome counts. Wakes the caller."""
         if self.outcome is None:
+            self.outcome = message
             self.waking = self._caller
-            self._wakeups.add(self)
-            self.outcome = message  # race: Ctrl-C before it: the caller wakes to nothing, and the next outcome counts
+            wakeups = self._wakeups
+            try:
+                wakeups.pending.append(self)
+            finally:  # as `Wakeups.add`: a call of it would let Ctrl-C in before the caller is on its way
+                if not wakeups.scheduled:
+                    wakeups.scheduled = True
+                    wakeups.run_callback(wakeups.begin)
 
     def put_all(self, messages: list[Message]) -> None:
         """Only the first outcome counts."""
@@ -71,11 +79,12 @@ class Call:
 class Target:
     """A port that is called, and the monitor that all calls to it share."""
 
-    __slots__ = ("_calls", "last_used", "monitor", "port_id")
+    __slots__ = ("_calls", "last_used", "monitor", "port", "port_id")
 
     def __init__(self, port_id: str, calls: Calls) -> None:
         self.port_id = port_id
         self.monitor: Monitor | None = None
+        self.port: Port | None = None  #: when it is a port of this node
         self.last_used = 0.0
         self._calls = calls
 
@@ -86,17 +95,20 @@ class Target:
 
 
 class Calls:
-    """The waiting calls of one node. `send` takes a port ID and a message; `monitor` watches a port."""
+    """The waiting calls of one node. `send` takes a port ID and a message; `monitor` watches a port; `why_unreached` tells
+    why no reply may have come."""
 
     def __init__(
         self,
         ports: Ports,
         send: Callable[[str, Message], Any],
         monitor: Callable[[str, Callable[[Reason], None]], Monitor],
+        why_unreached: Callable[[str], str],
     ) -> None:
         self._ports = ports
         self._send = send
         self._monitor = monitor
+        self._why_unreached = why_unreached
         self.call: Callable[[Any, Message, float | None], Message] = self._call  #: of a port ID
         self.targets: dict[str, Target] = {}
         self._waiting: dict[str, Call] = {}
@@ -123,14 +135,18 @@ class Calls:
         target = self.targets.get(port_id)
         if target is None or target.monitor is None:
             target = self._watch(port_id)
+        if target.port is not None:
+            handlers = target.port.handlers
+            if handlers is not None and handlers.worker is me:
+                self._check_other(handlers, message)
         name = ports.new_name()
         target.last_used = now = time.monotonic()
         call_id = f"{ports.node_id}#{name}"
         call = Call(call_id, target, None if timeout is None else now + timeout, me, ports.wakeups)
         ports.by_name[name] = self._waiting[name] = call
-        if not self._keeps_loop:
-            self._start_timer(True)
         try:
+            if not self._keeps_loop:
+                self._start_timer(True)
             send = self._send
             send(port_id, message + (call_id,))  # noqa: RUF005  # half the time of (*message, call_id)
             wakeups = ports.wakeups
@@ -145,7 +161,8 @@ class Calls:
         if isinstance(outcome, tuple):
             return outcome
         if isinstance(outcome, CallTimeout):
-            raise CallTimeout(f"no reply from {port_id} within {timeout} s")
+            text, why = f"no reply from {port_id} within {timeout} s", self._why_unreached(port_id)
+            raise CallTimeout(f"{text}: {why}" if why else text)
         assert isinstance(outcome, Exception)
         raise outcome
 
@@ -154,7 +171,17 @@ class Calls:
         target = Target(port_id, self)
         target.monitor = self._monitor(port_id, target.died)
         self.targets[port_id] = target
+        local = self._ports.find(port_id)
+        target.port = local if isinstance(local, Port) else None
         return target
+
+    def _check_other(self, handlers: Handlers, message: Message) -> None:
+        """*Raises:* `GmpError` when the message would have to wait for the caller, which is one of these handlers."""
+        if handlers.match((*message, "")) is not None:
+            raise GmpError(
+                f"a handler of {handlers.port} calls its own port: handlers run one after another, so it would wait"
+                " for itself; call the function, or call from port.spawn"
+            )
 
     def target_died(self, target: Target, reason: Reason) -> None:
         """Fail the calls that wait for `target`."""
@@ -166,9 +193,9 @@ class Calls:
 
     def _start_timer(self, keeps_loop: bool) -> None:
         self.close()
-        self._keeps_loop = keeps_loop
         self._timer = self._ports.hub.loop.timer(TICK, TICK, ref=keeps_loop)
         self._timer.start(self._tick)
+        self._keeps_loop = keeps_loop  # race: Ctrl-C before this: the next call starts it anew
 
     def _tick(self) -> None:
         now = time.monotonic()

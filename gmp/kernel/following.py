@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gmp.errors import NotAllowed
 from gmp.ports.following import follow
 from gmp.ports.port import Port, current_port
+from gmp.showing import show, show_text
 
 if TYPE_CHECKING:
     from gmp.kernel.node import Node
@@ -41,13 +42,13 @@ class Following:
         if not node.settings.allow_follow:
             problem = f"node {node.id} does not let its messages be followed: set allow_follow there"
         elif not isinstance(port, Port):
-            problem = f"there is no port {node.id}#{name}"
+            problem = f"there is no port {node.id}#{show_text(name, 80)}"
         elif port.name in self._followers:
             problem = f"port {port.id} is followed by somebody already"
         elif isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
-            problem = f"{seconds!r} seconds: expected a number over 0, and {LONGEST:.0f} at most"
+            problem = f"{show(seconds, 80)} seconds: expected a number over 0, and {LONGEST:.0f} at most"
         if not isinstance(follower, str):
-            raise NotAllowed(f"{follower!r:.80} is no port ID")
+            raise NotAllowed(f"{show(follower, 80)} is no port ID")
         node.send_soon(follower, "following", problem)
         if not problem and isinstance(port, Port):
             self._followers[port.name] = _Follower(node, port, seconds, follower, self._ended)
@@ -90,9 +91,7 @@ class _Follower:
         if not self._active or self._follower in (sender, dest):
             return
         self._left -= 1
-        text = repr(message)
-        cut = text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + "…"
-        self._node.send_soon(self._follower, "message", time.time(), sender, dest, cut)
+        self._node.send_soon(self._follower, "message", time.time(), sender, dest, show(message, MOST_TEXT))
         if self._left == 0:
             self._end(f"{MOST_MESSAGES} messages were told")
 

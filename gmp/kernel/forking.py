@@ -18,6 +18,15 @@ from weakref import WeakSet
 
 import gevent
 
+from gmp.kernel import ending
+
+#: what the child's own default node logs when it is used for the network
+LEFT_BY_FORK = (
+    "%s: %s is used in a process (pid %d) that was forked after node %s was configured in its parent: a child does not have"
+    " its parent's node, so this is a local one that sees nobody else. Call gmp.configure in each child, after the fork"
+    " (gunicorn: gmp.services.gunicorn does)"
+)
+
 
 class Forkable(Protocol):
     """What must know that it is in a child now."""
@@ -37,6 +46,7 @@ def let_go_in_children(node: Forkable) -> None:
 def _in_child() -> None:
     nodes = list(_nodes)
     _nodes.clear()
+    ending.forget_all()
     for node in nodes:
         node.forked()
     if nodes:

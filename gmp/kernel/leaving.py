@@ -32,9 +32,21 @@ class Leaving:
         """Something happened to a peer."""
         self._changed.set()
 
-    def flush(self, timeout: float) -> None:
-        """Wait until everything that was sent is written, or given up. *Blocks:* up to `timeout` seconds."""
-        self._wait(lambda peer: peer.flushing(), timeout)
+    def flush(self, timeout: float | None) -> bool:
+        """Wait until everything that was sent is written, or given up; return whether it was written.
+
+        *Blocks:* up to `timeout` seconds (None: without end).
+        """
+        before = [(peer, peer.dropped, peer.connection) for peer in self._peers() if peer.flushing()]
+        try:
+            written = self._wait(lambda peer: peer.flushing(), timeout)
+        finally:
+            for peer in self._peers():
+                peer.flushed()
+        return written and all(
+            peer.dropped == dropped and (connection is None or peer.connection is connection)
+            for peer, dropped, connection in before
+        )
 
     def part(self, timeout: float) -> None:
         """Tell the peers, and wait until they have closed their side. *Blocks:* up to `timeout` seconds."""
@@ -54,10 +66,11 @@ class Leaving:
 
         self._wait(is_here, timeout)
 
-    def _wait(self, waits: Callable[[Peer], bool], timeout: float) -> None:
-        deadline = time.monotonic() + timeout
+    def _wait(self, waits: Callable[[Peer], bool], timeout: float | None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
         while len([peer for peer in self._peers() if waits(peer)]):  # asking a peer is what makes it tell of its end
-            left = deadline - time.monotonic()
+            left = None if deadline is None else deadline - time.monotonic()
             self._changed.clear()
-            if left <= 0 or not self._changed.wait(left):
-                return
+            if (left is not None and left <= 0) or not self._changed.wait(left):
+                return False
+        return True

@@ -4,15 +4,14 @@ Watcher's side: for each remote node the monitors of each of its ports; the firs
 is cancelled sends ``mon0``. Owner's side: for each peer the monitors it has set here; they go with its connection, and a
 second ``mon1`` for the same port changes nothing.
 
-Loss of a node is one uninterrupted step: messages into mailboxes and kills first, callbacks (which only start greenlets)
-after them, in one batch.
+When a node is lost, `gmp.kernel.losing` fires what was set here, in the order of `Kind`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from gmp.ports.monitors import Monitor, Reason
+from gmp.ports.monitors import Kind, Monitor, Reason
 from gmp.ports.table import Ports
 
 Send = Callable[..., None]
@@ -28,6 +27,9 @@ class RemotePort:
         self.node_id = node_id
         self.name = name
         self.monitors: dict[Monitor, None] = {}
+
+    def __str__(self) -> str:
+        return f"{self.node_id}#{self.name}" if self.name else self.node_id
 
     def discard_monitor(self, monitor: Monitor) -> None:
         """A monitor was cancelled."""
@@ -48,14 +50,14 @@ class RemoteMonitors:
 
     # ---- watcher's side
 
-    def monitor(self, node_id: str, name: str, action: Callable[[Reason], None], *, deferred: bool) -> Monitor:
+    def monitor(self, node_id: str, name: str, action: Callable[[Reason], None], kind: Kind) -> Monitor:
         """Monitor a port of another node, or that node; connects to it."""
         names = self._watching.setdefault(node_id, {})
         remote = names.get(name)
         new = remote is None
         if remote is None:
             remote = names[name] = RemotePort(self, node_id, name)
-        monitor = Monitor(action, remote, deferred=deferred)
+        monitor = Monitor(action, remote, kind=kind)
         remote.monitors[monitor] = None
         if new:
             if name:
@@ -79,14 +81,12 @@ class RemoteMonitors:
             for monitor in list(remote.monitors):
                 monitor.fire(reason)
 
-    def node_lost(self, node_id: str, reason: Reason) -> None:
-        """The way to a node is gone: every monitor there fires, and those it has set here are forgotten."""
+    def node_lost(self, node_id: str) -> list[Monitor]:
+        """The way to a node is gone: the monitors there, in the order in which to fire them; those it set are forgotten."""
         for monitor in self._watched.pop(node_id, {}).values():
             monitor.cancel()
         remotes = self._watching.pop(node_id, {}).values()
-        monitors = [monitor for remote in remotes for monitor in remote.monitors]
-        for monitor in sorted(monitors, key=lambda monitor: monitor.deferred):
-            monitor.fire(reason)
+        return sorted((each for remote in remotes for each in remote.monitors), key=lambda monitor: monitor.kind)
 
     # ---- owner's side
 

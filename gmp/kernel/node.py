@@ -3,8 +3,7 @@
 Walk of a message. Out: `send` → the table from full port ID to a local destination → its `put`; for another node
 `peer.send`. In: connection → the same ports' table by local name, or `node_port_message` for everything else.
 
-When a peer is lost: its monitors fire in one uninterrupted step, groups drop its ports, node events follow, and only then
-is the peer idle and may be dialled again (`Peer.lose`).
+When a peer is lost, `losing` says what happens in which order, and when the peer may be dialled again.
 """
 
 from __future__ import annotations
@@ -20,16 +19,19 @@ from typing import Any
 import gevent
 import gevent.event
 
-from gmp.config import Address, Settings, load_settings, parse_bind, parse_seed
+from gmp.config import Address, Settings, load_settings, own_name, parse_bind, parse_seed
 from gmp.errors import ConfigError, GmpError, MessageError, PortDied, WaitTimeout
 from gmp.ids import check_node_id, is_encodable, is_peer_node_id, make_incarnation, random_suffix, split_port_id
 from gmp.kernel.calls import Calls
-from gmp.kernel.forking import let_go_in_children
+from gmp.kernel.ending import Ending, close_at_exit
+from gmp.kernel.forking import LEFT_BY_FORK, let_go_in_children
 from gmp.kernel.leaving import GOODBYE, Leaving
+from gmp.kernel.losing import Loss
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
 from gmp.kernel.passing import Passing
 from gmp.kernel.perl import SPAWN
+from gmp.kernel.remote_watchers import RemoteWatcher
 from gmp.kernel.requests import Requests
 from gmp.kernel.routes import Routes, told
 from gmp.kernel.services import start_services
@@ -41,10 +43,11 @@ from gmp.kernel.tracing import TracingRoutes, make_port_class
 from gmp.kernel.undecodable import UndecodableMessages
 from gmp.mesh.addresses import ADDRESSES, is_loopback
 from gmp.mesh.backlog import Backlog
+from gmp.mesh.failures import Wait, in_words
 from gmp.mesh.groups import Family, Group, watch
 from gmp.mesh.mesh import Mesh
 from gmp.net import names
-from gmp.net.connection import REFUSED
+from gmp.net.connection import REFUSED, Connection
 from gmp.net.network import Network, SelfDial
 from gmp.net.peer import Peer
 from gmp.net.reasons import CloseReason
@@ -52,7 +55,7 @@ from gmp.net.relaylink import RelayLink
 from gmp.net.streams import Stream
 from gmp.peerlog import PeerLog
 from gmp.ports.history import Death
-from gmp.ports.monitors import Monitor, Reason
+from gmp.ports.monitors import Kind, Monitor, Reason
 from gmp.ports.port import Port, current_port
 from gmp.ports.table import Ports
 from gmp.ports.timers import Timer
@@ -62,6 +65,7 @@ from gmp.wire.dispatch import Decoded, Undecodable
 
 log = logging.getLogger("gmp")
 _NEW = object()
+DIAL_AGAIN = 1.0  # seconds before `wait_up` dials a node again
 
 
 class Node:
@@ -87,10 +91,16 @@ class Node:
         self._set_up(load_settings(profile, given, os.environ))
 
     @classmethod
-    def local(cls) -> Node:
-        """A node that knows no other: what the default node is before `configure`."""
+    def local(cls, *, parent: Node | None = None) -> Node:
+        """A node that knows no other: what the default node is before `configure`.
+
+        `parent` is the one that this process has inherited by `fork`: if that was configured, whoever uses this one most
+        likely expects to be in the network, so its first use for that is warned of.
+        """
         node = cls.__new__(cls)
         node._set_up(Settings(binds=()))
+        if parent is not None:
+            node._left_by_fork = node._unsaid = parent.id if parent._configured else parent._left_by_fork
         return node
 
     def _set_up(self, settings: Settings) -> None:
@@ -103,7 +113,7 @@ class Node:
         self.monitors = RemoteMonitors(self.ports, self.request, self.connect)
         self._undecodable = UndecodableMessages(self.ports, self.monitors, self.peer_log)
         self.mesh = Mesh(self, settings)
-        self.backbone = self.mesh.backbone
+        self.backbone, self.complaints = self.mesh.backbone, self.mesh.complaints
         self.streams = Streams(self)
         answers = settings.high_mark + settings.max_message
         self.passing = Passing(settings.high_mark, answers, self.backlog, self._asks_too_much)
@@ -113,21 +123,26 @@ class Node:
         self.send_tuple = self._routes.send  #: `send` with the message as a tuple, for `gmp.send`
         self.ways, self.runs = self._routes.ways, self._routes.runs  #: as in `Routes`, for `gmp.send`
         self.is_owned = self.ports.hold._is_owned  #: as `Ports.hold`
-        self._calls = Calls(self.ports, self._routes.send_soon, self._monitor)
+        self._calls = Calls(self.ports, self._routes.send_soon, self._monitor, self._why_unreached)
         self._sent: Callable[[Any, tuple[Any, ...]], None] | None = None
         self.services: list[tuple[str, Port]] = []  #: name and port of each service that was started
         self._events = NodeEvents(self.defer)
         self._leaving = Leaving(self.network.peers.values)
         self._changed = gevent.event.Event()
         self._greenlets: set[gevent.Greenlet[..., Any]] = set()
-        self.threads = ThreadDoor(self.ports.hub, self.defer, self.id)
+        self.threads = ThreadDoor(self.ports.hub, self.defer, self.id, lambda: self.ports.closed_because)
         self._state = "new"
-        self._closer: gevent.Greenlet[..., None] | None = None
+        self._was_started = False
+        self._held_up = False  # whether the log has told that messages waited for the loop
+        self._ending = Ending(self._leave, self.ports.hub)
+        self.ended = gevent.event.Event()  #: set when it begins to leave
+        self._configured = False  # whether it was ever started
+        self._left_by_fork = self._unsaid = ""  # the ID of the node that the parent process has, until it was warned of
         let_go_in_children(self)
 
     @staticmethod
     def _choose_id(settings: Settings) -> str:
-        node_id = settings.node_id or (settings.profile or os.uname().nodename) + "/"
+        node_id = settings.node_id or (settings.profile or own_name(os.environ)) + "/"
         return check_node_id(node_id + random_suffix() if node_id.endswith("/") else node_id)
 
     # ---- life
@@ -174,7 +189,8 @@ class Node:
         except ConfigError:
             self.network.stop_listening()
             raise
-        self._state = "started"
+        self._state, self._configured = "started", True
+        close_at_exit(self)
         self.network.housekeeper.start()
         self.mesh.start(seeds, SelfDial)
         try:
@@ -187,37 +203,56 @@ class Node:
     def close(self) -> None:
         """Leave the network: kill the ports with ``("leaving", node_id)``, write what is queued, tell the peers.
 
-        Idempotent; afterwards every call on the node raises. A port of this node that calls it ends here, as one that kills
-        itself. *Blocks:* at most the setting `leave_timeout`.
+        What the ports' ``finally`` blocks send meanwhile is written too. Idempotent; afterwards every call on the node
+        raises. A port of this node that calls it ends here, as one that kills itself. In a signal handler that runs in the
+        event loop it only begins to leave; the end of the program waits until that is done.
+        *Blocks:* at most the setting `leave_timeout` and 2 seconds; never in the hub.
         """
         if self.inherited:
             return  # a `with` block may end in a child of `fork`
         self.ports.check_thread()
-        if self.closed:
+        if self._state in ("new", "started"):
+            self._was_started, self._state = self._state == "started", "closing"
+            self.ended.set()
+            self._changed.set()
+            self.network.stop_listening()
+            self.ports.leave(("leaving", self.id))
+        elif self._state == "closed":
             return
-        started, self._state = self._state == "started", "closing"
-        port = current_port()
-        if port is not None and port.ports is self.ports:
-            self._closer = gevent.spawn(self._close, started)
-            self._closer.join()
-        else:
-            self._close(started)
+        self._ending.close()
 
     def close_at_exit(self) -> None:
-        """As `close`, at the end of the program, which comes after a close that a port has begun. *Blocks:* as it does."""
-        if self._closer is not None:
-            self._closer.join()
-        elif self.started:
+        """`Endable.close_at_exit`: the process ends."""
+        if self.inherited:
+            return
+        if not self.ports.is_own_thread():
+            self.threads.close_node(self.close, self.settings.leave_timeout + GOODBYE)
+            return
+        if self.started:
+            self.ports.closed_because = "has left the network, as the program ends"
             self.close()
+        self._ending.wait()
 
-    def _close(self, started: bool) -> None:
-        self.network.stop_listening()
-        self.ports.close(("leaving", self.id))
-        gevent.sleep(0)  # the ports are buried in the next turn, which is when their monitors' messages go out
-        if started:
-            self._leaving.flush(self.settings.leave_timeout)  # a way may have to be found first, even to a seed
+    def flush(self, timeout: float | None = None) -> bool:
+        """Write what this node has sent so far to its peers' sockets; return whether all of it was written.
+
+        For programs that wait natively (`time.sleep`, a blocking library): messages leave while the event loop runs, which
+        it does not do then. What was sent to a node that is not connected waits until a way was found, or is dropped.
+        *Raises:* `GmpError` in the hub. *Blocks:* until then, at most `timeout` seconds (None: without end).
+        """
+        self._check_open()
+        if gevent.getcurrent() is self.ports.hub:
+            raise GmpError("flush in the hub: a callback of the event loop must not block")
+        return self._leaving.flush(timeout)
+
+    def _leave(self) -> None:
+        deadline = time.monotonic() + self.settings.leave_timeout
+        self.ports.close(deadline)
+        if self._was_started:
+            self._leaving.flush(max(0.0, deadline - time.monotonic()))  # a way may have to be found first, even to a seed
+            self.network.finish_streams(max(0.0, deadline - time.monotonic()))
         self.mesh.stop()
-        if started:
+        if self._was_started:
             self._leaving.part(GOODBYE)
         gevent.killall([greenlet for greenlet in self._greenlets if greenlet is not gevent.getcurrent()])
         self._calls.close()
@@ -240,16 +275,18 @@ class Node:
         gevent.killall(list(self._greenlets), block=False)
         self.network.abandon()
 
-    def from_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+    def from_thread(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
         """Run `function(*args)` in a greenlet of this node's loop, and return what it returns or raise what it raises.
 
         The one call that may come from another native thread; every other one raises there.
-        *Blocks:* the calling thread until it has run. *Raises:* `GmpError` when the node is closed, or closes meanwhile.
+        *Blocks:* the calling thread until it has run, at most `timeout` seconds (None: without end).
+        *Raises:* `WaitTimeout`: the function goes on then, if it has begun; `GmpError` when the node is closed, or closes
+        meanwhile, and when the node's own native thread waits for the calling one, so that neither would ever go on.
         """
         if self.ports.is_own_thread():
             self._check_open()
             return function(*args)
-        return self.threads.call(function, args)
+        return self.threads.call(function, args, timeout)
 
     def __enter__(self) -> Node:
         return self if self.started else self.start()  # what `configure` returns is started already
@@ -289,6 +326,10 @@ class Node:
     def try_send(self, dest: Port | str, *message: Any) -> bool:
         """As `send`, but return False, and send nothing, when the peer is over its high mark. *Blocks:* never."""
         return self._routes.try_send(dest, message)
+
+    def check_message(self, destinations: Iterable[str], message: tuple[Any, ...]) -> None:
+        """Check that `message` can travel to all of these ports. *Raises:* `MessageError`. *Blocks:* never."""
+        self._routes.check(destinations, message)
 
     def defer(self, function: Callable[..., Any], *args: Any) -> None:
         """Run `function` in a pooled greenlet; what it raises is logged."""
@@ -367,8 +408,9 @@ class Node:
 
         That node's setting `allow` must admit the function. The stream has the methods of a socket, and is authenticated and
         encrypted as connections between the two nodes are; it goes over a TCP connection of its own, to the same port.
-        At least one of the two must listen. Close your end: the function's is closed when it raises, or when nothing refers
-        to it any more. `timeout`: seconds until the stream is there (None: `connect_timeout` + `handshake_timeout`).
+        At least one of the two must listen. Close your end, or the other side reads a cut and no end (see `Stream`); the
+        function's is cut when it raises, and closed when it returns, unless it has passed it on. `timeout`: seconds until
+        the stream is there (None: `connect_timeout` + `handshake_timeout`).
 
         *Raises:* `NotAllowed`; `WaitTimeout`; `PortDied`, with the node as its port, when it is lost or cannot be reached;
         `GmpError` when there can be no stream: towards Perl, between two nodes that do not listen.
@@ -391,46 +433,52 @@ class Node:
             action = current_port()
             if action is None:
                 raise GmpError("monitor(target) kills the current port, but there is none here: give a callback")
-        watcher = self._own_port(action) if isinstance(action, Port | str) else None
+        watcher = self._watcher(action, message) if isinstance(action, Port | str) else None
+        if isinstance(watcher, RemoteWatcher):
+            return watcher.watch(target)
         if watcher is not None:
             if message:
                 monitor = self._monitor(target, lambda reason: watcher.put((*message, *reason)))
             else:
-                monitor = self._monitor(target, lambda reason: watcher.kill(*reason) if reason else None)
+                monitor = self._monitor(target, lambda reason: watcher.kill(*reason) if reason else None, Kind.KILL)
             watcher.watches(monitor)
             return monitor
         if not callable(action) or message:
-            raise GmpError(f"monitor of {target}: expected a callback, or a port of this node and a message for it")
-        return self._monitor(target, lambda reason: self.defer(action, *reason), deferred=True)
+            raise GmpError(f"monitor of {target}: expected a callback, or a port and a message for it")
+        return self._monitor(target, lambda reason: self.defer(action, *reason), Kind.CALLBACK)
 
-    def _own_port(self, port: Port | str) -> Port:
-        """`port`, where only one of this node will do. *Raises:* `GmpError`."""
-        found = port if isinstance(port, Port) else self.ports.find(port)
-        if isinstance(found, Port) and found.ports is self.ports:
+    def _watcher(self, port: Port | str, message: tuple[Any, ...] = ()) -> Port | RemoteWatcher:
+        """Whom a monitor is set for. *Raises:* `GmpError` for a port that is not alive here, or what is no port."""
+        node_id, name = split_port_id(port)
+        found = port if isinstance(port, Port) else self.ports.by_name.get(name)
+        if isinstance(found, Port) and found.ports is self.ports and node_id == self.id:
             return found
-        node_id, _ = split_port_id(port)
         if node_id != self.id:
-            raise GmpError(f"{str(port)!r} is a port of node {node_id}: expected one of this node, {self.id}")
+            self._peer(node_id)
+            return RemoteWatcher(self, node_id, name, message)
         raise GmpError(f"{str(port)!r} is no live port of this node")
 
-    def _monitor(self, target: Any, action: Callable[[Reason], None], *, deferred: bool = False) -> Monitor:
+    def _monitor(self, target: Any, action: Callable[[Reason], None], kind: Kind = Kind.MESSAGE) -> Monitor:
         node_id, name = split_port_id(target)
         if node_id != self.id:
             self._peer(node_id)
-            return self.monitors.monitor(node_id, name, action, deferred=deferred)
+            return self.monitors.monitor(node_id, name, action, kind)
         port = target if isinstance(target, Port) else self.ports.by_name.get(name)
         if port is not None:
-            monitor = Monitor(action, port, deferred=deferred)
+            monitor = Monitor(action, port, kind=kind)
             port.add_monitor(monitor)
             return monitor
-        monitor = Monitor(action, _NOBODY, deferred=deferred)
+        monitor = Monitor(action, _NOBODY, kind=kind)
         if name:
             reason = ("no_such_port", "cannot monitor nonexistent port", f"{node_id}#{name}")
             gevent.get_hub().loop.run_callback(monitor.fire, reason)
         return monitor
 
     def link(self, a: Port | str, b: Port | str) -> tuple[Monitor, Monitor]:
-        """Let two ports of this node die together; see `gmp.link`."""
+        """Let two ports die together; see `gmp.link`."""
+        self._check_open()
+        for port in (a, b):
+            self._watcher(port)  # raises before anything is set
         return self.monitor(a, b), self.monitor(b, a)
 
     def after(self, seconds: float, action: Any, *message: Any) -> Timer:
@@ -438,7 +486,7 @@ class Node:
         self._check_open()
         if isinstance(action, Port | str):
             port_id = str(action)  # not the port itself, which the timer would keep alive
-            self._routes.check(port_id, message)
+            self._routes.check([port_id], message)
             return Timer(seconds, lambda: None if self.closed else self._send_later(port_id, message))
         if not callable(action):
             raise GmpError(f"after: {action!r} is neither a callback nor a port")
@@ -469,11 +517,13 @@ class Node:
     def group(self, name: str) -> Group:
         """The group of that name; see `gmp.group`."""
         self._check_open()
+        self._warn_if_left_by_fork(f"group {name!r}")
         return Group(_family_name(name), self, self.backbone)
 
     def family(self, name: str) -> Family:
         """The family of that name; see `gmp.family`."""
         self._check_open()
+        self._warn_if_left_by_fork(f"family {name!r}")
         return Family(_family_name(name), self, self.backbone)
 
     def is_up(self, node_id: str) -> bool:
@@ -558,19 +608,41 @@ class Node:
         return self._events.monitor_busy(callback)
 
     def wait_up(self, node_id: str | None = None, timeout: float | None = None) -> None:
-        """Wait until `node_id` (None: any seed) is connected.
+        """Wait until `node_id` (None: any seed) is connected; that node is dialled again and again meanwhile.
 
-        *Blocks:* up to `timeout` seconds (None: without end). *Raises:* `WaitTimeout`.
+        While it waits in vain a warning in the log says why, now and then.
+        *Blocks:* up to `timeout` seconds (None: without end). *Raises:* `WaitTimeout`, which says why too; `ConfigError`.
         """
         self._check_open()
         if node_id is not None:
-            self.connect(node_id)
-        with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block in silence
-            while not self._waited_for(node_id):
-                self._changed.clear()
-                self._changed.wait()
+            self._node_port(node_id)
+        problem, again = "", 0.0  # why it was not connected last, and when to dial it again
+        watch: Monitor | None = None
+
+        def failed(reason: Reason) -> None:
+            nonlocal problem, again
+            problem = in_words(reason)
+            again = time.monotonic() + DIAL_AGAIN
+            self._changed.set()
+
+        def why() -> str:
+            return problem or self.mesh.trouble()
+
+        wait = Wait(self.complaints, lambda: f"node {node_id}" if node_id else "a seed", why)
+        try:
+            with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block in silence
+                while not self._waited_for(node_id):
+                    if node_id is not None and (watch is None or not watch.active) and time.monotonic() >= again:
+                        watch = self._monitor(node_id, failed)  # which dials
+                    self._changed.clear()
+                    wait.pause(self._changed, DIAL_AGAIN)
+        finally:
+            if watch is not None:
+                watch.cancel()
         if not self._waited_for(node_id):
-            raise WaitTimeout(f"{node_id or 'no seed'} is not connected after {timeout} s")
+            text = f"{node_id} is not connected" if node_id else "no seed is connected"
+            text += f" after {timeout} s"
+            raise WaitTimeout(f"{text}: {why()}" if why() else text)
 
     def _waited_for(self, node_id: str | None) -> bool:
         self._check_open()
@@ -643,6 +715,18 @@ class Node:
         peer = self.network.peers.get(node_id)
         return peer is not None and peer.connection is not None and is_loopback(peer.connection.address)
 
+    def may_be_seed(self, node_id: str) -> bool:
+        """`Ground.may_be_seed`: whoever has the secret, unless `cert_names` tells the nodes apart."""
+        if not self.settings.cert_names:
+            return True
+        if node_id == self.id:
+            return self.network.is_marked_seed
+        peer = self.network.peers.get(node_id)
+        connection = None if peer is None else peer.connection
+        if not isinstance(connection, Connection) or connection.tls is None:
+            return False
+        return connection.tls.marks_seed() or (not self.settings.cert_seeds and self.mesh.is_seed(node_id))
+
     def relayed(
         self, node_id: str, incarnation: str, token: str, via: str, carry: Callable[..., None]
     ) -> RelayLink | None:
@@ -682,12 +766,31 @@ class Node:
         """`Ground.joined`."""
         self._changed.set()
 
+    def _why_unreached(self, port_id: str) -> str:
+        """Why a node may not have answered; empty: it is connected."""
+        node_id, _ = split_port_id(port_id)
+        if self.is_up(node_id):
+            return ""
+        trouble = self.mesh.trouble()
+        return f"node {node_id} is not connected; {trouble}" if trouble else f"node {node_id} is not connected"
+
+    def trouble(self) -> str:
+        """`GroupGround.trouble`."""
+        return self.mesh.trouble()
+
     def addresses(self) -> list[str]:
         """Where this node listens, as told to others."""
         return self.network.announced()
 
+    def _warn_if_left_by_fork(self, what: str) -> None:
+        """The parent process has configured a node, and this child uses its own, local one: once it is told."""
+        if self._unsaid and self._state == "new":
+            log.warning(LEFT_BY_FORK, self.id, what, os.getpid(), self._unsaid)
+            self._unsaid = ""
+
     def _peer(self, node_id: str) -> Peer:
         if self._state == "new":
+            self._warn_if_left_by_fork(f"node {node_id!r}")
             raise ConfigError(f"node {node_id!r} cannot be reached: this node is local only, call gmp.configure first")
         return self.network.peer(node_id)
 
@@ -717,12 +820,15 @@ class Node:
     def peer_lost(self, peer: Peer, reason: Reason, was_up: bool) -> None:
         """`PeerEvents.peer_lost`: one uninterrupted step, no user code runs in it."""
         self.network.rest(peer, was_up=was_up)
-        self.monitors.node_lost(peer.node_id, reason)
         self.passing.node_down(peer.node_id)
+        loss = Loss(peer, reason, self.monitors, self.ports.workers)
+        loss.begin(lambda: self._after_monitors(peer, reason, was_up))
+
+    def _after_monitors(self, peer: Peer, reason: Reason, was_up: bool) -> None:
         self._leaving.changed()
         if self._state != "started":
             return
-        self.mesh.node_down(peer.node_id, ended=peer.ended)
+        self.mesh.node_down(peer.node_id, in_words(reason), ended=peer.ended, refused=peer.refused)
         if was_up:
             self._tell(peer.node_id, False, *reason)
 
@@ -730,10 +836,19 @@ class Node:
         """`HousekeeperEvents.peer_busy`."""
         self._events.tell_busy(peer.node_id, busy, seconds)
 
-    def loop_late(self, seconds: float) -> None:
-        """`HousekeeperEvents.loop_late`: others depend on a seed's loop."""
+    def loop_late(self, seconds: float, sent: int) -> None:
+        """`HousekeeperEvents.loop_late`: others depend on a seed's loop, and what was sent has waited for it."""
         if self.backbone.is_global:
             log.warning("%s: the event loop of this seed was held up for %.1f s", self.id, seconds)
+        busy_after = self.settings.busy_after
+        if sent and busy_after is not None and seconds > busy_after and not self._held_up:
+            self._held_up = True
+            log.warning(
+                "%s: the event loop did not run for %.1f s, and messages that were sent meanwhile waited for it; a program"
+                " that waits natively (time.sleep, a blocking library) calls gmp.flush() before, or waits by gevent.sleep",
+                self.id,
+                seconds,
+            )
 
     def peers_forgotten(self, peers: set[Peer]) -> None:
         """`NetworkEvents.peers_forgotten`."""

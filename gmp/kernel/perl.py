@@ -13,6 +13,7 @@ from gmp.errors import NotAllowed
 from gmp.kernel.streams import CONNECT, EXPECT
 
 SPAWN = "AnyEvent::MP::_spawn"
+UP_NODES = "AnyEvent::MP::Kernel::up_nodes"  #: what ``aemp trace`` lets each node evaluate: whom it is connected with
 _ALL = 1 << 30
 #: how many of the first arguments are text, when they are octets
 _TEXTS = {"mon1": 1, "mon0": 1, "kil0": _ALL, "kil1": _ALL, "snd": 2, "time": 2, "can": 3, "eval": 3, SPAWN: 2}

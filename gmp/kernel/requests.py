@@ -21,7 +21,7 @@ from gmp.ids import split_port_id
 from gmp.kernel.following import Following
 from gmp.kernel.inspection import Inspection
 from gmp.kernel.leaving import LEAVING
-from gmp.kernel.perl import SPAWN, port_name, request_name, understood
+from gmp.kernel.perl import SPAWN, UP_NODES, port_name, request_name, understood
 from gmp.kernel.spawning import LONGEST_NAME, SpawnedNames, resolve
 from gmp.kernel.streams import CONNECT, EXPECT
 from gmp.kernel.tracing import TRACED, deliver
@@ -30,6 +30,7 @@ from gmp.net.housekeeper import ALIVE, HEARTBEAT
 from gmp.net.peer import PASSED
 from gmp.net.reasons import CloseReason
 from gmp.ports.port import Port
+from gmp.showing import show
 from gmp.texts import MOST_TOLD, described
 
 if TYPE_CHECKING:
@@ -105,14 +106,15 @@ class Requests:
             else:
                 self._node.passing.run(peer.node_id, peer.node_id, lambda: self._handle(peer, name, args))
         except (GmpError, TypeError, ValueError) as error:
-            self._tell("request failed", self._asker(peer), f"request {name!r:.80} from {self._asker(peer)} failed: {error}")
+            asker = self._asker(peer)
+            self._tell("request failed", asker, f"request {show(name, 80)} from {asker} failed: {error}")
 
     def _handle(self, peer: Peer | None, name: Any, args: tuple[Any, ...]) -> None:
         request = self._table.get(name) if isinstance(name, str) else None
         if request is not None:
             request(peer, *args)
         elif not isinstance(name, str):
-            self._complain(self._asker(peer), f"{name!r:.80}", "expected the name of a request")
+            self._complain(self._asker(peer), show(name, 80), "expected the name of a request")
         elif peer is not None and self._node.mesh.handles(name):
             self._node.mesh.handle(peer.node_id, name, args)
         elif name in self._offered:
@@ -211,7 +213,10 @@ class Requests:
         self._reply(reply, time.time())
 
     def _eval(self, peer: Peer | None, source: Any = "", *reply: Any) -> None:
-        if self._node.settings.allow_eval:
+        if source == UP_NODES:  # tells no more than `gmp.info`: answered whatever `allow_eval` says
+            connected = [node_id for node_id in self._node.up_nodes() if self._node.is_linked(node_id)]
+            self._reply(reply, "", *connected)
+        elif self._node.settings.allow_eval:
             self._defer(self._asker(peer), self._evaluate, self._for, source, reply)
         elif reply:
             self._reply(reply, "eval is not allowed on this node")

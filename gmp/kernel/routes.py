@@ -7,7 +7,7 @@ the same object whatever becomes of its connections, until it was idle for long 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gmp.ids import split_port_id
@@ -15,6 +15,7 @@ from gmp.net.peer import Peer
 from gmp.net.run import Run
 from gmp.ports.port import Port
 from gmp.ports.table import Ports
+from gmp.wire.framing import make_encoder
 
 KEEP = 10_000  # destinations
 
@@ -114,11 +115,18 @@ class Routes:
         else:
             self._node_port(None, message)
 
-    def check(self, dest: Any, message: tuple[Any, ...]) -> None:
-        """Check a message that will be sent later. *Raises:* `ConfigError`, `MessageError`."""
-        node_id, name = split_port_id(dest)
-        if node_id != self._ports.node_id:
-            self._peer(node_id).check(name, message)
+    def check(self, destinations: Iterable[str], message: tuple[Any, ...]) -> None:
+        """Check that `message` can travel to all of them, in each framing that is to carry it. *Raises:* `MessageError`."""
+        framings: dict[tuple[str, int], str] = {}
+        for destination in destinations:
+            node_id, name = split_port_id(destination)
+            if node_id != self._ports.node_id:
+                peer = self._peer(node_id)
+                longest = framings.setdefault((peer.framing, peer.max_message), name)
+                if len(name) > len(longest):
+                    framings[peer.framing, peer.max_message] = name
+        for (framing, most), name in framings.items():
+            make_encoder(framing, most).encode(name, message)
 
     def try_send(self, dest: Any, message: tuple[Any, ...]) -> bool:
         """As `send`, but send nothing and return False where that would block."""

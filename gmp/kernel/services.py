@@ -17,6 +17,7 @@ from gmp.errors import ConfigError
 from gmp.ports.monitors import Reason
 from gmp.ports.port import Port
 from gmp.servicelist import Service
+from gmp.showing import show_reason
 
 if TYPE_CHECKING:
     from gmp.kernel.node import Node
@@ -68,4 +69,4 @@ def _tell(node: Node, name: str, reason: Reason) -> None:
     elif reason[0] == "leaving":
         log.debug("%s: service %s ended with its node", node.id, name)
     else:
-        log.error("%s: service %s died: %s", node.id, name, " ".join(str(part) for part in reason[:2]))
+        log.error("%s: service %s died: %s", node.id, name, show_reason(reason[:2]))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,7 @@ class Streams:
         node = self._node
         function = resolve(name, ("*",), for_spawn=False)
         ours, theirs = (node.network.add_stream(Stream(sock, node.id)) for sock in gevent.socket.socketpair())
-        node.defer(_serve, function, args, theirs)
+        node.defer(_serve, function, args, [theirs])
         return ours
 
     def _check_possible(self, node_id: str) -> None:
@@ -106,7 +107,7 @@ class Streams:
             if port.alive:
                 port.put((_CAME, stream))
             else:
-                stream.close()
+                stream.abort()
 
         node.network.expected_streams.expect(stream_id, Expected(node_id, deadline, take), time.monotonic())
         node.send(node_id, CONNECT, stream_id, node.id)
@@ -159,7 +160,7 @@ class Streams:
         now = time.monotonic()
 
         def take(stream: Stream) -> None:
-            self._defer(peer.node_id, _serve, found, args, stream)
+            self._defer(peer.node_id, _serve, found, args, [stream])
 
         expected = Expected(peer.node_id, now + wait, take, port_id)
         node.network.expected_streams.expect(stream_id, expected, now)
@@ -187,10 +188,21 @@ class Streams:
             expected.take(stream)
 
 
-def _serve(function: Callable[..., Any], args: tuple[Any, ...], stream: Stream) -> None:
-    """Run the function that a stream is for; one that returns may have passed the stream on."""
+def _serve(function: Callable[..., Any], args: tuple[Any, ...], box: list[Stream]) -> None:
+    """Run the function that the stream in `box` is for: who runs this must not refer to it.
+
+    What it lets go of when it returns is complete. It may have passed the stream on: then that has to be closed.
+    """
+    stream: Stream | None = box.pop()
+    assert stream is not None
     try:
         function(*args, stream)
     except BaseException:
-        stream.close()
+        stream.abort()
         raise
+    kept = weakref.ref(stream)
+    stream.ends_when_dropped = True
+    stream = None  # which closes it
+    stream = kept()
+    if stream is not None:
+        stream.ends_when_dropped = False

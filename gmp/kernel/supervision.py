@@ -27,7 +27,7 @@ from gmp.ids import is_peer_node_id
 from gmp.kernel.spawning import function_name, resolve, spawnable
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port
-from gmp.texts import described
+from gmp.showing import show
 
 if TYPE_CHECKING:
     from gmp.kernel.node import Node
@@ -203,7 +203,7 @@ class _Supervision:
                         children = zip(self._plan.children, self._running, strict=True)
                         self._reply(reply, [[child.name, run.port_id, child.restart] for child, run in children])
                     case _:
-                        log.warning("supervisor %s: unknown message %s", self._port.id, described(message))
+                        log.warning("supervisor %s: unknown message %s", self._port.id, show(message, 80))
         finally:
             self._stop(range(len(self._running)))
 
@@ -223,8 +223,7 @@ class _Supervision:
             self._stop(range(len(self._running)))
             self._port.kill("restart_limit", child.name, text, *reason)
             return False
-        why = described(reason[:2], MOST_SHOWN_REASON)
-        log.warning("supervisor %s restarts %s, which died of %s", self._port.id, child.name, why)
+        log.warning("supervisor %s restarts %s, which died of %s", self._port.id, child.name, show(reason[:2]))
         again = affected(self._plan.strategy, index, len(self._running))
         self._stop(again)
         self._start(i for i in again if i == index or self._plan.children[i].restart != "temporary")

@@ -18,6 +18,7 @@ they are, `wanted` has that node, so that somebody dials it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import takewhile
 from typing import Any
@@ -34,6 +35,7 @@ from gmp.mesh.lookups import Found, Lookups
 from gmp.mesh.quota import USUAL, Limits, Quota
 from gmp.mesh.registry import GLOBALS, Registry
 
+log = logging.getLogger("gmp.mesh")
 Watcher = Callable[[Change], None]
 TIDY = 10.0  #: seconds for which a family is kept, or a lost node remembered, that nobody needs any more
 
@@ -51,6 +53,7 @@ class Backbone:
         self.master: str | None = None
         self.is_global = False
         self.registry = Registry(ground, self._registry_changed, limits)
+        self._declined = False  # somebody was told that this node is no seed
         self._ground = ground
         self._entries = Entries(ground)
         self._poke = poke  # what `wanted` returns may have changed
@@ -259,6 +262,11 @@ class Backbone:
 
     def seed_up(self, node_id: str) -> None:
         """A node that is one of the configured seeds is connected."""
+        if not self._ground.may_be_seed(node_id):
+            problem = "answers at a seed's address, but its certificate is not marked as a seed's"
+            log.warning("%s: %s %s", self._id, node_id, problem)
+            return
+        self.registry.trusted(node_id)
         self._ground.request(node_id, "g_slave")
         if node_id not in self._seeds:
             self._seeds.append(node_id)
@@ -402,9 +410,23 @@ class Backbone:
         self.registry.met_global(sender)
 
     def _g_slave(self, sender: str, database: Any = None, *_: Any) -> None:
+        if not self.is_global and not self._may_become_global_for(sender):
+            if not self._declined:
+                self._declined = True
+                problem = "takes this node for a seed, but no seed of this node does, nor its certificate"
+                log.warning("%s: %s %s", self._id, sender, problem)
+            return
         self.become_global()
         if database is not None:
             self.registry.perl_slave(sender, database)
+
+    def _may_become_global_for(self, sender: str) -> bool:
+        """Whether to become global because `sender` asks for it, and not by this node's own settings.
+
+        The seeds of this node would not believe it, if they do not take it for one, and it would know of nothing any more.
+        """
+        may_be_seed = self._ground.may_be_seed
+        return not self._seeds or may_be_seed(self._id) or may_be_seed(sender)
 
     def _g_found(self, sender: str, node_id: Any, addresses: Any = None, *_: Any) -> None:
         if sender == self.master and node_id == self._id:

@@ -19,6 +19,7 @@ import gevent.event
 from gmp.config import Address, parse_seed
 from gmp.errors import ConfigError, GmpError
 from gmp.mesh.backbone import Backbone
+from gmp.mesh.failures import explain
 from gmp.mesh.ground import Ground
 
 FIRST_ASK_AGAIN, ASK_AGAIN = 0.02, 0.5  # seconds, doubling, before the directory is asked again about a node it did not know
@@ -103,7 +104,7 @@ class Search:
         try:
             return self._ground.resolve(parse_seed(text))
         except (ConfigError, GmpError, OSError) as error:
-            self.problem = f"{text}: {error}"
+            self.problem = f"{text}: {explain(error)}"
             return []
 
     def _start(self, address: Address) -> None:
@@ -119,4 +120,4 @@ class Search:
         try:
             self._ground.dial(address, expect=self.node_id)
         except (GmpError, OSError) as error:
-            self.problem = f"{address.host}:{address.port}: {error}"
+            self.problem = explain(error, address)

@@ -59,6 +59,12 @@ class Ground(Protocol):
     def is_near(self, node_id: str) -> bool:
         """Whether that node is seen from loopback: it is on this machine."""
 
+    def may_be_seed(self, node_id: str) -> bool:
+        """Whether that node, when it says that it keeps the directory, is believed, and with it what it says of others.
+
+        Of this node itself: whether others will believe it though they do not have it among their seeds.
+        """
+
     def up_nodes(self) -> list[str]:
         """The IDs of the nodes that are connected."""
 

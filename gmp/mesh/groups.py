@@ -7,18 +7,19 @@ nodes see gmp's groups and the other way round.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 from weakref import ref
 
 import gevent
 import gevent.event
 
-from gmp.errors import ConfigError, GmpError, WaitTimeout
+from gmp.errors import ConfigError, GmpError, MessageError, WaitTimeout
 from gmp.ids import is_port_id
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.directory import Change
 from gmp.mesh.directory import Family as Items
+from gmp.mesh.failures import Complaints, Wait
 from gmp.mesh.ground import Cancellable
 
 MembersCallback = Callable[[Mapping[str, Any], list[str], list[str], list[str]], Any]
@@ -32,8 +33,18 @@ class GroupGround(Protocol):
     def send(self, destination: Any, *message: Any) -> None:
         """Send a message."""
 
+    def check_message(self, destinations: Iterable[str], message: tuple[Any, ...]) -> None:
+        """Check that `message` can travel to all of these ports. *Raises:* `MessageError`."""
+
     def defer(self, function: Callable[..., Any], *args: Any) -> object:
         """Run `function` in a greenlet of its own."""
+
+    def trouble(self) -> str:
+        """Why the network is not seen from here; empty: nothing is known to be wrong."""
+
+    @property
+    def complaints(self) -> Complaints:
+        """What was logged about waiting in vain."""
 
     def on_local_death(self, port: Any, callback: Callable[[], None]) -> Cancellable:
         """Call `callback` when the local `port` is dead. *Raises:* `GmpError` when it is dead or not local."""
@@ -240,12 +251,15 @@ class Group:
     def wait(self, count: int = 1, timeout: float | None = None) -> Items:
         """Wait until the group has at least `count` members, and return them.
 
-        *Blocks:* up to `timeout` seconds (None: without end). *Raises:* `WaitTimeout`.
+        While it waits in vain because no seed is reached, a warning in the log says why, now and then.
+        *Blocks:* up to `timeout` seconds (None: without end). *Raises:* `WaitTimeout`, which says so too.
         """
         members = self.members()
         if len(members) >= count:
             return members
         changed = gevent.event.Event()
+        ground = self._ground
+        wait = Wait(ground.complaints, lambda: f"members of group {self.name!r} ({len(members)} of {count})", ground.trouble)
 
         def notice(change: Change) -> None:
             changed.set()
@@ -255,17 +269,31 @@ class Group:
             with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block in silence
                 while len(members := self.members()) < count:
                     changed.clear()
-                    changed.wait()
+                    wait.pause(changed)
         finally:
             self._backbone.unwatch(self.name, notice)
         if len(members) < count:
-            raise WaitTimeout(f"group {self.name!r} has {len(members)} of {count} members after {timeout} s")
+            why = ground.trouble()
+            text = f"group {self.name!r} has {len(members)} of {count} members after {timeout} s"
+            raise WaitTimeout(f"{text}: {why}" if why else text)
         return members
 
     def send(self, *message: Any) -> None:
-        """Send `message` to every member known by now. *Blocks:* as `gmp.send`. *Raises:* `MessageError`."""
-        for port_id in self._ports():
-            self._ground.send(port_id, *message)
+        """Send `message` to every member known by now, or, when it cannot travel to one of them, to none.
+
+        *Raises:* `MessageError`. *Blocks:* as `gmp.send`.
+        """
+        members = self._ports()
+        self._ground.check_message(members, message)
+        refused = None
+        for port_id in members:
+            try:
+                self._ground.send(port_id, *message)
+            except MessageError as error:
+                # race: it waited for room, and a member's node has connected meanwhile with another framing
+                refused = error
+        if refused is not None:
+            raise refused
 
     def pick(self) -> str | None:
         """One member, of the own node when it has one, else any; None when the group is empty. *Blocks:* never."""

@@ -15,6 +15,7 @@ from gmp.errors import GmpError
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.connector import Search
 from gmp.mesh.detours import Detours
+from gmp.mesh.failures import Complaints
 from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.quota import Limits
 from gmp.mesh.relay import RELAY, Router
@@ -31,6 +32,7 @@ class Mesh:
         self.backbone = Backbone(ground, self._poke, Limits(settings.max_entries, settings.max_entries_size))
         self.router = Router(ground, self.backbone.registry, high_mark=settings.high_mark)
         self.detours = Detours(ground, self.backbone, self.router, self._dial_back)
+        self.complaints = Complaints(ground.id)
         self._ground = ground
         self._connect_timeout = settings.connect_timeout
         self._seeds: SeedManager | None = None
@@ -76,6 +78,16 @@ class Mesh:
         """Figures of the seeds."""
         return [] if self._seeds is None else self._seeds.stats()
 
+    def trouble(self) -> str:
+        """Why the network is not seen from here, or only a part of it; empty: nothing is known to be wrong."""
+        if self._seeds is None:
+            return "this node is local only, call gmp.configure first"
+        return self._seeds.trouble(joined=self.backbone.master is not None and not self.backbone.is_global)
+
+    def is_seed(self, node_id: str) -> bool:
+        """Whether a configured seed was that node when it was dialled last."""
+        return self._seeds is not None and self._seeds.is_seed(node_id)
+
     def _seed_up(self, node_id: str) -> None:
         self.backbone.seed_up(node_id)
         self._ground.joined()  # race: the peer came up before it was known to be a seed
@@ -92,7 +104,9 @@ class Mesh:
         """Connect to `node_id`; return what went wrong. *Blocks:* up to the time for it."""
         search = self._searches[node_id] = Search(self._ground, self.backbone, node_id)
         try:
-            return search.run(self._detour, self._connect_timeout)
+            problem = search.run(self._detour, self._connect_timeout)
+            trouble = self.trouble() if problem else ""
+            return f"{problem}; {trouble}" if trouble else problem
         finally:
             if self._searches.get(node_id) is search:
                 del self._searches[node_id]
@@ -167,10 +181,16 @@ class Mesh:
 
     def _seed_back(self, node_id: str) -> None:
         if self._seeds is not None and self._seeds.is_seed(node_id):
+            self._seeds.connected(node_id)
             self.backbone.seed_up(node_id)  # race: it has dialled us before we dialled it again
 
-    def node_down(self, node_id: str, *, ended: bool) -> None:
-        """The way to a node is gone, or none was found; `ended`: it left, or its process was seen to end."""
+    def node_down(self, node_id: str, why: str, *, ended: bool, refused: bool) -> None:
+        """The way to a node is gone, or none was found.
+
+        `ended`: it left, or its process was seen to end; `refused`: it has refused this node, and said so.
+        """
+        if self._seeds is not None:
+            self._seeds.lost(node_id, why, refused=refused)
         self.backbone.node_down(node_id, ended=ended)
         self.router.node_down(node_id)
         self.detours.node_down(node_id)

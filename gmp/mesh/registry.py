@@ -49,6 +49,7 @@ class Registry:
         self._limits = limits
         self.claims = Claims()
         self.globals: set[str] = set()  #: connected nodes that said they are global; kept also while this node is not
+        self._untrusted: set[str] = set()  # connected nodes that said so, and are not believed
         self._ground = ground
         self._entries = Entries(ground)
         self._id = ground.id
@@ -109,7 +110,14 @@ class Registry:
             self._ground.request(node_id, "g_global")
 
     def met_global(self, sender: str) -> None:
-        """``g_global``: that node keeps the directory too. race: it says so before this node does, so it is noted."""
+        """``g_global``: that node keeps the directory too. race: it says so before this node does, so it is noted.
+
+        Whoever is among the global nodes speaks for others, in the directory and in relays, so not everybody gets there.
+        race: it says so before it is known to be one of the configured seeds: `trusted` comes then.
+        """
+        if not self._ground.may_be_seed(sender):
+            self._untrusted.add(sender)
+            return
         self.globals.add(sender)
         if not self._active:
             return
@@ -118,6 +126,12 @@ class Registry:
             self._perl_slaves.discard(sender)
         self._give_up(sender, ended=False)
         self._meet(sender)
+
+    def trusted(self, node_id: str) -> None:
+        """That node is one of the configured seeds, after all."""
+        if node_id in self._untrusted:
+            self._untrusted.discard(node_id)
+            self.met_global(node_id)
 
     def _meet(self, node_id: str) -> None:
         if self._ground.is_gmp(node_id):
@@ -139,6 +153,7 @@ class Registry:
     def node_down(self, node_id: str, *, ended: bool) -> None:
         """The way to a node is gone; `ended`: it left, or its process was seen to end."""
         self._queries.node_down(node_id)
+        self._untrusted.discard(node_id)
         now = self._ground.now()
         if node_id in self._perl_slaves:
             self._replace_reported(node_id, {})

@@ -3,6 +3,10 @@
 All of it is one request, ``gmp.relay kind token to origin …``. A way goes origin → its seed → the other seed → the other, so
 over two seeds at most, one when it is shared: what comes from another global node goes to a neighbour or nowhere.
 
+Only a global node speaks for others, for those that the directory says are attached to it; which nodes are taken for
+global ones `gmp.mesh.registry` decides. With `cert_names` these are the configured seeds and those whose certificate
+says so, so that no other node can write in somebody else's name.
+
 ``open`` makes a *pair*, named by its token, and everything else with that token follows it; so a pair keeps its order. For
 each direction the seed counts the bytes that are under way and not acknowledged, and those that the next hop has not taken,
 as an end may acknowledge what it has not read. Over the high mark the pair is lost, and when the connection with one of its
@@ -76,7 +80,10 @@ class Router:
         """Pass on what the neighbour `sender` sent."""
         from_seed = sender in self._registry.globals
         if not from_seed and origin != sender:
-            return  # nobody speaks for others
+            return  # nobody speaks for others but a seed, and it for those that are attached to it:
+        if from_seed and origin != sender and kind in (ASK, DIAL, OPEN) and self._registry.claims.claimant(origin) != sender:
+            self._back(sender, token, to, origin, f"seed {self._ground.id} does not know {origin} to be at {sender}")
+            return
         if not _is_sound(kind, args):
             raise ValueError(f"relay request {kind!r:.80} of {origin!r} with {args!r:.80}")
         if kind in (ASK, DIAL, OPEN) or (kind == LOST and not token):
@@ -85,6 +92,8 @@ class Router:
                 self._back(sender, token, to, origin, f"seed {self._ground.id} knows no way to it")
             elif hop is None:
                 return  # who asked is gone
+            elif kind == OPEN and self._is_others(token, origin, to):
+                self._back(sender, token, to, origin, "that way is another pair's")
             elif kind != OPEN or self._enter(token, Pair((origin, to), (sender, hop)), from_seed=from_seed):
                 self._pass(sender, hop, kind, token, to, origin, args)
             else:
@@ -108,12 +117,14 @@ class Router:
         if pair.shares[pair.side(to)].add(before, self._ground.backlog(hop)) > self._high_mark and token in self._pairs:
             self._lose(token, pair, self._too_much())
 
+    def _is_others(self, token: str, origin: str, to: str) -> bool:
+        pair = self._pairs.get(token)
+        return pair is not None and pair.ends != (origin, to)
+
     def _enter(self, token: str, pair: Pair, *, from_seed: bool) -> bool:
         """Carry a pair from now on, instead of another one of these ends; return whether that may be."""
         origin = pair.ends[0]
         before = self._tokens.get(pair.ends)
-        if token in self._pairs and token != before:
-            return False  # it is the name of another pair
         if before is not None:
             self._remove(before)
         elif len(self._pairs) >= MOST_PAIRS or (not from_seed and self._opened[origin] >= MOST_PAIRS_OF_ONE):

@@ -2,13 +2,17 @@
 
 A seed is a name or a numeric address. A name is resolved anew at each try and may stand for several addresses (a host
 with several, a DNS SRV name, a headless service), each a *target* of its own with its own delay: 0.3 s doubling to 30 s,
-with jitter, reset when it was connected. Names whose targets are all up are looked up again each `REFRESH` seconds. A
-target that DNS no longer has is not dialled any more, but its connection stays.
+with jitter, reset when it was connected for `STABLE` seconds (one that refuses us may do so when we are up). Names whose
+targets are all up are looked up again each `REFRESH` seconds. A target that DNS no longer has is not dialled any more, but
+its connection stays.
 
 A target that turns out to be this node itself is dropped, and makes this node global. The same greenlet dials the nodes
 that are wanted by ID: other global nodes, and those of members that are listed but lost (`Backbone.wanted`).
 
 Each look-up and dial runs in a greenlet of its own, so that a seed that does not answer holds up no other.
+
+A seed that was not reached for `PATIENCE` seconds is told of by a warning, and again when the reason changes, at most
+every `INTERVAL` seconds. (Nodes that start together find each other before.)
 """
 
 from __future__ import annotations
@@ -23,10 +27,12 @@ import gevent.event
 
 from gmp.config import Address
 from gmp.errors import GmpError
+from gmp.mesh.failures import INTERVAL, PATIENCE, explain
 from gmp.mesh.ground import Ground
 
 log = logging.getLogger("gmp.mesh")
 FIRST_DELAY, MOST_DELAY, REFRESH = 0.3, 30.0, 30.0
+STABLE = 5.0  # seconds after which a connection counts as a success
 
 
 class Retry:
@@ -41,8 +47,17 @@ class Retry:
         self.due = now + self.delay * (0.5 + jitter / 2)
         self.delay = min(self.delay * 2, MOST_DELAY)
 
+    def connected(self) -> None:
+        """It is connected; the delay stays until that has lasted."""
+        self.due = 0.0
+
+    def cut(self, now: float, jitter: float) -> None:
+        """The connection was cut, which is no reason to wait longer each time."""
+        self.succeeded()
+        self.due = now + self.delay * (0.5 + jitter / 2)
+
     def succeeded(self) -> None:
-        """It is connected."""
+        """It is connected, and stays so."""
         self.delay = FIRST_DELAY
         self.due = 0.0
 
@@ -56,6 +71,7 @@ class Target:
         self.node_id = ""  #: who answered there last
         self.dialling = False
         self.is_self = False
+        self.settling: object = None  #: while it is connected, but not for long
 
 
 class Seed:
@@ -68,6 +84,10 @@ class Seed:
         self.looking = False
         self.refresh = 0.0  #: when to look a name up again whose targets are all up
         self.error = ""  #: why the last try failed
+        self.unsteady = False  #: whether its last connection did not last
+        self._trying_since: float | None = None
+        self._warned = float("-inf")
+        self._told = ""
 
     def meet(self, addresses: Sequence[Address], is_up: Callable[[str], bool]) -> None:
         """It stands for these addresses now."""
@@ -76,6 +96,33 @@ class Seed:
         for address, target in list(self.targets.items()):
             if address not in addresses and not target.dialling and not is_up(target.node_id):
                 del self.targets[address]
+
+    def begins(self, now: float) -> None:
+        """It is looked up or dialled."""
+        if self._trying_since is None:
+            self._trying_since = now
+
+    def failed(self, error: str, now: float) -> bool:
+        """A try failed; return whether it is time to warn."""
+        self.error = error
+        since = now if self._trying_since is None else self._trying_since
+        if error == self._told or now - since < PATIENCE or now - self._warned < INTERVAL:
+            return False
+        self._told, self._warned = error, now
+        return True
+
+    def succeeded(self) -> bool:
+        """It is connected; return whether it was warned of."""
+        warned = bool(self._told)
+        self.error = self._told = ""
+        self.unsteady = False
+        self._trying_since = None
+        return warned
+
+    @property
+    def problem(self) -> str:
+        """`error`, without the address where that is the seed's."""
+        return self.error.removeprefix(f"{self}: ")
 
     def to_dial(self, is_up: Callable[[str], bool]) -> list[Target]:
         """The targets that should be connected and are not, without those that are dialled now."""
@@ -143,6 +190,14 @@ class SeedManager:
             figures.append({"address": str(seed), "node_id": ", ".join(node_ids), "up": up, "error": seed.error})
         return figures
 
+    def trouble(self, *, joined: bool) -> str:
+        """Of each seed that is not connected why not; if `joined`, only of those whose connections do not last."""
+        failing = [seed for seed in self.seeds if seed.unsteady or not (joined or self._is_connected(seed))]
+        return "; ".join(f"seed {seed} is not connected: {seed.problem or 'no answer yet'}" for seed in failing)
+
+    def _is_connected(self, seed: Seed) -> bool:
+        return any(self._is_up(target.node_id) for target in seed.targets.values())
+
     def is_seed(self, node_id: str) -> bool:
         """Whether a configured seed was that node when it was dialled last."""
         return any(target.node_id == node_id for seed in self.seeds for target in seed.targets.values())
@@ -186,6 +241,8 @@ class SeedManager:
         greenlet.rawlink(self._running.discard)
 
     def _look(self, seed: Seed) -> None:
+        if not seed.targets or seed.to_dial(self._is_up):
+            seed.begins(self._ground.now())
         try:
             addresses = self._ground.resolve(seed.address)
             seed.retry.succeeded()
@@ -197,7 +254,7 @@ class SeedManager:
                     self._start(self._dial, seed, target)
         except (GmpError, OSError) as error:
             seed.retry.failed(self._ground.now(), random.random())
-            self._failed(seed, error)
+            self._failed(seed, explain(error))
         finally:
             seed.looking = False
             self._changed.set()
@@ -213,16 +270,54 @@ class SeedManager:
             self._found_self()
         except (GmpError, OSError) as error:
             target.retry.failed(self._ground.now(), random.random())
-            self._failed(seed, error)
+            self._failed(seed, explain(error, target.address))
         else:
-            target.retry.succeeded()
-            seed.error = ""
+            self._connected(seed, target)
             self._seed_up(target.node_id)
         finally:
             target.dialling = False
             self._changed.set()
 
-    def _failed(self, seed: Seed, error: Exception) -> None:
-        if str(error) != seed.error:
-            seed.error = str(error)
-            log.warning("%s: seed %s cannot be reached: %s; trying on", self._ground.id, seed, error)
+    def connected(self, node_id: str) -> None:
+        """A seed is connected, whoever dialled."""
+        for seed in self.seeds:
+            for target in seed.targets.values():
+                if target.node_id == node_id:
+                    self._connected(seed, target)
+
+    def _connected(self, seed: Seed, target: Target) -> None:
+        target.retry.connected()
+        if not seed.unsteady:
+            seed.error = ""
+        target.settling = mark = object()
+        self._start(self._settle, seed, target, mark)
+
+    def _settle(self, seed: Seed, target: Target, mark: object) -> None:
+        """Wait until the connection has lasted."""
+        gevent.sleep(STABLE)
+        if target.settling is mark:
+            target.settling = None
+            target.retry.succeeded()
+            if seed.succeeded():
+                log.warning("%s: seed %s is connected now", self._ground.id, seed)
+
+    def lost(self, node_id: str, why: str, *, refused: bool) -> None:
+        """The way to a node is gone. One that did not last is not dialled again at once.
+
+        `refused`: the other side has ended it, and said so; that counts as a failure.
+        """
+        for seed in self.seeds:
+            for target in seed.targets.values():
+                if target.node_id == node_id and target.settling is not None:
+                    target.settling = None
+                    delay = target.retry.failed if refused else target.retry.cut
+                    delay(self._ground.now(), random.random())
+                    seed.unsteady = True
+                    self._failed(seed, why)
+
+    def _failed(self, seed: Seed, error: str) -> None:
+        new = error != seed.error
+        if seed.failed(error, self._ground.now()):
+            log.warning("%s: seed %s cannot be reached: %s; trying on", self._ground.id, seed, seed.problem)
+        elif new:
+            log.info("%s: seed %s is not reached yet: %s; trying on", self._ground.id, seed, seed.problem)

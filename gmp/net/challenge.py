@@ -21,7 +21,7 @@ def answered_for(connection: Connection) -> bool:
     """Send a no-op and see whether it is acknowledged. *Blocks:* up to a second."""
     try:
         before = tcp.read_figures(connection.sock)
-        connection.send("", ())
+        connection.probe()
         deadline = time.monotonic() + PATIENCE
         while before is not None and connection.reason is None and time.monotonic() < deadline:
             gevent.sleep(STEP)

@@ -29,6 +29,7 @@ from gmp.wire.dispatch import Decoded
 from gmp.wire.events import NEED_DATA, Authenticated, Greeted
 
 if TYPE_CHECKING:
+    from gmp.net.between import Way
     from gmp.net.housekeeper import Watch
     from gmp.wire.session import Session
 
@@ -75,6 +76,7 @@ class Connection(Outbox):
         "_dispatch",
         "_find",
         "_owner",
+        "_paused",
         "_reader",
         "_scratch",
         "_view",
@@ -90,6 +92,7 @@ class Connection(Outbox):
         "retry_bounded",
         "session",
         "watch",
+        "way",
     )
 
     def __init__(
@@ -105,6 +108,7 @@ class Connection(Outbox):
         cert_names: bool,
         destinations: dict[str, Any],
         address: str,
+        way: Way,
         number: int,
         handshake_timeout: float,
         limits: Limits,
@@ -114,6 +118,7 @@ class Connection(Outbox):
         super().__init__(_socket.socket(fileno=fd), hub.loop, drained)
         self.session = session
         self.address = address  #: of the other side, ``host:port``
+        self.way = way
         self.number = number  #: greater than that of every connection that began before
         self.detail = ""
         self.auth_sent = False
@@ -131,6 +136,7 @@ class Connection(Outbox):
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.retry_bounded = tcp.set_keepalive(self.sock, limits)
         tcp.bound_send_buffer(self.sock, send_buffer)
+        self._paused = False
         self._auth_wanted = False  # our authentication line goes out as soon as it may
         self._dispatch: Any = None
         loop = hub.loop
@@ -154,25 +160,24 @@ class Connection(Outbox):
 
     def _readable(self) -> None:
         try:
-            count = self.sock.recv_into(self._buffer)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self.close(reason_of(error), str(error))
-            return
-        if count == 0:
-            self.close(CloseReason.EOF)
-        elif self.up and self.tls is None:  # as `_take`, in fewer frames: this is the hot path
-            self.received_bytes += count
-            dispatch = self._dispatch
             try:
-                self.received_messages += dispatch(self._view[:count], self._find, self._unaddressed)
-            except Exception as error:
-                self._failed(error)
-        else:
-            self._take(count)
+                count = self.sock.recv_into(self._buffer)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self.close(reason_of(error), str(error))
+                return
+            if count == 0:
+                self.close(CloseReason.EOF)
+            elif self.up and self.tls is None:  # as `_read`, in fewer frames: this is the hot path
+                self.received_bytes += count
+                self.received_messages += self._dispatch(self._view[:count], self._find, self._unaddressed)
+            else:
+                self._read(count)
+        except BaseException as error:
+            self._failed(error)
 
-    def _take(self, count: int) -> None:
+    def _read(self, count: int) -> None:
         """So many bytes were read into the buffer."""
         self.received_bytes += count
         self._guard(self._process if self.tls is None else self._receive, self._view[:count])
@@ -181,7 +186,7 @@ class Connection(Outbox):
         """race: the other side is gone, and a write tells so before its last words were read: they may say why."""
         try:
             while self.up and self.reason is None and (count := self.sock.recv_into(self._buffer)):
-                self._take(count)
+                self._read(count)
         except OSError:
             pass  # all is read; the error that is told is the first one
         self.close(reason_of(error), str(error))
@@ -190,19 +195,25 @@ class Connection(Outbox):
         """Call `function`; what it raises ends this connection by name."""
         try:
             function(*args)
-        except Exception as error:
+        except BaseException as error:
             self._failed(error)
 
-    def _failed(self, error: Exception) -> None:
-        """In the handler of what was raised: end this connection by name."""
+    def _failed(self, error: BaseException) -> None:
+        """In the handler of what was raised: end this connection by name. What interrupts the program goes on."""
         if isinstance(error, AuthenticationError):
             self.close(CloseReason.AUTHENTICATION_FAILED, str(error))
         elif isinstance(error, ProtocolError):
             self.close(CloseReason.PROTOCOL_ERROR, str(error))
+        elif not isinstance(error, Exception):  # race: Ctrl-C: what was read is decoded and delivered in part
+            self._torn(error)
+            raise error
         else:
             # a bug of ours must end this connection, not leave it open and deaf
-            log.error("connection with %s", self.address, exc_info=error)
+            log.error("%s: connection with %s failed", self.session.node_id, self.address, exc_info=error)
             self.close(CloseReason.INTERNAL_ERROR, repr(error))
+
+    def _torn(self, error: BaseException) -> None:
+        self.close(CloseReason.INTERRUPTED, type(error).__name__)
 
     def _receive(self, data: memoryview) -> None:
         """Encrypted bytes from the socket."""
@@ -277,7 +288,7 @@ class Connection(Outbox):
         """The connection is up: from now on messages flow; what came behind the other's line is read first."""
         self.send_auth()
         self._deadline.close()
-        self._reader.start(self._readable)
+        self._read_on()
         self._send_by(self.session.encoder, self.session.greeting.keys)
         self._dispatch = self.session.decoder.dispatch
         self.up = True
@@ -297,8 +308,14 @@ class Connection(Outbox):
         self._writer.close()
         return self.sock.detach(), self.tls, self.session.trailing_data()
 
+    def probe(self) -> None:
+        """Send a no-op, so that the kernels find out whether the connection is dead; nothing before it is up."""
+        if self.up:
+            self.send("", ())
+
     def pause(self) -> None:
         """Read nothing more until `accept` or `refuse`."""
+        self._paused = True
         self._reader.stop()
 
     def refuse(self, text: str) -> None:
@@ -310,7 +327,32 @@ class Connection(Outbox):
             self.auth_sent = True
             self.session.send_auth(refused=text)
             self.write(self.session.data_to_send())
+        self._read_on()
+
+    def _read_on(self) -> None:
+        self._paused = False
         self._reader.start(self._readable)
+
+    def mend(self) -> None:
+        """Go on where an interrupt has struck: gevent stops the watcher of a socket for good when its callback raises.
+
+        `_readable` ends the connection when it was struck; but that does not help where it began.
+        """
+        if self.reason is not None:
+            return
+        if not self._reader.active and not self._paused:
+            self._reader.start(self._readable)
+        if not self.up and not self._deadline.active:
+            self._handshake_timed_out()
+        else:
+            super().mend()
+
+    def turn_away(self, text: str) -> None:
+        """Tell a gmp node, in the place of our authentication line, why it gets none; the caller ends the connection."""
+        if not self.auth_sent:
+            self.session.send_refusal(text)
+            self.write(self.session.data_to_send())
+            self._flush()
 
     def read_ahead(self) -> None:
         """Dispatch what was read too far during the handshake; no watcher fires for that."""
@@ -333,17 +375,19 @@ class Connection(Outbox):
         if self.reason is not None:
             return
         self.reason, self.detail = reason, detail
-        self._deadline.close()
-        self._reader.close()
-        if self.tls is not None:
-            self._last_words(self.tls)
-        if reason in _ABORT:
-            tcp.abort_on_close(self.sock)
-        self._discard()
-        if self.up or not self._owner.hold(self):
-            self.sock.close()
-        self._owner.closed(self)
-        self.watch = None  # it refers to this connection
+        try:
+            self._deadline.close()
+            self._reader.close()
+            if self.tls is not None:
+                self._last_words(self.tls)
+            if reason in _ABORT:
+                tcp.abort_on_close(self.sock)
+            self._discard()
+            if self.up or not self._owner.hold(self):
+                self.sock.close()
+        finally:  # race: Ctrl-C: the monitors fire all the same
+            self._owner.closed(self)
+            self.watch = None  # it refers to this connection
 
     def half_close(self) -> None:
         """Close our direction, once everything is written; the other one is read on."""
@@ -366,7 +410,7 @@ class Connection(Outbox):
     def _last_words(self, tls: Tls) -> None:
         """Tell the other side by TLS's own means, an alert or its proper end, when the socket takes it."""
         data = tls.end()
-        if data and not self._pending:
+        if data and not self._front:
             try:
                 self.sock.send(data)
             except OSError:

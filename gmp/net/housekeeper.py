@@ -33,8 +33,8 @@ class HousekeeperEvents(Protocol):
     def peer_busy(self, peer: Peer, busy: bool, seconds: float) -> None:
         """A peer's program has been silent for `seconds`; or was, and is back."""
 
-    def loop_late(self, seconds: float) -> None:
-        """This node's own loop was held up for `seconds`."""
+    def loop_late(self, seconds: float, sent: int) -> None:
+        """This node's own loop was held up for `seconds`, and `sent` messages were sent since the look before."""
 
 
 class Watch:
@@ -98,15 +98,18 @@ class Housekeeper:
         hub: Any,
         limits: Limits,
         up_peers: Callable[[], Iterator[Peer]],
+        mend: Callable[[], None],
         forget_idle: Callable[[], None],
         events: HousekeeperEvents,
     ) -> None:
         self._hub = hub
         self._limits = limits
         self._up_peers = up_peers
+        self._mend = mend  # what an interrupt has struck
         self._forget_idle = forget_idle
         self._events = events
         self._time = OwnTime(time.monotonic(), limits)
+        self._sent = 0  # messages written by the connections that were up at the last look
         self._timer: Any = None
 
     def start(self) -> None:
@@ -135,8 +138,11 @@ class Housekeeper:
 
     def _look(self) -> None:
         now = self._time.advance(time.monotonic())
+        sent = sum(peer.sent_messages for peer in self._up_peers())
         if self._time.lag > 1.0:
-            self._events.loop_late(self._time.lag)
+            self._events.loop_late(self._time.lag, max(0, sent - self._sent))
+        self._sent = sent
+        self._mend()
         for peer in self._up_peers():
             connection = peer.connection
             if connection is not None and connection.watch is not None:

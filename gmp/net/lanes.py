@@ -7,7 +7,7 @@ overtake nor are overtaken: while one waits here, everything behind it waits too
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 
 LARGE = 32 * 1024  #: bytes from which on a message takes the slow lane
 
@@ -17,7 +17,7 @@ class SlowLane:
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[str, bytes]] = deque()
-        self._ports: Counter[str] = Counter()
+        self._ports: dict[str, int] = {}
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -31,16 +31,28 @@ class SlowLane:
 
     def put(self, name: str, data: bytes) -> None:
         """Let a message wait."""
-        self._waiting.append((name, data))
-        self._ports[name] += 1
+        waiting, ports = self._waiting, self._ports
+        entry = [(name, data)]
+        if name in ports:  # race: Ctrl-C, or a signal handler that sends: no call is from here on
+            ports[name] += 1
+        else:
+            ports[name] = 1
+        waiting += entry
 
-    def pop(self) -> bytes:
-        """The next message. *Raises:* `IndexError` when there is none."""
-        name, data = self._waiting.popleft()
-        self._ports[name] -= 1
-        if not self._ports[name]:
-            del self._ports[name]
-        return data
+    def pop_into(self, to: list[bytes | memoryview]) -> bool:
+        """Add the next message to `to`; False when there is none."""
+        waiting, ports = self._waiting, self._ports
+        if not waiting:
+            return False
+        name, data = waiting[0]
+        del waiting[0]  # race: as in `put`
+        to += [data]
+        left = ports[name] - 1
+        if left:
+            ports[name] = left
+        else:
+            del ports[name]
+        return True
 
     def clear(self) -> None:
         """Forget everything."""

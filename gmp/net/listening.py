@@ -72,6 +72,14 @@ class Listeners:
             server.stop()
         self._servers.clear()
 
+    def mend(self) -> None:
+        """Go on accepting where an interrupt has struck: gevent stops the watcher of a socket then."""
+        servers: list[Any] = self._servers
+        for server in servers:
+            if server.started and server._timer is None and not server._watcher.active:
+                server.stop_accepting()
+                server.start_accepting()
+
     def abandon(self) -> None:
         """Let go of the sockets, in a child of `fork`: they are the parent's."""
         for server in self._servers:

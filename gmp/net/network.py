@@ -13,7 +13,7 @@ import secrets
 import socket
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
@@ -25,23 +25,26 @@ import gevent.socket
 from gmp.config import Address, Settings, parse_advertised
 from gmp.errors import AuthenticationError, GmpError, ProtocolError
 from gmp.ids import is_peer_node_id
+from gmp.net.between import Policy, Way, make_end
 from gmp.net.challenge import answered_for
 from gmp.net.connection import Connection
 from gmp.net.heartbeat import Limits
 from gmp.net.housekeeper import Housekeeper, HousekeeperEvents
 from gmp.net.listening import Listeners, format_address
+from gmp.net.machine import is_own, machine_name
 from gmp.net.names import family_of
 from gmp.net.peer import Peer, PeerEvents
-from gmp.net.peerstate import Act, Do, is_arbiter
+from gmp.net.peerstate import Act, Do, PeerState, is_arbiter
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.net.relays import Relays
 from gmp.net.resting import Resting
 from gmp.net.streams import DATACONN, STREAM_ID, ExpectedStreams, Stream
-from gmp.net.tls import RECORD, make_contexts
+from gmp.net.tls import RECORD, make_contexts, marks_seed
 from gmp.net.visitors import Visitors, host_of
 from gmp.peerlog import PeerLog
-from gmp.wire import runs
+from gmp.wire import chunks, runs
+from gmp.wire.chunks import layer_for
 from gmp.wire.dispatch import Decoded
 from gmp.wire.framing import default_framings
 from gmp.wire.portable import Portable
@@ -56,6 +59,7 @@ _BUG_OR_NORMAL = {
     CloseReason.NODE_CLOSED,
     CloseReason.LEAVING,
 }
+_REFUSED_HERE = {CloseReason.AUTHENTICATION_FAILED, CloseReason.PROTOCOL_ERROR}
 _CLOSED_THERE = {CloseReason.EOF, CloseReason.RESET}
 FIRST_DELAY, MOST_DELAY = 0.1, 2.0  # seconds before dialling again, doubling, while the other side clears up
 _ENDED = {CloseReason.EOF, CloseReason.LEAVING, CloseReason.RESTARTED}  # what shows that a process is gone
@@ -119,13 +123,16 @@ class Network:
         self._tell = partial(peer_log.tell, log)
         self._hub = gevent.get_hub()
         self._limits = Limits(settings.lost_after, settings.busy_after, settings.hung_after)
-        self.housekeeper = Housekeeper(self._hub, self._limits, self.up_peers, self._forget_idle, events)
+        self.housekeeper = Housekeeper(
+            self._hub, self._limits, self.up_peers, self._mend, self._forget_idle, events
+        )
         self._resting = Resting(settings.handshake_timeout)
         self._buffer = bytearray(READ_SIZE)
         self._scratch = bytearray(READ_SIZE + 2 * RECORD if settings.cert else 0)
         self._framings = settings.framings or default_framings()
         self.portable = Portable(self._framings, settings.max_message)  # raises for a framing that cannot be
         self._contexts = make_contexts(settings.cert) if settings.cert else None
+        self.is_marked_seed = self._contexts is not None and settings.cert_names and marks_seed(self._contexts)
         self._listeners = Listeners(self._accepted)
         self._handshakes: dict[Connection, Dial | None] = {}  # None: it was accepted
         self._begun = 0  # connections, so far
@@ -137,6 +144,7 @@ class Network:
             settings.handshake_timeout,
             self._hub,
         )
+        self._between = self._policy(())
         self._challenges: dict[Connection, gevent.Greenlet[..., None]] = {}
         self._acts: dict[Act, Callable[[Peer, Connection], object]] = {
             Act.ACCEPT: self._accept,
@@ -145,7 +153,7 @@ class Network:
             Act.CLOSE_REPLACED: lambda peer, connection: connection.close(CloseReason.REPLACED),
             Act.CLOSE_RESTARTED: lambda peer, connection: connection.close(CloseReason.RESTARTED),
             Act.LOSE: self._lose,
-            Act.PROBE: lambda peer, connection: connection.send("", ()),
+            Act.PROBE: lambda peer, connection: connection.probe(),
             Act.CHALLENGE: self._challenge,
             Act.REFUSE: self._refuse,
         }
@@ -161,12 +169,18 @@ class Network:
             peer_log,
         )
 
+    def _policy(self, advertised: Iterable[str]) -> Policy:
+        settings = self._settings
+        return Policy(self.node_id, settings.reached_at, advertised, require_roles=settings.require_roles)
+
     # ---- listening
 
     def listen(self, binds: list[Address]) -> None:
         """`Listeners.listen`."""
         self._listeners.listen(binds)
         self.binds = self._listeners.binds
+        if self._settings.advertise is not None:
+            self._between = self._policy(self.announced())
 
     def announced(self) -> list[str]:
         """The addresses to tell others."""
@@ -180,11 +194,12 @@ class Network:
     def _accepted(self, sock: Any, address: tuple[Any, ...]) -> None:
         host = str(address[0])
         self.visitors.make_room(host)
-        connection = self._start(sock.detach(), format_address(*address[:2]), None)
+        way = _way(sock.getsockname(), address, dialled=False)
+        connection = self._start(sock.detach(), format_address(*address[:2]), way, None)
         if connection is not None:
             self.visitors.enter(connection, host)
 
-    def _start(self, fd: int, address: str, dial: Dial | None) -> Connection | None:
+    def _start(self, fd: int, address: str, way: Way, dial: Dial | None) -> Connection | None:
         settings = self._settings
         stream_id = "" if dial is None else dial.stream_id
         self._begun += 1
@@ -201,7 +216,8 @@ class Network:
                 "mproto": "1",
                 "gproto": "1",
                 runs.KEY: runs.VALUE,
-                "peeraddr": address,
+                chunks.KEY: chunks.VALUE,
+                **way.keys(),
                 **({STREAM_ID: stream_id} if stream_id else {}),
             },
             protocol=DATACONN if stream_id else "aemp",
@@ -222,6 +238,7 @@ class Network:
             cert_names=settings.cert_names,
             destinations=self._destinations,
             address=address,
+            way=way,
             number=self._begun,
             handshake_timeout=settings.handshake_timeout,
             limits=self._limits,
@@ -277,11 +294,12 @@ class Network:
         try:
             sock.settimeout(self._settings.address_timeout)
             sock.connect(address)
-            if sock.getsockname() == sock.getpeername():
+            own, other = sock.getsockname(), sock.getpeername()
+            if own == other:
                 raise ConnectionRefusedError("TCP connected to itself")
             if self._closed:
                 raise GmpError("the node is closed")
-            connection = self._start(sock.detach(), where, dial)
+            connection = self._start(sock.detach(), where, _way(own, other, dialled=True), dial)
         finally:
             sock.close()
         if connection is None:
@@ -317,6 +335,7 @@ class Network:
                 raise AuthenticationError(f"expected node {dial.expect!r}, but {greeting.node_id!r} answered")
             if greeting.protocol != "aemp":
                 raise ProtocolError(f"{greeting.protocol!r} in an answer, expected 'aemp'")
+        self._check_nobody_between(connection)
         if self._is_stream(connection):
             return True
         if self._is_arbiter(connection):
@@ -325,6 +344,16 @@ class Network:
         if peer is not None:
             peer.link.offered(connection, _incarnation(connection))
         return True
+
+    def _check_nobody_between(self, connection: Connection) -> None:
+        """Before our authentication line, which is what somebody in between would need."""
+        greeting, tls = connection.session.greeting, connection.session.tls_active
+        try:
+            self._between.check(connection.way, greeting.node_id, greeting.keys, tls=tls)
+        except AuthenticationError as error:
+            if "gmp" in greeting.keys and not tls:
+                connection.turn_away(str(error))
+            raise
 
     def _is_arbiter(self, connection: Connection) -> bool:
         greeting = connection.session.greeting
@@ -353,19 +382,25 @@ class Network:
             self._acts[act](peer, connection)
 
     def _accept(self, peer: Peer, connection: Connection) -> None:
+        if connection.reason is not None:
+            return  # race: it has ended while it waited
         old = peer.connection
+        if isinstance(old, RelayLink) and old.incarnation != connection.incarnation:
+            old.close(CloseReason.RESTARTED)
+        if peer.state is PeerState.LOST:  # what is sent before the loss is told must not find a way
+            connection.pause()
+            peer.after_loss(partial(self._accept, peer, connection))
+            return
         dial = self._handshake_done(connection)
         connection.accept()
         connection.watch = self.housekeeper.watch(connection)
         peer.dialled = "" if dial is None else connection.address
-        if isinstance(old, RelayLink) and old.incarnation == connection.incarnation:
+        if isinstance(old, RelayLink) and old is peer.connection:
             if old.watch is not None:
                 connection.watch.pulse.carry_on(old.watch.pulse)
             peer.hand_over(connection)
             self._events.peer_linked(peer)
         else:
-            if isinstance(old, RelayLink):
-                old.close(CloseReason.RESTARTED)
             peer.attach(connection)
         if dial is not None:
             dial.result.set(connection.node_id)
@@ -385,7 +420,8 @@ class Network:
             take = expected.take
         fd, tls, read_ahead = connection.hand_over()
         dial = self._handshake_done(connection)
-        stream = self.add_stream(Stream(gevent.socket.socket(fileno=fd), greeting.node_id, tls, read_ahead))
+        layer = layer_for(greeting.keys) if tls is None else tls
+        stream = self.add_stream(Stream(gevent.socket.socket(fileno=fd), greeting.node_id, layer, read_ahead))
         if dial is not None:
             dial.result.set(stream)
         elif take is not None:
@@ -396,24 +432,30 @@ class Network:
         self._streams.add(stream)
         return stream
 
+    def finish_streams(self, timeout: float) -> None:
+        """Wait for the goodbyes of closed streams to go out. *Blocks:* up to `timeout` seconds."""
+        gevent.joinall([stream.lingering for stream in self._streams if stream.lingering is not None], timeout)
+
     def _lose(self, peer: Peer, connection: Connection) -> None:
         reason = connection.reason
         assert reason is not None
-        if not self._closed:
+        if peer.connection is connection:
+            peer.ended, peer.refused = reason in _ENDED, reason is CloseReason.REFUSED
+            if reason is CloseReason.LEAVING:
+                peer.lose(("leaving", peer.node_id))
+            else:
+                peer.lose(("transport_error", peer.node_id, describe(connection)))
+        if not self._closed:  # at last: a handler of the log may block, or send
             text = f"connection with {connection} ended: {describe(connection)}"
             self._tell(logging.INFO, f"connection ended, {reason.value}", peer.node_id, text)
-        if peer.connection is not connection:
-            return
-        peer.ended = reason in _ENDED
-        if reason is CloseReason.LEAVING:
-            peer.lose(("leaving", peer.node_id))
-        else:
-            peer.lose(("transport_error", peer.node_id, describe(connection)))
 
     def _challenge(self, peer: Peer, connection: Connection) -> None:
         """Another incarnation wants the place of `connection`: it waits until the kernel has told whether that one lives."""
         for challenger in peer.link.held:
             challenger.pause()
+        if peer.state is PeerState.LOST:  # race: `connection` waits itself, so there is no no-op yet to ask the kernel about
+            peer.after_loss(partial(self._challenge, peer, connection))
+            return
         if connection not in self._challenges:
             self._challenges[connection] = gevent.spawn(self._ask_kernel, peer, connection)
 
@@ -444,7 +486,7 @@ class Network:
         todo = [] if peer is None else peer.link.closed(connection)
         if connection in self._handshakes:
             self._handshake_failed(connection, reason)
-        elif peer is not None:
+        if peer is not None:
             self._run(peer, todo)
 
     def _handshake_failed(self, connection: Connection, reason: CloseReason) -> None:
@@ -453,18 +495,18 @@ class Network:
         if dial is not None and not dial.result.ready():
             self._dial_failed(connection, reason, node_id, dial)
         if reason not in _BUG_OR_NORMAL and node_id != self.node_id and not connection.refused:
-            self._log_refusal(connection)
+            self._log_refusal(connection, logging.WARNING if dial is None else logging.INFO)  # who dials is told
 
     def _dial_failed(self, connection: Connection, reason: CloseReason, node_id: str, dial: Dial) -> None:
         result = dial.result
         peer = self.peers.get(node_id)
-        text = f"{connection.address}: {describe(connection)}"
+        text = f"{connection.address}: {describe(connection)}{self._perhaps(connection)}"
         if node_id == self.node_id:
             if _incarnation(connection) == self.incarnation:
                 result.set_exception(SelfDial(f"{connection.address} is this node itself"))
             else:
                 result.set_exception(GmpError(f"{connection.address} is another node with the ID {node_id!r} of this one"))
-        elif not dial.stream_id and (reason is CloseReason.DUPLICATE or (peer is not None and peer.is_linked)):
+        elif not dial.stream_id and (reason is CloseReason.DUPLICATE or self._is_linked_otherwise(peer, connection)):
             # race: both dialled at once and the other connection won
             result.set(node_id)
         elif peer is not None and not dial.stream_id and self._closed_for_another(peer, connection):
@@ -473,12 +515,40 @@ class Network:
             error = AuthenticationError if reason is CloseReason.AUTHENTICATION_FAILED else ProtocolError
             result.set_exception(error(text))
 
-    def _closed_for_another(self, peer: Peer, connection: Connection) -> bool:
-        return connection.reason in _CLOSED_THERE and peer.link.dial_again(_incarnation(connection))
+    def _perhaps(self, connection: Connection) -> str:
+        """What most likely made the other side close a connection in the handshake: it does not say."""
+        if connection.reason not in _CLOSED_THERE:
+            return ""
+        if not connection.session.has_greeting:
+            return " before it said anything: perhaps it is no gmp node"
+        greeting = connection.session.greeting
+        perhaps = "the secrets differ"
+        if greeting.offers_tls and self._contexts is None:
+            perhaps = "it requires TLS (setting cert), or the secrets differ"
+        elif self._contexts is not None:
+            perhaps = "it does not accept our certificate, or the secrets differ"
+        return f", node {greeting.node_id!r}, in the handshake: perhaps {perhaps}; its log tells"
 
-    def _log_refusal(self, connection: Connection) -> None:
-        text = f"handshake with {connection.address} failed: {describe(connection)}"
-        self._tell(logging.WARNING, "handshake failed", host_of(connection.address), text)
+    def _is_linked_otherwise(self, peer: Peer | None, connection: Connection) -> bool:
+        """Whether the node that was dialled is connected by another connection, for which it has closed this one."""
+        refused_here = connection.reason in _REFUSED_HERE
+        return peer is not None and peer.is_linked and not refused_here and self._is_named(connection)
+
+    def _closed_for_another(self, peer: Peer, connection: Connection) -> bool:
+        incarnation = _incarnation(connection)
+        return connection.reason in _CLOSED_THERE and self._is_named(connection) and peer.link.dial_again(incarnation)
+
+    def _is_named(self, connection: Connection) -> bool:
+        """Whether its greeting says who is there, though it was closed without the authentication line that proves it.
+
+        An arbiter closes a second connection so. With `cert_names`, where somebody else must not be taken for that node, its
+        certificate has proved it by then.
+        """
+        return not self._settings.cert_names or (connection.tls is not None and connection.tls.ready)
+
+    def _log_refusal(self, connection: Connection, level: int) -> None:
+        text = f"handshake with {connection.address} failed: {describe(connection)}{self._perhaps(connection)}"
+        self._tell(level, "handshake failed", host_of(connection.address), text)
 
     def hold(self, connection: Connection) -> bool:
         """`Owner.hold`: a wrong login of an address that keeps failing is told so after a while."""
@@ -529,6 +599,13 @@ class Network:
         """The peers that are connected now."""
         return (peer for peer in list(self.peers.values()) if peer.is_up)
 
+    def _mend(self) -> None:
+        """Let every socket go on whose callback Ctrl-C has struck."""
+        self._listeners.mend()
+        up = [peer.connection for peer in self.up_peers() if isinstance(peer.connection, Connection)]
+        for connection in (*self._handshakes, *up):
+            connection.mend()
+
     def abandon(self) -> None:
         """Let go of every socket without a byte, in a child of `fork`: they are the parent's."""
         self._closed = True
@@ -551,7 +628,7 @@ class Network:
             connection.close(CloseReason.NODE_CLOSED)
         self.visitors.close()
         for stream in list(self._streams):
-            stream.close()
+            stream.abort()
         for peer in list(self.peers.values()):
             connection_up = peer.connection
             peer.close()
@@ -564,6 +641,13 @@ def describe(connection: Connection) -> str:
     reason = connection.reason
     text = "" if reason is None else reason.value
     return f"{text}: {connection.detail}" if connection.detail else text
+
+
+def _way(own: tuple[Any, ...], other: tuple[Any, ...], *, dialled: bool) -> Way:
+    """A TCP connection by the names of its two sockets."""
+    ends = make_end(*own[:2]), make_end(*other[:2])
+    near = ends[1].is_loopback or is_own(ends[1].host)
+    return Way(dialled, *ends, near, machine_name())
 
 
 def _incarnation(connection: Connection) -> str:

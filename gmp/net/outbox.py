@@ -9,11 +9,16 @@ Messages in a row for one port go out as a *run* when the other side reads them 
 is being collected (`gmp.net.run`), also by `gmp.send` behind our back. It joins the outbox before anything else does, and
 before the outbox is written. The first two messages of a turn are in none.
 
-The outbox is three things in a row: `_pending`, what the socket is in the middle of; `_outbox`; and, only while the
-socket is full, the `SlowLane` of large messages, which small ones for other ports may overtake. race: a small message is
+The outbox is three things in a row: `_front`, what goes over the wire next; `_outbox`; and, only while the socket is
+full, the `SlowLane` of large messages, which small ones for other ports may overtake. race: a small message is
 followed by a large one for the same port: what is in the outbox when one takes the slow lane is sealed, and goes first.
 
-With TLS bytes are encrypted between outbox and `_pending`: what waits stays plaintext until the socket has room.
+With TLS bytes are encrypted between outbox and `_front`: what waits stays plaintext until the socket has room.
+
+race: Ctrl-C, or a signal handler that sends, strikes wherever Python looks for signals (`gmp.ports.workers`). So each piece
+goes on in one step, without a call in it: a ``for`` over ``map(sock.send, …)`` writes and has the count before anybody can
+strike. Behind an interrupt, and below a handler, everything is either still where it was or already further on. Only in
+the middle of TLS that cannot be: the connection ends then. What an interrupt left undone, `mend` does.
 """
 
 from __future__ import annotations
@@ -49,12 +54,13 @@ class Outbox:
         "_budget",
         "_check",
         "_drained",
+        "_encrypting",
         "_flush_at",
+        "_front",
         "_longest_row",
         "_loop",
         "_max_message",
         "_outbox",
-        "_pending",
         "_plain",
         "_queued",
         "_repack",
@@ -101,8 +107,9 @@ class Outbox:
         self._slow = SlowLane()
         self._slow_next = False
         self._short = SHORT  # a message of more bytes must be looked at
-        self._plain: bytes | memoryview = b""  # taken from the outbox, not yet encrypted
-        self._pending: bytes | memoryview = b""  # as it goes over the wire
+        self._plain: list[bytes | memoryview] = []  # taken from the outbox, not yet encrypted
+        self._encrypting = False
+        self._front: list[bytes | memoryview] = []  # as it goes over the wire
         self._flush_at = 0  # `send` flushes when so many bytes wait: at once, when the turn has enough, or not now
         self._budget = A_TURN
         self._max_message = 0
@@ -116,6 +123,9 @@ class Outbox:
         self._writing = False
 
     def _write_failed(self, error: Exception) -> None:
+        raise NotImplementedError
+
+    def _torn(self, error: BaseException) -> None:
         raise NotImplementedError
 
     def _send_by(self, encoder: Encoder, keys: Mapping[str, str]) -> None:
@@ -135,7 +145,8 @@ class Outbox:
         if self.run is not None:
             self.run.end()
             self.run = None
-        self._pending = self._plain = b""
+        self._plain.clear()
+        self._front.clear()
         self._queued = 0
 
     @property
@@ -193,7 +204,10 @@ class Outbox:
             return None
         run = self.run
         if run is None and name is self._run_name:
-            run = self.run = Run(name, self.pack, (self._flush_at - self._queued) // ROW, self._longest_row)
+            made = Run(name, self.pack, (self._flush_at - self._queued) // ROW, self._longest_row)
+            if self.run is None:  # race: a signal handler has sent meanwhile
+                self.run = made
+            run = self.run
         if run is None or run.name is not name:
             return None  # race: a signal handler or `__del__` has sent meanwhile
         if size > SHORT:
@@ -257,12 +271,15 @@ class Outbox:
             if size > self._max_message:
                 self._check(name, message, size)
             self._check_nesting(name, message, size)
-        if not self._writing or not ((self._slow or size >= LARGE) and self._slow.is_for(name, data)):
+        # race: a signal handler sends while the lane is being written
+        waits = self._writing or self._short < 0
+        if not waits or not ((self._slow or size >= LARGE) and self._slow.is_for(name, data)):
             return True
         self.stop_runs()
         self._short = self._longest_row = -1  # as long as somebody waits there, each message must ask
-        self._sealed += self._outbox  # what was sent before it stays before it
-        self._outbox.clear()
+        outbox = self._outbox
+        self._sealed += outbox  # what was sent before it stays before it
+        del outbox[:]
         self._tight = 0
         return False
 
@@ -290,35 +307,39 @@ class Outbox:
         """Write the first message of a turn: a round trip is made of such messages."""
         self._run_name = None  # there is no run of one
         outbox = self._outbox
-        usual = self.tls is None and len(outbox) == 1 and self.run is None and self.reason is None
-        if not usual or self._pending or self._sealed:
-            self._flush()
-            return
-        data = outbox[0]
-        size = len(data)
-        del outbox[0]
-        self._queued -= size  # race: Ctrl-C behind the write: it counts as written
-        self.sent_messages += 1
         try:
-            sent = self.sock.send(data)
+            written = map(self.sock.send, outbox)
+            unusual = self.tls is not None or self.run is not None or self.reason is not None or self._queued > PIECE
+            if unusual or self._front or self._sealed or self._writing:
+                self._flush()
+                return
+            for sent in written:  # race: see above; one is written, and the outbox may have become empty meanwhile
+                rest = outbox[0][sent:]
+                del outbox[0]
+                self._queued -= sent
+                self.sent_messages += 1
+                self.sent_bytes += sent
+                if rest:
+                    self._front += [rest]
+                break
         except OSError:
-            self._queued += size
-            self._pending = data
             self._flush()  # which knows what to do
             return
-        self.sent_bytes += sent
-        if sent < size:
-            self._queued += size - sent
-            self._pending = memoryview(data)[sent:]
+        if self._front:
             self._wait_writable()
+        elif outbox:
+            self._flush()
 
     def _tighten(self) -> None:
         """Join messages that wait for a full socket: a tiny one takes five times its length as long as it is by itself."""
         outbox, start = self._outbox, self._tight
         end = len(outbox) - (1 if outbox and len(outbox[-1]) >= PIECE else 0)  # what is long enough is not copied
         if end - start > 1:
-            outbox[start:end] = [b"".join(outbox[start:end])]
-            self.sent_messages += end - start - 1  # as one piece it will count for one
+            parts = outbox[start:end]
+            joined = b"".join(parts)
+            if outbox[start:end] == parts:  # race: a signal handler has sent, and done this, meanwhile
+                outbox[start:end] = [joined]
+                self.sent_messages += end - start - 1  # as one piece it will count for one
         self._tight = len(outbox)
         self._flush_at = min(self._queued + FLUSH_AT, self.high_mark)
 
@@ -351,77 +372,104 @@ class Outbox:
         """Write until the outbox is empty, the socket is full, or this pass of the loop has written enough."""
         if self._writing or self.reason is not None:
             return
+        front = self._front
         try:
-            while data := self._pending or self._next_piece():
-                self._pending = b""  # race: Ctrl-C behind the write: it counts as written
-                try:
-                    sent = self.sock.send(data)
-                except (BlockingIOError, InterruptedError):
-                    sent = 0
-                self._queued -= sent
-                self.sent_bytes += sent
-                self._budget -= sent
-                if sent < len(data):
-                    self._pending = memoryview(data)[sent:]
-                elif self._budget > 0:
-                    # TLS may have something of its own to say
-                    if self._queued == 0 and self.run is None and self.tls is None:
-                        return
-                    continue
-                self._wait_writable()
-                return
-            if self.tls is None or self.tls.ready:
-                self._queued = 0  # race: Ctrl-C between a write and its count
+            while front or self._next_piece():
+                for sent in map(self.sock.send, front):
+                    rest = front[0][sent:]
+                    if rest:
+                        front[0] = rest
+                    else:
+                        del front[0]
+                    self._queued -= sent
+                    self.sent_bytes += sent
+                    self._budget -= sent
+                    break
+                if front or self._budget <= 0:
+                    self._wait_writable()
+                    return
+                if self._queued == 0 and self.run is None and self.tls is None:
+                    return  # TLS may have something of its own to say
+            if not self._encrypting and (self.tls is None or self.tls.ready):
+                self._queued = 0  # race: Ctrl-C has struck before what it sent was counted
+        except (BlockingIOError, InterruptedError):
+            self._wait_writable()
         except (OSError, ProtocolError) as error:
             # race: the owner may be in the middle of a send: let the loop tell of the end
             self._run_callback(self._write_failed, error)
 
-    def _next_piece(self) -> bytes | memoryview:
-        """What to write next, as it goes over the wire; nothing: empty."""
-        tls = self.tls
-        if tls is None:
-            return self._take_plain()
-        plain = memoryview(self._plain or self._take_plain()) if tls.ready else memoryview(b"")
-        self._plain = plain[CHUNK:] if tls.ready else self._plain
-        data = tls.encrypt(plain[:CHUNK]) if tls.ready else tls.output()
-        self._queued += len(data) - len(plain[:CHUNK])
-        return data
-
-    def _take_plain(self) -> bytes:
-        """The small messages that wait and one of the slow lane in turn, so that neither starves the other.
-
-        race: Ctrl-C. Small ones leave the outbox and become what is written next in one step, without a call.
-        """
-        self._end_run()
-        outbox = self._sealed or self._outbox
-        if self._short < 0 and not self._sealed and (self._slow_next or not outbox):  # somebody waits in the slow lane
-            self._slow_next = False
-            data = self._slow.pop() if self._slow else b""
-            if not self._slow:
-                self._short, self._longest_row = SHORT, self._row_limit
-            if not data:  # race: Ctrl-C before the first one was put there
-                return self._take_plain()
-            self.sent_messages += 1
-            return data
-        if not outbox:
-            return b""
-        self._slow_next = True
-        if self._tight and outbox is self._outbox:
-            self._tight -= 1
-            count, data = 1, outbox[0]
-        else:
-            count, data = len(outbox), b"".join(outbox)
+    def _next_piece(self) -> bool:
+        """Put what is to be written next in front, as it goes over the wire; False: there is nothing."""
         if self.tls is None:
-            self._pending = data
+            return self._take(self._front)
+        if self._encrypting:  # race: this is a signal handler that sends; whoever it has struck goes on behind it
+            return False
+        if self.tls.ready and not self._plain:
+            self._take(self._plain)
+        self._encrypting = True
+        try:
+            self._encrypt(self.tls)
+        except ProtocolError:
+            self._encrypting = False
+            raise
+        except BaseException as error:  # race: a piece may be encrypted and not be in front: nothing more is written
+            self._run_callback(self._torn, error)
+            raise
+        self._encrypting = False
+        return bool(self._front)
+
+    def _encrypt(self, tls: Tls) -> None:
+        plain, size = self._plain, 0
+        if tls.ready and plain:
+            view = memoryview(plain[0])
+            size = min(len(view), CHUNK)
+            data = tls.encrypt(view[:CHUNK])
+            if size < len(view):
+                plain[0] = view[CHUNK:]
+            else:
+                del plain[0]
         else:
-            self._plain = data
-        del outbox[:count]
-        self.sent_messages += count
-        return data
+            data = tls.output()
+        if data:
+            self._front.append(data)
+        self._queued += len(data) - size
+
+    def _take(self, to: list[bytes | memoryview]) -> bool:
+        """Add the small messages that wait to `to`, or one of the slow lane in turn, so that neither starves the other."""
+        self._end_run()
+        while True:
+            outbox = self._sealed or self._outbox
+            if self._short < 0 and not self._sealed and (self._slow_next or not outbox):  # somebody waits in the slow lane
+                self._slow_next = False
+                taken = self._slow.pop_into(to)
+                if not self._slow:
+                    self._short, self._longest_row = SHORT, self._row_limit
+                if taken:
+                    self.sent_messages += 1
+                    return True
+                continue  # race: Ctrl-C before the first one was put there
+            if not outbox:
+                return False
+            tight = self._tight > 0 and outbox is self._outbox
+            parts = outbox[:1] if tight else outbox[:]
+            count = len(parts)
+            data = parts[0] if count == 1 else b"".join(parts)
+            if outbox[:count] == parts:  # race: a signal handler has sent, and taken them, meanwhile
+                to += [data]
+                del outbox[:count]
+                self._tight -= tight
+                self.sent_messages += count
+                self._slow_next = True
+                return True
 
     def _wait_writable(self) -> None:
         self._end_run()  # or it would grow by as much each time the socket takes a bit: none may be longer than is read
+        if self._writing:  # race: a signal handler has sent meanwhile
+            return
         self._writing = True
+        front = self._front
+        if front:
+            front[0] = memoryview(front[0])  # what is left of it is not copied each time
         self._flush_at = min(self._queued + FLUSH_AT, self.high_mark)
         self._writer.start(self._writable)
 
@@ -438,3 +486,11 @@ class Outbox:
                 self._flush_at, self._run_name = 0, None
         if self.queued <= self.low_mark:
             self._drained(self)
+
+    def mend(self) -> None:
+        """Go on where an interrupt has struck a callback of the loop, or a send; in the hub."""
+        if self._writing:
+            if not self._writer.active:
+                self._writable()
+        elif self._flush_at or self._outbox or self._front:
+            self._turn_ends()

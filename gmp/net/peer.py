@@ -4,12 +4,18 @@
 the state, so a send does not test it. While connecting, messages are packed at once (a value that does not
 serialise must raise at the caller's line) and wait as bytes.
 
-When a connection ends everything queued is dropped, the kernel fires the monitors in one uninterrupted step, and only
-then is the peer idle, so that what is sent afterwards goes to the next connection (promise 1: no silent hole).
+When a connection ends everything queued is dropped, and the kernel fires the monitors. Until it says that those who
+watch have been `told`, the peer is lost: a send raises and blocks as it does while connecting, but the message is dropped.
+A way that comes up meanwhile waits (`after_loss`). Only then is the peer idle, and what is sent goes to the next
+connection (promise 1: no silent hole; the order is in `gmp.kernel.losing`).
+
+race: the framing of a peer is not known when a message for it is queued, and cannot carry it. Had it been known, the
+send had raised: so that message alone is dropped, and told in the log.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -31,6 +37,7 @@ from gmp.net.run import KEPT, Run
 from gmp.texts import MOST_TOLD, told
 from gmp.wire.framing import Encoder, make_decoder, make_encoder
 
+log = logging.getLogger("gmp.net")
 PASSED = "gmp.passed"  #: over a direct connection: the barrier of that relay link has arrived
 DEATHS = ("kil0", "kil1")  #: requests with a port's name and a reason
 LATE = 30.0  #: seconds for which something may be on its way through seeds
@@ -47,7 +54,11 @@ class PeerEvents(Protocol):
         """The peer is connected; what is sent here joins the end of the queue."""
 
     def peer_lost(self, peer: Peer, reason: tuple[Any, ...], was_up: bool) -> None:
-        """The connection ended, or none could be made: fire the monitors, in one uninterrupted step."""
+        """The connection ended, or none could be made: fire the monitors, in one uninterrupted step.
+
+        When everybody has been told as far as that is done without a greenlet of their own, call `Peer.told`; when those
+        greenlets have begun, `Peer.go_on`.
+        """
 
 
 class Peer:
@@ -61,6 +72,7 @@ class Peer:
         self.connection: Connection | RelayLink | None = None
         self.relay: RelayLink | None = None  #: the link that a direct connection is about to replace
         self.ended = False  #: when it was lost last it left, or its process was seen to end
+        self.refused = False  #: when it was lost last it had refused this node
         self.lost_at = float("-inf")  #: when it was up last, in monotonic seconds; not while it is
         self.link: Link[Connection] = Link()  #: the rule of the one connection
         self.came_up = gevent.event.Event()  #: set while it is up
@@ -76,6 +88,8 @@ class Peer:
         self._queue: list[bytes] = []
         self._waiting: deque[Any] = deque()
         self._deadline: Any = None  # of a hand-over
+        self._wanted = False  # somebody has asked for a connection while it was lost
+        self._after_loss: list[Callable[[], object]] = []
 
     @property
     def is_up(self) -> bool:
@@ -112,9 +126,24 @@ class Peer:
         return self.connection is not None and self.connection.is_gmp
 
     @property
+    def framing(self) -> str:
+        """The framing of what is sent now: that of the connection, else what is queued in."""
+        return "msgpack" if self.connection is None else self.connection.framing
+
+    @property
+    def max_message(self) -> int:
+        """The most bytes of a message."""
+        return self._max_message
+
+    @property
     def is_linked(self) -> bool:
         """Whether there is a direct connection."""
         return isinstance(self.connection, Connection)
+
+    @property
+    def sent_messages(self) -> int:
+        """How many messages its connection has written; 0 without one."""
+        return self.connection.sent_messages if isinstance(self.connection, Connection) else 0
 
     def flushing(self) -> bool:
         """Whether something that was sent waits still, for a way or for the socket; tells of its end from now on."""
@@ -124,6 +153,11 @@ class Peer:
         connection.low_mark = 0
         self.flush()  # race: Ctrl-C has struck between a write and its count, or before a turn was begun
         return bool(self._queue) or connection.queued > 0
+
+    def flushed(self) -> None:
+        """Nobody waits for the last byte any more, as after `flushing`."""
+        if self.connection is not None:
+            self.connection.low_mark = self._low_mark
 
     def half_close(self) -> None:
         """Send nothing more over the connection; the other side sees its end and closes it."""
@@ -183,19 +217,21 @@ class Peer:
         return over is not None
 
     def _queue_message(self, name: str, message: tuple[Any, ...]) -> bool:
-        if self._encoder is None:
-            self._encoder = make_encoder("msgpack", self._max_message)
-        data = self._encoder.encode(name, message)
+        data = self._pack(name, message)
         self._queue.append(data)
         self.queued += len(data) + KEPT
         self.want()
         return self.queued > self._high_mark
 
-    def check(self, name: str, message: tuple[Any, ...]) -> None:
-        """Check whether a message could be sent now. *Raises:* `MessageError`."""
-        connection = self.connection
-        framing = "msgpack" if connection is None else connection.framing
-        make_encoder(framing, self._max_message).encode(name, message)
+    def _pack(self, name: str, message: tuple[Any, ...]) -> bytes:
+        if self._encoder is None:
+            self._encoder = make_encoder("msgpack", self._max_message)
+        return self._encoder.encode(name, message)
+
+    def _lose_message(self, name: str, message: tuple[Any, ...]) -> bool:
+        self.queued += len(self._pack(name, message)) + KEPT  # or a loop that sends would never block
+        self.dropped += 1
+        return self.queued > self._high_mark
 
     def send_request(self, request: tuple[Any, ...]) -> None:
         """Send a request to the node port there. *Raises:* `MessageError`, not for a death: its reason always travels."""
@@ -206,6 +242,8 @@ class Peer:
         if self.state is PeerState.IDLE:
             self.state = PeerState.CONNECTING
             self._events.peer_wanted(self)
+        elif self.state is PeerState.LOST:
+            self._wanted = True
 
     def attach(self, connection: Connection | RelayLink) -> None:
         """`connection` is the way from now on: tell, send what waited, then read what came early."""
@@ -230,6 +268,7 @@ class Peer:
     def _send_again(self, connection: Connection | RelayLink, queue: list[bytes]) -> None:
         """Pack what waited once more, for a peer with another framing."""
         decoder = make_decoder("msgpack", self._max_message)
+        unfit: list[MessageError] = []
         for message in decoder.decode(b"".join(queue)):
             assert isinstance(message, list)  # they are our own
             try:
@@ -238,9 +277,17 @@ class Peer:
                 else:
                     _send_request(connection.send, tuple(message[1:]), self._max_message)
             except MessageError as error:
-                # race: the framing was not known when it was sent. One lost message breaks promise 1, so all go.
-                connection.close(CloseReason.INTERNAL_ERROR, str(error))
-                return
+                unfit.append(error)
+        if unfit:
+            self.dropped += len(unfit)
+            more = f", and {len(unfit) - 1} more" if len(unfit) > 1 else ""
+            log.error(
+                "node %s reads %s only, which cannot carry what was sent before it was connected: %s%s",
+                self.node_id,
+                connection.framing,
+                unfit[0],
+                more,
+            )
 
     def answer_heartbeat(self, token: int) -> None:
         """The peer asks for a sign of life; while more waits than it reads, what waits is one."""
@@ -271,6 +318,7 @@ class Peer:
         """
         self.relay = relay
         self._begin_barrier(relay)
+        relay.read_ahead()
 
     def _begin_barrier(self, relay: RelayLink) -> None:
         self._deadline = gevent.get_hub().loop.timer(HAND_OVER)
@@ -318,23 +366,47 @@ class Peer:
         self.lose(("transport_error", self.node_id, text))
 
     def lose(self, reason: tuple[Any, ...]) -> None:
-        """The way is gone: drop what waits, fire the monitors, be idle."""
-        if self.state in (PeerState.IDLE, PeerState.CLOSED):
+        """The way is gone: drop what waits, fire the monitors, and be idle when everybody has been told."""
+        if self.state not in (PeerState.CONNECTING, PeerState.UP):
             return
         was_up = self.state is PeerState.UP
-        self._send_by(self._drop)
-        self.dropped += len(self._queue)
-        self._queue.clear()
-        self.queued = 0
-        relay, self.relay = self.relay, None
-        if relay is not None:
-            self._deadline.close()
-            relay.close(CloseReason.RELAY_LOST)
-        self.connection = None
-        self.came_up.clear()
-        self._events.peer_lost(self, reason, was_up)
-        self.state = PeerState.IDLE
-        self._send_by(self._queue_message)
+        self.state = PeerState.LOST
+        try:
+            self._send_by(self._lose_message)
+            self.dropped += len(self._queue)
+            self._queue.clear()
+            self.queued = 0
+            self.connection = None
+            self.came_up.clear()
+            relay, self.relay = self.relay, None
+            if relay is not None:
+                self._deadline.close()
+                relay.close(CloseReason.RELAY_LOST)
+        finally:  # race: Ctrl-C: or it would be lost for ever
+            self._events.peer_lost(self, reason, was_up)
+
+    def told(self) -> None:
+        """What is sent from now on goes to the next connection."""
+        if self.state is PeerState.LOST:
+            self.state = PeerState.IDLE
+            self.queued = 0
+            self._encoder = None
+            self._send_by(self._queue_message)
+
+    def after_loss(self, function: Callable[[], object]) -> None:
+        """Call `function` in `go_on`: it is for a peer that is not lost. It may find the peer in any other state."""
+        self._after_loss.append(function)
+
+    def go_on(self) -> None:
+        """Everybody who watches has begun with what to do about the loss: take the ways that wait, wake blocked senders."""
+        if self.state is PeerState.LOST:
+            return  # race: anew, by what one of them has done; it is called again
+        functions, self._after_loss = self._after_loss, []
+        for function in functions:
+            function()
+        if self._wanted:
+            self._wanted = False
+            self.want()
         self._wake_all()
 
     def close(self) -> None:
@@ -342,6 +414,7 @@ class Peer:
         self.lose(("node_closed",))
         self.state = PeerState.CLOSED
         self._send_by(self._drop)
+        self._wake_all()
 
     def _drop(self, name: str, message: tuple[Any, ...]) -> bool:
         self.dropped += 1

@@ -35,6 +35,7 @@ class PeerState(enum.Enum):
     IDLE = "idle"  #: no connection and none wanted
     CONNECTING = "connecting"  #: messages wait in the queue, a way is looked for
     UP = "up"  #: connected; messages go out
+    LOST = "lost"  #: the way is gone, and not everybody who watches has been told: what is sent is lost
     CLOSED = "closed"  #: the own node is closed
 
 

@@ -31,6 +31,7 @@ class CloseReason(enum.Enum):
     DIRECT = "replaced by a direct connection"
     LOST = "lost"
     HUNG = "hung"
+    INTERRUPTED = "interrupted in the middle of a message"
 
 
 _UNREACHABLE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}

@@ -80,7 +80,9 @@ class RelayLink:
         self._encode = make_encoder("msgpack", max_message).encode
         self._decoder = make_decoder("msgpack", max_message)
         self._waiting: deque[bytes] = deque()
+        self._early: list[tuple[str, tuple[Any, ...]]] | None = []  # what came before it was the peer's way
         self._barrier_waits = False
+        self._pumping = False
         self._acknowledged = 0
         self._told = 0
 
@@ -105,6 +107,20 @@ class RelayLink:
         self._pump()
 
     def _pump(self) -> None:
+        if self._pumping:  # race: a signal handler sends: whoever it has struck goes on behind it
+            return
+        self._pumping = True
+        try:
+            self._pump_on()
+        except Exception:
+            raise
+        except BaseException as error:  # race: Ctrl-C: nobody knows whether the piece is on its way
+            self.close(CloseReason.INTERRUPTED, type(error).__name__)
+            raise
+        finally:
+            self._pumping = False
+
+    def _pump_on(self) -> None:
         while self._waiting and self.reason is None:
             room = WINDOW - (self.sent_bytes - self._acknowledged)
             if room <= 0:
@@ -124,6 +140,9 @@ class RelayLink:
 
     def arrived(self, kind: str, args: tuple[Any, ...]) -> None:
         """A piece or sign of the other end; one that is not well formed ends the link."""
+        if self._early is not None:
+            self._early.append((kind, args))
+            return
         argument = args[0] if args else None
         if kind == DATA and isinstance(argument, bytes):
             self._receive(argument)
@@ -164,7 +183,10 @@ class RelayLink:
             self.close(CloseReason.PROTOCOL_ERROR, str(error))
 
     def read_ahead(self) -> None:
-        """There is nothing read too far."""
+        """It is a way to the peer from now on: take what came before."""
+        early, self._early = self._early, None
+        for kind, args in early or ():
+            self.arrived(kind, args)
 
     # ---- the end
 

@@ -10,6 +10,7 @@ from typing import Any
 from gmp.net.connection import Connection
 from gmp.net.housekeeper import Watch
 from gmp.net.peer import Peer
+from gmp.net.peerstate import PeerState
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.peerlog import PeerLog
@@ -48,11 +49,6 @@ class Relays:
         peer = self._peer(node_id)
         if peer.is_former(incarnation):
             return None
-        old = peer.connection
-        if old is not None and incarnation != old.incarnation:
-            old.close(CloseReason.RESTARTED)
-        elif isinstance(old, RelayLink):
-            old.close(CloseReason.RELAY_LOST, "opened anew", told=True)
         link = RelayLink(
             node_id,
             incarnation,
@@ -63,14 +59,29 @@ class Relays:
             destinations=self._destinations,
             max_message=self._max_message,
         )
-        peer.link.met(incarnation, self._begun() + 1)
-        if isinstance(peer.connection, Connection):
+        self._join(peer, link, self._begun() + 1)
+        return link
+
+    def _join(self, peer: Peer, link: RelayLink, number: int) -> None:
+        if link.reason is not None:
+            return  # race: it has ended while it waited
+        if peer.is_former(link.incarnation):
+            link.close(CloseReason.RELAY_LOST, "of a former incarnation")  # race: a newer one was taken meanwhile
+            return
+        old = peer.connection
+        if old is not None and link.incarnation != old.incarnation:
+            old.close(CloseReason.RESTARTED)
+        elif isinstance(old, RelayLink):
+            old.close(CloseReason.RELAY_LOST, "opened anew", told=True)
+        peer.link.met(link.incarnation, number)
+        if peer.state is PeerState.LOST:  # what is sent before the loss is told must not find a way
+            peer.after_loss(partial(self._join, peer, link, number))
+        elif isinstance(peer.connection, Connection):
             peer.join_relay(link)
         else:
             link.watch = self._watch(link)
-            self._tell("relayed", node_id, f"{node_id} is {link.address}")
+            self._tell("relayed", link.node_id, f"{link.node_id} is {link.address}")
             peer.attach(link)
-        return link
 
     # ---- what links tell
 

@@ -4,10 +4,15 @@ The greeting and the authentication are those of any connection (PROTOCOL.md sec
 with TLS where it was agreed on, and with the bytes that were read too far. Which streams may come is in a table: an ID is
 for the one node that was told of it, and for one use.
 
-A `Stream` is cooperative: one greenlet may read while another writes. Of TLS one must know: what is written must go out
-in the order in which it was encrypted, so one greenlet at a time writes, and what a read makes TLS say is left to the
-writer when there is one. To close one's direction wrecks what was received and not yet decrypted, so that is read
-before. An end without TLS's goodbye is a cut: `recv` raises `ConnectionResetError`.
+A `Stream` is cooperative: one greenlet may read while another writes. Between it and the socket is a layer: TLS, or
+chunks (`gmp.wire.chunks`). Each has a goodbye, which `close` and `shutdown` send; an end of TCP without it is a cut, whoever
+made it (a crash, a kill, `abort`, the network), and reading raises `ConnectionResetError`.
+
+Of TLS one must know: what is written must go out in the order in which it was encrypted, so one greenlet at a time
+writes, and what a read makes TLS say is left to the writer when there is one. To close one's direction wrecks what was
+received and not yet decrypted, so that is read before.
+
+race: the kernel has no room for the goodbye when the stream is closed: a greenlet waits for it, and keeps the socket.
 """
 
 from __future__ import annotations
@@ -16,38 +21,51 @@ import errno
 import io
 import os
 import socket
+import struct
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, NamedTuple
 
+import gevent
 from gevent.lock import Semaphore
 
 from gmp.errors import ProtocolError
 from gmp.net.tls import CHUNK, RECORD, Tls
+from gmp.wire.chunks import Chunks, Layer, Raw
 
 DATACONN = "aemp-dataconn"  #: the first word of the greeting of whoever dials for a stream
 STREAM_ID = "dataconn_id"  #: the key of that greeting with the stream's ID
-READ_SIZE = 64 * 1024
+READ_SIZE, PLAIN_READ_SIZE = 64 * 1024, 256 * 1024
 MOST_EXPECTED = 1000
+LINGER = 60.0  # seconds that a closed stream waits for room for its goodbye
 Buffer = bytes | bytearray | memoryview
 
 
 class Stream:
-    """A stream of bytes to or from the node `node_id`, with the methods of a socket. Usable in ``with``, which closes it.
+    """A stream of bytes to or from the node `node_id`, with the methods of a socket.
 
-    It ends by `close`, or when nothing refers to it any more. Timeouts are those of sockets: they raise `TimeoutError`.
+    `close` ends it in order: the other side reads everything, then the end. Whatever else ends it is a cut, which the other
+    side can tell from an end: `abort`, an exception that leaves its ``with`` block or the function that it was opened for,
+    an abnormal death of the port that owns it, the end of the node or process, and that nothing refers to it any more.
+    (What a function lets go of when it returns is closed.) Timeouts are those of sockets: they raise `TimeoutError`.
     """
 
-    def __init__(self, sock: Any, node_id: str, tls: Tls | None = None, read_ahead: bytes = b"") -> None:
+    def __init__(self, sock: Any, node_id: str, layer: Tls | Raw | None = None, read_ahead: bytes = b"") -> None:
         self.node_id = node_id
+        self.ends_when_dropped = False  #: for `gmp.kernel.streams`: whether to close it when nothing refers to it any more
+        self.lingering: gevent.Greenlet[..., None] | None = None  #: waits for room for the goodbye
         self._sock = sock
-        self._tls = tls
-        self._rest: bytes | memoryview = read_ahead  # in the clear, not yet asked for
+        self._layer: Layer = Chunks() if layer is None else layer
+        self._rest: bytes | memoryview = b""  # in the clear, not yet asked for
         self._writing = Semaphore(1)
         self._shut = False  # our direction is closed
         self._closed = False
-        if tls is not None:
-            tls.use_scratch(bytearray(READ_SIZE + 2 * RECORD))
-            self._buffer = bytearray(READ_SIZE)
+        self._buffer = bytearray(READ_SIZE if isinstance(layer, Tls) else PLAIN_READ_SIZE)
+        if isinstance(layer, Tls):
+            layer.use_scratch(bytearray(READ_SIZE + 2 * RECORD))
+            self._rest = read_ahead
+        else:
+            self._layer.feed(read_ahead)
 
     @property
     def closed(self) -> bool:
@@ -57,7 +75,7 @@ class Stream:
     @property
     def encrypted(self) -> bool:
         """Whether TLS is below."""
-        return self._tls is not None
+        return isinstance(self._layer, Tls)
 
     # ---- writing
 
@@ -67,15 +85,13 @@ class Stream:
         with self._writing:
             if self._shut:
                 raise BrokenPipeError("the stream is shut down for writing")
-            if self._tls is None:
-                self._sock.sendall(view)
-                return
             try:
                 for start in range(0, len(view), CHUNK):
-                    self._sock.sendall(self._tls.encrypt(view[start : start + CHUNK]))
-                self._sock.sendall(self._tls.output())
+                    self._sock.sendall(self._layer.encrypt(view[start : start + CHUNK]))
+                if answer := self._layer.output():
+                    self._sock.sendall(answer)
             except BaseException as error:
-                self._shut = True  # half of a record may be out: nothing can follow it
+                self._shut = True  # half of a record or chunk may be out: nothing can follow it, and no goodbye
                 if isinstance(error, ProtocolError):
                     raise ConnectionResetError(str(error)) from error
                 raise
@@ -83,9 +99,6 @@ class Stream:
     def send(self, data: Buffer) -> int:
         """Send some of `data`, return how much. *Blocks:* until the kernel has taken that. *Raises:* as `sendall`."""
         view = memoryview(data).cast("B")
-        if self._tls is None and not self._shut:
-            with self._writing:
-                return int(self._sock.send(view))
         self.sendall(view[:CHUNK])
         return min(len(view), CHUNK)
 
@@ -97,9 +110,7 @@ class Stream:
         *Blocks:* until there are some. *Raises:* `TimeoutError`, `OSError`; `ConnectionResetError` when it was cut.
         """
         if not self._rest and size:
-            if self._tls is None:
-                return bytes(self._sock.recv(size))
-            self._rest = self._decrypt(self._tls)
+            self._rest = self._read()
         data, self._rest = bytes(self._rest[:size]), self._rest[size:]
         return data
 
@@ -108,33 +119,32 @@ class Stream:
         view = memoryview(buffer).cast("B")
         view = view[: nbytes or len(view)]
         if not self._rest and view:
-            if self._tls is None:
-                return int(self._sock.recv_into(view))
-            self._rest = self._decrypt(self._tls)
+            self._rest = self._read()
         count = min(len(view), len(self._rest))
         view[:count], self._rest = self._rest[:count], self._rest[count:]
         return count
 
-    def _decrypt(self, tls: Tls) -> memoryview:
+    def _read(self) -> memoryview:
         if self._closed:
             raise OSError(errno.EBADF, "the stream is closed")
+        layer = self._layer
         try:
-            while not (plain := tls.read()) and not tls.ended:
-                self._let_tls_answer(tls)
+            while not (plain := layer.read()) and not layer.ended:
+                self._let_layer_answer()
                 count = self._sock.recv_into(self._buffer)
                 if count:
-                    tls.feed(memoryview(self._buffer)[:count])
+                    layer.feed(memoryview(self._buffer)[:count])
                 else:
-                    tls.feed_end()
+                    layer.feed_end()
         except ProtocolError as error:
             raise ConnectionResetError(str(error)) from error
-        self._let_tls_answer(tls)
+        self._let_layer_answer()
         return plain
 
-    def _let_tls_answer(self, tls: Tls) -> None:
+    def _let_layer_answer(self) -> None:
         if not self._writing.locked():
             with self._writing:
-                if answer := tls.output():
+                if answer := self._layer.output():
                     self._sock.sendall(answer)
 
     def makefile(
@@ -166,48 +176,87 @@ class Stream:
 
         *Blocks:* until what is being written is out. *Raises:* `OSError`.
         """
-        if self._tls is None:
-            with self._writing:
-                self._shut = self._shut or how != socket.SHUT_RD
-                self._sock.shutdown(how)
-            return
         if how != socket.SHUT_RD:
             with self._writing:
                 if not self._shut:
                     self._shut = True
-                    self._sock.sendall(self._goodbye(self._tls))
+                    self._sock.sendall(self._goodbye())
+                    if self._ends_by_tcp:
+                        self._sock.shutdown(socket.SHUT_WR)
         if how != socket.SHUT_WR:
             self._sock.shutdown(socket.SHUT_RD)
 
-    def _goodbye(self, tls: Tls) -> bytes:
-        """Close our direction of TLS; what has come and was not decrypted is, before."""
-        pieces = [bytes(self._rest)]
-        try:
-            while plain := tls.read():
-                pieces.append(bytes(plain))
-        except ProtocolError:
-            pass  # the next `recv` will meet it again
-        self._rest = b"".join(pieces)
-        return tls.end()
+    @property
+    def _ends_by_tcp(self) -> bool:
+        return type(self._layer) is Raw
+
+    def _goodbye(self) -> bytes:
+        """Close our direction; what has come by TLS and was not decrypted is, before."""
+        if isinstance(self._layer, Tls):
+            pieces = [bytes(self._rest)]
+            try:
+                while plain := self._layer.read():
+                    pieces.append(bytes(plain))
+            except ProtocolError:
+                pass  # the next `recv` will meet it again
+            self._rest = b"".join(pieces)
+        return self._layer.end()
 
     def close(self) -> None:
-        """End the stream; what the kernel has taken still goes out. Idempotent. *Blocks:* never."""
+        """End the stream in order; what was written still goes out. Idempotent. *Blocks:* never.
+
+        After a write that failed, or while another greenlet still writes, it is a cut, as by `abort`.
+        """
         if self._closed:
             return
         self._closed = True
-        if self._tls is not None and not self._shut and not self._writing.locked():
-            try:
-                self._sock._sock.send(self._goodbye(self._tls))  # without waiting
-            except OSError:
-                pass  # the other side will see a cut, and we do not listen to it any more
+        rest = b""
+        if not self._shut and not self._writing.locked():
+            rest = self._send_now(self._goodbye())
         self._shut = True
+        if rest:
+            self.lingering = gevent.spawn(self._linger, rest)
+        else:
+            self._sock.close()
+
+    def _send_now(self, data: bytes) -> bytes:
+        """Send without waiting; return what is left."""
+        try:
+            return data[self._sock._sock.send(data) :] if data else b""
+        except BlockingIOError:
+            return data
+        except OSError:
+            return b""  # it is cut already, and we do not listen to the other side any more
+
+    def _linger(self, rest: bytes) -> None:
+        try:
+            self._sock.settimeout(LINGER)
+            self._sock.sendall(rest)
+        except OSError:
+            pass  # the other side reads nothing, or is gone: for it the stream is cut
+        finally:
+            self.lingering = None
+            self._sock.close()
+
+    def abort(self) -> None:
+        """Cut the stream: the other side's reading raises `ConnectionResetError`, behind what was written. Idempotent.
+
+        *Blocks:* never.
+        """
+        if self._closed:
+            return
+        if self._ends_by_tcp and not self._shut:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset is all there is
+        self._closed = self._shut = True
         self._sock.close()
 
     def abandon(self) -> None:
         """Let go of the socket without a byte, in a child of `fork`: it is the parent's."""
-        if not self._closed:
+        if not self._closed or self.lingering is not None:
             self._closed = self._shut = True
             os.close(self._sock.detach())
+            if self.lingering is not None:
+                self.lingering.kill(block=False)
 
     def settimeout(self, seconds: float | None) -> None:
         """How long each operation may block; None: without end."""
@@ -220,7 +269,7 @@ class Stream:
 
     def fileno(self) -> int:
         """The descriptor of the socket below, -1 when closed."""
-        return int(self._sock.fileno())
+        return -1 if self._closed else int(self._sock.fileno())
 
     def getpeername(self) -> Any:
         """The other side's address. *Raises:* `OSError`."""
@@ -233,12 +282,20 @@ class Stream:
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
-            self.close()
+            if self.ends_when_dropped:
+                self.close()
+            else:
+                self.abort()
 
     def __repr__(self) -> str:
         return f"<Stream with {self.node_id}{', closed' if self._closed else ''}>"

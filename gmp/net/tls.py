@@ -23,11 +23,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, NoReturn
 
+from gmp.config import SEED_MARK
 from gmp.errors import AuthenticationError, ConfigError, ProtocolError
 
 RECORD = 16 * 1024  #: what one record holds at most
 CHUNK = 128 * 1024  #: plaintext that is encrypted at once: what it becomes is still in the cache when it is written
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+MOST_FLIGHTS = 8  # of a handshake; two to four are enough
 _NAMES = ("DNS", "URI")
 
 
@@ -98,6 +100,10 @@ class Tls:
     def peer_names(self) -> list[str]:
         """What the other side's certificate calls it: its alternative names and its common name."""
         return certificate_names(self._object.getpeercert() or {})
+
+    def marks_seed(self) -> bool:
+        """Whether the other side's certificate says that it is a seed's."""
+        return ("URI", SEED_MARK) in (self._object.getpeercert() or {}).get("subjectAltName", ())
 
     def stats(self) -> dict[str, Any]:
         """The version, and until when (seconds since 1970) the other side's certificate is valid."""
@@ -178,6 +184,23 @@ class Tls:
             except ssl.SSLError:
                 pass  # the other side has not closed its direction yet, or has broken off: nothing to wait for
         return self._outgoing.read()
+
+
+def marks_seed(contexts: Contexts) -> bool:
+    """Whether the own certificate says that it is a seed's: TLS with ourselves shows it as others see it."""
+    scratch = bytearray(2 * RECORD)
+    client, server = Tls(contexts, "client", scratch), Tls(contexts, "server", scratch)
+    try:
+        for _ in range(MOST_FLIGHTS):
+            for one, other in ((client, server), (server, client)):
+                if not one.ready:
+                    one.handshake()
+                other.feed(one.output())
+            if client.ready:
+                return client.marks_seed()
+    except AuthenticationError:
+        pass  # others do not accept it either, and will say why
+    return False
 
 
 def _words(error: Exception) -> str:

@@ -1,7 +1,9 @@
 """The handlers of one port: which function gets which message, and the messages that wait for them.
 
-A message is given to its handler when it *arrives*; handlers that are set, replaced or removed later do not change that. The
-handlers run one after another, never two at once. They are a *job* of the node's pool of greenlets: the message that is
+A message is given to its handler when it *arrives*, or, when it had none then and waits still, when its handler is set
+(`claim`); handlers that are replaced or removed later do not change that. What was given to handlers and has not begun is
+in the order of arrival, whenever each was claimed: `_behind` tells of messages in the mailbox which call they came after.
+The handlers run one after another, never two at once. They are a *job* of the node's pool of greenlets: the message that is
 next stands in the job itself, with its handler, and those behind it wait in `more` until it is through. So a port with
 one message at a time, which is the usual one, has no queue of its own on the way.
 
@@ -25,20 +27,23 @@ if TYPE_CHECKING:
     from gmp.ports.port import Port
 
 A_TURN = 100  # messages that one port's handlers get before others have their turn
+MOST_NOTED = 32  # messages that are noted, though they may have been received, before that is looked at
 Handler = Callable[..., Any]
 
 
 class Handlers(Job):
     """What a port with handlers has besides a mailbox."""
 
-    __slots__ = ("_default", "_table")
+    __slots__ = ("_behind", "_default", "_table")
 
     more: deque[Call]
+    _behind: list[tuple[Message, Call]]  # the last messages without a handler, and the call that had come before each
 
     def __init__(self, port: Port) -> None:
         self.next = self.worker = None
         self.port = port
         self.more = deque()
+        self._behind = []
         self._table: dict[Any, Handler] = {}
         self._default: Handler | None = None
         self._pool = port.ports.workers
@@ -60,6 +65,80 @@ class Handlers(Job):
         else:
             self._table[tag] = handler
 
+    def match(self, message: Message) -> Call | None:
+        """The call that handles `message`; None when it has no handler."""
+        try:
+            handler = self._table.get(message[0])
+        except (TypeError, IndexError):
+            handler = None
+        if handler is not None:
+            return handler, message
+        return None if self._default is None else _whole(self._default, message)
+
+    def passed_over(self, message: Message) -> None:
+        """`message` had no handler and waits in the mailbox: note what it came after, for `claim`."""
+        before = self.more[-1] if self.more else None if self.worker is not None else self.next
+        if before is None:
+            self._behind.clear()  # what they came after has begun
+            return
+        self._behind.append((message, before))
+        if len(self._behind) > 2 * len(self.port.queue) + MOST_NOTED:
+            waiting = tuple(self.port.queue)
+            places = zip(waiting, self._places(waiting), strict=True)
+            self._behind = [(waiting, call) for waiting, call in places if call is not None]
+
+    def _places(self, waiting: tuple[Message, ...]) -> list[Call | None]:
+        """For each of the messages in the mailbox the call that it came behind; None: it came before all that wait.
+
+        Those that are noted are the last ones of the mailbox, without those that were received meanwhile.
+        """
+        noted = self._behind.copy()
+        places: list[Call | None] = []
+        for message in reversed(waiting):
+            while noted and noted[-1][0] is not message:
+                noted.pop()
+            places.append(noted.pop()[1] if noted else None)
+        return places[::-1]
+
+    def claim(self) -> None:
+        """A handler was set: take the waiting messages that it matches from the mailbox, each to its place."""
+        port = self.port
+        asked = tuple(port.queue)
+        # to compare tags may call the user's code, which may do anything: nothing else is looked at before
+        claims = {id(message): call for message in asked if (call := self.match(message)) is not None}
+        if not claims or port.reason is not None:
+            return
+        queued = self.next if self.next is not None and self.worker is None else None
+        pending = [*self.more] if queued is None else [queued, *self.more]
+        position = {id(call): index for index, call in enumerate(pending, 1)}
+        merged: list[Call] = []
+        kept: list[Message] = []
+        behind: list[tuple[Message, Call]] = []
+        placed = 0
+        waiting = tuple(port.queue)
+        for message, before in zip(waiting, self._places(waiting), strict=True):
+            place = position.get(id(before), 0)
+            merged += pending[placed:place]
+            placed = max(placed, place)
+            claimed = claims.get(id(message))
+            if claimed is not None:
+                merged.append(claimed)
+                continue
+            kept.append(message)
+            if merged:
+                behind.append((message, merged[-1]))
+        merged += pending[placed:]
+        # race: a signal handler sends meanwhile: that is behind all of these, and stays there
+        port._keep(kept, len(waiting))
+        self._behind = behind
+        for _ in range(len(pending) - (queued is not None)):
+            self.more.popleft()
+        if queued is not None:
+            self.next = merged.pop(0)
+        self.more.extendleft(reversed(merged))
+        if self.next is None:
+            self._queue()
+
     def put(self, message: Message) -> None:
         """Let a message wait for its handler; without one it is the mailbox's."""
         try:
@@ -76,9 +155,12 @@ class Handlers(Job):
         if self.next is None:  # as `_let_wait`
             self.next = call
             pool = self._pool
-            pool.jobs.append(self)
-            if not pool.scheduled:
-                pool.schedule()
+            try:
+                pool.jobs.append(self)
+            finally:  # as `Workers.add`
+                if not pool.scheduled:
+                    pool.scheduled = True
+                    pool.run_callback(pool.begin)
         else:
             self.more.append(call)
 
@@ -89,32 +171,43 @@ class Handlers(Job):
                 self.put(message)
             return
         find, default, append = self._table.get, self._default, self.more.append
-        for message in messages:
-            try:
-                handler = find(message[0])
-            except (TypeError, IndexError):
-                handler = None
-            if handler is not None:
-                append((handler, message))
-            elif default is not None:
-                append(_whole(default, message))
-            else:
-                self.port.put_unhandled(message)
-        if self.next is None:
-            self._queue()
+        try:
+            for message in messages:
+                try:
+                    handler = find(message[0])
+                except (TypeError, IndexError):
+                    handler = None
+                if handler is not None:
+                    append((handler, message))
+                elif default is not None:
+                    append(_whole(default, message))
+                else:
+                    self.port.put_unhandled(message)
+        finally:
+            if self.next is None:
+                self._queue()
 
     def _let_wait(self, call: Call) -> None:
-        self.more.append(call)
-        if self.next is None:
-            self._queue()
+        try:
+            self.more.append(call)
+        finally:
+            if self.next is None:
+                self._queue()
 
     def _queue(self) -> None:
-        """Stand in the pool's queue with the call that is next; nothing when there is none."""
-        if self.more:
-            self.next = self.more.popleft()
-            self._pool.add(self)
-        else:
-            self.next = None
+        """No worker runs it any more: stand in the pool's queue with the call that is next; nothing when there is none."""
+        more, pool = self.more, self._pool
+        if not more:
+            self.next = self.worker = None
+            return
+        self.next, self.worker = more[0], None
+        del more[0]  # race: signal handlers, as in `put`
+        try:
+            pool.jobs.append(self)
+        finally:
+            if not pool.scheduled:
+                pool.scheduled = True
+                pool.run_callback(pool.begin)
 
     def go_on(self, worker: Worker, turn: Iterator[Any]) -> None:
         """`Job.go_on`: run the handlers of what waits, for a while."""
@@ -134,7 +227,6 @@ class Handlers(Job):
 
     def finish(self) -> None:
         """`Job.finish`."""
-        self.worker = None
         self._queue()
 
     def runs_in(self, current: greenlet) -> bool:
@@ -147,6 +239,7 @@ class Handlers(Job):
         self._table.clear()
         self._default = None
         self.more.clear()
+        self._behind.clear()
         if self.next is not None and self.worker is None:
             self.next = NOTHING
         return waiting

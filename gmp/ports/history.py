@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gmp.ports.mailbox import Message
 from gmp.ports.port import Port
+from gmp.showing import show
 
 if TYPE_CHECKING:
     from gmp.ports.table import Ports
@@ -58,8 +59,9 @@ class Deaths:
         history = tuple(port.history) if isinstance(port, RecordingPort) else ()
         self._deaths.append(Death(time.time(), port.id, port.reason or (), history))
         if history:
-            lines = "\n".join(f"  {repr(message)[:MOST_TEXT]}" for message in history)
-            log.error("port %s died of %r; its last %d messages:\n%s", port.id, (port.reason or ())[:2], len(history), lines)
+            lines = "\n".join(f"  {show(message, MOST_TEXT)}" for message in history)
+            reason = show((port.reason or ())[:2])
+            log.error("port %s died of %s; its last %d messages:\n%s", port.id, reason, len(history), lines)
 
     def last(self) -> list[Death]:
         """They, oldest first."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import islice, repeat, starmap
 from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent, greenlet
@@ -39,6 +39,7 @@ NO_QUEUE: Any = ()  # what `queue` is before the first message and after death: 
 FIRST_MARK = 15  # messages that wait before a peak is noted, and noted again at each doubling
 WARN_AT = 100_000  # messages that wait when a warning names the port
 _TIMED_OUT = object()
+_CLAIMED = ((), 0)  # `_scanned` while somebody waits in a selective receive: it has to look at all messages again
 
 
 class Mailbox(SentAsId):
@@ -65,14 +66,20 @@ class Mailbox(SentAsId):
         elif self.handlers is not None:
             self.handlers.put(message)
         elif self._sleeper is not None:
-            queue.append(message)
+            # race: Ctrl-C, or a signal handler that sends, behind each call: whoever strikes finds the receiver on its way
             self.waking = self._sleeper
-            wakeups = self.ports.wakeups
-            wakeups.pending.append(self)
-            if not wakeups.scheduled:
-                wakeups.schedule()
             self._sleeper = None
             self.room = self._mark
+            wakeups = self.ports.wakeups
+            try:
+                queue.append(message)
+            finally:
+                try:
+                    wakeups.pending.append(self)
+                finally:
+                    if not wakeups.scheduled:
+                        wakeups.scheduled = True
+                        wakeups.run_callback(wakeups.begin)
             if len(queue) > self._mark:
                 self._much_waits(len(queue))
         else:
@@ -96,6 +103,18 @@ class Mailbox(SentAsId):
             else:
                 self.put(messages[start])
                 start += 1
+
+    def _make_queue(self) -> None:
+        made: deque[Message] = deque()
+        if self.queue is NO_QUEUE:  # race: a signal handler has sent meanwhile
+            self.queue = made
+
+    def _keep(self, messages: list[Message], count: int) -> None:
+        """Of the first `count` in the queue keep these only: handlers have taken the others."""
+        for _ in range(count):
+            self.queue.popleft()
+        self.queue.extendleft(reversed(messages))
+        self._scanned = None if self._receiver is None else _CLAIMED
 
     def _put_closely(self, message: Message) -> None:
         raise NotImplementedError
@@ -139,7 +158,9 @@ class Mailbox(SentAsId):
             return self._take(_find_prefix, prefix, timeout)[len(prefix) :]
         queue = self.queue
         if queue and self._scanned is None and self._receiver is None and self.ports.hold._is_owned():
-            return queue.popleft()  # no timer, no greenlet, no search
+            message = queue[0]
+            del queue[0]  # race: as in `_next`
+            return message  # no timer, no greenlet, no search
         return self._next() if timeout is None else self._take(None, None, timeout)
 
     def receive_if(self, predicate: Callable[..., Any], timeout: float | None = None) -> Message:
@@ -163,8 +184,11 @@ class Mailbox(SentAsId):
         self.ports.check_thread()
         while True:
             queue = self.queue
-            while queue and self._scanned is None and self._receiver is None:
-                yield queue.popleft()  # it is empty when the port has died meanwhile
+            if queue and self._scanned is None and self._receiver is None:
+                for message in starmap(queue.popleft, repeat(())):  # race: as in `_next`: no call of our own
+                    yield message
+                    if not queue or self._scanned is not None or self._receiver is not None:
+                        break  # it is empty when the port has died meanwhile
             if self.reason is not None:
                 return
             try:
@@ -178,24 +202,23 @@ class Mailbox(SentAsId):
     def _next(self) -> Message:
         """The usual case of `_take`, which is what a ping-pong costs: nothing waits, and whatever comes next will do."""
         ports, me = self.ports, getcurrent()
-        unusual = self.queue or self.reason is not None or self._receiver is not None or me is ports.hub
-        if unusual or not ports.hold._is_owned():
+        # race: a signal handler sends. No call is between here and what makes it wake this greenlet
+        usual = ports.hold._is_owned() and self._receiver is None and me is not ports.hub
+        if not usual or self.queue or self.queue is NO_QUEUE:  # as it is when the port is dead
             return self._take(None, None, None)
-        if self.queue is NO_QUEUE:
-            self.queue = deque()
-        wakeups = ports.wakeups
         self._receiver = me
         try:
-            while True:
-                self.room = 0
-                self._sleeper = me
-                wakeups.sleep()
-                if self.queue:
-                    return self.queue.popleft()
-                if self.reason is not None:
-                    self._check_receive()
+            self.room = 0
+            self._sleeper = me
+            ports.wakeups.sleep()
+            queue = self.queue
+            if queue:
+                message = queue[0]
+                del queue[0]  # race: Ctrl-C cannot strike between this and the caller, as it could behind `popleft`
+                return message
         finally:
             self._receiver = self._sleeper = self.waking = None
+        return self._take(None, None, None)  # it was a switch of somebody else, or the port is dead
 
     def _take(self, find: Find | None, what: Any, timeout: float | None) -> Message:
         """Remove and return the first message that `find(queue, what, start)` gives the index of (-1: none).
@@ -217,25 +240,31 @@ class Mailbox(SentAsId):
             if self.reason is not None:
                 self._check_receive()
         me = getcurrent()
-        timer = None if timeout is None else self._start_timer(timeout, me, find, what, seen)
+        timer = None if timeout is None else self._make_timer(timeout, find, what, seen)
         if me is ports.hub:
             raise GmpError(f"receive at {self} in the hub: a callback of the event loop must not block")
         if self.queue is NO_QUEUE:
-            self.queue = deque()
-        wakeups = ports.wakeups
+            self._make_queue()
+        wakeups, woken = ports.wakeups, None
         self._receiver = me
+        self._scanned = None
         try:
+            if timer is not None:
+                timer.start(me.switch, _TIMED_OUT)
             while True:
                 self.room = 0
                 self._sleeper = me
-                woken = wakeups.sleep()
+                if len(self.queue) <= seen:  # race: a signal handler has sent before it could wake this greenlet
+                    woken = wakeups.sleep()
                 self._sleeper = self.waking = None
                 if self.reason is not None:
                     self._check_receive()
+                if self._scanned is not None:
+                    self._scanned, seen = None, 0
                 queue = self.queue
                 if len(queue) > seen:
                     if find is None:
-                        return queue.popleft()
+                        return self._remove(0, find, what)
                     index = find(queue, what, seen)
                     if index >= 0:
                         return self._remove(index, find, what)
@@ -247,14 +276,12 @@ class Mailbox(SentAsId):
             if timer is not None:
                 timer.close()
 
-    def _start_timer(self, timeout: float, me: greenlet, find: Find | None, what: Any, seen: int) -> Any:
+    def _make_timer(self, timeout: float, find: Find | None, what: Any, seen: int) -> Any:
         if isinstance(timeout, bool) or not isinstance(timeout, int | float):
             raise GmpError(f"timeout {timeout!r}: expected a number of seconds, or None")
         if timeout <= 0:
             raise self._timed_out(0, find, what, seen)
-        timer = self.ports.hub.loop.timer(timeout)
-        timer.start(me.switch, _TIMED_OUT)
-        return timer
+        return self.ports.hub.loop.timer(timeout)
 
     def _timed_out(self, timeout: float | None, find: Find | None, what: Any, seen: int) -> Exception:
         """The error for that; remembers for the next `receive` of the same prefix how far this one has looked."""
@@ -269,11 +296,8 @@ class Mailbox(SentAsId):
 
     def _remove(self, index: int, find: Find | None, what: Any) -> Message:
         queue = self.queue
-        if index == 0:
-            message = queue.popleft()
-        else:
-            message = queue[index]
-            del queue[index]
+        message = queue[index]
+        del queue[index]
         if find is _find_prefix:
             self._scanned = (what, index) if index else None
         elif self._scanned is not None:

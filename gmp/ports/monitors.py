@@ -6,12 +6,21 @@ Who keeps it until then is its *home*. When it was set for a port (to kill it, o
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
 log = logging.getLogger("gmp")
 Reason = tuple[Any, ...]
+
+
+class Kind(enum.IntEnum):
+    """What a monitor does, in the order in which those of a lost node do it."""
+
+    KILL = 0  #: it kills its watcher, whose greenlets end in the next turn
+    MESSAGE = 1  #: it puts a message, or tells somebody inside
+    CALLBACK = 2  #: it only starts a greenlet, which then runs a user's function
 
 
 class Home(Protocol):
@@ -31,13 +40,13 @@ class Watcher(Protocol):
 class Monitor:
     """A set monitor. `cancel()` ends it, as does leaving its ``with`` block; it fires at most once."""
 
-    __slots__ = ("__weakref__", "_action", "_home", "_watcher", "deferred")
+    __slots__ = ("__weakref__", "_action", "_home", "_watcher", "kind")
 
-    def __init__(self, action: Callable[[Reason], None], home: Home, *, deferred: bool = False) -> None:
+    def __init__(self, action: Callable[[Reason], None], home: Home, *, kind: Kind = Kind.MESSAGE) -> None:
         self._action: Callable[[Reason], None] | None = action
         self._home: Home | None = home
         self._watcher: Watcher | None = None
-        self.deferred = deferred  #: whether the action only starts a greenlet (a callback), so that it comes last
+        self.kind = kind
 
     @property
     def active(self) -> bool:
@@ -60,13 +69,13 @@ class Monitor:
 
     def fire(self, reason: Reason) -> None:
         """Do what it is for, once."""
-        action = self._action
+        action, home = self._action, self._home
         self._end()
         if action is not None:
             try:
                 action(reason)
             except Exception:
-                log.exception("a monitor could not tell of a death")
+                log.exception("the action of a monitor of %s failed", home)
 
     def _end(self) -> None:
         watcher, self._watcher = self._watcher, None

@@ -15,18 +15,18 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 import gevent.event
-from greenlet import GreenletExit, getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent
 
 from gmp.errors import GmpError, PortDied
 from gmp.ports.handlers import Handlers, LimitedHandlers
 from gmp.ports.mailbox import FIRST_MARK, NO_QUEUE, WARN_AT, Mailbox, Message
 from gmp.ports.monitors import Monitor
-from gmp.ports.workers import Task
+from gmp.ports.workers import ENDS_PROGRAM, Task, Worker
+from gmp.showing import show_by
 
 if TYPE_CHECKING:
     from gmp.ports.table import Ports
@@ -36,6 +36,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
 _NOT_GIVEN = object()
 _RELEASES = ("kill", "cancel", "close", "stop")
+_CUT = "abort"  # before these, after an abnormal death: what a half-finished stream has
 
 
 def current_port() -> Port | None:
@@ -90,9 +91,8 @@ class _Body(_PortTask):
 
     def finish(self) -> None:
         """`Job.finish`."""
-        port = self.port
+        self.port._body_ended()
         super().finish()
-        port._body_ended()
 
 
 class Port(Mailbox):
@@ -143,6 +143,16 @@ class Port(Mailbox):
     def __gmp_port_id__(self) -> str:
         return self.id
 
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        """Pickled it is its ID: a port cannot leave its node, its ID may stand in its place everywhere."""
+        return str, (self.id,)
+
+    def __copy__(self) -> Port:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Port:
+        return self
+
     @property
     def node(self) -> Any:
         """The `Node` it is a port of: what a spawned function asks when it may run on another than the default one."""
@@ -166,15 +176,18 @@ class Port(Mailbox):
         if self.reason is not None:
             self.ports.dropped += 1
             return
+        if self.queue is NO_QUEUE:
+            self._make_queue()
         queue = self.queue
-        if queue is NO_QUEUE:
-            queue = self.queue = deque()
-        queue.append(message)
-        if self._sleeper is not None:
-            self.waking = self._sleeper
-            self.ports.wakeups.add(self)
-            self._sleeper = None
+        sleeper, self._sleeper = self._sleeper, None
         self.room = self._mark
+        if sleeper is not None:
+            self.waking = sleeper
+        try:  # race: as in `put`
+            queue.append(message)
+        finally:
+            if sleeper is not None:
+                self.ports.wakeups.add(self)
         if len(queue) > self._mark:
             self._much_waits(len(queue))
 
@@ -182,8 +195,10 @@ class Port(Mailbox):
         """`put` for a message that has no handler, or that comes to a dead port."""
         self._put_closely(message)
         self.room = 0  # the next one may have a handler
-        if self._limit is not None and self.handlers is not None:
-            self.handler_queue_grew(self.handlers.waiting())
+        if self.handlers is not None and self.reason is None:
+            self.handlers.passed_over(message)
+            if self._limit is not None:
+                self.handler_queue_grew(self.handlers.waiting())
 
     def handler_queue_grew(self, waiting: int) -> None:
         """So many messages wait for handlers: over the limit, with those in the mailbox, the port dies."""
@@ -214,8 +229,12 @@ class Port(Mailbox):
         """Give messages with that tag to `handler(*rest)` from now on; tag None: every message without a handler.
 
         The default handler gets the message whole. A second handler replaces the first, None removes it; with the tag
-        alone it is a decorator. The handlers of a port run one after another and may block. Messages that wait already
-        stay for `receive`, those that wait for a handler stay with it.
+        alone it is a decorator. The handlers of a port run one after another and may block.
+
+        Messages that wait already and that the handler matches go to it, before later ones: whoever spawns a port may send
+        to it at once. What waits for handlers and has not begun is in the order in which it came, in whatever order the
+        handlers were set; what no handler matches stays for `receive`. A message that waits for a handler stays with it
+        when that is replaced or removed. No handler begins before whoever calls `on` blocks or returns.
         *Raises:* `PortDied`; `GmpError` for a tag that cannot be looked up. *Blocks:* never.
 
         >>> import gmp
@@ -251,6 +270,8 @@ class Port(Mailbox):
             self.handlers = self.handlers_class(self) if self._limit is None else self.limited_handlers_class(self)
         self.handlers.set(tag, handler)
         self.room = 0
+        if handler is not None and self.queue:
+            self.handlers.claim()
 
     # ---- running code as the port
 
@@ -337,11 +358,11 @@ class Port(Mailbox):
         """An exception escaped from user code: it kills this port, and the node lives on. It is logged once.
 
         `GreenletExit` is how a greenlet ends in silence. `SystemExit` and `KeyboardInterrupt` kill the port too, and
-        then end the program, as from any greenlet.
+        then end the program, as from any greenlet. (What else is no `Exception`, as `gevent.Timeout`, is an error like any.)
         """
         if isinstance(error, GreenletExit):
             return
-        ends_program = not isinstance(error, Exception)
+        ends_program = isinstance(error, ENDS_PROGRAM)
         if self.reason is None:
             if not ends_program:
                 log.error("port %s died of %s", self.id, type(error).__name__, exc_info=error)
@@ -357,19 +378,20 @@ class Port(Mailbox):
         if isinstance(error, PortDied) and error.port == self.id:
             return True
         # race: the node closed, and something woke the greenlet before it could be ended: its next call raises
-        return self.ports.closed and isinstance(error, GmpError)
+        return self.ports.leaving and isinstance(error, GmpError)
 
-    def greenlets(self) -> list[greenlet]:
+    def greenlets(self) -> list[Worker]:
         """The greenlets that run for this port now: its body's, those of `spawn`, and its handler's. *Blocks:* never."""
         tasks = self._ties.tasks if self._ties is not None else ()
-        found: list[greenlet] = [task.worker for task in tasks if task.worker is not None]
+        found: list[Worker] = [task.worker for task in tasks if task.worker is not None]
         handling = None if self.handlers is None else self.handlers.worker
         return found if handling is None else [*found, handling]
 
     def own(self, resource: Result) -> Result:
         """Release `resource` when the port dies: kill, cancel, close or stop it, whichever it has first; return it.
 
-        The last one owned is released first, each in a greenlet of its own.
+        After an abnormal death a resource that has an `abort` method, as a `Stream` has, is aborted instead. The last one
+        owned is released first, each in a greenlet of its own.
         *Raises:* `GmpError` when it has none of these; `PortDied`. *Blocks:* never.
 
         >>> import gmp
@@ -407,25 +429,33 @@ class Port(Mailbox):
             return
         ports = self.ports
         self.reason = reason
-        ports.forget(self)
-        queue, handlers = self.queue, self.handlers
-        waiting = len(queue)
-        self.queue, self.room = NO_QUEUE, 0
-        if self._sleeper is not None:
-            self.waking = self._sleeper
-        self._scanned = self._sleeper = None
-        if handlers is not None:
-            waiting += handlers.stop()
-        if queue:
-            queue.clear()  # somebody may be in the middle of it
-        if waiting:
-            ports.dropped += waiting
-        if handlers is not None or self._ties is not None or self._receiver is not None:
-            if self._ties is not None:
-                for task in self._ties.tasks:
-                    task.prevent()  # race: it may have its turn before the burial
+        try:
+            ports.forget(self)
+            queue, handlers = self.queue, self.handlers
+            waiting = len(queue)
+            self.queue, self.room = NO_QUEUE, 0
+            if self._sleeper is not None:
+                self.waking = self._sleeper
+            self._scanned = self._sleeper = None
+            if handlers is not None:
+                waiting += handlers.stop()
+            if queue:
+                queue.clear()  # somebody may be in the middle of it
+            if waiting:
+                ports.dropped += waiting
+            if handlers is not None or self._ties is not None or self._receiver is not None:
+                if self._ties is not None:
+                    for task in self._ties.tasks:
+                        task.prevent()  # race: it may have its turn before the burial
+                ports.run_callback(self._bury)
+                ports.wakeups.yield_to_callbacks()  # or its own greenlets would go on before they are ended
+        except BaseException:  # race: Ctrl-C: it is dead and buried all the same
+            self.queue, self.room = NO_QUEUE, 0
             ports.run_callback(self._bury)
-            ports.wakeups.yield_to_callbacks()  # or its own greenlets would go on before they are ended
+            ports.by_name.pop(self.name, None)
+            if self.handlers is not None:
+                self.handlers.stop()
+            raise
 
     def _bury(self) -> None:
         """In the hub, one turn after the death."""
@@ -443,7 +473,8 @@ class Port(Mailbox):
                 receiver.throw(PortDied(self.id, reason))
         self._ties = self.handlers = None
         for resource in reversed(ties.owned):
-            release = next(name for name in _RELEASES if callable(getattr(resource, name, None)))
+            ways = (_CUT, *_RELEASES) if reason else _RELEASES
+            release = next(name for name in ways if callable(getattr(resource, name, None)))
             # releasing may block or fail, which must not hold up the monitors
             self.ports.workers.spawn(getattr(resource, release))
         for monitor in list(ties.watching):
@@ -520,5 +551,8 @@ class Port(Mailbox):
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as second:
+    except BaseException as second:  # whatever it is, the port dies of the first one
         return f"<its text cannot be made: {type(second).__name__}>"
+
+
+show_by(Port, Port.__repr__)

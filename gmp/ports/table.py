@@ -11,10 +11,12 @@ thread numbers 36, and `send` asks each time. When it says no, `check` tells why
 from __future__ import annotations
 
 import _thread
+import time
 from collections.abc import Callable
 from itertools import count
 from typing import Any, Protocol
 
+import gevent
 from gevent.hub import get_thread_ident  # type: ignore[attr-defined]  # the native thread's, also in patched programs
 
 from gmp.errors import GmpError
@@ -23,9 +25,10 @@ from gmp.ports.mailbox import Message
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port
 from gmp.ports.wakeups import Wakeups
-from gmp.ports.workers import Workers, nothing
+from gmp.ports.workers import Worker, Workers, nothing
 
 ENDS_REMEMBERED = 1000
+A_LOOK = 0.01  # seconds between two looks at the greenlets of ports that have been killed
 NEVER_HELD = _thread.RLock()
 
 
@@ -67,10 +70,13 @@ class Ports:
         self.followed: dict[str, Callable[[str, str, Message], None]] = {}  #: whom the messages to a port are told to
         self.port_class: type[Port] = Port  #: what `make` makes; another one while the node traces
         self.node: Any = None  #: whose ports these are, for what runs in them and knows nothing else
-        self.workers = Workers()
+        self.workers = Workers(node_id)
         self.hub = self.workers.hub
         self.run_callback = self.workers.run_callback
-        self.wakeups = Wakeups(self.hub.loop, self.workers.switch_to_hub)
+        self.wakeups = Wakeups(self.hub, self.workers.switch_to_hub)
+        self.leaving = False  #: whether no more ports are made; closed follows
+        self._leaving_for: Reason = ()
+        self._ending: list[tuple[Worker, Port]] = []  # what still runs for the ports that were killed by `leave`
         self.closed = False
         self.closed_because = "is closed"
         self.hold: Any = _thread.RLock()
@@ -117,6 +123,8 @@ class Ports:
         """Make a port; `body(port, *args)` starts soon, bodies in the order of their ports. *Raises:* `GmpError`."""
         if not self.hold._is_owned():
             self.check()
+        if self.leaving:
+            raise GmpError(f"node {self.node_id} is leaving: no more ports are made")
         if max_queue is not None:
             _check_count("max_queue", max_queue)
         if body is not None and not callable(body):
@@ -150,10 +158,10 @@ class Ports:
     def forget(self, port: Port) -> None:
         """A port died."""
         name = port.name
-        del self.by_name[name]
+        del self.by_name[name]  # without a call: an interrupt strikes before it, or finds it done
         if port._id is not None:  # without an ID nobody has looked for it
             self.by_id.pop(port._id, None)
-        if port.reason and not self.closed:
+        if port.reason and not self.leaving:
             self.deaths.remember(port)
         if not name.startswith(self._incarnation):
             self.remember_end(name, port.reason or ())
@@ -175,7 +183,7 @@ class Ports:
 
     def forked(self) -> None:
         """In a child of `fork`: nothing runs here any more, and whatever is called raises."""
-        self.closed = True
+        self.leaving = self.closed = True
         self.closed_because = "was left to the parent process by fork: configure one in the child"
         self._thread = get_thread_ident()
         if self.hold._is_owned():
@@ -192,11 +200,29 @@ class Ports:
         self.by_name.clear()
         self.by_id.clear()
 
-    def close(self, reason: tuple[Any, ...]) -> None:
-        """Kill every port; from now on the node cannot be used."""
+    def leave(self, reason: tuple[Any, ...]) -> None:
+        """Kill every port. Their greenlets may send until `close`, others too; no more ports are made."""
+        self.leaving = True
+        self._leaving_for = reason
+        ports = [port for port in self.by_name.values() if isinstance(port, Port)]
+        self._ending = [(worker, port) for port in ports for worker in port.greenlets()]
+        self._kill_all(reason)
+
+    def close(self, deadline: float) -> None:
+        """Wait until the greenlets of the ports have ended; from then on the node cannot be used.
+
+        Greenlets that go on all the same are waited for until `deadline`, in monotonic time. *Blocks:* until then.
+        """
+        gevent.sleep(0)  # they are buried in the next turn, which is when their monitors' messages go out
+        while any(worker.gmp_port is port for worker, port in self._ending) and time.monotonic() < deadline:
+            gevent.sleep(A_LOOK)
+        self._ending.clear()
         self.closed = True
         if self.hold._is_owned():
             self.hold.release()
+        self._kill_all(self._leaving_for)  # calls that were made meanwhile
+
+    def _kill_all(self, reason: tuple[Any, ...]) -> None:
         for destination in list(self.by_name.values()):
             destination.kill(*reason)
 

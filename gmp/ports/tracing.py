@@ -60,16 +60,18 @@ class TracingHandlers(Handlers):
 
     def put(self, message: Message) -> None:
         """As `Handlers.put`; the handler that was chosen will run within the message's trace."""
-        before = self.waiting()
-        super().put(message)
-        if isinstance(message, TracedMessage) and self.waiting() > before:
-            if self.more:
-                self.more.append(self._traced(message, self.more.pop()))
-            elif self.next is not None:
-                self.next = self._traced(message, self.next)
+        call = self.match(message)
+        if call is None:
+            self.port.put_unhandled(message)
+        else:
+            self._let_wait(call)
         self.port.handler_queue_grew(self.waiting())
 
-    def _traced(self, message: TracedMessage, call: Call) -> Call:
+    def match(self, message: Message) -> Call | None:
+        """As `Handlers.match`."""
+        call = super().match(message)
+        if call is None or not isinstance(message, TracedMessage):
+            return call
         return partial(_handle, self.port, message, call[0]), tuple(message)
 
 

@@ -1,28 +1,32 @@
 """Who waits and is to go on: greenlets that got a message or a reply, woken one after the other by one callback of the loop.
 
 A callback for each costs more than everything else about a local message. Whoever is to go on stands in one queue, in the
-order of what woke them. A turn begins in the hub, by `run`, with a switch to the first; who waits for something again, in
+order of what woke them. A turn begins in the hub, by `begin`, with a switch to the first; who waits for something again, in
 `sleep`, switches to the next one, and the last one to the hub. So two ports that talk to each other do so at the price of
 two switches. As they could do so for ever, a turn ends after `TURN` seconds, and the next one begins behind a timer of no
 length: timers and sockets have theirs in between (callbacks of the loop would be run in a row without looking at these).
 
 It is always a callback that begins a turn, never a watcher: gevent keeps the loop's clock up to date for what callbacks
-start only, and an exception ends a watcher for good.
+start only.
 
 race: who is in the queue has ended its wait otherwise (timeout, kill, a switch of somebody else): it has set `waking` to
-None, and is passed over. race: Ctrl-C strikes where a turn begins or ends: the next one that waits sees to it that there is
-a turn. race: who was woken forks: the child has forgotten the queue when `run` goes on there. race: a port is killed and
-its greenlet gets what it waited for in the same turn: `yield_to_callbacks` lets the callback that ends it come first.
+None, and is passed over. race: Ctrl-C strikes wherever Python looks for signals: what begins a turn is a generator, as in
+`gmp.ports.workers`, and whoever adds to the queue sees to it that there is a turn, also when struck meanwhile. race: who
+was woken forks: the child has forgotten the queue when `_run_turn` goes on there. race: a port is killed and its greenlet
+gets what it waited for in the same turn: `yield_to_callbacks` lets the callback that ends it come first.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import Any, Protocol
 
-from greenlet import greenlet
+from greenlet import GreenletExit, greenlet
+
+from gmp.ports.workers import pass_on
 
 A_LOOK = 32  # switches between two looks at the clock
 TURN = 0.002  # seconds
@@ -37,28 +41,29 @@ class Place(Protocol):
 class Wakeups:
     """Those of one node."""
 
-    __slots__ = ("_callback", "_later", "_left", "_loop", "_switch_to_hub", "_yields", "pending", "scheduled")
+    __slots__ = ("_hub", "_later", "_left", "_switch_to_hub", "_yields", "begin", "pending", "run_callback", "scheduled")
 
-    def __init__(self, loop: Any, switch_to_hub: Callable[[], Any]) -> None:
-        self._loop = loop
+    def __init__(self, hub: Any, switch_to_hub: Callable[[], Any]) -> None:
+        self._hub = hub
         self._switch_to_hub = switch_to_hub
-        self._callback: Any = None  # which calls `run`, or has
-        self._later: Any = None  # the timer behind which the next turn begins
+        self.run_callback: Callable[..., Any] = hub.loop.run_callback
+        self._later: Any = hub.loop.timer(0)  # behind which the next turn begins
         self._left = 0  # switches until somebody has to look at the clock; 0 when no turn is on
         self._yields = False  # whether callbacks of the loop come first
         self.pending: deque[Place] = deque()
         self.scheduled = False  #: whether there is a turn, or will be: true whenever somebody is pending
+        turns = self._turns()
+        next(turns)
+        self.begin: Callable[[], Any] = turns.__next__  #: the callback of the loop that is a turn
 
     def add(self, place: Place) -> None:
         """Let `place.waking` go on, in this turn, or in the next pass of the loop."""
-        self.pending.append(place)
-        if not self.scheduled:
-            self.schedule()
-
-    def schedule(self) -> None:
-        """Begin a turn in the next pass of the loop."""
-        self.scheduled = True
-        self._callback = self._loop.run_callback(self.run)
+        try:
+            self.pending.append(place)
+        finally:
+            if not self.scheduled:
+                self.scheduled = True
+                self.run_callback(self.begin)
 
     def sleep(self) -> Any:
         """Let somebody else go on, until another greenlet switches to this one; return what it says. Not in the hub."""
@@ -70,49 +75,48 @@ class Wakeups:
                 if waking is not None:
                     self._left -= 1
                     return waking.switch()
-        elif pending and not self._is_coming():
-            self.schedule()
         switch = self._switch_to_hub
         return switch()
 
-    def _is_coming(self) -> bool:
-        """Whether a turn will begin by itself."""
-        callback, later = self._callback, self._later
-        return (callback is not None and callback.pending) or (later is not None and later.active)
+    def _turns(self) -> Iterator[None]:
+        """In the hub, a turn each time: it ends when nobody is left, or by the clock, or when a greenlet's end raises."""
+        while True:
+            try:
+                for _ in repeat(None):  # going back is in the `try`, too
+                    try:
+                        yield
+                        self._run_turn()
+                    finally:
+                        self._left, self.scheduled = 0, False
+                        if self.pending:
+                            self.scheduled = True
+                            if self._yields:
+                                self._yields = False
+                                self.run_callback(self.begin)
+                            else:
+                                self._later.start(self.run_callback, self.begin)
+            except (GreenletExit, GeneratorExit):
+                raise
+            except BaseException as error:
+                pass_on(self._hub, error)
 
-    def run(self) -> None:
-        """In the hub: a switch returns when nobody is left, or it is time to look at the clock, or a greenlet has ended."""
+    def _run_turn(self) -> None:
+        """A switch returns when nobody is left, or it is time to look at the clock, or a greenlet has ended."""
         pending, until = self.pending, 0.0
-        try:
-            if self._yields:
-                return
-            while pending:
-                waking = pending[0].waking
-                del pending[0]
-                if waking is not None:
-                    self._left = A_LOOK
-                    waking.switch()
-                    if not pending or self._yields:
-                        return
-                    now = time.monotonic()
-                    until = until or now + TURN
-                    if now >= until:
-                        return
-        finally:  # also when a greenlet's end raises here
-            self._left, self.scheduled = 0, False
-            if pending:
-                self._go_on()
-
-    def _go_on(self) -> None:
         if self._yields:
-            self._yields = False
-            self.schedule()
             return
-        self.scheduled = True
-        if self._later is None:
-            self._later = self._loop.timer(0)
-        if not self._later.active:
-            self._later.start(self.schedule)
+        while pending:
+            waking = pending[0].waking
+            del pending[0]
+            if waking is not None:
+                self._left = A_LOOK
+                waking.switch()
+                if not pending or self._yields:
+                    return
+                now = time.monotonic()
+                until = until or now + TURN
+                if now >= until:
+                    return
 
     def yield_to_callbacks(self) -> None:
         """Let the callbacks that stand in the loop now have their turn before anybody else goes on."""
@@ -122,5 +126,4 @@ class Wakeups:
     def close(self) -> None:
         """Nobody goes on any more, in a child of `fork`."""
         self.pending.clear()
-        if self._later is not None:
-            self._later.close()
+        self._later.close()

@@ -12,9 +12,14 @@ Callbacks of the loop would be run in a row without looking at timers and socket
 socket.)
 
 A worker belongs to a job while it runs for it. race: who wants to end a job throws only while the worker still runs for
-it, and only from the hub. A switch that is not ours is not believed by a parked worker. Each job, and each handler, starts
+it, and only from the hub. A switch that is not ours is not believed by a parked worker. race: a signal handler raises, as
+that of Ctrl-C does, or sends, wherever Python looks for signals: where a function begins or a loop goes back, and behind
+each call of C code. What must not be torn apart has nothing of that between; what begins a turn is a generator, since what
+is raised where a function begins cannot be caught in it. Each job, and each handler, starts
 with a fresh contextvars context, or the one before would leak into it: an empty one is fresh, so it is exchanged (which
-costs as much as a handler) only when somebody has set something.
+costs as much as a handler) only when somebody has set something. Greenlet-locals (`gevent.local`, and `threading.local` in a
+patched program) are kept in the greenlet's `__dict__`: a worker whose `__dict__` somebody has asked for parks no more, but
+ends behind the call that runs, and takes them with it.
 
 A job is an object with its next call in it, and not a function to call: `Workers._run_jobs` makes that call, and to call
 something in between would cost a fifth of a message from handler to handler.
@@ -26,7 +31,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import Context
+from itertools import repeat
 from typing import Any
 from weakref import WeakSet
 
@@ -35,20 +42,33 @@ import gevent.event
 from greenlet import GreenletExit, getcurrent, greenlet
 
 log = logging.getLogger("gmp")
+ENDS_PROGRAM = (KeyboardInterrupt, SystemExit)
 MOST_IDLE = 256
 A_TURN = 500  # messages that are handled between two looks at the clock
 TURN = 0.002  # seconds
 _GO = object()
 
 
+_attributes = greenlet.__dict__["__dict__"].__get__
+
+
 class Worker(greenlet):
     """A greenlet of the pool. `gmp_port` is whose code runs in it now, for `current_port`; see `Port.run`."""
 
-    __slots__ = ("context", "gmp_port", "turn")
+    __slots__ = ("context", "gmp_port", "soiled", "turn")
 
     context: Context  #: the one that it has now
     gmp_port: Any
+    soiled: bool  #: whether something may have been kept in it that the next job must not see
     turn: bytearray  #: an item for each message that it may still begin with, and more: cleared, it parks behind its job
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        """Where others keep what belongs to the greenlet that runs: it is to run nothing else."""
+        self.soiled = True
+        self.turn.clear()
+        attributes: dict[str, Any] = _attributes(self)
+        return attributes
 
     def refresh(self) -> None:
         """Exchange the context for an empty one."""
@@ -64,6 +84,7 @@ class Job:
     __slots__ = ("_pool", "more", "next", "port", "worker")
 
     _pool: Workers
+    follows = False  #: whether it is begun in one step with the job before it
     more: Any  #: when that is true, `go_on` is called behind the call
     next: Call | None  #: None when it neither stands in the queue nor runs
     port: Any  #: what `current_port` is there
@@ -83,7 +104,7 @@ class Job:
         raise NotImplementedError
 
     def finish(self) -> None:
-        """No worker runs it any more."""
+        """No worker runs it any more. As long as `worker` is set, an interrupted `finish` is called again."""
         raise NotImplementedError
 
 
@@ -111,10 +132,10 @@ class Task(Job):
 
     def finish(self) -> None:
         """`Job.finish`."""
-        self.worker = self.next = self.port = None  # an ended task keeps nothing alive
         self.ended = True
         if self._done is not None:
             self._done.set()
+        self.worker = self.next = self.port = None  # an ended task keeps nothing alive
 
     def kill(self) -> None:
         """End it by `GreenletExit` in the next turn of the loop; nothing when it has ended. *Blocks:* never."""
@@ -135,11 +156,24 @@ class Task(Job):
         return bool(self._done.wait(timeout))
 
 
+class Following(Task):
+    """A task that is begun in one step with the job before it: nothing else of the loop comes between them."""
+
+    __slots__ = ()
+
+    follows = True
+
+
 def nothing() -> None:
     """What is called where nothing is to be."""
 
 
 NOTHING: Call = nothing, ()
+
+
+def pass_on(hub: Any, error: BaseException) -> None:
+    """Tell of what was raised in a callback of the loop that must go on, as gevent tells of what escapes from one."""
+    hub.loop.run_callback(hub.handle_error, "gmp", type(error), error, error.__traceback__)
 
 
 def _stay(*_: object) -> None:
@@ -149,58 +183,86 @@ def _stay(*_: object) -> None:
 class Workers:
     """The pool of one node."""
 
-    def __init__(self) -> None:
+    def __init__(self, node_id: str = "") -> None:
+        self._node_id = node_id
         self.hub = gevent.get_hub()
         self.run_callback = self.hub.loop.run_callback
         # without the hub's own method, which looks for a hook in the greenlet each time (a seventh of a switch), and whether
         # it is the hub that switches: who calls this has done so
         self.switch_to_hub: Callable[[], Any] = greenlet.switch.__get__(self.hub)
-        self._later: Any = None  # the timer that goes on with `_drain`
         self._idle: list[Worker] = []
         self._made: WeakSet[Worker] = WeakSet()
         self.jobs: deque[Job] = deque()
-        self.scheduled = False  # whether `_drain` runs or will: true whenever there are jobs
+        self._gathered: list[Following] | None = None  # what `spawn` adds to now, in the place of the queue
+        self.scheduled = False  #: whether a turn is on or will be: true whenever there are jobs
+        turns = self._turns()
+        next(turns)
+        self.begin: Callable[[], Any] = turns.__next__  #: the callback of the loop that is a turn
 
     def add(self, job: Job) -> None:
         """Run `job` behind those that wait, from the next turn of the loop on."""
-        self.jobs.append(job)
-        if not self.scheduled:
-            self.schedule()
-
-    def schedule(self) -> None:
-        """Go on with the jobs in the next turn of the loop."""
-        self.scheduled = True
-        self.run_callback(self._drain)
+        try:
+            self.jobs.append(job)
+        finally:  # as wherever a job is added
+            if not self.scheduled:
+                self.scheduled = True
+                self.run_callback(self.begin)
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> Task:
         """Run `function(*args)` in a pooled greenlet; what it raises is logged."""
+        gathered = self._gathered
+        if gathered is not None:
+            gathered.append(following := Following(function, args, self))
+            return following
         task = Task(function, args, self)
         self.add(task)
         return task
 
-    def _drain(self) -> None:
-        """In the hub: the switch returns when the job blocks, or the worker has found no more of them, or had `A_TURN`."""
-        until = time.monotonic() + TURN
-        if self._later is not None:
-            self._later.close()
-            self._later = None
+    def _turns(self) -> Iterator[None]:
+        """In the hub, a turn each time: a switch returns when the job blocks, or no more are there, or `A_TURN` are done."""
+        later = self.hub.loop.timer(0)
+        worker: Worker | None
+        while True:
+            try:
+                for _ in repeat(None):  # going back is in the `try`, too
+                    try:
+                        yield
+                        until = time.monotonic() + TURN
+                        while self.jobs:
+                            worker = self._idle.pop() if self._idle else self._make()
+                            worker.switch(_GO)
+                            worker.turn.clear()  # if its job blocks: when that goes on, whose turn is it?
+                            if self.jobs and time.monotonic() >= until and not self.jobs[0].follows:
+                                break
+                    finally:
+                        worker = None  # one that has ended goes with what was kept in it
+                        if self.jobs:
+                            # by a callback, as gevent keeps the loop's clock up to date in these only
+                            later.start(self.run_callback, self.begin)
+                        else:
+                            self.scheduled = False
+            except (GreenletExit, GeneratorExit):
+                raise
+            except BaseException as error:
+                pass_on(self.hub, error)
+
+    @contextmanager
+    def gathering(self, tasks: list[Following]) -> Iterator[None]:
+        """Let `spawn` add to `tasks`, and not to the queue, inside the block, which must not switch."""
+        before, self._gathered = self._gathered, tasks
         try:
-            while self.jobs:
-                worker = self._idle.pop() if self._idle else self._make()
-                worker.switch(_GO)
-                worker.turn.clear()  # if its job blocks: when that goes on, whose turn is it?
-                if self.jobs and time.monotonic() >= until:
-                    break
-        finally:  # also when a Ctrl-C strikes here
-            if self.jobs:
-                self._later = self.hub.loop.timer(0)
-                self._later.start(self.schedule)  # gevent keeps the loop's clock up to date in callbacks only
-            else:
-                self.scheduled = False
+            yield
+        finally:
+            self._gathered = before
+
+    def add_next(self, tasks: list[Following]) -> None:
+        """In a job: begin `tasks` next, before everything that waits, and all in one step."""
+        self.jobs.extendleft(reversed(tasks))
 
     def _make(self) -> Worker:
         worker = Worker(self._work, self.hub)
         worker.gmp_port = None
+        worker.soiled = False
         worker.turn = bytearray()
         self._made.add(worker)
         return worker
@@ -221,7 +283,7 @@ class Workers:
             me.gmp_port = None
             if me.context:
                 me.refresh()  # what is parked keeps nothing alive
-            if len(self._idle) >= MOST_IDLE:
+            if me.soiled or len(self._idle) >= MOST_IDLE:
                 return
             self._idle.append(me)
             try:
@@ -235,7 +297,6 @@ class Workers:
     def _run_jobs(self, me: Worker) -> None:
         """Run jobs of the queue, `A_TURN` messages at most."""
         jobs = self.jobs
-        next_job = jobs.popleft
         me.turn = bytearray(A_TURN)
         turn = iter(me.turn)
         job: Job | None = None
@@ -244,7 +305,8 @@ class Workers:
                 for _ in turn:
                     if not jobs:
                         return
-                    job = next_job()
+                    job = jobs[0]
+                    del jobs[0]
                     job.worker = me
                     me.gmp_port = job.port
                     if me.context:
@@ -288,8 +350,8 @@ class Workers:
         """
         if isinstance(error, GreenletExit):
             return
-        if isinstance(error, Exception):
-            log.error("a callback failed: %r", error, exc_info=error)
+        if not isinstance(error, ENDS_PROGRAM):
+            log.error("%s: a callback failed: %s", self._node_id, type(error).__name__, exc_info=error)
         else:
             self.hub.handle_error(getcurrent(), type(error), error, error.__traceback__)
 

@@ -10,6 +10,9 @@ a KeyboardInterrupt always ends in here, and nothing of it comes back. Hence a S
 Python's: within the hook it only notes the signal; then a C function that does nothing takes the place of the hook, Python
 gets its own handler back, and a thread sends the signal again when the prompt waits.
 race: Ctrl-C between the call of the hook and its first line: the handler knows the hook by its code.
+
+While a greenlet computes the prompt cannot answer: then Ctrl-C is for that greenlet, as in any program with gevent. What it
+raises there ends the port, comes to the prompt's own greenlet, that is into the hook, and goes on from there as above.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import gevent
 from gevent.hub import get_thread_ident  # type: ignore[attr-defined]
 
 from gmp import GmpError
-from gmp.repl.turns import run_turns
+from gmp.repl.turns import computes, run_turns
 
 TURN = 0.02  # seconds
 SEND_AGAIN = 0.01  # seconds after which the prompt waits again
@@ -83,6 +86,8 @@ class InputHook:
         try:
             self._take_interrupts()  # asyncio leaves Python's own handler behind
             self._turns()
+        except KeyboardInterrupt:
+            self._interrupted = True
         finally:
             self._running = False
         if self._interrupted:
@@ -109,7 +114,9 @@ class InputHook:
             signal.signal(signal.SIGINT, self._on_interrupt if now is signal.default_int_handler else now)
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._running or (frame is not None and frame.f_code is InputHook._call.__code__):
+        if self._running and computes(again=self._interrupted):
+            self._interrupted = True
+        elif self._running or (frame is not None and frame.f_code is InputHook._call.__code__):
             self._interrupted = True
             return
         signal.default_int_handler(number, frame)

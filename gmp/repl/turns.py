@@ -6,8 +6,19 @@ from typing import Any
 
 import gevent
 from gevent.hub import Waiter
+from greenlet import getcurrent
 
 READ = 1
+
+
+def computes(*, again: bool) -> bool:
+    """In a signal handler, while turns are run: whether it has struck a greenlet's code.
+
+    `again`: nobody has heeded the signal before. The event loop itself waits for the next event most of the time, and need
+    not be struck to let go; when it does not, a callback of it computes.
+    """
+    hub, current = gevent.get_hub(), getcurrent()
+    return again if current is hub else current is not hub.parent
 
 
 def run_turns(fd: int, seconds: float | None) -> bool:

@@ -132,6 +132,7 @@ class LogSender(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """`logging.Handler.handle`, without a lock."""
+        self._show_here(record)
         if to_perl(record.levelno) > self._wanted or catching.get() or getattr(record, "gmp_caught", False):
             return False
         if self._sending and get_thread_ident() == self._thread:
@@ -140,6 +141,19 @@ class LogSender(logging.Handler):
         if passed:
             self.emit(passed if isinstance(passed, logging.LogRecord) else record)  # a filter may give another record
         return bool(passed)
+
+    def _show_here(self, record: logging.LogRecord) -> None:
+        """A record that no other handler gets goes to stderr, as it would without this one: `logging.lastResort`."""
+        last = logging.lastResort
+        if last is None or record.levelno < last.level:
+            return
+        handlers: list[logging.Handler] = []
+        logger: logging.Logger | None = logging.getLogger(record.name)
+        while logger is not None:
+            handlers += logger.handlers
+            logger = logger.parent if logger.propagate else None
+        if handlers and handlers[0] is self and all(isinstance(handler, LogSender) for handler in handlers):
+            last.handle(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         """`logging.Handler.emit`: put the line into the queue, or count it. *Blocks:* never, in any thread."""

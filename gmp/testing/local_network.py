@@ -28,7 +28,8 @@ class LocalNetwork:
     """`count` nodes in this process, the first `seeds` of them seeds that know each other; used in ``with``.
 
     `names` gives their node IDs, in place of ``node0``, ``node1``, … . Further settings are those of `gmp.configure`, for
-    every node. `network[0]` and `network["node0"]` are a `gmp.Node`; iteration gives all.
+    every node; `reached_at` is ``["*"]`` unless given, so that a `FaultProxy` may stand anywhere. `network[0]` and
+    `network["node0"]` are a `gmp.Node`; iteration gives all.
 
     `check`: at the end, look for sockets, running greenlets and nodes that began inside the block and are still there, the
     test's own included. *Raises:* `LeakError` then, unless an exception is under way already.
@@ -48,7 +49,7 @@ class LocalNetwork:
             raise gmp.ConfigError(f"seeds={seeds}: expected 0 to {len(names)}, the number of nodes")
         self.secret = secrets.token_hex(16)
         self.seeds: list[str] = []  #: where the seeds listen; a `FaultProxy`'s address may be put in place of one
-        self._settings = {"binds": ["127.0.0.1:0"], "secret": self.secret, **settings}
+        self._settings = {"binds": ["127.0.0.1:0"], "secret": self.secret, "reached_at": ["*"], **settings}
         self._names = names
         self._seed_count = seeds
         self._check = check

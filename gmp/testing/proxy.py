@@ -51,10 +51,12 @@ class Faults:
 class FaultProxy:
     """A TCP proxy in front of `target` (``host:port``); used in ``with``, or with `close`.
 
-    `address` is where it listens; give it as a seed, or announce it in place of the node's own. `target` may be set anew,
-    for connections to come. Directions are ``"forward"`` (towards the target), ``"back"`` and ``"both"``; faults hold for
-    connections that are there and those to come, until `heal`. *Raises:* `gmp.ConfigError` for a target that is no address,
-    `OSError` when `listen` cannot be had.
+    `address` is where it listens; give it as a seed, or announce it (`advertise`) in place of the node's own. A node takes a
+    proxy that it does not announce for an attack, unless its setting `reached_at` has that address, or is ``["*"]`` as in a
+    `LocalNetwork`. `target` may be set anew, for connections to come. Directions are ``"forward"`` (towards the target),
+    ``"back"`` and ``"both"``; faults hold for connections that are there and those to come, until `heal`.
+
+    *Raises:* `gmp.ConfigError` for a target that is no address, `OSError` when `listen` cannot be had.
     """
 
     def __init__(self, target: str, *, listen: str = "127.0.0.1:0") -> None:

@@ -21,6 +21,8 @@ from gmp.wire.framing import Decoder, Encoder, make_decoder, make_encoder
 from gmp.wire.greeting import MAX_LINE, Greeting, format_greeting, parse_greeting
 from gmp.wire.states import TRANSITIONS, State, Step
 
+LONGEST_REFUSAL = 1000  # characters; each may take three octets of the line
+
 
 class Session:
     """One connection's handshake, and the encoder and decoder that it agrees on.
@@ -46,7 +48,7 @@ class Session:
     ) -> None:
         self.state = State.GREETING
         self.tls_active = False
-        self._node_id = node_id
+        self.node_id = node_id  #: the own one
         self._secret = secret
         self._tls, self._require_tls = tls, require_tls
         self._framings = tuple(framings)
@@ -151,9 +153,9 @@ class Session:
         return line.removesuffix(b"\r")
 
     def _check_greeting(self, greeting: Greeting) -> None:
-        if greeting.node_id == self._node_id:
+        if greeting.node_id == self.node_id:
             # the echo of our own greeting, a dial to ourselves or another node of our name
-            raise ProtocolError(f"the other side is {self._node_id!r} too: talking to myself")
+            raise ProtocolError(f"the other side is {self.node_id!r} too: talking to myself")
 
     def _take_nonce(self, greeting: Greeting, nonce: bytes) -> Event:
         if nonce == self._nonce:
@@ -214,10 +216,19 @@ class Session:
         self._out.append(b"%s;%s;%s%s\n" % (method.encode(), data, framing.encode(), refusal))
         self._encoder = make_encoder(framing, self._max_message)
 
+    def send_refusal(self, text: str) -> None:
+        """Queue, in the place of our authentication line, why there will be none. It proves nothing, on purpose: with a
+        proof on it, somebody between could cut the refusal off and have the rest. The other side shows it, no more.
+        """
+        self._out.append(b"%s;;;%s\n" % (auth.REFUSED, quote(text[:LONGEST_REFUSAL]).encode()))
+
     def _take_auth(self, line: bytes) -> Event:
         fields = line.split(b";")
         if len(fields) < 3:
             raise AuthenticationError(f"authentication line {line[:40]!r}: expected METHOD;DATA;FRAMING")
+        if fields[0] == auth.REFUSED:
+            said = unquote(b";".join(fields[3:]).decode("latin-1"))[:LONGEST_REFUSAL]
+            raise AuthenticationError(f"the other side refuses us, and says: {said!r}")
         method, framing = fields[0].decode("latin-1"), fields[2].decode("latin-1")
         if method not in self._offered or not self._usable(method):
             raise AuthenticationError(f"authentication method {method[:40]!r} was not offered")

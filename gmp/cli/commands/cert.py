@@ -65,10 +65,11 @@ def ca(authority: Path | None, days: int, force: bool, as_json: bool) -> None:
     "-d", "--directory", type=click.Path(file_okay=False, path_type=Path),
     help="Where the files go.  [default: beside the configuration file]",
 )
+@click.option("--seed", is_flag=True, help="Mark them as seeds: they may keep the directory, and relay for others.")
 @force_option
 @json_option
 def new(
-    nodes: tuple[str, ...], authority: Path | None, days: int, directory: Path | None, force: bool, as_json: bool
+    nodes: tuple[str, ...], authority: Path | None, days: int, directory: Path | None, seed: bool, force: bool, as_json: bool
 ) -> None:
     """Make a certificate for each of NODES, and print the files.
 
@@ -89,7 +90,7 @@ def new(
     made = []
     for node_id in nodes:
         made.append((directory or path.parent) / f"{node_id.replace('/', '_')}.pem")
-        write_private(made[-1], signer.issue(node_id, days), replace=force)
+        write_private(made[-1], signer.issue(node_id, days, seed=seed), replace=force)
     _tell(made, as_json)
 
 

@@ -20,6 +20,7 @@ import gmp
 from gmp.cli.output import as_text
 from gmp.cli.shell.names import Names
 from gmp.cli.show import safe
+from gmp.showing import show
 
 KEPT = 1000  # messages to `me`
 SHOWN = 2000  # characters of one
@@ -57,9 +58,7 @@ class Session:
 
     def _arrived(self, *message: Any) -> None:
         self.received.append(message)
-        text = repr(message)
-        text = text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
-        self.show(f"{time.strftime('%H:%M:%S')} me: {safe(text)}")
+        self.show(f"{time.strftime('%H:%M:%S')} me: {safe(show(message, SHOWN))}")
 
     # ---- lines
 

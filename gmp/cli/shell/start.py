@@ -20,7 +20,7 @@ import gmp
 from gmp.cli.access import Access
 from gmp.cli.failures import USAGE, Failure
 from gmp.cli.shell.session import Session
-from gmp.config import load_settings
+from gmp.config import load_settings, own_name
 
 JOINING = 3.0  # seconds to wait for a seed before the prompt comes
 MODULES = {"ptpython": "gmp.cli.shell.with_ptpython", "ipython": "gmp.cli.shell.with_ipython"}
@@ -33,7 +33,7 @@ class Shell:
     def __init__(self, access: Access, prompt: str | None, node_id: str | None, binds: list[str]) -> None:
         self._access = access
         self._prompt = choose(prompt)
-        self._node_id = node_id or f"shell/{os.uname().nodename}/"
+        self._node_id = node_id or f"shell/{own_name(os.environ)}/"
         self._binds = binds
 
     def run(self, at: str | None) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
+from gmp.showing import show, show_reason
+
 OVERDUE = 3.0  # seconds without an answer after which a node is shown as busy
 LONGEST, MOST = 4000, 2000  #: characters of a text, and items of a table or list, that are kept of what a node says
 LARGEST = 1e300  #: a number beyond it is none
@@ -50,7 +52,7 @@ class NodeView:
     def lost(self, reason: tuple[Any, ...], now: float) -> None:
         """The way to the node is gone."""
         if self.lost_at is None:
-            self.lost_at, self.reason = now, ", ".join(text(part) for part in reason[:MOST])
+            self.lost_at, self.reason = now, text(show_reason(reason[:MOST]))
             self.left = reason[:1] == ("leaving",)
         self.rates = {}
 
@@ -160,4 +162,4 @@ def plain(value: Any) -> Any:
         return {text(key): plain(item) for key, item in islice(value.items(), MOST)}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in islice(value, MOST)]
-    return text(value)
+    return text(show(value))

@@ -20,6 +20,7 @@ import gmp
 from gmp.services.dashboard.view import NodeView, merge_links, plain, table, text
 from gmp.services.logcatcher import LogCatcher
 from gmp.services.logline import LogLine
+from gmp.showing import show
 
 HISTORY = 600  # points, one a second: ten minutes
 LINES = 300
@@ -162,7 +163,7 @@ class Watcher:
         }
 
     def _items(self, name: str) -> list[list[str]]:
-        return [[text(key), "" if value is None else text(plain(value))[:200]]
+        return [[text(key), "" if value is None else text(show(value, 200))]
                 for key, value in itertools.islice(self.node.family(name).items().items(), ENTRIES)]  # fmt: skip
 
     def snapshot(self) -> dict[str, Any]:

@@ -1,0 +1,66 @@
+"""Monitors that are set here for a port of another node: ``monitor(target, port_elsewhere)``, and so `link`.
+
+Such a monitor stands on this node, as any other that its code sets, and acts from here: it sends ``kil1``, or the message,
+to the watcher. Another one, the *guard*, watches the watcher: when that is dead the first has nobody left to tell and ends.
+A lost way to the watcher is not its death: it may live on, so the monitor stays until the target's end, and what it then
+sends goes by the next connection (if there is one within `connect_timeout`).
+
+race: target and watcher may be on one node, the way to which is lost: what is sent in that step would be dropped. So the end
+of a target elsewhere is told in a greenlet, when the peer is idle again. That of a port of this node is told in its
+burial, which comes before anything else is sent: also when this node is about to leave.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gmp.errors import GmpError
+from gmp.ids import split_port_id
+from gmp.ports.monitors import Kind, Monitor, Reason
+from gmp.wire.framing import make_encoder
+
+if TYPE_CHECKING:
+    from gmp.kernel.node import Node
+
+
+class RemoteWatcher:
+    """Another node's port as the watcher of a monitor."""
+
+    def __init__(self, node: Node, node_id: str, name: str, message: tuple[Any, ...]) -> None:
+        if not name:
+            raise GmpError(f"{node_id!r} is a node: expected a port, for a monitor to kill or to send a message to")
+        self._node, self._node_id, self._name = node, node_id, name
+        self._message = message
+        self._guard: Monitor | None = None
+
+    def watch(self, target: Any) -> Monitor:
+        """Set a monitor of `target` for this port. *Raises:* `MessageError` for a message that cannot travel."""
+        node, local = self._node, split_port_id(target)[0] == self._node.id
+        make_encoder("msgpack", node.settings.max_message).encode(self._name, self._message)  # raises here, not at the death
+        kind = Kind.MESSAGE if local else Kind.CALLBACK
+        monitor = node._monitor(target, self._tell if local else self._tell_later, kind)
+        if monitor.watch_for(self):
+            self._guard = node._monitor(f"{self._node_id}#{self._name}", lambda reason: self._ended(monitor, reason))
+        return monitor
+
+    def _ended(self, monitor: Monitor, reason: Reason) -> None:
+        self._guard = None
+        if reason[:1] != ("transport_error",):
+            monitor.cancel()
+
+    def watches_no_more(self, monitor: Monitor) -> None:
+        """`Watcher.watches_no_more`."""
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.cancel()
+
+    def _tell_later(self, reason: Reason) -> None:
+        if not self._node.closed:
+            self._node.defer(self._tell, reason)
+
+    def _tell(self, reason: Reason) -> None:
+        peer = self._node.network.peer(self._node_id)
+        if self._message:
+            peer.send(self._name, (*self._message, *reason))
+        elif reason:
+            peer.send("", ("kil1", self._name, *reason))

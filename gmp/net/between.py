@@ -1,0 +1,186 @@
+"""Who stands between two nodes in a handshake: the rule that refuses lines which somebody passes on. Pure.
+
+A digest covers both greetings, so none of what they say can be altered by somebody without the secret; but he can carry the
+lines of two honest nodes to one another and own the connection that they take for theirs. So each greeting says what
+its sender sees of the connection, and whoever gets it compares (`docs/handshake.md` has who can pass what to whom):
+
+- ``role``: whether the sender dialled or was dialled. Two of one kind have somebody between them.
+- ``peeraddr``: the address of the other end. What one node has dialled must be where it came in at the other.
+- ``machine`` and ``ownaddr``, when the dialler has dialled an address of its own machine: both ends must then be on that
+  machine, and hold both ends of one connection. There an address alone proves little: any user may take a free port.
+
+The node that was dialled compares the addresses, as it is the one that knows under which others it may be reached. It does
+so before its authentication line, without which the dialler does nothing. A peer that does not say ``gmp`` is Perl: it has
+no roles and compares nothing, so that a dialler, too, compares what Perl says.
+
+NAT, port mappings, proxies and tunnels pass connections on by the user's will. On a network they cannot be told from
+somebody else's, so that there the rule is strict only when the setting `reached_at` is given; on one machine, and towards
+Perl nodes that were not dialled, it is strict always.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gmp.config import ANYWHERE, split_reached
+from gmp.errors import AuthenticationError
+
+ROLE, PEER_ADDRESS, OWN_ADDRESS, MACHINE = "role", "peeraddr", "ownaddr", "machine"
+DIALLED, ACCEPTED = "dialled", "accepted"
+UNKNOWN_MACHINE = "unknown"  # the value of `machine` where the system does not tell
+
+
+class End(NamedTuple):
+    """One end of a connection: a numeric address in its shortest form, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is on loopback."""
+        return ipaddress.ip_address(self.host).is_loopback
+
+
+def make_end(host: str, port: int) -> End:
+    """The end at `host`: without the zone of IPv6, and IPv4 as such. *Raises:* `ValueError`."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return End(str(mapped or address), port)
+
+
+def parse_end(text: str) -> End | None:
+    """An end as a greeting tells it, ``host:port``; None when it is none, or its port is 0."""
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 0 < len(port) <= 5 and int(port) > 0):
+        return None
+    try:
+        return make_end(host.removeprefix("[").removesuffix("]"), int(port))
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class Way:
+    """A TCP connection as one end of it sees it; `near`: the other end has an address of this machine."""
+
+    dialled: bool
+    own: End
+    other: End
+    near: bool
+    machine: str  #: `gmp.net.machine.machine_name`
+
+    def keys(self) -> dict[str, str]:
+        """What a greeting says of it."""
+        keys = {ROLE: DIALLED if self.dialled else ACCEPTED, PEER_ADDRESS: str(self.other)}
+        if self.dialled and self.near:  # nobody on another machine learns of these
+            keys |= {OWN_ADDRESS: str(self.own), MACHINE: self.machine or UNKNOWN_MACHINE}
+        return keys
+
+
+class Policy:
+    """What a node's settings say about it. `reached_at`, `advertise`, `require_roles`: the settings of those names."""
+
+    def __init__(
+        self, node_id: str, reached_at: Iterable[str] | None, advertise: Iterable[str], *, require_roles: bool
+    ) -> None:
+        self._node_id = node_id
+        self._strict = reached_at is not None
+        self._anywhere = ANYWHERE in (reached_at or ())
+        admitted = [split_reached(text) for text in reached_at or () if text != ANYWHERE]
+        self._reached_at = {(make_end(host, 0).host, port) for host, port in admitted}
+        self._announced = {parse_end(text) for text in advertise}
+        self._require_roles = require_roles
+
+    def check(self, way: Way, node_id: str, keys: Mapping[str, str], *, tls: bool) -> None:
+        """See that nobody stands between us and the node whose greeting has the name `node_id` and these `keys`.
+
+        `tls`: the connection will be TLS from end to end, so that whoever stands between can do nothing but cut it.
+        *Raises:* `AuthenticationError`, whose text names what was dialled, what was reached, and the setting for it.
+        """
+        if "gmp" in keys:
+            self._check_role(way, node_id, keys.get(ROLE, ""), tls=tls)
+        elif self._require_roles:
+            raise AuthenticationError(f"node {node_id!r} is no gmp node, and require_roles refuses nodes that have no roles")
+        if tls or self._anywhere:
+            return
+        if "gmp" not in keys:
+            self._check_perl(way, node_id, keys)
+        elif not way.dialled:
+            self._check_dialler(way, node_id, keys)
+
+    def _check_role(self, way: Way, node_id: str, role: str, *, tls: bool) -> None:
+        if role == (ACCEPTED if way.dialled else DIALLED):
+            return
+        if role == DIALLED:
+            raise AuthenticationError(f"node {node_id!r} has dialled, and so have we: somebody passes the lines on")
+        if role == ACCEPTED:
+            raise AuthenticationError(
+                f"node {node_id!r} was dialled, and so were we: somebody passes lines between two listeners"
+            )
+        if role or not tls:  # under TLS a node of an older release does no harm
+            raise AuthenticationError(
+                f"node {node_id!r} says {role[:40]!r} of its role, expected {DIALLED!r} or {ACCEPTED!r}:"
+                " nodes of older releases say nothing"
+            )
+
+    def _admits(self, target: End, way: Way) -> bool:
+        """Whether the user has said that something of his passes on to us what is dialled at `target`."""
+        if target in self._announced and target != way.own:
+            return True
+        return (target.host, target.port) in self._reached_at or (target.host, 0) in self._reached_at
+
+    def _check_dialler(self, way: Way, node_id: str, keys: Mapping[str, str]) -> None:
+        """A gmp node says that it has dialled us."""
+        said = keys.get(PEER_ADDRESS, "")
+        target = parse_end(said)
+        if target is None:
+            raise AuthenticationError(f"node {node_id!r} says {said[:60]!r} of where it has dialled, expected host:port")
+        if self._admits(target, way):
+            return
+        near = way.near or MACHINE in keys
+        if target == way.own:
+            if near:
+                self._check_near(way, node_id, keys, target)
+        elif self._strict or near or target.is_loopback or way.own.is_loopback:
+            raise self._passed_on(node_id, target, way, "")
+
+    def _check_near(self, way: Way, node_id: str, keys: Mapping[str, str], target: End) -> None:
+        """The right address was dialled, and one end says that the other is on its machine."""
+        machine = keys.get(MACHINE, "")
+        unknown = machine == UNKNOWN_MACHINE or (machine and not way.machine)
+        if not way.near or (machine != way.machine and not unknown):
+            raise self._passed_on(node_id, target, way, " on another machine")
+        if parse_end(keys.get(OWN_ADDRESS, "")) != way.other:
+            raise self._passed_on(node_id, target, way, " by another socket than the one that came here")
+
+    def _check_perl(self, way: Way, node_id: str, keys: Mapping[str, str]) -> None:
+        """A node without roles says at most which address the other end has as it sees it.
+
+        Real ones always do, but one that has dialled a host name (from the directory, seeds are numeric) says that name.
+        """
+        seen = parse_end(keys.get(PEER_ADDRESS, ""))
+        if seen is None or seen == way.own:
+            return
+        if not way.dialled:
+            if not self._admits(seen, way):
+                raise self._passed_on(node_id, seen, way, "")
+        elif way.near or way.own.is_loopback or seen.is_loopback:  # elsewhere it is source NAT, as likely as not
+            raise AuthenticationError(
+                f"we have dialled {way.other}, but node {node_id!r} sees another socket than ours, at {seen.host}: somebody"
+                f" passes the lines on; where that is your own tunnel or proxy, set reached_at=['*'] on node {self._node_id}"
+            )
+
+    def _passed_on(self, node_id: str, target: End, way: Way, how: str) -> AuthenticationError:
+        """What is wrong, the same for each try: the port of who dialled would make it another one each time."""
+        return AuthenticationError(
+            f"node {node_id!r} has dialled {target}{how}, but reached {way.own} from {way.other.host}: somebody passes the"
+            f" lines on; where that is your own tunnel, proxy or port mapping, set reached_at=['{target}']"
+            f" on node {self._node_id}"
+        )

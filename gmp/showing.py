@@ -1,0 +1,192 @@
+"""How a value is shown: the one way for histories, followers, inspection, logs and the texts of errors.
+
+To show a message must not change what happens to it, so no code of the user runs here, and it takes bounded time: plain
+data is written as `repr` would, up to a number of characters; of every other object only its class is told. (`repr` of an
+object may raise what it likes, switch greenlets, send, or compute for ever; so may that of an integer of a million digits.)
+A subclass of a plain type is shown as the plain value it is.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import uuid
+import zoneinfo
+from collections.abc import Callable, Iterable
+from typing import Any
+
+MOST = 400  # characters of a value
+DEEPEST = 32
+MOST_BITS = 8192  # of an integer that is written in digits: to write more of them takes quadratic time, or is refused
+_TRACEBACK = "Traceback (most recent call last)"
+_ZONES = (type(None), datetime.timezone, zoneinfo.ZoneInfo)
+_SCALARS: dict[type, Callable[[Any], str]] = {
+    type(None): repr,
+    bool: bool.__repr__,
+    float: float.__repr__,
+    complex: complex.__repr__,
+    datetime.date: datetime.date.__repr__,
+    datetime.timedelta: datetime.timedelta.__repr__,
+}
+_known: dict[type, Callable[[Any], str]] = {}  # what `show_by` has added
+
+
+class _Full(Exception):
+    """There is no room for more."""
+
+
+def show_by(kind: type, shown: Callable[[Any], str]) -> None:
+    """Let `show` write the objects of a class of gmp's own by `shown`, which is quick, and cannot fail."""
+    _known[kind] = shown
+
+
+def show(value: object, most: int = MOST) -> str:
+    """`value` in at most `most` characters and an ellipsis, as `repr` would write plain data. *Blocks:* never.
+
+    >>> show(("tag", 1, [b"x", {"a": None}]))
+    "('tag', 1, [b'x', {'a': None}])"
+    >>> show("x" * 1000, 10)
+    "'xxxxxxxxx…"
+    >>> show(10**5000)
+    '<int of 16610 bits>'
+    """
+    writer = _Writer(most)
+    try:
+        writer.write(value, 0)
+    except _Full:
+        return "".join(writer.parts)[:most] + "…"
+    return "".join(writer.parts)
+
+
+def show_text(value: object, most: int = MOST) -> str:
+    """As `show`, but a text as it is, as far as there is room: what `str` is for."""
+    if not isinstance(value, str):
+        return show(value, most)
+    return str.__str__(value) if str.__len__(value) <= most else str.__getitem__(value, slice(most)) + "…"
+
+
+def show_reason(reason: Iterable[object], most: int = MOST) -> str:
+    """The reason of a death in one line: of each part its first line, and no tracebacks.
+
+    >>> show_reason(("die", "ValueError: one\\ntwo", "Traceback (most recent call last):\\n…"))
+    'die, ValueError: one …'
+    """
+    texts = [show_text(part, 10 * most) for part in reason]
+    return ", ".join(_first_line(text, most) for text in texts if not text.startswith(_TRACEBACK))
+
+
+def _first_line(text: str, most: int) -> str:
+    lines = text.strip().splitlines()
+    if not lines:
+        return text.strip()
+    return show_text(lines[0], most) + (" …" if len(lines) > 1 else "")
+
+
+class _Writer:
+    """Writes one value, until it is full."""
+
+    def __init__(self, most: int) -> None:
+        self.parts: list[str] = []
+        self._room = most
+
+    def add(self, text: str) -> None:
+        self.parts.append(text)
+        self._room -= len(text)
+        if self._room < 0:
+            raise _Full
+
+    def write(self, value: Any, depth: int) -> None:
+        kind = type(value)
+        for base in type.__dict__["__mro__"].__get__(kind):
+            if base in _known:
+                return self.add(_known[base](value))
+            if base in _SCALARS:
+                return self.add(_SCALARS[base](value))
+            write = _WRITERS.get(base)
+            if write is not None:
+                return write(self, value, depth)
+        return self.add(_object(kind))
+
+    def integer(self, value: int, depth: int) -> None:
+        bits = int.bit_length(value)
+        self.add(int.__repr__(value) if bits <= MOST_BITS else f"<int of {bits} bits>")
+
+    def text(self, value: Any, depth: int) -> None:
+        """A str, bytes or bytearray: no more of it than there is room for."""
+        kind = next(kind for kind in (str, bytes, bytearray) if isinstance(value, kind))
+        length = kind.__len__(value)
+        shown = kind.__repr__(kind.__getitem__(value, slice(max(0, self._room) + 1)) if length > self._room else value)
+        self.add(shown[:-1] if length > self._room else shown)
+        if length > self._room + len(shown):
+            raise _Full
+
+    def items(self, opening: str, values: Iterable[Any], closing: str, depth: int) -> None:
+        if depth >= DEEPEST:
+            return self.add(f"{opening}…{closing}")
+        self.add(opening)
+        for index, each in enumerate(values):
+            if index:
+                self.add(", ")
+            self.write(each, depth + 1)
+        return self.add(closing)
+
+    def tuple(self, value: tuple[Any, ...], depth: int) -> None:
+        self.items("(", tuple.__iter__(value), ",)" if tuple.__len__(value) == 1 else ")", depth)
+
+    def list(self, value: list[Any], depth: int) -> None:
+        self.items("[", list.__iter__(value), "]", depth)
+
+    def set(self, value: Any, depth: int) -> None:
+        kind = frozenset if isinstance(value, frozenset) else set
+        opening, closing = ("frozenset({", "})") if kind is frozenset else ("{", "}")
+        if kind.__len__(value) == 0:
+            return self.add(f"{kind.__name__}()")
+        return self.items(opening, kind.__iter__(value), closing, depth)
+
+    def dict(self, value: dict[Any, Any], depth: int) -> None:
+        if depth >= DEEPEST:
+            return self.add("{…}")
+        self.add("{")
+        for index, (key, each) in enumerate(dict.items(value)):
+            if index:
+                self.add(", ")
+            self.write(key, depth + 1)
+            self.add(": ")
+            self.write(each, depth + 1)
+        return self.add("}")
+
+    def moment(self, value: Any, depth: int) -> None:
+        """A datetime or time: its zone may be the user's code."""
+        kind = datetime.datetime if isinstance(value, datetime.datetime) else datetime.time
+        known = type(kind.tzinfo.__get__(value)) in _ZONES
+        self.add(kind.__repr__(value) if known else _object(kind))
+
+    def decimal(self, value: decimal.Decimal, depth: int) -> None:
+        self.add(decimal.Decimal.__repr__(value))
+
+    def uuid(self, value: uuid.UUID, depth: int) -> None:
+        self.add(f"UUID('{uuid.UUID.__str__(value)}')" if type(value) is uuid.UUID else _object(uuid.UUID))
+
+
+def _object(kind: type) -> str:
+    """What is told of an object: its class, of which a metaclass may say what it likes."""
+    names = type.__dict__["__module__"].__get__(kind), type.__dict__["__qualname__"].__get__(kind)
+    module, name = (show_text(name, MOST) if isinstance(name, str) else "?" for name in names)
+    return f"<{module}.{name} object>"
+
+
+_WRITERS: dict[type, Callable[[_Writer, Any, int], None]] = {
+    int: _Writer.integer,
+    str: _Writer.text,
+    bytes: _Writer.text,
+    bytearray: _Writer.text,
+    tuple: _Writer.tuple,
+    list: _Writer.list,
+    set: _Writer.set,
+    frozenset: _Writer.set,
+    dict: _Writer.dict,
+    datetime.datetime: _Writer.moment,
+    datetime.time: _Writer.moment,
+    decimal.Decimal: _Writer.decimal,
+    uuid.UUID: _Writer.uuid,
+}
