@@ -96,7 +96,7 @@ def test_who_has_more_passed_on_than_the_receiver_reads_is_lost(node: gmp.Node, 
 
 @pytest.mark.parametrize("request_", ["gmp.info", "can", "mon1", "g_find", "time"])
 def test_who_asks_and_does_not_read_the_answers_is_lost(node: gmp.Node, request_: str) -> None:
-    flooder = Raw(node, "flooder", "gmp=1", "incarnation=1")
+    flooder = Raw(node, "flooder", "gmp=1", "role=dialled", f"peeraddr={node.binds[0]}", "incarnation=1")
     args = {"can": ["x" * 1000, "flooder#r", "y" * 1000], "mon1": ["x" * 1000], "g_find": ["x" * 1000]}
     assert flooder.flood(["", request_, *args.get(request_, ["flooder#r", b"z" * 2000])], 8 * KERNEL)
     eventually(lambda: not node.is_up("flooder"))

@@ -572,6 +572,7 @@ class Doors:
     def lines(self) -> Iterator[None]:
         """A log that goes from far to near."""
         self.logger.propagate = False
+        self.logger.addHandler(logging.NullHandler())  # else the lines go to stderr too, where some values raise
         catcher = LogCatcher(self._caught, nodes=["far"], node=self.near)
         with catcher, LogSender(self.far, logger=self.logger.name):
             while catcher.catching != ["far"]:
