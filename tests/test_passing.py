@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 import gmp
 from gmp.kernel.passing import MOST_RECEIVERS, Passing
 from gmp.mesh.backlog import Backlog, Share
+from gmp.net.between import UNKNOWN_MACHINE
+from gmp.net.machine import machine_name
 from gmp.testing import LocalNetwork
 
 from .conftest import Recorder, eventually
@@ -34,6 +36,10 @@ class Raw:
     def __init__(self, node: gmp.Node, node_id: str, *keys: str) -> None:
         host, port = node.binds[0].rsplit(":", 1)
         self.sock = gevent.socket.create_connection((host, int(port)), timeout=20)
+        if "gmp=1" in keys:
+            own_host, own_port = self.sock.getsockname()
+            here = f"ownaddr={own_host}:{own_port}", f"machine={machine_name() or UNKNOWN_MACHINE}"
+            keys = (*keys, "role=dialled", f"peeraddr={node.binds[0]}", *here)
         mine = ";".join(["aemp", "1", node_id, "hmac_sha3_512", "msgpack", *keys]) + f"\n{secrets.token_urlsafe(60)}\n"
         self.sock.sendall(mine.encode())
         theirs = self._lines(2)
@@ -96,7 +102,7 @@ def test_who_has_more_passed_on_than_the_receiver_reads_is_lost(node: gmp.Node, 
 
 @pytest.mark.parametrize("request_", ["gmp.info", "can", "mon1", "g_find", "time"])
 def test_who_asks_and_does_not_read_the_answers_is_lost(node: gmp.Node, request_: str) -> None:
-    flooder = Raw(node, "flooder", "gmp=1", "role=dialled", f"peeraddr={node.binds[0]}", "incarnation=1")
+    flooder = Raw(node, "flooder", "gmp=1", "incarnation=1")
     args = {"can": ["x" * 1000, "flooder#r", "y" * 1000], "mon1": ["x" * 1000], "g_find": ["x" * 1000]}
     assert flooder.flood(["", request_, *args.get(request_, ["flooder#r", b"z" * 2000])], 8 * KERNEL)
     eventually(lambda: not node.is_up("flooder"))
