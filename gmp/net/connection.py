@@ -268,6 +268,8 @@ class Connection(Outbox):
                 return
             if isinstance(event, Greeted):
                 self._auth_wanted = self._owner.greeted(self)
+                if self.reason is not None:
+                    return  # it was a dial to ourselves
                 if event.tls_role is not None:
                     self._start_tls(event.tls_role)
                 elif self._auth_wanted:

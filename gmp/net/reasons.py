@@ -16,6 +16,7 @@ class CloseReason(enum.Enum):
     HANDSHAKE_TIMEOUT = "handshake timeout"
     TOO_MANY = "too many connections in handshake"
     OLD_INCARNATION = "connection of an older incarnation"
+    SELF = "it is this node itself"
     DUPLICATE = "second connection of the same node"
     REPLACED = "replaced by a newer connection"
     RESTARTED = "the node was restarted"
