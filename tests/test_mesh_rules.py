@@ -7,10 +7,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gmp.mesh.addresses import for_others, is_loopback
+from gmp.mesh.addresses import dialable, for_others, is_loopback
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.claims import GRACE, REMEMBERED, Claims, Step
 from gmp.mesh.directory import Change, Directory, clean_database, difference
@@ -76,6 +77,23 @@ def test_loopback_addresses_do_not_cross_other_connections() -> None:
     assert for_others("'l", {"n": addresses}, near=False) == {"n": ["10.0.0.1:4040", "[2001:db8::1]:4040"]}
     assert for_others("'l", {"n": addresses}, near=True) == {"n": addresses}
     assert for_others("group", {"n": ["127.0.0.1:1"]}, near=False) == {"n": ["127.0.0.1:1"]}
+
+
+@pytest.mark.parametrize(
+    "host", ["127.8.9.10", "[0:0:0:0:0:0:0:1]", "[::ffff:7f00:1]", "[::FFFF:127.0.0.1]", "0.0.0.0", "[::]", "LocalHost."]
+)
+def test_loopback_in_any_spelling(host: str) -> None:
+    assert is_loopback(f"{host}:4040")
+
+
+def test_what_is_dialled_because_a_node_asks_for_it() -> None:
+    useless = [7, "", "host", "host:0", "host:x", "srv+_x._tcp.example.org"]
+    asked = ["10.0.0.1:4040", "10.0.0.1:4040", *useless, "127.0.0.1:22", "h:1"]
+    assert dialable(asked, near=False) == ["10.0.0.1:4040", "h:1"]
+    assert dialable(asked, near=True) == ["10.0.0.1:4040", "127.0.0.1:22", "h:1"]
+    many = [f"10.0.0.1:{port}" for port in range(1, 1000)]
+    assert dialable(many, near=True) == many[:16]
+    assert dialable({"10.0.0.1:1": 1}, near=True) == []
 
 
 # ---- claims
