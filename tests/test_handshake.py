@@ -418,6 +418,47 @@ def test_a_node_that_dials_itself_is_told_so(
     assert "handshake" not in caplog.text
 
 
+@pytest.mark.parametrize("names", [("alice", "bob"), ("bob", "alice")], ids="-".join)
+@pytest.mark.parametrize("gmp_key", [";gmp=1;role=accepted;incarnation={}", ""], ids=["as gmp", "as Perl"])
+def test_who_names_another_node_at_a_seeds_address_does_not_make_it_a_seed(
+    make_node: MakeNode, names: tuple[str, str], gmp_key: str
+) -> None:
+    """He closes as if that node, which is connected, had another connection."""
+    with Stranger() as stranger:
+        node, other = make_node(names[0], seeds=[stranger.address]), make_node(names[1], seeds=[stranger.address])
+        node.network.dial(Address("127.0.0.1", int(other.binds[0].rpartition(":")[2])))
+        keys = gmp_key.format(other.incarnation)
+        for _ in range(4):
+            sock = stranger.accept()
+            name = (other if names[0].encode() in sock.recv(4096) else node).id
+            sock.sendall(f"aemp;1;{name};hmac_sha3_512;json{keys}\nnonce\n".encode())
+            sock.shutdown(gevent.socket.SHUT_WR)
+            while sock.recv(4096):
+                pass
+            sock.close()
+        node.call(other.id, "time", timeout=20)
+        assert not node.mesh.is_seed(other.id)
+        assert node.mesh.backbone.master is None
+        assert not other.mesh.backbone.is_global
+
+
+@pytest.mark.parametrize("names", [("alice", "bob"), ("bob", "alice")], ids="-".join)
+@pytest.mark.parametrize("options", [{}, {"cert": CERT, "secret": None}], ids=["secret", "TLS"])
+def test_a_seed_that_is_connected_already_is_known_by_its_proof(
+    make_node: MakeNode, names: tuple[str, str], options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has dialled first, so that the dial to it comes second."""
+    node, seed = (make_node(name, **options) for name in names)
+    with caplog.at_level(logging.INFO, "gmp"):
+        seed.network.dial(Address("127.0.0.1", int(node.binds[0].rpartition(":")[2])))
+        for _ in range(3):
+            assert node.network.dial(Address("127.0.0.1", int(seed.binds[0].rpartition(":")[2]))) == seed.id
+        eventually(lambda: not (node.network._handshakes or seed.network._handshakes))
+    assert node.is_up(seed.id)
+    assert seed.is_up(node.id)
+    assert "handshake" not in caplog.text
+
+
 def test_an_altered_dial_to_the_node_itself_is_not_believed(make_node: MakeNode) -> None:
     """The stranger lets the listener hear that it was dialled where it is."""
     node = make_node("node", handshake_timeout=1.0)

@@ -55,6 +55,7 @@ READ_SIZE = 64 * 1024  # what it becomes stays in the processor's cache until it
 _BUG_OR_NORMAL = {
     CloseReason.SELF,
     CloseReason.DUPLICATE,
+    CloseReason.TAKEN,
     CloseReason.REPLACED,
     CloseReason.RESTARTED,
     CloseReason.NODE_CLOSED,
@@ -150,7 +151,7 @@ class Network:
         self._acts: dict[Act, Callable[[Peer, Connection], object]] = {
             Act.ACCEPT: self._accept,
             Act.CLOSE_OLD: lambda peer, connection: connection.close(CloseReason.OLD_INCARNATION),
-            Act.CLOSE_DUPLICATE: lambda peer, connection: connection.close(CloseReason.DUPLICATE),
+            Act.CLOSE_DUPLICATE: lambda peer, connection: connection.close_second(),
             Act.CLOSE_REPLACED: lambda peer, connection: connection.close(CloseReason.REPLACED),
             Act.CLOSE_RESTARTED: lambda peer, connection: connection.close(CloseReason.RESTARTED),
             Act.LOSE: self._lose,
@@ -544,19 +545,22 @@ class Network:
 
     def _is_linked_otherwise(self, peer: Peer | None, connection: Connection) -> bool:
         """Whether the node that was dialled is connected by another connection, for which it has closed this one."""
-        refused_here = connection.reason in _REFUSED_HERE
-        return peer is not None and peer.is_linked and not refused_here and self._is_named(connection)
+        return peer is not None and peer.is_linked and self._has_another(peer, connection)
 
     def _closed_for_another(self, peer: Peer, connection: Connection) -> bool:
-        incarnation = _incarnation(connection)
-        return connection.reason in _CLOSED_THERE and self._is_named(connection) and peer.link.dial_again(incarnation)
+        return self._has_another(peer, connection) and peer.link.dial_again(_incarnation(connection))
 
-    def _is_named(self, connection: Connection) -> bool:
-        """Whether its greeting says who is there, though it was closed without the authentication line that proves it.
+    def _has_another(self, peer: Peer, connection: Connection) -> bool:
+        """Whether that node has closed `connection` since it has another one.
 
-        An arbiter closes a second connection so. With `cert_names`, where somebody else must not be taken for that node, its
-        certificate has proved it by then.
+        A gmp node proves who it is when it says so, or whoever is at a seed's address could name another node as that
+        seed. A Perl node closes without a word: it is taken for that when the node is known as one of Perl's; with
+        `cert_names` its certificate has proved it by then.
         """
+        if connection.reason is CloseReason.TAKEN:
+            return True
+        if not peer.link.known or peer.link.newest or connection.reason in _REFUSED_HERE:  # gmp nodes have an incarnation
+            return False
         return not self._settings.cert_names or (connection.tls is not None and connection.tls.ready)
 
     def _log_refusal(self, connection: Connection, level: int) -> None:

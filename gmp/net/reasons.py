@@ -18,6 +18,7 @@ class CloseReason(enum.Enum):
     OLD_INCARNATION = "connection of an older incarnation"
     SELF = "it is this node itself"
     DUPLICATE = "second connection of the same node"
+    TAKEN = "the other side has another connection with this node"
     REPLACED = "replaced by a newer connection"
     RESTARTED = "the node was restarted"
     WRONG_NODE = "another node answered"
