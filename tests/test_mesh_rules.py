@@ -11,9 +11,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gmp.mesh.addresses import dialable, for_others, is_loopback
+import gmp
+from gmp.config import Address
+from gmp.mesh.addresses import MOST_DIALLED, dialable, for_others, is_loopback
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.claims import GRACE, REMEMBERED, Claims, Step
+from gmp.mesh.connector import Search
 from gmp.mesh.directory import Change, Directory, clean_database, difference
 from gmp.mesh.seeds import MOST_DELAY, Retry, Seed
 
@@ -92,8 +95,31 @@ def test_what_is_dialled_because_a_node_asks_for_it() -> None:
     assert dialable(asked, near=False) == ["10.0.0.1:4040", "h:1"]
     assert dialable(asked, near=True) == ["10.0.0.1:4040", "127.0.0.1:22", "h:1"]
     many = [f"10.0.0.1:{port}" for port in range(1, 1000)]
-    assert dialable(many, near=True) == many[:16]
+    assert dialable(many, near=True) == many[:MOST_DIALLED]
     assert dialable({"10.0.0.1:1": 1}, near=True) == []
+
+
+class Nowhere:
+    """A ground on which every dial fails at once."""
+
+    def __init__(self) -> None:
+        self.dialled: list[Address] = []
+
+    def is_up(self, node_id: str) -> bool:
+        return False
+
+    def resolve(self, address: Address) -> list[Address]:
+        return [address]
+
+    def dial(self, address: Address, *, expect: str) -> str:
+        self.dialled.append(address)
+        raise gmp.GmpError("nobody")
+
+
+def test_a_node_that_says_it_listens_everywhere_is_not_dialled_everywhere() -> None:
+    ground: Any = Nowhere()
+    Search(ground, None, "node").dial_each([f"10.0.0.1:{port}" for port in range(1, 1000)])  # type: ignore[arg-type]
+    assert ground.dialled == [Address("10.0.0.1", port) for port in range(1, MOST_DIALLED + 1)]
 
 
 # ---- claims

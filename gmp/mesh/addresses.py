@@ -15,7 +15,7 @@ from gmp.errors import ConfigError
 from gmp.mesh.directory import Database, Family
 
 ADDRESSES = "'l"
-MOST_DIALLED = 16  #: addresses that are dialled because a node asks for it
+MOST_DIALLED = 32  #: addresses of one node that are dialled, whatever it says of itself
 
 
 def is_loopback(address: str) -> bool:
