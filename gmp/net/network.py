@@ -516,7 +516,7 @@ class Network:
 
     def _dial_failed(self, connection: Connection, reason: CloseReason, node_id: str, dial: Dial) -> None:
         result = dial.result
-        peer = self.peers.get(node_id)
+        peer = self.peer(node_id) if reason is CloseReason.TAKEN else self.peers.get(node_id)
         text = f"{connection.address}: {describe(connection)}{self._perhaps(connection)}"
         if node_id == self.node_id and _incarnation(connection) != self.incarnation:
             result.set_exception(GmpError(f"{connection.address} is another node with the ID {node_id!r} of this one"))
@@ -548,7 +548,10 @@ class Network:
         return peer is not None and peer.is_linked and self._has_another(peer, connection)
 
     def _closed_for_another(self, peer: Peer, connection: Connection) -> bool:
-        return self._has_another(peer, connection) and peer.link.dial_again(_incarnation(connection))
+        if connection.reason is CloseReason.TAKEN:
+            return True  # race: what makes that one up here is still on the way
+        closed_there = connection.reason in _CLOSED_THERE and self._has_another(peer, connection)
+        return closed_there and peer.link.dial_again(_incarnation(connection))
 
     def _has_another(self, peer: Peer, connection: Connection) -> bool:
         """Whether that node has closed `connection` since it has another one.
