@@ -22,6 +22,7 @@ import gmp
 from gmp.config import Address
 from gmp.net.between import Policy, Way, make_end, parse_end
 from gmp.net.listening import interface_addresses_4, interface_addresses_6
+from gmp.net.network import SelfDial
 from gmp.testing import FaultProxy
 from gmp.wire import auth
 from tests.certificates import self_signed
@@ -380,6 +381,100 @@ def test_own_lines_that_come_back(make_node: MakeNode, caplog: pytest.LogCapture
             echoing.join(20)
             assert echoing.ready()
             assert nobody_is_up(one)
+
+
+def mirror(line: bytes) -> bytes:
+    """As if the node that has sent this line had been dialled by itself."""
+    return line.replace(b"role=dialled", b"role=accepted") if line.startswith(b"aemp") else line[::-1]
+
+
+@pytest.mark.parametrize("options", [{}, {"cert": CERT, "secret": None}], ids=["secret", "TLS"])
+def test_who_mirrors_a_greeting_is_not_taken_for_the_node_itself(make_node: MakeNode, options: dict[str, Any]) -> None:
+    """Else the node would be a seed of its own, and never look for its real one there again."""
+    with Stranger() as stranger:
+        node = make_node("node", seeds=[stranger.address], handshake_timeout=1.0, **options)
+        sock = stranger.accept()
+        echoing = gevent.spawn(pump, sock, sock, mirror)
+        echoing.join(20)
+        assert echoing.ready()
+        assert not node.mesh.backbone.is_global
+        stranger.listener.close()
+        make_node("seed", binds=[stranger.address], **options)
+        eventually(lambda: node.mesh.backbone.master == "seed")
+
+
+@pytest.mark.parametrize("options", [{}, {"cert": CERT, "secret": None}], ids=["secret", "TLS"])
+def test_a_node_that_dials_itself_is_told_so(
+    make_node: MakeNode, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    node = make_node("node", reached_at=["*"], **options)
+    with caplog.at_level(logging.INFO, "gmp"), FaultProxy(node.binds[0]) as proxy:
+        for where in (node.binds[0], proxy.address):
+            host, _, port = where.rpartition(":")
+            with pytest.raises(SelfDial, match=f"{where} is this node itself"):
+                node.network.dial(Address(host, int(port)))
+        eventually(lambda: not node.network._handshakes)
+    assert nobody_is_up(node)
+    assert "handshake" not in caplog.text
+
+
+@pytest.mark.parametrize("names", [("alice", "bob"), ("bob", "alice")], ids="-".join)
+@pytest.mark.parametrize("gmp_key", [";gmp=1;role=accepted;incarnation={}", ""], ids=["as gmp", "as Perl"])
+def test_who_names_another_node_at_a_seeds_address_does_not_make_it_a_seed(
+    make_node: MakeNode, names: tuple[str, str], gmp_key: str
+) -> None:
+    """He closes as if that node, which is connected, had another connection."""
+    with Stranger() as stranger:
+        node, other = make_node(names[0], seeds=[stranger.address]), make_node(names[1], seeds=[stranger.address])
+        node.network.dial(Address("127.0.0.1", int(other.binds[0].rpartition(":")[2])))
+        keys = gmp_key.format(other.incarnation)
+        for _ in range(4):
+            sock = stranger.accept()
+            name = (other if names[0].encode() in sock.recv(4096) else node).id
+            sock.sendall(f"aemp;1;{name};hmac_sha3_512;json{keys}\nnonce\n".encode())
+            sock.shutdown(gevent.socket.SHUT_WR)
+            while sock.recv(4096):
+                pass
+            sock.close()
+        node.call(other.id, "time", timeout=20)
+        assert not node.mesh.is_seed(other.id)
+        assert node.mesh.backbone.master is None
+        assert not other.mesh.backbone.is_global
+
+
+@pytest.mark.parametrize("names", [("alice", "bob"), ("bob", "alice")], ids="-".join)
+@pytest.mark.parametrize("options", [{}, {"cert": CERT, "secret": None}], ids=["secret", "TLS"])
+def test_a_seed_that_is_connected_already_is_known_by_its_proof(
+    make_node: MakeNode, names: tuple[str, str], options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has dialled first, so that the dial to it comes second."""
+    node, seed = (make_node(name, **options) for name in names)
+    with caplog.at_level(logging.INFO, "gmp"):
+        seed.network.dial(Address("127.0.0.1", int(node.binds[0].rpartition(":")[2])))
+        for _ in range(3):
+            assert node.network.dial(Address("127.0.0.1", int(seed.binds[0].rpartition(":")[2]))) == seed.id
+        eventually(lambda: not (node.network._handshakes or seed.network._handshakes))
+    assert node.is_up(seed.id)
+    assert seed.is_up(node.id)
+    assert "handshake" not in caplog.text
+
+
+def test_an_altered_dial_to_the_node_itself_is_not_believed(make_node: MakeNode) -> None:
+    """The stranger lets the listener hear that it was dialled where it is."""
+    node = make_node("node", handshake_timeout=1.0)
+    with Stranger() as stranger:
+        true = node.binds[0].encode()
+        stranger.stand_before(node.binds[0], lambda line: line.replace(stranger.address.encode(), true))
+        error = failure(node.network.dial, stranger.where)
+        assert isinstance(error, gmp.GmpError)
+        assert not isinstance(error, SelfDial)
+
+
+def test_another_node_with_the_same_id_is_no_dial_to_itself(make_node: MakeNode) -> None:
+    one, other = make_node("same"), make_node("same")
+    host, _, port = other.binds[0].rpartition(":")
+    with pytest.raises(gmp.GmpError, match="another node with the ID 'same' of this one"):
+        one.network.dial(Address(host, int(port)))
 
 
 # ---- Perl, which has no roles

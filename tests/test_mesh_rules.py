@@ -7,12 +7,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gmp.mesh.addresses import for_others, is_loopback
+import gmp
+from gmp.config import Address
+from gmp.mesh.addresses import MOST_DIALLED, dialable, for_others, is_loopback
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.claims import GRACE, REMEMBERED, Claims, Step
+from gmp.mesh.connector import Search
 from gmp.mesh.directory import Change, Directory, clean_database, difference
 from gmp.mesh.seeds import MOST_DELAY, Retry, Seed
 
@@ -76,6 +80,46 @@ def test_loopback_addresses_do_not_cross_other_connections() -> None:
     assert for_others("'l", {"n": addresses}, near=False) == {"n": ["10.0.0.1:4040", "[2001:db8::1]:4040"]}
     assert for_others("'l", {"n": addresses}, near=True) == {"n": addresses}
     assert for_others("group", {"n": ["127.0.0.1:1"]}, near=False) == {"n": ["127.0.0.1:1"]}
+
+
+@pytest.mark.parametrize(
+    "host", ["127.8.9.10", "[0:0:0:0:0:0:0:1]", "[::ffff:7f00:1]", "[::FFFF:127.0.0.1]", "0.0.0.0", "[::]", "LocalHost."]
+)
+def test_loopback_in_any_spelling(host: str) -> None:
+    assert is_loopback(f"{host}:4040")
+
+
+def test_what_is_dialled_because_a_node_asks_for_it() -> None:
+    useless = [7, "", "host", "host:0", "host:x", "srv+_x._tcp.example.org"]
+    asked = ["10.0.0.1:4040", "10.0.0.1:4040", *useless, "127.0.0.1:22", "h:1"]
+    assert dialable(asked, near=False) == ["10.0.0.1:4040", "h:1"]
+    assert dialable(asked, near=True) == ["10.0.0.1:4040", "127.0.0.1:22", "h:1"]
+    many = [f"10.0.0.1:{port}" for port in range(1, 1000)]
+    assert dialable(many, near=True) == many[:MOST_DIALLED]
+    assert dialable({"10.0.0.1:1": 1}, near=True) == []
+
+
+class Nowhere:
+    """A ground on which every dial fails at once."""
+
+    def __init__(self) -> None:
+        self.dialled: list[Address] = []
+
+    def is_up(self, node_id: str) -> bool:
+        return False
+
+    def resolve(self, address: Address) -> list[Address]:
+        return [address]
+
+    def dial(self, address: Address, *, expect: str) -> str:
+        self.dialled.append(address)
+        raise gmp.GmpError("nobody")
+
+
+def test_a_node_that_says_it_listens_everywhere_is_not_dialled_everywhere() -> None:
+    ground: Any = Nowhere()
+    Search(ground, None, "node").dial_each([f"10.0.0.1:{port}" for port in range(1, 1000)])  # type: ignore[arg-type]
+    assert ground.dialled == [Address("10.0.0.1", port) for port in range(1, MOST_DIALLED + 1)]
 
 
 # ---- claims

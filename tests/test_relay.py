@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import gevent
 import gevent.socket
 import pytest
+from gevent.server import StreamServer
 
 import gmp
 from gmp.config import SEED_MARK
 from gmp.mesh import mesh as mesh_module
+from gmp.mesh.addresses import MOST_DIALLED
 from gmp.testing import FaultProxy
 from tests.certificates import Authority
 from tests.conftest import Recorder, eventually
@@ -511,6 +514,44 @@ def test_a_seed_speaks_for_those_that_are_attached_to_it_only(make_node: MakeNod
     assert not bob.is_up("aaa")
     assert not bob.is_up("alice")
     assert len(first.mesh.router) == 0
+
+
+def test_a_seed_does_not_speak_for_others_to_a_seed_either(make_node: MakeNode) -> None:
+    """As above, but the way would end at the seed."""
+    first = make_node("seed1")
+    second = make_node("seed2", seeds=first.binds)
+    second.mesh.backbone.become_global()
+    second.wait_up("seed1", timeout=20)
+    hostile = Hostile(second, first)
+    hostile.say("g_global")
+    hostile.open("aaa", "seed1")
+    hostile.say("gmp.relay", "ask", "", "seed1", "zzz", "zzzzzzzzzzzz")
+    hostile.say("gmp.relay", "dial", "", "seed1", "aaa", ["127.0.0.1:1"])
+    hostile.barrier()
+    assert not first.is_up("aaa")
+    assert not first.mesh.detours._ways
+    assert not first.mesh._dialling_back
+
+
+def test_who_asks_to_be_dialled_is_dialled_now_and_then(private_pair: tuple[gmp.Node, ...]) -> None:
+    """And at few addresses: nobody makes a node dial whole networks."""
+    _, alice, bob = private_pair
+    dialled: list[int] = []
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for number in range(40):
+            server = StreamServer(("127.0.0.1", 0), lambda sock, _, number=number: (dialled.append(number), sock.close()))
+            server.start()
+            stack.callback(server.stop)
+            servers.append(server)
+        addresses = [f"127.0.0.1:{server.server_port}" for server in servers]
+        for _ in range(20):
+            alice.send("seed", "gmp.relay", "dial", "", "bob", "alice", addresses)
+        eventually(lambda: bob.mesh._dialling_back.get("alice", float("inf")) < float("inf"))
+        alice.send("seed", "gmp.relay", "dial", "", "bob", "alice", addresses)
+        alice.call("seed", "time")
+        bob.call("seed", "time")
+        assert sorted(dialled) == list(range(MOST_DIALLED))
 
 
 def test_nobody_takes_the_way_of_another_pair(private_pair: tuple[gmp.Node, ...], make_node: MakeNode) -> None:

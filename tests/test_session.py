@@ -100,7 +100,7 @@ def test_values_of_keys_may_hold_equal_signs_or_be_missing() -> None:
         (b"aemp;1;beta;hmac_sha3_512\nx\n", gmp.ProtocolError, "4 fields"),
         (b"\n\n", gmp.ProtocolError, "unknown protocol ''"),
         (b"\xff\n", gmp.ProtocolError, "no UTF-8"),
-        (b"aemp;1;alpha;hmac_sha3_512;json\nx\n", gmp.ProtocolError, "talking to myself"),
+        (b"aemp;1;alpha;hmac_sha3_512;json\nx\n", gmp.ProtocolError, "is another one than this node"),
         (PEER[0] + b"\n" + NONCE.encode() + b"\n", gmp.ProtocolError, "our own nonce"),
         (b"aemp;1;beta;cleartext;json\nx\n", gmp.AuthenticationError, "'cleartext' is accepted there"),
         (b"aemp;1;beta;tls_sha3_512;json\nx\n", gmp.AuthenticationError, "no authentication method in common"),

@@ -37,7 +37,7 @@ CURES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("certificate", "TLS"), "both certificates must be valid and signed by the same authority: look at 'gmp cert show'"),
     (("unknown protocol", "no UTF-8"), "something else than a gmp node listens there: correct the address"),
     (("version",), "the two nodes speak different protocols: install the same version of gmp on both"),
-    (("talking to", "itself"), "that is the address of this node itself: no fault for a seed"),
+    (("this node itself",), "that is the address of this node itself: no fault for a seed"),
     (("closed",), "the seed closed the connection: its log tells why"),
 )
 

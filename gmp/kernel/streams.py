@@ -26,6 +26,7 @@ import gevent.socket
 from gmp.config import Address, parse_seed
 from gmp.errors import GmpError, NotAllowed, PortDied, WaitTimeout
 from gmp.kernel.spawning import function_name, resolve
+from gmp.mesh.addresses import MOST_DIALLED
 from gmp.net.streams import Expected, Stream
 from gmp.ports.port import Port
 
@@ -129,7 +130,7 @@ class Streams:
     def _addresses(self, node_id: str) -> Iterator[Address]:
         """Where to dial a node: where it was reached before, else what the directory says."""
         dialled = self._node.network.peer(node_id).dialled
-        for text in [dialled] if dialled else self._known_addresses(node_id) or ():
+        for text in [dialled] if dialled else (self._known_addresses(node_id) or [])[:MOST_DIALLED]:
             yield from self._node.resolve(parse_seed(text))
 
     def _known_addresses(self, node_id: str) -> list[str] | None:

@@ -18,6 +18,7 @@ import gevent.event
 
 from gmp.config import Address, parse_seed
 from gmp.errors import ConfigError, GmpError
+from gmp.mesh.addresses import MOST_DIALLED
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.failures import explain
 from gmp.mesh.ground import Ground
@@ -89,7 +90,7 @@ class Search:
         """Dial `addresses` in order, staggered. *Blocks:* until one is connected or all have failed."""
         self.problem = "it listens nowhere"
         try:
-            for text in addresses:
+            for text in addresses[:MOST_DIALLED]:
                 for address in self._resolve(text):
                     if self.found:
                         return

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gmp.ids import base62
+from gmp.mesh.addresses import dialable
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.ground import Ground, RelayedWay
 from gmp.mesh.relay import ACCEPT, ASK, CLOSE, DIAL, LOST, OPEN, REFUSE, RELAY, Router
@@ -139,13 +140,17 @@ class Detours:
             if self._backbone.is_global:
                 self._router.route(sender, kind, token, to, origin, tuple(args))
         elif sender in self._backbone.registry.globals and origin != self._id:
+            if self._backbone.is_global and kind in (ASK, DIAL, OPEN) and not self._router.speaks_for(sender, origin):
+                self._send(sender, LOST, token, origin, f"seed {self._id} does not know {origin} to be at {sender}")
+                return
             self._arrived(sender, kind, token, origin, tuple(args))
 
     def _arrived(self, sender: str, kind: str, token: str, origin: str, args: tuple[Any, ...]) -> None:
         text = args[0] if args and isinstance(args[0], str) else ""
         if kind == DIAL:
-            if not self._ground.is_linked(origin) and args and isinstance(args[0], list | tuple):
-                self._dial_back(origin, [address for address in args[0] if isinstance(address, str)])
+            addresses = dialable(args[0] if args else (), near=self._ground.is_near(sender))
+            if addresses and not self._ground.is_linked(origin):
+                self._dial_back(origin, addresses)
         elif kind == ASK:
             self._asked(sender, token, origin)
         elif kind == OPEN:

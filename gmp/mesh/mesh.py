@@ -22,6 +22,7 @@ from gmp.mesh.relay import RELAY, Router
 from gmp.mesh.seeds import SeedManager
 
 DIAL_BACK = 1.0  # seconds that a node gets to dial us before it is relayed
+MOST_DIALLING_BACK = 64  # nodes that are dialled at once, or were in the last second, because they have asked for it
 UPGRADE, MOST_UPGRADE = 2.0, 60.0  # seconds before a direct connection with a relayed node is tried again
 
 
@@ -37,7 +38,7 @@ class Mesh:
         self._connect_timeout = settings.connect_timeout
         self._seeds: SeedManager | None = None
         self._searches: dict[str, Search] = {}
-        self._dialling_back: set[str] = set()
+        self._dialling_back: dict[str, float] = {}  # and until when it is not dialled again
         self._upgrades: dict[str, Cancellable] = {}
 
     @property
@@ -133,15 +134,18 @@ class Mesh:
         return bool(addresses) and self.detours.ask_to_dial(node_id, addresses)
 
     def _dial_back(self, node_id: str, addresses: list[str]) -> None:
-        if node_id not in self._dialling_back:
-            self._dialling_back.add(node_id)
+        """Dial a node that has asked for it; `addresses` are bounded already."""
+        now = self._ground.now()
+        self._dialling_back = {each: until for each, until in self._dialling_back.items() if until > now}
+        if node_id not in self._dialling_back and len(self._dialling_back) < MOST_DIALLING_BACK:
+            self._dialling_back[node_id] = float("inf")
             self._ground.defer(self._dial_them, node_id, addresses)
 
     def _dial_them(self, node_id: str, addresses: list[str]) -> None:
         try:
             Search(self._ground, self.backbone, node_id, directly=True).dial_each(addresses)
-        finally:
-            self._dialling_back.discard(node_id)
+        finally:  # who asks without end is dialled once in a while
+            self._dialling_back[node_id] = self._ground.now() + DIAL_BACK
 
     # ---- from relayed to direct
 

@@ -76,12 +76,16 @@ class Router:
     def _is_seed(self, node_id: str) -> bool:
         return node_id in self._registry.globals and self._ground.is_linked(node_id) and self._ground.is_gmp(node_id)
 
+    def speaks_for(self, sender: str, origin: str) -> bool:
+        """Whether the global node `sender` may begin something for `origin`: itself, or a node that is attached to it."""
+        return origin == sender or self._registry.claims.claimant(origin) == sender
+
     def route(self, sender: str, kind: str, token: str, to: str, origin: str, args: tuple[Any, ...]) -> None:
         """Pass on what the neighbour `sender` sent."""
         from_seed = sender in self._registry.globals
         if not from_seed and origin != sender:
             return  # nobody speaks for others but a seed, and it for those that are attached to it:
-        if from_seed and origin != sender and kind in (ASK, DIAL, OPEN) and self._registry.claims.claimant(origin) != sender:
+        if kind in (ASK, DIAL, OPEN) and not self.speaks_for(sender, origin):
             self._back(sender, token, to, origin, f"seed {self._ground.id} does not know {origin} to be at {sender}")
             return
         if not _is_sound(kind, args):

@@ -268,12 +268,15 @@ class Connection(Outbox):
                 return
             if isinstance(event, Greeted):
                 self._auth_wanted = self._owner.greeted(self)
+                if self.reason is not None:
+                    return  # it was a dial to ourselves
                 if event.tls_role is not None:
                     self._start_tls(event.tls_role)
                 elif self._auth_wanted:
                     self.send_auth()
             elif isinstance(event, Authenticated) and event.refused:
-                self.close(CloseReason.REFUSED, event.refused)
+                taken = event.refused == CloseReason.TAKEN.value
+                self.close(CloseReason.TAKEN if taken else CloseReason.REFUSED, "" if taken else event.refused)
             elif isinstance(event, Authenticated):
                 self._owner.authenticated(self)
 
@@ -328,6 +331,15 @@ class Connection(Outbox):
             self.session.send_auth(refused=text)
             self.write(self.session.data_to_send())
         self._read_on()
+
+    def close_second(self) -> None:
+        """Close a connection that is not needed; a gmp node is told so with a proof, or anybody could say it in our name."""
+        if self.is_gmp and not self.auth_sent and self.reason is None:
+            self.auth_sent = True
+            self.session.send_auth(refused=CloseReason.TAKEN.value)
+            self.write(self.session.data_to_send())
+            self._flush()
+        self.close(CloseReason.DUPLICATE)
 
     def _read_on(self) -> None:
         self._paused = False

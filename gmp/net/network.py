@@ -53,7 +53,9 @@ from gmp.wire.session import Session
 log = logging.getLogger("gmp.net")
 READ_SIZE = 64 * 1024  # what it becomes stays in the processor's cache until it is used
 _BUG_OR_NORMAL = {
+    CloseReason.SELF,
     CloseReason.DUPLICATE,
+    CloseReason.TAKEN,
     CloseReason.REPLACED,
     CloseReason.RESTARTED,
     CloseReason.NODE_CLOSED,
@@ -149,7 +151,7 @@ class Network:
         self._acts: dict[Act, Callable[[Peer, Connection], object]] = {
             Act.ACCEPT: self._accept,
             Act.CLOSE_OLD: lambda peer, connection: connection.close(CloseReason.OLD_INCARNATION),
-            Act.CLOSE_DUPLICATE: lambda peer, connection: connection.close(CloseReason.DUPLICATE),
+            Act.CLOSE_DUPLICATE: lambda peer, connection: connection.close_second(),
             Act.CLOSE_REPLACED: lambda peer, connection: connection.close(CloseReason.REPLACED),
             Act.CLOSE_RESTARTED: lambda peer, connection: connection.close(CloseReason.RESTARTED),
             Act.LOSE: self._lose,
@@ -325,8 +327,6 @@ class Network:
     def greeted(self, connection: Connection) -> bool:
         """`Owner.greeted`."""
         greeting = connection.session.greeting
-        if greeting.node_id == self.node_id:
-            raise ProtocolError(f"{self.node_id!r} is talking to itself")
         if not is_peer_node_id(greeting.node_id):
             raise ProtocolError(f"unusable node ID {greeting.node_id!r}")
         dial = self._handshakes[connection]
@@ -336,6 +336,9 @@ class Network:
             if greeting.protocol != "aemp":
                 raise ProtocolError(f"{greeting.protocol!r} in an answer, expected 'aemp'")
         self._check_nobody_between(connection)
+        if greeting.node_id == self.node_id:
+            self._meet_itself(connection)
+            return False
         if self._is_stream(connection):
             return True
         if self._is_arbiter(connection):
@@ -344,6 +347,18 @@ class Network:
         if peer is not None:
             peer.link.offered(connection, _incarnation(connection))
         return True
+
+    def _meet_itself(self, connection: Connection) -> None:
+        """The other side says that it is this node. Believed when the other end is here, and has said and heard the same.
+
+        Otherwise whoever mirrors a greeting would make us take a seed for ourselves. The first of the two ends waits.
+        """
+        other = next((each for each in self._handshakes if connection.session.is_other_end(each.session)), None)
+        for end in () if other is None else (connection, other):
+            dial = self._handshakes[end]
+            if dial is not None:
+                dial.result.set_exception(SelfDial(f"{end.address} is this node itself"))
+            end.close(CloseReason.SELF)
 
     def _check_nobody_between(self, connection: Connection) -> None:
         """Before our authentication line, which is what somebody in between would need."""
@@ -365,6 +380,8 @@ class Network:
 
     def authenticated(self, connection: Connection) -> None:
         """`Owner.authenticated`."""
+        if connection.session.greeting.node_id == self.node_id:
+            raise ProtocolError(f"the other side says that it is this node {self.node_id!r}, and is not")
         if self._is_stream(connection):
             self._stream_authenticated(connection)
             return
@@ -494,18 +511,15 @@ class Network:
         node_id = connection.session.greeting.node_id if connection.session.has_greeting else ""
         if dial is not None and not dial.result.ready():
             self._dial_failed(connection, reason, node_id, dial)
-        if reason not in _BUG_OR_NORMAL and node_id != self.node_id and not connection.refused:
+        if reason not in _BUG_OR_NORMAL and not connection.refused:
             self._log_refusal(connection, logging.WARNING if dial is None else logging.INFO)  # who dials is told
 
     def _dial_failed(self, connection: Connection, reason: CloseReason, node_id: str, dial: Dial) -> None:
         result = dial.result
-        peer = self.peers.get(node_id)
+        peer = self.peer(node_id) if reason is CloseReason.TAKEN else self.peers.get(node_id)
         text = f"{connection.address}: {describe(connection)}{self._perhaps(connection)}"
-        if node_id == self.node_id:
-            if _incarnation(connection) == self.incarnation:
-                result.set_exception(SelfDial(f"{connection.address} is this node itself"))
-            else:
-                result.set_exception(GmpError(f"{connection.address} is another node with the ID {node_id!r} of this one"))
+        if node_id == self.node_id and _incarnation(connection) != self.incarnation:
+            result.set_exception(GmpError(f"{connection.address} is another node with the ID {node_id!r} of this one"))
         elif not dial.stream_id and (reason is CloseReason.DUPLICATE or self._is_linked_otherwise(peer, connection)):
             # race: both dialled at once and the other connection won
             result.set(node_id)
@@ -531,19 +545,25 @@ class Network:
 
     def _is_linked_otherwise(self, peer: Peer | None, connection: Connection) -> bool:
         """Whether the node that was dialled is connected by another connection, for which it has closed this one."""
-        refused_here = connection.reason in _REFUSED_HERE
-        return peer is not None and peer.is_linked and not refused_here and self._is_named(connection)
+        return peer is not None and peer.is_linked and self._has_another(peer, connection)
 
     def _closed_for_another(self, peer: Peer, connection: Connection) -> bool:
-        incarnation = _incarnation(connection)
-        return connection.reason in _CLOSED_THERE and self._is_named(connection) and peer.link.dial_again(incarnation)
+        if connection.reason is CloseReason.TAKEN:
+            return True  # race: what makes that one up here is still on the way
+        closed_there = connection.reason in _CLOSED_THERE and self._has_another(peer, connection)
+        return closed_there and peer.link.dial_again(_incarnation(connection))
 
-    def _is_named(self, connection: Connection) -> bool:
-        """Whether its greeting says who is there, though it was closed without the authentication line that proves it.
+    def _has_another(self, peer: Peer, connection: Connection) -> bool:
+        """Whether that node has closed `connection` since it has another one.
 
-        An arbiter closes a second connection so. With `cert_names`, where somebody else must not be taken for that node, its
-        certificate has proved it by then.
+        A gmp node proves who it is when it says so, or whoever is at a seed's address could name another node as that
+        seed. A Perl node closes without a word: it is taken for that when the node is known as one of Perl's; with
+        `cert_names` its certificate has proved it by then.
         """
+        if connection.reason is CloseReason.TAKEN:
+            return True
+        if not peer.link.known or peer.link.newest or connection.reason in _REFUSED_HERE:  # gmp nodes have an incarnation
+            return False
         return not self._settings.cert_names or (connection.tls is not None and connection.tls.ready)
 
     def _log_refusal(self, connection: Connection, level: int) -> None:

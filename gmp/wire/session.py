@@ -49,6 +49,7 @@ class Session:
         self.state = State.GREETING
         self.tls_active = False
         self.node_id = node_id  #: the own one
+        self._incarnation = keys.get("incarnation", "")
         self._secret = secret
         self._tls, self._require_tls = tls, require_tls
         self._framings = tuple(framings)
@@ -94,6 +95,14 @@ class Session:
         if self._decoder is None:
             raise ProtocolError("the other side has not proved itself yet")
         return self._decoder
+
+    def is_other_end(self, other: Session) -> bool:
+        """Whether `other`, in this process, has sent what this one has received, and the other way round."""
+        return self._has_sent(other) and other._has_sent(self)
+
+    def _has_sent(self, other: Session) -> bool:
+        heard = other._greeting
+        return heard is not None and (heard.line, heard.nonce) == (self._line, self._nonce)
 
     # ---- bytes
 
@@ -153,9 +162,13 @@ class Session:
         return line.removesuffix(b"\r")
 
     def _check_greeting(self, greeting: Greeting) -> None:
-        if greeting.node_id == self.node_id:
-            # the echo of our own greeting, a dial to ourselves or another node of our name
-            raise ProtocolError(f"the other side is {self.node_id!r} too: talking to myself")
+        if greeting.node_id != self.node_id:
+            return
+        if not self._incarnation or greeting.keys.get("incarnation") != self._incarnation:
+            raise ProtocolError(f"the other side says that it is {self.node_id!r}, and is another one than this node")
+        if greeting.line == self._line:
+            raise ProtocolError("the other side sent our own greeting back")
+        # most likely a dial to ourselves: the owner looks whether it has the other end
 
     def _take_nonce(self, greeting: Greeting, nonce: bytes) -> Event:
         if nonce == self._nonce:
