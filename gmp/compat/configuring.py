@@ -34,9 +34,9 @@ def configure(*profile_and_pairs: Any, **settings: Any) -> gmp.Node:
 
     The keys are Perl's, or gmp's (see `gmp.configure`): ``profile`` (one that the configuration file has not is only a
     name), ``nodeid`` (with ``%n`` for the host's name, ``%u`` and a ``/`` at the end for something random), ``binds``,
-    ``seeds``, ``secret``, ``cert``, ``services`` (Perl's names too), ``norc``, ``force``, ``framing_format``, ``auth_offer``,
-    ``auth_accept``, ``secure``, ``monitor_timeout``, ``connect_interval``. What is given here goes before the file, as with
-    Perl's ``force``.
+    ``seeds``, ``secret``, ``cert``, ``services`` (Perl's names too), ``norc``, ``force``, ``framing_format``,
+    ``auth_offer``, ``auth_accept``, ``secure``, ``monitor_timeout``, ``connect_interval``. What is given here goes before
+    the file, as with Perl's ``force``.
 
     As in Perl the second call changes nothing; it returns the node that runs, and the log says so.
     *Raises:* `ConfigError` that names what to use instead; as `gmp.configure`. *Blocks:* as `gmp.configure`.
