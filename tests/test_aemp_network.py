@@ -17,6 +17,7 @@ from gmp.compat import aemp
 from gmp.compat.aemp import (
     NODE,
     SELF,
+    cal,
     configure,
     db_del,
     db_family,
@@ -26,6 +27,7 @@ from gmp.compat.aemp import (
     db_set,
     db_values,
     eval_on,
+    get,
     grp_get,
     grp_mon,
     grp_reg,
@@ -36,6 +38,9 @@ from gmp.compat.aemp import (
     node_is_up,
     peval,
     port,
+    port_async,
+    rcv,
+    snd,
     snd_on,
     snd_to_func,
     up_nodes,
@@ -44,7 +49,7 @@ from gmp.services.logsender import LogSender
 
 from . import functions
 from .conftest import Recorder, eventually
-from .perl_peer import PerlListener
+from .perl_peer import PerlListener, PerlPeer
 
 MakeNode = Callable[..., gmp.Node]
 HOST = os.uname().nodename
@@ -142,6 +147,11 @@ def test_the_second_configure_changes_nothing(caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.WARNING):
         assert configure("nodeid", "second") is node
     assert "node first runs already" in caplog.text
+
+
+@aemp.spawnable
+def add(first: int) -> None:
+    rcv(SELF(), "to", lambda second, reply: snd(reply, first + second))  # type: ignore[arg-type]
 
 
 @aemp.spawnable
@@ -294,9 +304,10 @@ def test_groups_are_families(master: gmp.Node, recorder: Recorder) -> None:
     there.cancel()
 
 
-def test_a_perl_master_is_asked_too(recorder: Recorder) -> None:
+@pytest.mark.parametrize("framing", ["json", "cbor"])
+def test_a_perl_master_is_asked_too(recorder: Recorder, framing: str) -> None:
     keys = Recorder()
-    with PerlListener("PerlSeed") as listener:
+    with PerlListener("PerlSeed", framing=framing) as listener:
         configure(nodeid="own", binds=[], secret="geheim", seeds=[listener.bind])
         with listener.accept() as perl:
             db_mon("f", recorder)
@@ -417,8 +428,28 @@ def test_connect_to_what_is_not_there_kills_the_port(master: gmp.Node) -> None:
     assert peval(port(), lambda: aemp.connect_to("master", 20, "m:f")) is None
 
 
-def test_perls_own_names_reach_a_perl_node() -> None:
-    with PerlListener("PerlSeed") as listener:
+@pytest.mark.parametrize("framing", ["json", "cbor"])
+def test_a_perl_node_uses_ports_threads_and_functions_of_the_family(recorder: Recorder, framing: str) -> None:
+    node = configure(nodeid="own", binds=["127.0.0.1:0"], secret="geheim")
+    with PerlPeer.dial(node.binds[0], framing=framing) as perl:
+        tagged = rcv(port(), "ask", lambda number, reply: snd(reply, "got", number))
+        assert perl.call(tagged.id, "ask", 1) == ["got", 1]
+        thread = port_async(lambda: snd(get("reply to")[0], *get("numbers")))
+        perl.snd(thread.id, "numbers", 2, 3)
+        assert perl.call(thread.id, "reply to") == [2, 3]
+        spawned = perl.spawn(f"{__name__.replace('.', '::')}::add", 4)
+        assert perl.call(spawned, "to", 5) == [9]
+        died = perl.mon(tagged.id)
+        perl.snd(tagged.id, "unknown")
+        assert died.get(timeout=20)[0] == "unhandled_message"
+        assert node_is_up("PerlA") == 1
+        cal(f"PerlA#{perl.new_name()}", "nobody is there", recorder)
+        assert recorder.wait() == [()]
+
+
+@pytest.mark.parametrize("framing", ["json", "cbor"])
+def test_perls_own_names_reach_a_perl_node(framing: str) -> None:
+    with PerlListener("PerlSeed", framing=framing) as listener:
         configure(nodeid="own", binds=[], secret="geheim", seeds=[listener.bind])
         with listener.accept() as perl:
             heard = Recorder()
