@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 
 import gmp
@@ -48,6 +49,7 @@ from gmp.compat.aemp import (
 from gmp.services.logsender import LogSender
 
 from . import functions
+from .addresses import free_address
 from .conftest import Recorder, eventually
 from .perl_peer import PerlListener, PerlPeer
 
@@ -263,6 +265,32 @@ def test_queries_of_a_node_without_a_network_are_answered() -> None:
     assert second.wait() == [([],)]
 
 
+def test_whoever_waits_for_a_network_when_the_node_is_closed_is_let_go(
+    recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = configure(nodeid="own", binds=[], secret="geheim", seeds=[free_address()])
+    db_mon("f", recorder)
+    db_keys("f", recorder)
+    gevent.sleep(0)
+    node.close()
+    gevent.sleep(0)
+    assert recorder.calls == []
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_queries_outlive_a_master(make_node: MakeNode, recorder: Recorder) -> None:
+    """The one that would be asked is lost: the next one is asked."""
+    first = make_node("first")
+    second = make_node("second", seeds=first.binds)
+    second.family("f").set("key", 1)
+    node = configure(nodeid="own", binds=[], secret="geheim", seeds=[*first.binds, *second.binds])
+    node.wait_up("first", timeout=20)
+    node.wait_up("second", timeout=20)
+    first.close()
+    db_keys("f", recorder)
+    assert recorder.wait() == [(["key"],)]
+
+
 def test_db_mon_tells_first_of_all_there_is_and_then_of_changes(master: gmp.Node, recorder: Recorder) -> None:
     master.family("f").set("there", 1)
     watching = db_mon("f", recorder)
@@ -381,15 +409,23 @@ def test_a_node_before_configure_knows_none() -> None:
 
 def test_catch_logs_what_other_nodes_log(master: gmp.Node, caplog: pytest.LogCaptureFixture) -> None:
     LogSender(node=master)
+    theirs = logging.getLogger("theirs")
+
+    def heard() -> set[str]:
+        """What has come so far; something new is said meanwhile."""
+        theirs.warning("take care")
+        theirs.error("too bad")
+        return {record.getMessage() for record in caplog.records if getattr(record, "node", "") == "master"}
+
     with caplog.at_level(logging.DEBUG, "theirs"):
         aemp.catch("warn")
-
-        def heard() -> list[str]:
-            logging.getLogger("theirs").warning("take care")
-            return [record.getMessage() for record in caplog.records if getattr(record, "node", "") == "master"]
-
+        eventually(lambda: heard() == {"take care", "too bad"})
+        aemp.catch(4)  # errors alone, from now on
+        caplog.clear()
         eventually(heard)
-    aemp.catch()
+        assert heard() == {"too bad"}
+        gmp.node().close()
+        aemp.catch()
     with pytest.raises(gmp.ConfigError, match="no level 'loud', expected 1 to 9"):
         aemp.catch("loud")
 

@@ -56,23 +56,26 @@ def db_reg(family: str, port: Port | str | None = None, value: Any = None) -> Gu
     return Guard(clear)
 
 
-def _settle(node: gmp.Node, family: gmp.Family) -> None:
-    """Wait until this node has heard what its master knows of `family` by now. *Blocks:* until then, without end.
+def _settle(node: gmp.Node) -> bool:
+    """Wait until this node has heard what its master knows of all families it has asked for; False when it is closed.
 
-    The node has asked for the family, and connections keep their order: when its master has answered a later question, it
-    has answered that one. A node that is a master, or knows no network, knows all there is.
+    Connections keep their order: when the master has answered a later question, it has told of these families. A node that
+    is a master, or knows no network, knows all there is. *Blocks:* until then, without end.
     """
     backbone = node.backbone
     while node.started and node.settings.seeds and not backbone.is_global:
-        node.wait_up()
-        master = backbone.master
-        if master is None or master == node.id:
-            return
         try:
-            node.call(master, "snd", timeout=ASK_AGAIN)
-            return
+            node.wait_up()
+            master = backbone.master
+            if master is not None:
+                node.call(master, "snd", timeout=ASK_AGAIN)
+                return True
         except (gmp.PortDied, gmp.CallTimeout):
-            continue  # race: it was lost meanwhile: the next one is told of the family, too
+            continue  # race: it was lost meanwhile: the next one is told of these families, too
+        except gmp.GmpError:
+            if not node.closed:
+                raise
+    return not node.closed
 
 
 def _query(name: str, callback: Callback, pick: Callable[[Items], Any]) -> None:
@@ -80,8 +83,8 @@ def _query(name: str, callback: Callback, pick: Callable[[Items], Any]) -> None:
     family = node.family(name)
 
     def ask() -> None:
-        _settle(node, family)
-        callback(pick(family.items()))
+        if _settle(node):
+            callback(pick(family.items()))
 
     node.defer(ask)
 
@@ -113,8 +116,7 @@ def db_mon(family: str, callback: Callback) -> Guard:
     wanted = True
 
     def start() -> None:
-        _settle(node, watched)
-        if wanted:
+        if _settle(node) and wanted:
             running.append(watched.monitor(callback))
 
     def stop() -> None:

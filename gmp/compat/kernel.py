@@ -99,9 +99,9 @@ def catch(level: int | str | None = None) -> None:
     global _catcher
     if level is not None and level not in _LEVELS:
         raise gmp.ConfigError(f"catch: there is no level {level!r}, expected 1 to 9, or a name such as 'warn'")
-    if _catcher is not None:
-        _catcher.close()
-        _catcher = None
+    former, _catcher = _catcher, None
+    if former is not None and not former.node.closed:
+        former.close()
     if level is not None:
         _catcher = LogCatcher(relog, level=_LEVELS[level])
 
