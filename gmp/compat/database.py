@@ -23,7 +23,7 @@ def _key(subkey: Any) -> Any:
 def db_set(family: str, subkey: Any, value: Any = None) -> Guard:
     """Set an entry of this node. Returns a guard that deletes it.
 
-    *Raises:* `ConfigError` for a family or key that cannot be one. *Blocks:* never.
+    *Raises:* `ConfigError` for a family or key that cannot be one; as `Family.set`. *Blocks:* never.
     """
     gmp.family(family).set(_key(subkey), value)
     return Guard(lambda: db_del(family, subkey))
@@ -107,7 +107,8 @@ def db_values(family: str, callback: Callback) -> None:
 def db_mon(family: str, callback: Callback) -> Guard:
     """Call ``callback({subkey: value, …}, added, changed, deleted)`` with what the family holds, and after each change.
 
-    The first call always comes, with all subkeys as added, also when there are none; calls never overlap. Returns a guard.
+    The first call always comes, with all subkeys as added, also when there are none; calls never overlap. The entries are
+    a read-only mapping, which Perl asks for, too. Returns a guard.
     *Raises:* `ConfigError` for what cannot be a family. *Blocks:* never.
     """
     node = gmp.node()
