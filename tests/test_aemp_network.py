@@ -116,6 +116,7 @@ def test_the_profile_stands_first_or_among_the_pairs_and_the_file_has_its_settin
         ({"monitor_timeout": 30, "connect_interval": 3}, {"lost_after": 30.0, "address_timeout": 3.0}),
         ({"seeds": "*:4040,10.0.0.1:1"}, {"seeds": ("127.0.0.1:4040", "10.0.0.1:1")}),
         ({"force": 1, "high_mark": 700000}, {"high_mark": 700000}),
+        ({"seeds": None, "framing_format": None, "monitor_timeout": None}, {"seeds": (), "lost_after": 20.0}),
     ],
 )
 def test_settings_of_perl_become_those_of_gmp(given: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -137,11 +138,32 @@ def test_settings_of_perl_become_those_of_gmp(given: dict[str, Any], expected: d
         ({"monitor_timeout": 1}, "lost_after"),
         ({"norc": 1, "secret": None}, "expected secret= or cert="),
         ({"nonsense": 1}, "'nonsense' is no setting"),
+        ({"profile": 5}, "profile 5 is no name"),
+        ({"seeds": 5}, "seeds 5: expected a list"),
+        ({"seeds": [5]}, "seeds"),
+        ({"services": 5}, "services"),
+        ({"services": [[]]}, "service"),
+        ({"framing_format": 5}, "framing_format 5: expected a list of"),
+        ({"auth_accept": []}, "auth_accept .*expected a list of"),
     ],
 )
 def test_what_cannot_be_set_is_refused_with_what_to_use(given: dict[str, Any], words: str) -> None:
     with pytest.raises(gmp.ConfigError, match=words):
         settings_of(nodeid="n", **given)
+
+
+@pytest.mark.parametrize("text", ["profile = 5\n", "no toml"])
+def test_a_file_that_cannot_be_read_is_told_of(text: str) -> None:
+    file = Path(os.environ["GMP_CONFIG"])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    with pytest.raises(gmp.ConfigError, match=str(file)):
+        settings_of("seed")
+
+
+def test_a_key_of_configure_is_a_text() -> None:
+    with pytest.raises(gmp.ConfigError, match="7 is no setting"):
+        configure(7, "value")
 
 
 def test_the_second_configure_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:

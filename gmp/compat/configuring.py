@@ -50,6 +50,8 @@ def configure(*profile_and_pairs: Any, **settings: Any) -> gmp.Node:
             raise ConfigError(f"configure: {key!r} is no setting; expected a profile, and pairs of a name and a value")
         given[key] = value
     profile, norc = given.pop("profile", None), bool(given.pop("norc", False))
+    if profile is not None and not isinstance(profile, str):
+        raise ConfigError(f"configure: profile {profile!r} is no name; expected a text")
     made = _translated(given)
     running = gmp.node()
     if running.started:
@@ -81,7 +83,7 @@ def _is_in_file(profile: str) -> bool:
         return False
     except (OSError, ValueError):
         return True  # `gmp.configure` says what is wrong with the file
-    return profile in profiles
+    return not isinstance(profiles, dict) or profile in profiles
 
 
 @contextmanager
@@ -101,9 +103,11 @@ def _no_file() -> Iterator[None]:
 def _translated(given: Settings) -> Settings:
     made: Settings = {}
     for key, value in given.items():
-        translate = _TRANSLATED.get(key)
+        translate = _TRANSLATED.get(key) if value is not None else None
         if key in _REFUSED:
             raise ConfigError(f"{key}: {_REFUSED[key]}")
+        if value is None and key in _TRANSLATED:
+            continue  # as if it were not given
         for name, result in ((key, value),) if translate is None else translate(value).items():
             if name in made and made[name] != result:
                 raise ConfigError(f"{key}={value!r} says {name}={result!r}, and another setting {name}={made[name]!r}")
@@ -120,19 +124,21 @@ def _node_id(value: Any) -> Settings:
 
 def _seeds(value: Any) -> Settings:
     """A seed ``*:4040`` is one on this host."""
-    texts = value.split(",") if isinstance(value, str) else list(value)
+    texts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple):
+        raise ConfigError(f"seeds {value!r}: expected a list of host:port")
     return {"seeds": [re.sub(r"^\*:", "127.0.0.1:", text) if isinstance(text, str) else text for text in texts]}
 
 
 def _services(value: Any) -> Settings:
     if isinstance(value, str):
         return {"services": [_service(text) for text in value.split()] if "::" in value else value}
-    return {"services": [_service(item) for item in value]}
+    return {"services": [_service(item) for item in value] if isinstance(value, list | tuple) else value}
 
 
 def _service(item: Any) -> Any:
     """``"My::Module::"`` is a module, ``"My::Module::start"`` a function; a list has a function's arguments behind it."""
-    if isinstance(item, list | tuple):
+    if isinstance(item, list | tuple) and item:
         return [_service(item[0]), *item[1:]]
     if not isinstance(item, str) or "::" not in item:
         return item
@@ -165,11 +171,10 @@ def _with_tls(names: Sequence[str]) -> Settings:
 
 
 def _names(key: str, value: Any, known: Sequence[str]) -> list[str]:
-    names = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else list(value)
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
+    names = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not names or any(name not in known for name in names):
         raise ConfigError(f"{key} {value!r}: expected a list of {', '.join(known)}")
-    return names
+    return list(names)
 
 
 def _secure(value: Any) -> Settings:
