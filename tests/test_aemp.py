@@ -69,21 +69,46 @@ def test_port_and_rcv_give_messages_to_callbacks(recorder: Recorder) -> None:
     assert whole.wait(2)[1] == ("tag", 5)
 
 
-def test_rcv_async_lets_callbacks_overlap(recorder: Recorder) -> None:
-    gate = gevent.event.Event()
-    p = port()
+def test_rcv_async_starts_one_thread_at_once_whose_get_gives_the_first_message(recorder: Recorder) -> None:
+    tagged = Recorder()
 
-    def wait(number: int) -> None:
-        recorder(number, SELF())
-        gate.wait()
-        recorder("done")
+    def thread(word: str) -> None:
+        recorder(word, SELF())
+        recorder(get("second"))
+        recorder(get("first"))
 
-    rcv_async(p, "go", wait)
-    snd(p, "go", 1)
-    snd(p, "go", 2)
-    assert recorder.wait(2) == [(1, p), (2, p)]
-    gate.set()
-    recorder.wait(4)
+    p = rcv(port(), "tagged", tagged)
+    assert rcv_async(p, thread, "begun") is p
+    assert recorder.wait() == [("begun", p)]
+    with pytest.raises(gmp.GmpError, match="has a thread already"):
+        rcv_async(p, thread, "again")
+    snd(p, "first", 1)
+    snd(p, "tagged", 2)
+    assert tagged.wait() == [(2,)]
+    snd(p, "second", 3)
+    assert recorder.wait(3)[1:] == [((3,),), ((1,),)]
+    assert p.join(5)
+    assert p.reason == ()
+
+
+def test_a_thread_that_raises_kills_its_port_and_ends_with_it(recorder: Recorder) -> None:
+    failing = rcv_async(port(), lambda: 1 / 0)
+    assert failing.join(5)
+    assert failing.reason is not None
+    assert failing.reason[:2] == ("die", "ZeroDivisionError: division by zero")
+
+    def wait() -> None:
+        try:
+            get("never")
+        finally:
+            recorder("ended")
+
+    p = rcv_async(port(), wait)
+    gevent.sleep(0)
+    kil(p, "enough")
+    assert recorder.wait() == [("ended",)]
+    with pytest.raises(gmp.GmpError, match="'go' cannot be run"):
+        rcv_async(port(), "go")  # type: ignore[arg-type]
 
 
 def test_self_and_node() -> None:
@@ -220,14 +245,16 @@ def test_groups_have_guards(recorder: Recorder) -> None:
     assert grp_get("g") == []
 
 
-def test_grp_mon_of_an_empty_group_waits_for_the_first(recorder: Recorder) -> None:
+def test_grp_mon_tells_of_an_empty_group_too(recorder: Recorder) -> None:
     guard = grp_mon("h", recorder)
-    gevent.sleep(0)
-    assert recorder.calls == []
+    assert recorder.wait() == [([], [], [])]
     p = port()
     grp_reg("h", p)
-    assert recorder.wait() == [([p.id], [p.id], [])]
+    assert recorder.wait(2)[1] == ([p.id], [p.id], [])
     guard.cancel()
+    kil(p)
+    eventually(lambda: grp_get("h") == [])
+    assert len(recorder.calls) == 2
 
 
 def test_configure_takes_pairs_as_in_perl() -> None:

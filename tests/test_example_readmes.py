@@ -38,6 +38,7 @@ WEB = {
     "socketio_chat": tuple(f"http://127.0.0.1:{port}/socket.io/?EIO=4&transport=polling" for port in (8000, 8001)),
 }
 PLAIN = {
+    "aemp_chat": ["the room is open", "<*> ada is here", "<*> bob is here"],
     "chat": ["the room is open", "<*> ada is here", "<*> bob is here"],
     "files": ["store keeps files in", "kept"],
     "jobs": ["216816 primes"],
