@@ -1,6 +1,6 @@
 """Texts about values and errors that others gave: bounded, without lone surrogates, whatever their `repr` and `str` do.
 
-`shown` is for where no code of the user may run; `described` asks the value, and says its type when it does not answer.
+No code of the user runs, but for the `str` of an error that `described` is given.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from typing import Any
+
+from gmp.showing import show_text
 
 MOST_SHOWN = 80  #: characters of a value in an error text
 MOST_TOLD = 16 * 1024  #: characters of a reason that cannot travel as it is
@@ -45,13 +47,11 @@ def cut(text: str, most: int) -> str:
 
 
 def described(value: object, most: int = MOST_SHOWN) -> str:
-    """What a value says of itself, texts and errors by `str`, others by `repr`; its type's name when that raises."""
+    """What a value is: texts as they are, errors by their `str` (or type, when that raises), others by `show`."""
+    if not isinstance(value, BaseException):
+        return cut(clean(show_text(value, most)), 2 * most)
     try:
-        if isinstance(value, BaseException):
-            text = f"{type(value).__name__}: {value}"
-        else:
-            text = str.__str__(value) if isinstance(value, str) else repr(value)
-        return cut(clean(cut(str.__str__(text), most)), 2 * most)
+        return cut(clean(cut(f"{type(value).__name__}: {value}", most)), 2 * most)
     except Exception as error:
         return f"<{type_name(value)} whose text cannot be made: {type(error).__name__}>"
 

@@ -191,6 +191,7 @@ class Workers:
         # it is the hub that switches: who calls this has done so
         self.switch_to_hub: Callable[[], Any] = greenlet.switch.__get__(self.hub)
         self._idle: list[Worker] = []
+        self._most_idle = MOST_IDLE
         self._made: WeakSet[Worker] = WeakSet()
         self.jobs: deque[Job] = deque()
         self._gathered: list[Following] | None = None  # what `spawn` adds to now, in the place of the queue
@@ -283,7 +284,7 @@ class Workers:
             me.gmp_port = None
             if me.context:
                 me.refresh()  # what is parked keeps nothing alive
-            if me.soiled or len(self._idle) >= MOST_IDLE:
+            if me.soiled or len(self._idle) >= self._most_idle:
                 return
             self._idle.append(me)
             try:
@@ -357,6 +358,7 @@ class Workers:
 
     def close(self) -> None:
         """End the idle greenlets, in the next turn: a greenlet that ends goes on in the hub, not in its thrower."""
+        self._most_idle = 0  # those whose job is not through yet end when it is
         idle, self._idle = self._idle, []
         for worker in idle:
             self.run_callback(worker.throw, GreenletExit)
