@@ -11,7 +11,6 @@ import gevent.event
 
 from gmp.errors import ConfigError
 from gmp.ids import split_port_id
-from gmp.kernel.ending import is_main_thread
 from gmp.kernel.node import Node
 from gmp.kernel.supervision import Strategy
 from gmp.mesh.groups import Family, Group
@@ -406,7 +405,7 @@ def serve_forever() -> None:
     Signals are waited for in the main thread only. *Blocks:* until then.
     """
     served, stop = node(), gevent.event.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM) if is_main_thread() else ()
+    numbers = (signal.SIGINT, signal.SIGTERM) if gevent.get_hub().loop.default else ()  # else it is no main thread
     watchers = [gevent.signal_handler(number, stop.set) for number in numbers]
     try:
         gevent.wait([stop, served.ended], count=1)

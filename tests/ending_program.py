@@ -87,6 +87,7 @@ def os_exit(node_id: str, seed: str, boss: str) -> None:
 def os_exit_after_flush(node_id: str, seed: str, boss: str) -> None:
     work(node_id, seed, boss)
     assert gmp.flush(timeout=30)
+    wait_natively()
     os._exit(4)
 
 
@@ -291,11 +292,17 @@ def thread_that_calls(node_id: str, seed: str, boss: str) -> None:
     send_all(boss, node_id)
 
 
+def wait_natively() -> None:
+    """A moment for the other side to read: a process that ends with unread input resets its connection."""
+    subprocess.run(["sleep", "1"], check=True)
+
+
 @way
 def native_wait_after_flush(node_id: str, seed: str, boss: str) -> None:
     """As a plain script: it waits natively, and is killed there."""
     work(node_id, seed, boss)
     assert gmp.flush(timeout=30)
+    wait_natively()
     subprocess.run(["kill", "-KILL", str(os.getpid())], check=True)
     time.sleep(60)
 

@@ -53,7 +53,7 @@ def test_the_death_of_a_service_is_logged_and_ends_the_node_with_code_1(command:
 def test_the_node_goes_on_when_told_so(command: Commands) -> None:
     process, address = command.node("--service", ECHO, "--keep-going")
     assert command("send", "@echo", "fail", "-s", address).code == 0
-    wait_for(process, b"died: die ValueError")
+    wait_for(process, b"died: die, ValueError")
     assert command("nodes", "-s", address).code == 0
     assert command.end(process, signal.SIGINT).code == 0
 

@@ -25,7 +25,6 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 import gevent
-from gevent.hub import get_thread_ident  # type: ignore[attr-defined]  # the native thread's, also in patched programs
 from greenlet import getcurrent
 
 log = logging.getLogger("gmp")
@@ -102,16 +101,6 @@ def forget_all() -> None:
     _nodes.clear()
 
 
-def is_running(thread_ident: int) -> bool:
-    """Whether the native thread of that identifier still runs."""
-    return thread_ident in sys._current_frames()
-
-
-def is_main_thread() -> bool:
-    """Whether the caller runs in the native thread that gets signals."""
-    return bool(get_thread_ident() == threading.main_thread().ident)
-
-
 def _close_all() -> None:
     while nodes := list(_nodes):
         for node in nodes:
@@ -126,4 +115,4 @@ def _close_all() -> None:
                 log.exception("node %s could not leave the network", node.id)
 
 
-__all__ = ["Ending", "close_at_exit", "forget_all", "is_main_thread", "is_running"]
+__all__ = ["Ending", "close_at_exit", "forget_all"]
