@@ -377,15 +377,17 @@ def test_a_chatter_of_bodies_leaves_time_for_timers_other_ports_and_sockets(reco
 
 def test_a_thousand_bodies_that_are_woken_at_once_all_go_on_in_order() -> None:
     order: list[int] = []
+    begun: list[int] = []
 
     def body(port: gmp.Port, number: int) -> None:
+        begun.append(number)
         for (pause,) in port:
             order.append(number)
             if pause:
                 gevent.sleep(0)
 
     ports = [gmp.port(body, number) for number in range(1000)]
-    turns()
+    eventually(lambda: len(begun) == 1000)
     for pause in (False, True):
         order.clear()
         for port in ports:
