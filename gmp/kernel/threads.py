@@ -208,5 +208,5 @@ _WAITS = {threading.Thread.join.__code__, concurrent.futures.Future.result.__cod
 
 
 def _place(frame: FrameType) -> str:
-    """Where a thread is, in the words of a traceback: the innermost call outside the standard library's locks."""
+    """Where a thread is, in the words of a traceback: its innermost call."""
     return f"{frame.f_code.co_filename}:{frame.f_lineno} ({frame.f_code.co_name})"
