@@ -1,7 +1,8 @@
-"""The page of figures in the documentation, from a saved run: its tables and a plot for each figure."""
+"""The page of figures in the documentation, from a saved run: its tables, and the figures from which its plots are drawn."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ what the figures mean; they compare programs on one machine at one time, and do 
 
 
 def write_page(results: dict[str, Any], page: Path) -> list[Path]:
-    """Write the page, and its plots into a folder beside it; returns what was written."""
+    """Write the page, the figures beside it as JSON, and the plots into a folder; returns what was written.
+
+    The plots are not kept in the repository: `docs/conf.py` draws them from the JSON whenever the documentation is built.
+    """
     folder = page.parent / "pictures" / page.stem
     plots = plot(results, folder)
     workloads = results["figures"].values()
@@ -33,4 +37,6 @@ def write_page(results: dict[str, Any], page: Path) -> list[Path]:
     lines += ["| workload | what |", "|---|---|", *(f"| {name} | {what} |" for name, what in WORKLOADS.items()), ""]
     lines += [f"![{path.stem}]({os.path.relpath(path, page.parent)})\n" for path in plots]
     page.write_text("\n".join(lines), encoding="utf-8")
-    return [page, *plots]
+    saved = page.with_suffix(".json")
+    saved.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return [page, saved, *plots]

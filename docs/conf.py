@@ -1,6 +1,15 @@
-"""Sphinx: ``sphinx-build -W -b html docs build/docs`` (extra ``docs``)."""
+"""Sphinx: ``sphinx-build -W -b html docs build/docs`` (extra ``docs``). The plots of `figures.md` are drawn from `figures.json`."""
+
+import json
+import sys
+from pathlib import Path
 
 import gmp
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from benchmarks.plots import plot  # noqa: E402
 
 project = "gmp"
 author = "the authors of gmp"
@@ -16,3 +25,8 @@ html_static_path: list[str] = []
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 nitpicky = False
+
+
+def setup(app: object) -> None:
+    """Draw the plots before Sphinx looks for them."""
+    plot(json.loads((HERE / "figures.json").read_text(encoding="utf-8")), HERE / "pictures" / "figures")
