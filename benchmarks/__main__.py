@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.contenders import CONTENDERS, Contender, install, make_certificate, missing, peers_python
+from benchmarks.contenders import CONTENDERS, Contender, gmp_at, install, make_certificate, missing, peers_python
 from benchmarks.page import write_page
 from benchmarks.plots import plot
 from benchmarks.report import as_json, tables
@@ -21,7 +21,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure gmp side by side with its peers.")
     parser.add_argument("--workload", metavar="W1,W3", help="only these, with all their variants; an exact name: only it")
-    parser.add_argument("--peer", metavar="gmp,erlang", help="only these")
+    parser.add_argument("--peer", metavar="gmp,erlang", help="only these; gmp@COMMIT: gmp as it was then")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tls", action="store_true", help="gmp and the floor with TLS as well")
     parser.add_argument("--patience", type=float, default=10.0, help="seconds to wait for an idle machine before a run")
@@ -50,11 +50,14 @@ def chosen_workloads(text: str | None) -> list[str]:
 def chosen_contenders(text: str | None, *, tls: bool, python: str) -> list[Contender]:
     """The contenders that can be measured, of those that ``--peer`` names. *Raises:* `SystemExit` for an unknown name."""
     names = None if text is None else text.split(",")
+    earlier = [contender for name in names or () if name.startswith("gmp@") for contender in gmp_at(name[4:])]
+    known = [*CONTENDERS, *earlier]
     for name in names or ():
-        if name not in [contender.name for contender in CONTENDERS]:
-            raise SystemExit(f"there is no peer {name!r}: expected some of {', '.join(c.name for c in CONTENDERS)}")
+        if name not in [contender.name for contender in known]:
+            expected = ", ".join(contender.name for contender in CONTENDERS)
+            raise SystemExit(f"there is no peer {name!r}: expected some of {expected}, gmp@COMMIT")
     chosen = []
-    for contender in CONTENDERS:
+    for contender in known:
         wanted = names is None or contender.name in names or contender.name.removesuffix(" TLS") in names
         wanted = wanted and (tls or not contender.tls or contender.name in (names or ()))
         reason = missing(contender, python) if wanted else ""

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,6 +34,7 @@ class Contender(NamedTuple):
     programs: dict[str, str]  #: workload -> the module that measures it
     module: str = ""
     variables: tuple[tuple[str, str], ...] = ()
+    folder: Path = ROOT  #: where its command runs: there are its `benchmarks` and, for gmp, its `gmp`
 
     @property
     def tls(self) -> bool:
@@ -40,7 +42,7 @@ class Contender(NamedTuple):
         return self.name.endswith(" TLS")
 
     def command(self, workload: str, python: str) -> list[str]:
-        """What to run, in the repository's folder."""
+        """What to run, in `folder`."""
         return [python if self.module else sys.executable, "-m", self.programs[workload], workload]
 
 
@@ -69,6 +71,35 @@ CONTENDERS = (
         "xoscar", _programs("programs.xoscar_peer", ("W1", "W2", "W3", "W4", "W5", "W5@1core", "W6", "W8")), "xoscar"
     ),
 )
+
+
+def gmp_at(commit: str) -> list[Contender]:
+    """gmp as it was at a commit, ``gmp@COMMIT``, without and with TLS, measured by the present programs.
+
+    Its sources go into a folder of their own under ``build/commits``. *Raises:* `SystemExit` when there is no such commit.
+    """
+    found = subprocess.run(
+        ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if found.returncode:
+        raise SystemExit(f"there is no commit {commit!r} in {ROOT}: expected a hash, a branch or a tag, as in gmp@HEAD")
+    whole = found.stdout.strip()
+    folder = ROOT / "build" / "commits" / whole
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as made:
+            archive = subprocess.run(["git", "archive", whole, "gmp"], cwd=ROOT, capture_output=True, check=True)
+            subprocess.run(["tar", "-x", "-C", made], input=archive.stdout, check=True)
+            Path(made, "benchmarks").symlink_to(ROOT / "benchmarks", target_is_directory=True)
+            shutil.copytree(made, folder, symlinks=True)
+    return [
+        Contender(f"gmp@{commit}", _GMP, folder=folder),
+        Contender(f"gmp@{commit} TLS", CONTENDERS[1].programs, folder=folder),
+    ]
 
 
 def install() -> None:

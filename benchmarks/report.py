@@ -54,13 +54,20 @@ def tables(results: dict[str, Any]) -> Iterator[str]:
     figures: Figures = results["figures"]
     measured = {name for metrics in figures.values() for values in metrics.values() for name in values}
     contenders = [contender.name for contender in CONTENDERS if contender.name in measured]
+    earlier = sorted(name for name in measured if name.startswith("gmp@"))
+    contenders[1:1] = earlier
     busy = results["busy before a run"]
     yield f"Medians of {results['rounds']} rounds; before a run the machine was {statistics.median(busy):.0%} busy (median)."
     yield ""
     yield from _medians(figures, contenders)
     if "erlang" in contenders and len(contenders) > 1:
         yield ""
-        yield from _against_erlang(figures, contenders)
+        yield from _against(figures, "erlang", [name for name in contenders if name != "erlang"])
+    for name in earlier:
+        now = "gmp TLS" if name.endswith(" TLS") else "gmp"
+        if now in measured:
+            yield ""
+            yield from _against(figures, name, [now])
     yield ""
     yield from _targets(figures)
     for failure in results["failures"]:
@@ -87,22 +94,22 @@ def _median(values: Sequence[float]) -> str:
     return text if len(values) < 2 else f"{text} ({short(min(values))} .. {short(max(values))})"
 
 
-def _against_erlang(figures: Figures, contenders: Sequence[str]) -> Iterator[str]:
-    others = [name for name in contenders if name != "erlang"]
-    yield "Ratios to Erlang (of the medians; in brackets the least and most of a single round). More is better, but for *."
+def _against(figures: Figures, to: str, others: Sequence[str]) -> Iterator[str]:
+    peer = "Erlang" if to == "erlang" else to
+    yield f"Ratios to {peer} (of the medians; in brackets the least and most of a single round). More is better, but for *."
     yield ""
     yield "| workload | figure | " + " | ".join(others) + " |"
     yield "|---" * (len(others) + 2) + "|"
     for workload, metric, values in _rows(figures):
-        of = workload if "erlang" in values else VARIANTS.get(workload, "")
-        erlang = figures.get(of, {}).get(metric, {}).get("erlang")
-        if not erlang:
+        of = workload if to in values else VARIANTS.get(workload, "")
+        theirs = figures.get(of, {}).get(metric, {}).get(to)
+        if not theirs:
             continue
         cells = []
         for name in others:
-            single = ratio(figures, workload, metric, name, "erlang", of)
+            single = ratio(figures, workload, metric, name, to, of)
             if single:
-                whole = statistics.median(values[name]) / statistics.median(erlang)
+                whole = statistics.median(values[name]) / statistics.median(theirs)
                 cells.append(f"{whole:.2f} ({min(single):.2f} .. {max(single):.2f})")
             else:
                 cells.append("-")

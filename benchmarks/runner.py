@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import ROOT, Contender
+from benchmarks.contenders import Contender
 from benchmarks.workloads import ONE_CORE, SECONDS
 
 IDLE = 0.15  # share of the processors that may be busy
@@ -80,7 +80,7 @@ def run_once(results: Results, workload: str, contender: Contender, python: str,
         command = ["taskset", "-c", "0", *command]
     process = subprocess.Popen(
         command,
-        cwd=ROOT,
+        cwd=contender.folder,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

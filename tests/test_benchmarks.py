@@ -11,7 +11,7 @@ import pytest
 from gevent import subprocess
 
 from benchmarks.__main__ import chosen_workloads
-from benchmarks.contenders import CONTENDERS, ROOT, Contender
+from benchmarks.contenders import CONTENDERS, ROOT, Contender, gmp_at
 from benchmarks.report import tables
 from benchmarks.runner import Results, run_once
 from benchmarks.workloads import TARGETS, WORKLOADS
@@ -52,6 +52,30 @@ def test_a_workload_is_chosen_with_its_variants_or_alone_and_an_unknown_one_is_r
     assert chosen_workloads("W2,W13 remote") == ["W2", "W2 handlers", "W13 remote"]
     with pytest.raises(SystemExit, match="no workload 'W99'"):
         chosen_workloads("W99")
+
+
+def test_gmp_at_an_earlier_commit_is_measured_with_that_commits_sources(tmp_path: Path) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git repository, so there are no earlier commits")
+    earlier, with_tls = gmp_at("HEAD")
+    assert (earlier.name, with_tls.name) == ("gmp@HEAD", "gmp@HEAD TLS")
+    assert earlier.folder != ROOT
+    found = subprocess.run(
+        [sys.executable, "-c", "import gmp, benchmarks.programs.measure; print(gmp.__file__)"],
+        cwd=earlier.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == str(earlier.folder / "gmp" / "__init__.py")
+    lines = list(tables(results_of(W1={"msg/s": {"gmp": [3.0], "gmp@HEAD": [2.0]}})))
+    assert any(line.startswith("Ratios to gmp@HEAD (of the medians") for line in lines)
+    assert "| W1 | msg/s | 1.50 (1.50 .. 1.50) |" in lines
+
+
+def test_a_commit_that_there_is_not_is_refused() -> None:
+    with pytest.raises(SystemExit, match="no commit 'no-such'"):
+        gmp_at("no-such")
 
 
 def test_a_run_that_fails_is_told_with_its_output(tmp_path: Path) -> None:
