@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,11 @@ def test_every_page_is_in_a_table_of_contents() -> None:
     pages = {path.relative_to(DOCS).with_suffix("") for path in DOCS.rglob("*") if path.suffix in (".md", ".rst")}
     missing = [page for page in pages if str(page) not in {*listed, "index"} and f"{page.parent}/*" not in listed]
     assert not missing
+
+
+def test_the_page_on_the_tests_names_every_file() -> None:
+    page = (DOCS.parent / "tests" / "README.md").read_text()
+    named = [name for name in re.findall(r"`([\w*/]+\.py)`", page)]
+    missing = [path.name for path in (DOCS.parent / "tests").glob("test_*.py") if not any(fnmatch(path.name, name) for name in named)]
+    assert not missing
+    assert not [name for name in named if not list((DOCS.parent / "tests").glob(name))]
