@@ -56,8 +56,7 @@ def test_every_page_is_in_a_table_of_contents() -> None:
 
 
 def test_the_page_on_the_tests_names_every_file() -> None:
-    page = (DOCS.parent / "tests" / "README.md").read_text()
-    named = [name for name in re.findall(r"`([\w*/]+\.py)`", page)]
-    missing = [path.name for path in (DOCS.parent / "tests").glob("test_*.py") if not any(fnmatch(path.name, name) for name in named)]
-    assert not missing
-    assert not [name for name in named if not list((DOCS.parent / "tests").glob(name))]
+    folder = DOCS.parent / "tests"
+    named: list[str] = re.findall(r"`([\w*/]+\.py)`", (folder / "README.md").read_text())
+    assert not [path.name for path in folder.glob("test_*.py") if not any(fnmatch(path.name, name) for name in named)]
+    assert not [name for name in named if not list(folder.glob(name))]
