@@ -237,9 +237,13 @@ class Network:
         self._be_calm(True)
         count = 2 * len(self.nodes)
         for node in self.nodes.values():
-            with gevent.Timeout(timeout, gmp.WaitTimeout(f"{node.id} does not see all {count} receivers")):
-                while len(node.group("receivers").members()) != count:
-                    gevent.sleep(0.05)
+            group = node.group("receivers")
+            try:
+                with gevent.Timeout(timeout, gmp.WaitTimeout(f"{node.id} does not see just the {count} receivers")):
+                    while len(group.members()) != count:
+                        gevent.sleep(0.05)
+            except gmp.WaitTimeout as error:
+                raise gmp.WaitTimeout(f"{error}: {sorted(group.members())}; up: {node.up_nodes()}") from None
         for node in self.nodes.values():
             for other in self.nodes:
                 with gevent.Timeout(timeout, gmp.WaitTimeout(f"{node.id} cannot talk to {other}")):

@@ -574,3 +574,33 @@ def test_cert_names_without_tls_or_cert_seeds_without_cert_names_is_refused() ->
             gmp.Node("n", binds=[], secret="geheim", **options)  # type: ignore[arg-type]
     with pytest.raises(gmp.ConfigError, match="cert_seeds is set without cert_names"):
         gmp.Node("n", binds=[], cert=cert, cert_seeds=True)
+
+
+@pytest.mark.parametrize("names", [("alice", "bob"), ("bob", "alice")], ids=["who asks", "who opens"])
+def test_a_way_whose_request_was_lost_is_asked_for_again(make_node: MakeNode, names: tuple[str, str]) -> None:
+    """The one with the smaller ID opens, the other asks it to: either request may be lost with a connection beyond the seed."""
+    cut_off, other = names
+    seed = make_node("seed", seeds=[], reached_at=["*"])
+    with FaultProxy(seed.binds[0]) as proxy:
+        there = make_node(cut_off, binds=[], seeds=[proxy.address])
+        here = make_node(other, binds=[], seeds=seed.binds, connect_timeout=0.5)
+        group = here.group("echoes")
+        port = echo(there)
+        there.group("echoes").join(port)
+        group.wait(timeout=20)
+        proxy.blackhole("back")
+        for _ in range(2):
+            with pytest.raises(gmp.PortDied):
+                here.call(port.id, "is lost on the way", timeout=20)
+        proxy.heal()
+        proxy.reset()
+        eventually(lambda: not seed.is_up(cut_off))
+        eventually(lambda: seed.is_up(cut_off) and there.is_up("seed"))
+
+        def answered() -> bool:
+            try:
+                return here.call(port.id, "hi", timeout=5) == ("echo", "hi")
+            except gmp.PortDied:  # it has not attached to its seed yet
+                return False
+
+        eventually(answered)

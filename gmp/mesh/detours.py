@@ -9,6 +9,7 @@ anew ends the one before, and what is late of that is known by its token.
 
 States of a way, at the opener: *opening*, *up*; at the other: *asking*, *up*; without an entry there is none.
 race: ask and open cross: an ask that does not name the way that is up here was sent before its open arrived there.
+race: what is asked is lost on the way, and nobody tells: whoever gives up waiting forgets it, and asks anew (`give_up`).
 race: a direct connection comes up while a way is opened: whoever is asked refuses; whoever opened joins it behind the
 connection, as the other side may have sent something that way.
 """
@@ -73,6 +74,22 @@ class Detours:
             self._ways[node_id] = Detour("", via, failed)
             self._send(via, ASK, self._last.get(node_id, ("", ""))[1], node_id, self._ground.incarnation)
         return True
+
+    def give_up(self, node_id: str, *, found: bool) -> None:
+        """Nobody waits any longer for the way to `node_id` to come up; `found`: it is connected otherwise.
+
+        race: what was asked, or its answer, is lost with the connection of a node on the way, and no seed tells: an entry
+        that stayed would keep every later search from asking again. A way that was opened and found otherwise stays: the
+        other side may have sent something that way.
+        """
+        detour = self._ways.get(node_id)
+        if detour is None or detour.way is not None:
+            return
+        if not detour.token:
+            del self._ways[node_id]
+        elif not found:
+            del self._ways[node_id]
+            self._send(detour.via, LOST, detour.token, node_id, "no answer")
 
     def ask_to_dial(self, node_id: str, addresses: list[str]) -> bool:
         """Ask that node, through a seed, to dial us; return whether there is a seed for it."""

@@ -125,8 +125,11 @@ class Mesh:
 
         if search.found or not self.detours.open(node_id, failed):
             return
-        while not search.found and not failures:
-            search.wait(self._connect_timeout)
+        try:
+            while not search.found and not failures:
+                search.wait(self._connect_timeout)
+        finally:  # also when the time for it is up
+            self.detours.give_up(node_id, found=search.found)
         search.problem += "".join(f"; relayed: {why}" for why in failures)
 
     def _ask_to_dial(self, node_id: str) -> bool:
