@@ -578,7 +578,7 @@ def test_cert_names_without_tls_or_cert_seeds_without_cert_names_is_refused() ->
 
 @pytest.mark.parametrize("names", [("alice", "bob"), ("bob", "alice")], ids=["who asks", "who opens"])
 def test_a_way_whose_request_was_lost_is_asked_for_again(make_node: MakeNode, names: tuple[str, str]) -> None:
-    """The one with the smaller ID opens, the other asks it to: either request may be lost with a connection beyond the seed."""
+    """The one with the smaller ID opens, the other asks it to: either may be lost with a connection behind the seed."""
     cut_off, other = names
     seed = make_node("seed", seeds=[], reached_at=["*"])
     with FaultProxy(seed.binds[0]) as proxy:
