@@ -37,10 +37,9 @@ KEEP = 10.0
 class Call:
     """One waiting caller, in the place of a port."""
 
-    __slots__ = ("_caller", "_wakeups", "deadline", "id", "outcome", "target", "waking")
+    __slots__ = ("_caller", "_wakeups", "deadline", "outcome", "target", "waking")
 
-    def __init__(self, call_id: str, target: Target, deadline: float | None, caller: greenlet, wakeups: Wakeups) -> None:
-        self.id = call_id
+    def __init__(self, target: Target, deadline: float | None, caller: greenlet, wakeups: Wakeups) -> None:
         self.target = target
         self.deadline = deadline
         self.outcome: Message | Exception | None = None
@@ -139,17 +138,16 @@ class Calls:
             handlers = target.port.handlers
             if handlers is not None and handlers.worker is me:
                 self._check_other(handlers, message)
-        name = ports.new_name()
+        name, wakeups = ports.new_name(), ports.wakeups
         target.last_used = now = time.monotonic()
-        call_id = f"{ports.node_id}#{name}"
-        call = Call(call_id, target, None if timeout is None else now + timeout, me, ports.wakeups)
+        call = Call(target, None if timeout is None else now + timeout, me, wakeups)
         ports.by_name[name] = self._waiting[name] = call
         try:
             if not self._keeps_loop:
                 self._start_timer(True)
             send = self._send
-            send(port_id, message + (call_id,))  # noqa: RUF005  # half the time of (*message, call_id)
-            wakeups = ports.wakeups
+            reply_to = f"{ports.node_id}#{name}"
+            send(port_id, message + (reply_to,))  # noqa: RUF005  # half the time of (*message, reply_to)
             wakeups.sleep()
             while call.outcome is None:
                 wakeups.sleep()  # it was a switch of somebody who waited for something else with this greenlet

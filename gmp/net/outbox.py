@@ -203,13 +203,15 @@ class Outbox:
             self.stop_runs()
             return None
         run = self.run
-        if run is None and name is self._run_name:
-            made = Run(name, self.pack, (self._flush_at - self._queued) // ROW, self._longest_row)
-            if self.run is None:  # race: a signal handler has sent meanwhile
-                self.run = made
-            run = self.run
-        if run is None or run.name is not name:
-            return None  # race: a signal handler or `__del__` has sent meanwhile
+        if run is None:
+            if name is not self._run_name:
+                return None  # race: a signal handler or `__del__` has sent meanwhile
+            run = Run(name, self.pack, (self._flush_at - self._queued) // ROW, self._longest_row)
+            if self.run is not None:
+                return None  # race: as above
+            self.run = run
+        elif run.name is not name:
+            return None  # race: as above
         if size > SHORT:
             if not run.is_flat(message, size):
                 self._check_nesting(name, message, size)
@@ -224,10 +226,10 @@ class Outbox:
             return self._queued >= self._flush_at and self._push()
         if run.room != run.given:
             return self._push()  # for long ones room is counted closely enough
-        queued = self._queued + run.measure()
-        if queued >= self._flush_at - (self._flush_at >> 4):  # near enough: no look for each of the last ones
+        left = self._flush_at - self._queued - run.measure()
+        if left <= self._flush_at >> 4:  # near enough: no look for each of the last ones
             return self._push()
-        run.room = run.given = len(run.rows) + (self._flush_at - queued) // ROW
+        run.room = run.given = run.measured + left // ROW
         return False
 
     def _check_nesting(self, name: str, message: tuple[Any, ...], size: int) -> None:
@@ -245,7 +247,7 @@ class Outbox:
         rows = run.rows
         taken = [*rows]
         count = len(taken)
-        data = b"".join((run_head(run.name, count), *taken))
+        data = b"".join([run_head(run.name, count), *taken])
         size = len(data)
         # race: Ctrl-C, or a signal handler that sends. No call follows, so they strike before or behind all of this
         if rows[count:] or (taken and not rows):
@@ -295,8 +297,8 @@ class Outbox:
             if self._queued < FIRST_FLUSH and turn == self._turn:
                 return self._queued > self.high_mark
             self._turn = turn
-        self._end_run()
         if self._writing:
+            self._end_run()
             self._tighten()
         else:
             self._flush_at = min(4 * self._flush_at, FLUSH_AT)
@@ -309,8 +311,10 @@ class Outbox:
         outbox = self._outbox
         try:
             written = map(self.sock.send, outbox)
-            unusual = self.tls is not None or self.run is not None or self.reason is not None or self._queued > PIECE
-            if unusual or self._front or self._sealed or self._writing:
+            if (
+                self.tls is not None or self.run is not None or self.reason is not None or self._queued > PIECE
+                or self._front or self._sealed or self._writing
+            ):  # fmt: skip
                 self._flush()
                 return
             for sent in written:  # race: see above; one is written, and the outbox may have become empty meanwhile
@@ -450,14 +454,14 @@ class Outbox:
                 continue  # race: Ctrl-C before the first one was put there
             if not outbox:
                 return False
-            tight = self._tight > 0 and outbox is self._outbox
+            tight = self._tight and outbox is self._outbox
             parts = outbox[:1] if tight else outbox[:]
-            count = len(parts)
-            data = parts[0] if count == 1 else b"".join(parts)
+            count, data = len(parts), b"".join(parts)  # which copies nothing of a single one
             if outbox[:count] == parts:  # race: a signal handler has sent, and taken them, meanwhile
                 to += [data]
                 del outbox[:count]
-                self._tight -= tight
+                if tight:
+                    self._tight -= 1
                 self.sent_messages += count
                 self._slow_next = True
                 return True

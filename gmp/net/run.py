@@ -23,7 +23,7 @@ ROW = 1 << ROW_BITS  #: bytes that a short message takes at most, with those
 class Run:
     """Messages for the port `name`. Who has appended one to `rows`, and there was no room, calls `Outbox.make_room`."""
 
-    __slots__ = ("_measured", "_size", "bits", "given", "longest", "name", "pack", "room", "rows", "short")
+    __slots__ = ("_size", "bits", "given", "longest", "measured", "name", "pack", "room", "rows", "short")
 
     def __init__(self, name: str, pack: Callable[[list[Any]], bytes], room: int, longest: int) -> None:
         self.name = name
@@ -33,7 +33,7 @@ class Run:
         self.rows: list[bytes] = []  #: the messages, packed without the name
         self.short, self.bits = SHORT, ROW_BITS  #: bytes of a message that may be appended as it is
         self.given = room  #: the room without what long ones have taken
-        self._measured = 0  # rows of which the size is known
+        self.measured = 0  #: rows of which the size is known
         self._size = 0  # of these
 
     def is_flat(self, message: tuple[Any, ...], size: int) -> bool:
@@ -47,8 +47,10 @@ class Run:
         self.room, self.pack = 0, None
 
     def measure(self) -> int:
-        """Bytes of memory that it takes."""
-        new = self.rows[self._measured :]
-        self._measured += len(new)
-        self._size += sum(map(len, new)) + KEPT * len(new)
-        return self._size
+        """Bytes of memory that it takes, with the rows that are there now."""
+        start, size = self.measured, self._size
+        new = self.rows[start:]
+        count = len(new)
+        self._size = size = size + sum(map(len, new)) + KEPT * count
+        self.measured = start + count  # race: a signal handler has measured meanwhile: this is as true
+        return size

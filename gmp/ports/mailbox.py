@@ -203,8 +203,10 @@ class Mailbox(SentAsId):
         """The usual case of `_take`, which is what a ping-pong costs: nothing waits, and whatever comes next will do."""
         ports, me = self.ports, getcurrent()
         # race: a signal handler sends. No call is between here and what makes it wake this greenlet
-        usual = ports.hold._is_owned() and self._receiver is None and me is not ports.hub
-        if not usual or self.queue or self.queue is NO_QUEUE:  # as it is when the port is dead
+        if (
+            not ports.hold._is_owned() or self._receiver is not None or me is ports.hub
+            or self.queue or self.queue is NO_QUEUE  # as it is when the port is dead
+        ):  # fmt: skip
             return self._take(None, None, None)
         self._receiver = me
         try:

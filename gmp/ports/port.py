@@ -56,6 +56,13 @@ def current_port() -> Port | None:
     return port
 
 
+def check_count(what: str, value: object) -> int:
+    """`value`, which is a number of messages. *Raises:* `GmpError`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise GmpError(f"{what} {value!r}: expected a whole number over 0, or None")
+    return value
+
+
 class _Ties:
     """What only some ports have: greenlets, monitors, belongings, somebody in `join`."""
 
@@ -109,7 +116,7 @@ class Port(Mailbox):
         self.reason = None
         self._id: str | None = None
         self._limit = limit
-        self._mark = FIRST_MARK if limit is None else limit
+        self._mark = FIRST_MARK if limit is None else check_count("max_queue", limit)
         self.queue = NO_QUEUE
         self.room = 0
         self._receiver = self._sleeper = self.waking = self._scanned = None

@@ -23,7 +23,7 @@ from gmp.errors import GmpError
 from gmp.ports.history import Deaths, RecordingPort
 from gmp.ports.mailbox import Message
 from gmp.ports.monitors import Monitor, Reason
-from gmp.ports.port import Port
+from gmp.ports.port import Port, check_count
 from gmp.ports.wakeups import Wakeups
 from gmp.ports.workers import Worker, Workers, nothing
 
@@ -34,10 +34,6 @@ NEVER_HELD = _thread.RLock()
 
 class Destination(Protocol):
     """What has a name of its own on this node: a port, or the entry of a call that waits for its reply."""
-
-    @property
-    def id(self) -> str:
-        """Its full ID."""
 
     def put(self, message: Message) -> None:
         """Take a message."""
@@ -81,6 +77,7 @@ class Ports:
         self.closed_because = "is closed"
         self.hold: Any = _thread.RLock()
         self.hold.acquire()
+        self._make_hold: Any = self.hold  # owned while ports may be made
         self.put_hold: Any  #: for `gmp.send`: a lock that is owned when it may put by itself
         self.put_hold_changed: Callable[[], None] = nothing  #: is called when that is another one
         self.watch_puts(False)
@@ -121,12 +118,9 @@ class Ports:
         max_history: int | None = None,
     ) -> Port:
         """Make a port; `body(port, *args)` starts soon, bodies in the order of their ports. *Raises:* `GmpError`."""
-        if not self.hold._is_owned():
+        if not self._make_hold._is_owned():
             self.check()
-        if self.leaving:
             raise GmpError(f"node {self.node_id} is leaving: no more ports are made")
-        if max_queue is not None:
-            _check_count("max_queue", max_queue)
         if body is not None and not callable(body):
             raise GmpError(f"{body!r} cannot be a port's body: expected something to call")
         if name is None:
@@ -134,8 +128,7 @@ class Ports:
         if max_history is None:
             port = self.by_name[name] = self.port_class(name, self, max_queue)
         else:
-            _check_count("max_history", max_history)
-            port = self.by_name[name] = RecordingPort(name, self, max_queue, max_history)
+            port = self.by_name[name] = RecordingPort(name, self, max_queue, check_count("max_history", max_history))
         if body is not None:
             port.start_body(body, args)
         return port
@@ -184,6 +177,7 @@ class Ports:
     def forked(self) -> None:
         """In a child of `fork`: nothing runs here any more, and whatever is called raises."""
         self.leaving = self.closed = True
+        self._make_hold = NEVER_HELD
         self.closed_because = "was left to the parent process by fork: configure one in the child"
         self._thread = get_thread_ident()
         if self.hold._is_owned():
@@ -203,6 +197,7 @@ class Ports:
     def leave(self, reason: tuple[Any, ...]) -> None:
         """Kill every port. Their greenlets may send until `close`, others too; no more ports are made."""
         self.leaving = True
+        self._make_hold = NEVER_HELD
         self._leaving_for = reason
         ports = [port for port in self.by_name.values() if isinstance(port, Port)]
         self._ending = [(worker, port) for port in ports for worker in port.greenlets()]
@@ -225,8 +220,3 @@ class Ports:
     def _kill_all(self, reason: tuple[Any, ...]) -> None:
         for destination in list(self.by_name.values()):
             destination.kill(*reason)
-
-
-def _check_count(what: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise GmpError(f"{what} {value!r}: expected a whole number over 0, or None")

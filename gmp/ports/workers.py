@@ -33,7 +33,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
-from itertools import repeat
+from itertools import repeat, starmap
 from typing import Any
 from weakref import WeakSet
 
@@ -194,6 +194,7 @@ class Workers:
         self._most_idle = MOST_IDLE
         self._made: WeakSet[Worker] = WeakSet()
         self.jobs: deque[Job] = deque()
+        self._taken = starmap(self.jobs.popleft, repeat(()))  # race: who goes on in it has the job, as it is no call of ours
         self._gathered: list[Following] | None = None  # what `spawn` adds to now, in the place of the queue
         self.scheduled = False  #: whether a turn is on or will be: true whenever there are jobs
         turns = self._turns()
@@ -221,7 +222,7 @@ class Workers:
 
     def _turns(self) -> Iterator[None]:
         """In the hub, a turn each time: a switch returns when the job blocks, or no more are there, or `A_TURN` are done."""
-        later = self.hub.loop.timer(0)
+        later, jobs = self.hub.loop.timer(0), self.jobs
         worker: Worker | None
         while True:
             try:
@@ -229,15 +230,15 @@ class Workers:
                     try:
                         yield
                         until = time.monotonic() + TURN
-                        while self.jobs:
+                        while jobs:
                             worker = self._idle.pop() if self._idle else self._make()
                             worker.switch(_GO)
                             worker.turn.clear()  # if its job blocks: when that goes on, whose turn is it?
-                            if self.jobs and time.monotonic() >= until and not self.jobs[0].follows:
+                            if jobs and time.monotonic() >= until and not jobs[0].follows:
                                 break
                     finally:
                         worker = None  # one that has ended goes with what was kept in it
-                        if self.jobs:
+                        if jobs:
                             # by a callback, as gevent keeps the loop's clock up to date in these only
                             later.start(self.run_callback, self.begin)
                         else:
@@ -300,14 +301,11 @@ class Workers:
         jobs = self.jobs
         me.turn = bytearray(A_TURN)
         turn = iter(me.turn)
+        following = zip(turn, self._taken, strict=False)
         job: Job | None = None
-        while me.turn:
+        while me.turn and jobs:
             try:
-                for _ in turn:
-                    if not jobs:
-                        return
-                    job = jobs[0]
-                    del jobs[0]
+                for _, job in following:
                     job.worker = me
                     me.gmp_port = job.port
                     if me.context:
@@ -325,9 +323,13 @@ class Workers:
                         job.go_on(me, turn)
                     else:  # nobody waits: as `job.finish` for handlers, without a call
                         job.worker = job.next = None
+                    if not jobs:
+                        break
                 return
             except BaseException as error:
                 if job is None or job.worker is not me:
+                    if isinstance(error, IndexError) and not jobs:
+                        return  # race: a signal handler has waited between two jobs, and others have run the rest
                     raise  # Ctrl-C, between two jobs
                 try:
                     job.failed(error)

@@ -48,6 +48,7 @@ _BUFFER = 256 * 1024  # bytes of a decoder's buffer at first; it is used from en
 _SPARE = 1024 * 1024  # the decoder's buffer must hold one message and what was read behind it
 _MALFORMED = (msgpack.exceptions.UnpackException, ValueError, TypeError, OverflowError, RecursionError)
 _FEW = 64  # messages: so many are better decoded by the unpacker in use than to change over for them
+_ARRAYS = (list, tuple)
 _NO_MESSAGE = (TypeError, LookupError)  # what looking up the name raises when it is no array, empty, or no name
 
 
@@ -194,8 +195,7 @@ class MsgpackDecoder:
 
     def __init__(self, max_message: int) -> None:
         self._max_message = max_message
-        self._odd: list[Foreign] = []  # in the message that is decoded
-        extensions = _Extensions(self._odd)
+        self._extensions = extensions = _Extensions()
         self._lists = self._make_unpacker(True, extensions._ext)
         self._tuples = self._make_unpacker(False, extensions._ext_among_tuples)
         self._unpacker = self._lists  # in use; the positions are in what this one was fed
@@ -233,31 +233,30 @@ class MsgpackDecoder:
 
     def dispatch(self, data: bytes | bytearray | memoryview, find: Find, other: Other) -> int:
         """As `framing.Decoder.dispatch`, with as little as can be done for a short message: this is the hot path."""
-        count = further = 0  # the second: messages of a run besides the first
-        odd = self._odd
+        count = 0
         try:
             while True:
                 unpacker, end = self._unpacker, self._end
-                tell = unpacker.tell
                 fed = self._fed = self._fed + len(data)
                 unpacker.feed(data)
-                for count, message in enumerate(unpacker, count + 1):  # noqa: B020  # behind a change it goes on
-                    start, end = end, tell()
+                for message in unpacker:
+                    count += 1
+                    start, end = end, unpacker.tell()
                     try:
                         destination = find(message[0])
                     except _NO_MESSAGE:
                         destination = None
-                    if destination is not None and message.__class__ is list and not odd and (
-                        end - start <= SHORT or self._is_flat(message, end - start)
+                    if destination is not None and message.__class__ is list and (
+                        end - start <= self._extensions.short or self._is_flat(message, end - start)
                     ):
                         del message[0]
                         destination.put(tuple(message))
                     else:
-                        more, stop = self._dispatch_more(message, end - start, destination, find, other)
-                        further += more
+                        further, stop = self._dispatch_more(message, end - start, destination, find, other)
+                        count += further
                         if stop:
                             self._end = end
-                            return count + further
+                            return count
                         if self._suited is not unpacker:
                             break
                     if end == fed:
@@ -273,8 +272,8 @@ class MsgpackDecoder:
             raise ProtocolError(f"bad msgpack: {error or type(error).__name__}") from error
         self._end = end
         if not count:  # else the part of a message behind the last one is less than was read at once
-            self._check_part(tell() - end)
-        return count + further
+            self._check_part(unpacker.tell() - end)
+        return count
 
     def _is_flat(self, message: list[Any], size: int) -> bool:
         """Whether a message that is not short can be delivered as it is: what refers to nothing is no container."""
@@ -284,7 +283,7 @@ class MsgpackDecoder:
         self, message: Any, size: int, destination: Any, find: Find, other: Other
     ) -> tuple[int, object]:
         """What is not a list for a port; returns how many messages there were besides the first, and whether to stop."""
-        if destination is None and message and message.__class__ in (list, tuple) and message[0].__class__ is int:
+        if destination is None and message and message.__class__ in _ARRAYS and message[0].__class__ is int:
             return self._dispatch_run(message, size, find, other)
         if destination is not None:
             in_tuples = self._unpacker is self._tuples and message.__class__ is tuple
@@ -305,18 +304,17 @@ class MsgpackDecoder:
     def _dispatch_run(
         self, run: list[Any] | tuple[Any, ...], size: int, find: Find, other: Other
     ) -> tuple[int, object]:
-        self._odd.clear()
         name, messages, plain = split_run(run, size, self._max_message)
-        self._singles = 0
+        self._singles, further = 0, len(messages) - 1
         if not plain:
             self._suited = self._lists
-        elif len(messages) > _FEW:
+            self._extensions.short = SHORT
+        elif further >= _FEW:
             self._suited = self._tuples
         destination = find(name)
-        lost = [] if plain else [message for message in messages if isinstance(message, Undecodable)]
-        if destination is not None and not lost:
+        if destination is not None and (plain or not any(isinstance(message, Undecodable) for message in messages)):
             destination.put_all(messages)
-            return len(messages) - 1, False
+            return further, False
         for message in messages:
             if isinstance(message, Undecodable):
                 stop = other(message)
@@ -325,8 +323,8 @@ class MsgpackDecoder:
             else:
                 stop = other([name, *message])
             if stop:
-                return len(messages) - 1, True
-        return len(messages) - 1, False
+                return further, True
+        return further, False
 
     def _change(self, rest: int) -> bytes:
         """Go over to the unpacker that suits, at the end of a message; returns the `rest` of the bytes, to feed it with."""
@@ -342,18 +340,17 @@ class MsgpackDecoder:
 
     def _checked(self, message: Any, size: int) -> Decoded:
         """The message as it was sent."""
-        odd = self._odd
         if size > self._max_message:
             raise ProtocolError(f"a message of {size} bytes, which is over the limit of {self._max_message}")
         try:
             if self._unpacker is self._tuples:
                 message = restore(message)
-            elif size > SHORT or odd:
+            elif size > self._extensions.short:
                 problem = problem_of(message)
                 if problem is not None:
                     raise NotRestored(problem)
         except NotRestored as error:
-            odd.clear()
+            self._extensions.short = SHORT
             head = check_head(list(message[:1]) if message.__class__ in (list, tuple) else message)
             return Undecodable(head[0], str(error))
         return check_head(message)
@@ -364,9 +361,9 @@ class _Extensions:
     connection's buffers would stay until a full collection.
     """
 
-    def __init__(self, odd: list[Foreign]) -> None:
+    def __init__(self) -> None:
         self._level = 0
-        self._odd = odd
+        self.short = SHORT  #: a message of more bytes must be looked at: all, when something foreign is in the one at hand
 
     def _ext(self, code: int, data: bytes) -> Any:
         if code in _SEQUENCES:
@@ -385,9 +382,8 @@ class _Extensions:
 
     def _foreign(self, what: str) -> Foreign:
         """Note that the message that is decoded cannot be delivered, and go on, to find its end."""
-        foreign = Foreign(what)
-        self._odd.append(foreign)
-        return foreign
+        self.short = -1
+        return Foreign(what)
 
     def _ext_among_tuples(self, code: int, data: bytes) -> Any:
         value = self._ext(code, data)
