@@ -146,9 +146,9 @@ def test_the_lower_nonce_is_the_tls_client_whoever_dialled(
 @pytest.mark.parametrize(
     ("nonce", "cert", "said"),
     [  # a TLS server without a certificate cannot even begin
-        (LOWEST, None, "peer did not return a certificate"),
-        (LOWEST, self_signed("stranger"), "self-signed certificate|unknown ca"),
-        (HIGHEST, self_signed("stranger"), "self-signed certificate|unknown ca"),
+        (LOWEST, None, "TLS handshake: it has no certificate"),
+        (LOWEST, self_signed("stranger"), "certificate is refused"),
+        (HIGHEST, self_signed("stranger"), "certificate is refused"),
     ],
     ids=["none", "foreign client", "foreign server"],
 )
@@ -169,7 +169,34 @@ def test_who_has_no_certificate_of_ours_does_not_get_in(
     ):
         peer.receive()
     eventually(lambda: "authentication failed" in caplog.text)
-    assert any(part in caplog.text for part in said.split("|")), caplog.text
+    assert said in caplog.text
+    assert node.up_nodes() == []
+
+
+EXPIRED = self_signed(days=-1)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    ("nonce", "said"),
+    [  # a TLS client sees the server's certificate first
+        (LOWEST, "TLS handshake: our certificate is refused there: it has expired"),
+        (HIGHEST, "TLS handshake: its certificate is refused here: it has expired"),
+    ],
+    ids=["told by the other side", "found here"],
+)
+def test_the_log_says_whose_certificate_has_expired_whichever_side_finds_out(
+    make_node: MakeNode, tmp_path: Path, caplog: pytest.LogCaptureFixture, version: ssl.TLSVersion, nonce: bytes, said: str
+) -> None:
+    node = make_node("node", secret=None, cert=EXPIRED)
+    with (
+        caplog.at_level(logging.WARNING, "gmp"),
+        pytest.raises((ssl.SSLError, OSError, AssertionError)),
+        peer_of(node, tmp_path, nonce=nonce, version=version, cert=EXPIRED) as peer,
+    ):
+        peer.receive()
+    eventually(lambda: "handshake with" in caplog.text)
+    assert said in caplog.text
     assert node.up_nodes() == []
 
 
@@ -177,9 +204,9 @@ def test_an_expired_certificate_does_not_get_in_and_the_log_says_why(
     make_node: MakeNode, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "gmp"):
-        expired = self_signed(days=-1)
-        linked(make_node, expired, expired)
-        eventually(lambda: "certificate has expired" in caplog.text)
+        one, other = linked(make_node, EXPIRED, EXPIRED)
+        eventually(lambda: "it has expired" in caplog.text)
+    assert one.up_nodes() == other.up_nodes() == []
 
 
 def test_an_authority_and_a_certificate_per_node_will_do(make_node: MakeNode) -> None:

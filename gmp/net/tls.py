@@ -29,6 +29,9 @@ from gmp.errors import AuthenticationError, ConfigError, ProtocolError
 RECORD = 16 * 1024  #: what one record holds at most
 CHUNK = 128 * 1024  #: plaintext that is encrypted at once: what it becomes is still in the cache when it is written
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_ALERT = re.compile("(?:SSLV3|TLSV1|TLSV13)_ALERT_(.+)")  # what OpenSSL calls one that the other side has sent
+_HAS_EXPIRED = 10  # OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED
+EXPIRED = "it has expired"
 MOST_FLIGHTS = 8  # of a handshake; two to four are enough
 _NAMES = ("DNS", "URI")
 
@@ -204,9 +207,23 @@ def marks_seed(contexts: Contexts) -> bool:
 
 
 def _words(error: Exception) -> str:
-    """What OpenSSL says, without the place in its source."""
-    text = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
-    return re.sub(r"^\[[^\]]*\] *| *\(_ssl\.c:\d+\)$", "", text) or type(error).__name__
+    """What is wrong. Of a certificate that is refused both sides say the same, and each whose it is.
+
+    Which side finds out, and which one is told so by an alert, is a matter of the roles, which change from one connection
+    to the next.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        fault = EXPIRED if error.verify_code == _HAS_EXPIRED else error.verify_message
+        return f"its certificate is refused here: {fault}"
+    reason = getattr(error, "reason", None) or ""
+    if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        return "it has no certificate"
+    alert = _ALERT.match(reason)
+    if alert is not None:
+        said = EXPIRED if alert[1] == "CERTIFICATE_EXPIRED" else alert[1].lower().replace("_", " ")
+        about_ours = "CERTIFICATE" in alert[1] or alert[1] == "UNKNOWN_CA"
+        return f"our certificate is refused there: {said}" if about_ours else f"the other side broke off: {said}"
+    return re.sub(r"^\[[^\]]*\] *| *\(_ssl\.c:\d+\)$", "", str(error)) or type(error).__name__
 
 
 def certificate_names(certificate: Mapping[str, Any]) -> list[str]:
