@@ -81,7 +81,7 @@ def test_an_error_is_printed_once_with_its_traceback_and_whose_it_is(where: str)
     assert "in fail" in errors
 
 
-@pytest.mark.parametrize("where", ["body", "timer"])
+@pytest.mark.parametrize("where", ["body", pytest.param("timer", marks=pytest.mark.slow)])
 def test_a_configured_logging_is_respected(where: str) -> None:
     by_level = "import logging; logging.basicConfig(level='CRITICAL')"
     assert run(PROGRAM.format(before=by_level, doing=ERRORS[where]))[1] == ""
@@ -177,7 +177,7 @@ def test_a_wait_in_vain_says_what_for_and_why_and_so_do_time_outs(
     monkeypatch.setattr(failures, "PATIENCE", 0.3)
     monkeypatch.setattr("gmp.mesh.seeds.PATIENCE", 0.3)
     settings, why = reason(make_node)
-    with join(**settings, connect_timeout=0.5) as node:
+    with join(**settings, connect_timeout=0.3) as node:
         eventually(lambda: node.stats()["seeds"][0]["error"])
         waiting = gevent.spawn(node.group("echo").wait)  # without end
         eventually(lambda: "still waiting for members of group 'echo' (0 of 1)" in caplog.text)
@@ -191,8 +191,8 @@ def test_a_wait_in_vain_says_what_for_and_why_and_so_do_time_outs(
             node.call("elsewhere#port", "x", timeout=20)
         with pytest.raises(gmp.CallTimeout, match=f"within 0.1 s: node elsewhere is not connected; .*{why}"):
             node.call("elsewhere#port", "x", timeout=0.1)
-        with pytest.raises(gmp.WaitTimeout, match=f"elsewhere is not connected after 2 s: cannot connect: .*{why}"):
-            node.wait_up("elsewhere", timeout=2)
+        with pytest.raises(gmp.WaitTimeout, match=f"elsewhere is not connected after 1 s: cannot connect: .*{why}"):
+            node.wait_up("elsewhere", timeout=1)
         waiting.kill()
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     for start in ("joining: still waiting", "joining: seed"):

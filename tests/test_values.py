@@ -30,6 +30,7 @@ MakeNode = Callable[..., gmp.Node]
 FRAMINGS = ("msgpack", "cbor", "json")
 LIMIT = 1 << 20
 held: dict[str, Any] = {}  # what a test's value is found under by `eval`, which runs in this process too
+LOGGERS = count()
 
 
 @gmp.spawnable
@@ -459,7 +460,8 @@ class Doors:
         self.near.monitor(self.bystander.id, lambda *reason: self.bystander_told.append(reason))
         self._numbers = count()
         self._lines: gevent.event.AsyncResult[LogLine] = gevent.event.AsyncResult()
-        self.logger = logging.getLogger(f"doors.{framing}.{local}")
+        # a new one: pytest listens to those that do not propagate
+        self.logger = logging.getLogger(f"doors.{next(LOGGERS)}")
 
     def same(self, sent: Any, got: Any) -> None:
         """What arrived is what was sent."""
@@ -584,16 +586,17 @@ class Doors:
 
 
 @pytest.mark.timeout(110)
+@pytest.mark.parametrize("examples", [12, pytest.param(80, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("local", [False, True], ids=["remote", "local"])
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_every_value_arrives_equal_or_raises_where_it_is_given_and_everything_else_goes_on(
-    make_node: MakeNode, framing: str, local: bool, monkeypatch: pytest.MonkeyPatch
+    make_node: MakeNode, framing: str, local: bool, examples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", False)  # what a log line cannot show it says on stderr
     doors = Doors(make_node, framing, local=local)
     ways = [doors.message, doors.reason, doors.entry, doors.arguments, doors.reply, doors.evaluation, doors.log]
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
     @given(values)
     def check(value: Any) -> None:
         for way in ways:
