@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import gmp
@@ -32,6 +33,7 @@ def layer_of(module: str) -> str:
     return first if first in MAY_IMPORT else "programs"
 
 
+@cache
 def imports(path: Path) -> list[tuple[str, bool]]:
     """The modules a file imports, and whether inside a function."""
     tree = ast.parse(path.read_text())
