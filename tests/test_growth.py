@@ -244,19 +244,19 @@ Change = Callable[[], object]
 
 def calls(change: Change) -> int:
     """How many functions, of Python and of C, gmp calls for `change`, in whatever greenlet."""
-    count = 0
+    made = 0
     called = {"call", "c_call"}
 
     def profile(frame: FrameType, event: str, _arg: object) -> None:
-        nonlocal count
-        count += event in called and frame.f_code.co_filename.startswith(GMP)
+        nonlocal made
+        made += event in called and frame.f_code.co_filename.startswith(GMP)
 
     sys.setprofile(profile)
     try:
         change()
     finally:
         sys.setprofile(None)
-    return count
+    return made
 
 
 def seconds(change: Change) -> float:
@@ -327,12 +327,9 @@ def test_members_that_come_and_go_on_slaves_too(make_node: MakeNode, counted: in
 
     def prepare(number: int) -> Change:
         group = node.group(f"group {next(names)}")
-        arrived = {count: Event() for count in (0, number)}
-        told = 0
+        arrived = {0: Event(), number: Event()}
 
         def seen(members: Mapping[str, Any], *_: object) -> None:
-            nonlocal told
-            told += 1
             if len(members) in arrived:
                 arrived[len(members)].set()
 
