@@ -6,12 +6,15 @@ import contextvars
 import copy
 import gc
 import logging
+import opcode
 import os
 import pickle
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import gevent
@@ -23,6 +26,7 @@ import pytest
 
 import gmp
 from gmp import send
+from gmp.ports.workers import Workers
 
 from .conftest import Recorder, eventually
 
@@ -1404,3 +1408,41 @@ def test_a_port_dies_of_an_error_whose_text_cannot_be_made(raised: type[BaseExce
     port = gmp.port(fail)
     assert port.join(20)
     assert port.reason[:2] == ("die", f"Odd: <its text cannot be made: {raised.__name__}>")
+
+
+@pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="its tracing leaves out jumps back")
+def test_a_worker_whose_jobs_others_have_run_between_two_of_its_own_parks(
+    make_node: Callable[..., gmp.Node], caplog: pytest.LogCaptureFixture
+) -> None:
+    """race: a signal handler waits where the loop goes back, and other greenlets run the rest."""
+    node = make_node("node", seeds=[])
+    workers = node.ports.workers
+    handled: list[int] = []
+    ports = [node.port() for _ in range(3)]
+    for port in ports:
+        port.on("number", handled.append)
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        if frame.f_code is not Workers._run_jobs.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        code = frame.f_code
+        if event == "opcode" and opcode.opname[code.co_code[frame.f_lasti]].startswith("JUMP_BACKWARD") and handled == [0]:
+            others = [*workers.jobs]
+            workers.jobs.clear()
+            handled.append(-1)
+            for job in others:
+                gevent.get_hub().loop.run_callback(workers.add, job)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        for number, port in enumerate(ports):
+            node.send(port, "number", number)
+        gevent.sleep(0.01)
+    finally:
+        sys.settrace(before)
+    eventually(lambda: len(handled) == 4)
+    assert handled == [0, -1, 1, 2]
+    assert not caplog.records
