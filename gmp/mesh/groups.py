@@ -17,7 +17,7 @@ import gevent.event
 from gmp.errors import ConfigError, GmpError, MessageError, WaitTimeout
 from gmp.ids import is_port_id
 from gmp.mesh.backbone import Backbone
-from gmp.mesh.directory import Change
+from gmp.mesh.directory import Change, is_same
 from gmp.mesh.directory import Family as Items
 from gmp.mesh.failures import Complaints, Wait
 from gmp.mesh.ground import Cancellable
@@ -120,7 +120,7 @@ class _Seen:
             return self._tell([*self._items], [], [])
         known, now = self._items, self._backbone.pick(self._family, touched)
         added = [key for key in now if key not in known]
-        changed = [key for key in now if key in known and known[key] != now[key]]
+        changed = [key for key in now if key in known and not is_same(known[key], now[key])]
         removed = [key for key in touched if key in known and key not in now]
         if not (added or changed or removed):
             return None
