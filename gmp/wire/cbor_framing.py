@@ -181,7 +181,7 @@ class CborDecoder:
 
     def _undecodable(self, data: bytes, what: str) -> Undecodable:
         name = Reader(data).read_name()
-        return Undecodable(name if name is None or self._perl is None else self._perl.name(name), what)
+        return Undecodable(name if name is None or self._perl is None else self._perl.port_name(name), what)
 
 
 def _with_names(message: list[Any]) -> list[Any]:

@@ -108,7 +108,7 @@ class JsonDecoder:
             return None
         if not isinstance(name, str):
             return None
-        return name if self._perl is None else self._perl.name(name)
+        return name if self._perl is None else self._perl.port_name(name)
 
     def _find_end(self) -> int | None:
         buffer = self._buffer

@@ -42,8 +42,12 @@ class PerlStrings(NamedTuple):
         """A decoded message, with its strings as they are here. *Raises:* `TwoKeys`."""
         result = [self._read(item) for item in message]
         if message and isinstance(message[0], str | bytes):
-            result[0] = self.name(message[0])
+            result[0] = self.port_name(message[0])
         return result
+
+    def port_name(self, name: str | bytes) -> str:
+        """The name of a port here, for which a message is: a plain text."""
+        return str(self.name(name))
 
     def _read(self, value: Any) -> Any:
         kind = type(value)
