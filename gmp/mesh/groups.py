@@ -186,9 +186,9 @@ class Family:
         """Set an entry of this node; of the value a copy is kept.
 
         Others may read it in each of this node's framings, so it must travel in all of them: None, booleans, integers,
-        finite floats, text, bytes (unless ``framings`` has json without msgpack, which gmp nodes would then use), ports, and
-        lists, tuples and dicts of these. (With the setting ``framings=["msgpack"]``, for
-        networks without Perl nodes, whatever `gmp.send` takes.)
+        finite floats, text, bytes, ports, and lists, tuples and dicts of these. (With the setting ``framings=["msgpack"]``,
+        for networks without Perl nodes, whatever `gmp.send` takes; with json and without msgpack no bytes, and a gmp node
+        that is set so does not see those of others.)
         *Raises:* `ConfigError` when the key is no string; `MessageError` for such a value; `GmpError` when this node has as
         many entries as one may have (the settings `max_entries`, `max_entries_size`). Nothing has changed then.
         *Blocks:* never.
