@@ -44,6 +44,7 @@ from gmp.ports.history import Death
 from gmp.ports.monitors import Monitor
 from gmp.ports.port import Port, current_port
 from gmp.ports.timers import Timer
+from gmp.texts import Characters
 from gmp.version import VERSION
 
 bound_lines()
@@ -52,6 +53,7 @@ __version__ = VERSION
 __all__ = [
     "AuthenticationError",
     "CallTimeout",
+    "Characters",
     "Child",
     "ConfigError",
     "Death",

@@ -64,6 +64,7 @@ class Settings:
     busy_after: float | None = 10.0
     hung_after: float | None = 60.0
     framings: tuple[str, ...] = ()
+    perl_strings: str = "text"
     send_buffer: int | None = None
     high_mark: int = 1 << 20
     low_mark: int = 512 << 10
@@ -184,6 +185,12 @@ def _number(kind: type[Any], text: str) -> Any:
         return None
 
 
+def _perl_strings(value: object) -> str:
+    if not isinstance(value, str) or value not in ("text", "characters"):
+        raise ValueError("'text' or 'characters'")
+    return value
+
+
 def _addresses(parse: Callable[[str], object]) -> Callable[[object], tuple[str, ...]]:
     def convert(value: object) -> tuple[str, ...]:
         texts = _texts(value)
@@ -295,6 +302,7 @@ _CONVERTERS: dict[str, Callable[[object], Any]] = {
     "busy_after": _seconds_or_never,
     "hung_after": _seconds_or_never,
     "framings": _texts,
+    "perl_strings": _perl_strings,
     "send_buffer": _count,
     "high_mark": _count,
     "low_mark": _count,

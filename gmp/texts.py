@@ -79,3 +79,13 @@ def _told(part: Any, most: int) -> Any:
     if kind is int:
         return f"an integer of {part.bit_length()} bits"
     return described(part, most)
+
+
+class Characters(str):
+    """A text that goes to Perl nodes as its characters, where a plain `str` goes as its octets in UTF-8.
+
+    In all else it is the text. Texts from Perl with a character over 255 are of this class, so that they go back as they
+    came. Towards gmp nodes it travels as a plain `str`.
+    """
+
+    __slots__ = ()

@@ -4,6 +4,8 @@ and ssl, cbor2, and nothing of gmp.
 It does as Perl does: both lines of the greeting at once, its authentication line as soon as it has the other's greeting,
 every string without wide characters as octets in cbor, no true and false but 1 and 0, names of a random prefix and ``b``,
 ``c``, …, silence about every error but closing. It plays both roles: `PerlPeer.dial`, and `PerlListener` for being dialled.
+
+Its strings are Perl's: rows of characters. Octets are given and come as characters up to 255, each one of them.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ class PerlPeer:
         accepted = ",".join([*methods, "tls_anon", "cleartext"])
         mine = [f"aemp;1;{self.node_id};{accepted};{self.framing},storable;{';'.join(keys)}", secrets.token_urlsafe(66)]
         self._sock.settimeout(20)
-        self._sock.sendall("".join(f"{line}\n" for line in mine).encode())
+        self._sock.sendall("".join(f"{line}\n" for line in mine).encode("latin-1"))
         theirs = [self._line(), self._line()]
         fields = theirs[0].split(";")
         self.other = fields[2]
@@ -99,7 +101,7 @@ class PerlPeer:
         self._sock.settimeout(None)
 
     def _digest(self, method: str, sender: list[str], receiver: list[str]) -> str:
-        text = "".join(f"{line}\n" for line in (*sender, *receiver)).encode()
+        text = "".join(f"{line}\n" for line in (*sender, *receiver)).encode("latin-1")
         if method == "hmac_sha3_512":
             assert self.secret is not None
             return hmac.new(self.secret.encode(), text, hashlib.sha3_512).hexdigest()
@@ -114,7 +116,7 @@ class PerlPeer:
             if not octet:
                 raise ConnectionError(f"closed in the handshake, after {line!r}")
             line += octet
-        return line[:-1].decode()
+        return line[:-1].decode("latin-1")
 
     def _start_tls(self, cert: str, *, client: bool) -> None:
         side = gevent.ssl.PROTOCOL_TLS_CLIENT if client else gevent.ssl.PROTOCOL_TLS_SERVER

@@ -357,7 +357,8 @@ def test_a_perl_node_catches_what_is_logged_here(make_node: MakeNode, logger: lo
             before = time.time()
             logger.warning("Vorsicht, hier wird's glätter als gedacht")
             seconds, context, level, text = peer.expect(name)
-            assert (context, level, text) == (logger.name, 5, "Vorsicht, hier wird's glätter als gedacht")
+            assert (context, level) == (logger.name, 5)
+            assert text.encode("latin-1").decode() == "Vorsicht, hier wird's glätter als gedacht"  # Perl prints octets
             assert before - 1 < seconds < time.time() + 1
             peer.request(CONNECT, "0", port, "9")  # Perl may turn numbers into texts; the level is changed
             eventually(lambda: sender._catchers[port].level == 9)

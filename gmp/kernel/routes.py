@@ -16,6 +16,7 @@ from gmp.net.run import Run
 from gmp.ports.port import Port
 from gmp.ports.table import Ports
 from gmp.wire.framing import make_encoder
+from gmp.wire.perl_strings import PerlStrings
 
 KEEP = 10_000  # destinations
 
@@ -117,16 +118,17 @@ class Routes:
 
     def check(self, destinations: Iterable[str], message: tuple[Any, ...]) -> None:
         """Check that `message` can travel to all of them, in each framing that is to carry it. *Raises:* `MessageError`."""
-        framings: dict[tuple[str, int], str] = {}
+        framings: dict[tuple[str, int, PerlStrings | None], str] = {}
         for destination in destinations:
             node_id, name = split_port_id(destination)
             if node_id != self._ports.node_id:
                 peer = self._peer(node_id)
-                longest = framings.setdefault((peer.framing, peer.max_message), name)
+                framing = peer.framing, peer.max_message, peer.strings
+                longest = framings.setdefault(framing, name)
                 if len(name) > len(longest):
-                    framings[peer.framing, peer.max_message] = name
-        for (framing, most), name in framings.items():
-            make_encoder(framing, most).encode(name, message)
+                    framings[framing] = name
+        for framing, name in framings.items():
+            make_encoder(*framing).encode(name, message)
 
     def try_send(self, dest: Any, message: tuple[Any, ...]) -> bool:
         """As `send`, but send nothing and return False where that would block."""

@@ -27,7 +27,7 @@ from weakref import WeakValueDictionary
 from gmp.errors import GmpError
 from gmp.mesh.addresses import ADDRESSES, address_list, for_others, for_others_in
 from gmp.mesh.copies import Copies, owner_of
-from gmp.mesh.directory import Change, Database, Family, PortIndex, clean_keys, difference
+from gmp.mesh.directory import Change, Database, Family, PortIndex, clean_keys, difference, is_same
 from gmp.mesh.echoes import Echoes
 from gmp.mesh.entries import Entries
 from gmp.mesh.ground import Cancellable, Ground
@@ -88,7 +88,7 @@ class Backbone:
         """Set an entry of this node. *Raises:* `MessageError`; `GmpError` when it has as much as one node may have."""
         value = self._entries.own(family, key, value)  # raises before anything has changed
         own = self._own.get(family, {})
-        if key not in own or own[key] != value:
+        if key not in own or not is_same(own[key], value):
             self._take_room(family, key, value)
             self._change_own(family, {key: value}, [])
 

@@ -28,9 +28,21 @@ class Change(NamedTuple):
     deleted: list[str]
 
 
+def is_same(value: Any, other: Any) -> bool:
+    """Whether two values are equal and of the same types, of which 1, 1.0 and True are three."""
+    kind = type(value)
+    if kind is not type(other) or value != other:
+        return False
+    if kind is list or kind is tuple:
+        return all(map(is_same, value, other))
+    if kind is dict:
+        return all(is_same(item, other[key]) for key, item in value.items())
+    return True
+
+
 def difference(family: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Change:
     """What leads from `before` to `after`."""
-    changed = {key: value for key, value in after.items() if key not in before or before[key] != value}
+    changed = {key: value for key, value in after.items() if key not in before or not is_same(before[key], value)}
     return Change(family, changed, [key for key in before if key not in after])
 
 
@@ -204,7 +216,7 @@ class Directory:
                 value = self._shards[min(having, key=self._rank)][family][key]
                 if key not in view:
                     self.ports.add(family, key)
-                if key not in view or view[key] != value:
+                if key not in view or not is_same(view[key], value):
                     view[key] = change.set[key] = value
             else:
                 owners.pop(key, None)

@@ -17,7 +17,7 @@ import gevent.event
 from gmp.errors import ConfigError, GmpError, MessageError, WaitTimeout
 from gmp.ids import is_port_id
 from gmp.mesh.backbone import Backbone
-from gmp.mesh.directory import Change
+from gmp.mesh.directory import Change, is_same
 from gmp.mesh.directory import Family as Items
 from gmp.mesh.failures import Complaints, Wait
 from gmp.mesh.ground import Cancellable
@@ -120,7 +120,7 @@ class _Seen:
             return self._tell([*self._items], [], [])
         known, now = self._items, self._backbone.pick(self._family, touched)
         added = [key for key in now if key not in known]
-        changed = [key for key in now if key in known and known[key] != now[key]]
+        changed = [key for key in now if key in known and not is_same(known[key], now[key])]
         removed = [key for key in touched if key in known and key not in now]
         if not (added or changed or removed):
             return None
@@ -186,8 +186,9 @@ class Family:
         """Set an entry of this node; of the value a copy is kept.
 
         Others may read it in each of this node's framings, so it must travel in all of them: None, booleans, integers,
-        finite floats, text, ports, and lists, tuples and dicts of these. (With the setting ``framings=["msgpack"]``, for
-        networks without Perl nodes, whatever `gmp.send` takes.)
+        finite floats, text, bytes, ports, and lists, tuples and dicts of these. (With the setting ``framings=["msgpack"]``,
+        for networks without Perl nodes, whatever `gmp.send` takes; with json and without msgpack no bytes, and a gmp node
+        that is set so does not see those of others.)
         *Raises:* `ConfigError` when the key is no string; `MessageError` for such a value; `GmpError` when this node has as
         many entries as one may have (the settings `max_entries`, `max_entries_size`). Nothing has changed then.
         *Blocks:* never.

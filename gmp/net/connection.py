@@ -31,6 +31,7 @@ from gmp.wire.events import NEED_DATA, Authenticated, Greeted
 if TYPE_CHECKING:
     from gmp.net.between import Way
     from gmp.net.housekeeper import Watch
+    from gmp.wire.perl_strings import PerlStrings
     from gmp.wire.session import Session
 
 log = logging.getLogger("gmp.net")
@@ -149,12 +150,17 @@ class Connection(Outbox):
     @property
     def is_gmp(self) -> bool:
         """Whether the other side says that it is a gmp node."""
-        return "gmp" in self.session.greeting.keys
+        return self.session.is_gmp
 
     @property
     def framing(self) -> str:
         """The framing of what is sent."""
         return self.session.encoder.name
+
+    @property
+    def strings(self) -> PerlStrings | None:
+        """As `Session.strings`."""
+        return self.session.strings
 
     # ---- receiving
 

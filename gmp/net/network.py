@@ -47,6 +47,7 @@ from gmp.wire import chunks, runs
 from gmp.wire.chunks import layer_for
 from gmp.wire.dispatch import Decoded
 from gmp.wire.framing import default_framings
+from gmp.wire.perl_strings import PERL_STRINGS
 from gmp.wire.portable import Portable
 from gmp.wire.session import Session
 
@@ -132,7 +133,9 @@ class Network:
         self._buffer = bytearray(READ_SIZE)
         self._scratch = bytearray(READ_SIZE + 2 * RECORD if settings.cert else 0)
         self._framings = settings.framings or default_framings()
-        self.portable = Portable(self._framings, settings.max_message)  # raises for a framing that cannot be
+        self.portable = Portable(  # raises for a framing that cannot be
+            self._framings, settings.max_message, PERL_STRINGS[settings.perl_strings]
+        )
         self._contexts = make_contexts(settings.cert) if settings.cert else None
         self.is_marked_seed = self._contexts is not None and settings.cert_names and marks_seed(self._contexts)
         self._listeners = Listeners(self._accepted)
@@ -228,6 +231,7 @@ class Network:
             allow_cleartext=settings.allow_cleartext,
             allow_anonymous=settings.allow_anonymous,
             max_message=settings.max_message,
+            perl_strings=settings.perl_strings,
         )
         connection = Connection(
             fd,

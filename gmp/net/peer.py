@@ -36,6 +36,7 @@ from gmp.net.relaylink import RelayLink
 from gmp.net.run import KEPT, Run
 from gmp.texts import MOST_TOLD, told
 from gmp.wire.framing import Encoder, make_decoder, make_encoder
+from gmp.wire.perl_strings import PerlStrings
 
 log = logging.getLogger("gmp.net")
 PASSED = "gmp.passed"  #: over a direct connection: the barrier of that relay link has arrived
@@ -129,6 +130,11 @@ class Peer:
     def framing(self) -> str:
         """The framing of what is sent now: that of the connection, else what is queued in."""
         return "msgpack" if self.connection is None else self.connection.framing
+
+    @property
+    def strings(self) -> PerlStrings | None:
+        """How the strings of what is sent now are written."""
+        return None if self.connection is None else self.connection.strings
 
     @property
     def max_message(self) -> int:

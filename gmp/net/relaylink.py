@@ -47,6 +47,7 @@ class RelayLink:
     """One way through seeds. `carry(kind, *args)` sends a piece or a sign to the other end."""
 
     framing = "msgpack"
+    strings = None
     is_gmp = True
 
     def __init__(

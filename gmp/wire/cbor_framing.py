@@ -4,8 +4,8 @@ The reader finds the end of an item by itself (`ItemScanner`), which makes any s
 and nesting before a value is made (`gmp.wire.cbor_values`). What is no CBOR ends the connection; a message with a value that
 has no type here, or that is nested too deep, is lost alone, as its end is known.
 
-A Perl string without characters over 255 comes as a byte string, whatever it means. So byte strings in the place of a
-port's name, of a tag, and as keys of maps are text here, decoded as Latin-1; elsewhere they stay bytes.
+What the strings of a Perl node mean is `gmp.wire.perl_strings`' business. Between gmp nodes byte strings are bytes, except
+in the place of a port's name, of a tag, and as keys of maps: there they are text, decoded as Latin-1.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from gmp.errors import ConfigError, MessageError, ProtocolError
 from gmp.wire.cbor_values import ForeignValue, Reader
 from gmp.wire.dispatch import Decoded, Find, Other, Undecodable, check_head, dispatch
 from gmp.wire.nesting import MAX_NESTING, MOST_READ, SHORT, TOO_DEEP, check_message
+from gmp.wire.perl_strings import PerlStrings, TwoKeys
 from gmp.wire.values import CBOR, why
 
 try:
@@ -40,9 +41,10 @@ class CborEncoder:
 
     name = "cbor"
 
-    def __init__(self, max_message: int) -> None:
+    def __init__(self, max_message: int, perl: PerlStrings | None = None) -> None:
         require()
         self.max_message = max_message
+        self._plain = (CBOR if perl is None else perl.cbor).plain
 
     def encode(self, destination: str, message: tuple[Any, ...]) -> bytes:
         """The bytes of a message. *Raises:* `MessageError`."""
@@ -53,7 +55,7 @@ class CborEncoder:
 
     def pack(self, message: list[Any], /) -> bytes:
         """The bytes of ``[destination, …]``; raises whatever the parts raise."""
-        return cbor2.dumps(CBOR.plain(message))
+        return cbor2.dumps(self._plain(message))
 
     def repack(self, destination: str, elements: list[Any]) -> bytes:
         """As `framing.Encoder.repack`."""
@@ -138,9 +140,10 @@ class ItemScanner:
 class CborDecoder:
     """Finds CBOR arrays in a stream."""
 
-    def __init__(self, max_message: int) -> None:
+    def __init__(self, max_message: int, perl: PerlStrings | None = None) -> None:
         require()
         self._max_message = max_message
+        self._perl = perl
         self._buffer = bytearray()
         self._scanner = ItemScanner()
 
@@ -165,15 +168,25 @@ class CborDecoder:
 
     def _parse(self, data: bytes, deepest: int) -> Decoded:
         if deepest > MAX_NESTING:
-            return Undecodable(Reader(data).read_name(), TOO_DEEP)
+            return self._undecodable(data, TOO_DEEP)
         try:
             message = Reader(data).read()
-        except ForeignValue as error:
-            return Undecodable(Reader(data).read_name(), str(error))
+            if isinstance(message, list):
+                message = _with_names(message) if self._perl is None else self._perl.read_message(message)
+        except (ForeignValue, TwoKeys) as error:
+            return self._undecodable(data, str(error))
         except UnicodeDecodeError:
             raise ProtocolError("bad cbor: a text that is no UTF-8") from None
-        if isinstance(message, list):
-            for place in range(min(2, len(message))):  # the port's name and the tag
-                if isinstance(message[place], bytes):
-                    message[place] = message[place].decode("latin-1")
         return check_head(message)
+
+    def _undecodable(self, data: bytes, what: str) -> Undecodable:
+        name = Reader(data).read_name()
+        return Undecodable(name if name is None or self._perl is None else self._perl.port_name(name), what)
+
+
+def _with_names(message: list[Any]) -> list[Any]:
+    """A message of a gmp node, with the port's name and the tag as texts."""
+    for place in range(min(2, len(message))):
+        if isinstance(message[place], bytes):
+            message[place] = message[place].decode("latin-1")
+    return message

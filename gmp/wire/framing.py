@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from gmp.errors import ConfigError
@@ -11,6 +11,7 @@ from gmp.wire.cbor_framing import CborDecoder, CborEncoder
 from gmp.wire.dispatch import Decoded, Find, Other
 from gmp.wire.json_framing import JsonDecoder, JsonEncoder
 from gmp.wire.msgpack_framing import MsgpackDecoder, MsgpackEncoder
+from gmp.wire.perl_strings import PerlStrings
 
 Buffer = bytes | bytearray | memoryview
 
@@ -52,32 +53,33 @@ class Decoder(Protocol):
         """
 
 
-_ENCODERS: dict[str, Callable[[int], Encoder]] = {
-    "msgpack": MsgpackEncoder,
-    "cbor": CborEncoder,
-    "json": JsonEncoder,
-}
-_DECODERS: dict[str, Callable[[int], Decoder]] = {
-    "msgpack": MsgpackDecoder,
-    "cbor": CborDecoder,
-    "json": JsonDecoder,
-}
+NAMES = ("msgpack", "cbor", "json")  #: best first
 
 
 def default_framings() -> tuple[str, ...]:
     """What a node offers unless told otherwise, best first: msgpack for gmp; for Perl cbor, if it is installed, and json."""
-    return tuple(name for name in _ENCODERS if name != "cbor" or cbor_framing.AVAILABLE)
+    return tuple(name for name in NAMES if name != "cbor" or cbor_framing.AVAILABLE)
 
 
-def make_encoder(name: str, max_message: int) -> Encoder:
-    """An encoder for the framing `name`; messages over `max_message` bytes are refused."""
-    if name not in _ENCODERS:
-        raise ConfigError(f"unknown framing {name!r}, expected one of {', '.join(_ENCODERS)}")
-    return _ENCODERS[name](max_message)
+def make_encoder(name: str, max_message: int, perl: PerlStrings | None = None) -> Encoder:
+    """An encoder for the framing `name`, for a gmp node, or a Perl node whose strings are `perl`.
+
+    Messages over `max_message` bytes are refused. *Raises:* `ConfigError`.
+    """
+    if name == "msgpack":
+        return MsgpackEncoder(max_message)
+    _check(name)
+    return (CborEncoder if name == "cbor" else JsonEncoder)(max_message, perl)
 
 
-def make_decoder(name: str, max_message: int) -> Decoder:
-    """A decoder for the framing `name`; messages over `max_message` bytes are refused."""
-    if name not in _DECODERS:
-        raise ConfigError(f"unknown framing {name!r}, expected one of {', '.join(_DECODERS)}")
-    return _DECODERS[name](max_message)
+def make_decoder(name: str, max_message: int, perl: PerlStrings | None = None) -> Decoder:
+    """A decoder for the framing `name`; the rest as for `make_encoder`. *Raises:* `ConfigError`."""
+    if name == "msgpack":
+        return MsgpackDecoder(max_message)
+    _check(name)
+    return (CborDecoder if name == "cbor" else JsonDecoder)(max_message, perl)
+
+
+def _check(name: str) -> None:
+    if name not in NAMES:
+        raise ConfigError(f"unknown framing {name!r}, expected one of {', '.join(NAMES)}")

@@ -14,6 +14,7 @@ from typing import Any
 from gmp.errors import MessageError, ProtocolError
 from gmp.wire.dispatch import Decoded, Find, Other, Undecodable, check_head, dispatch
 from gmp.wire.nesting import MAX_NESTING, MOST_READ, SHORT, TOO_DEEP, check_message
+from gmp.wire.perl_strings import PerlStrings, TwoKeys
 from gmp.wire.values import JSON, why
 
 _INTERESTING = re.compile(rb'["\[\]{}]')
@@ -26,8 +27,9 @@ class JsonEncoder:
 
     name = "json"
 
-    def __init__(self, max_message: int) -> None:
+    def __init__(self, max_message: int, perl: PerlStrings | None = None) -> None:
         self.max_message = max_message
+        self._plain = (JSON if perl is None else perl.json).plain
         self._encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
     def encode(self, destination: str, message: tuple[Any, ...]) -> bytes:
@@ -39,7 +41,7 @@ class JsonEncoder:
 
     def pack(self, message: list[Any], /) -> bytes:
         """The bytes of ``[destination, …]``; raises whatever the parts raise."""
-        return self._encode(JSON.plain(message)).encode()
+        return self._encode(self._plain(message)).encode()
 
     def repack(self, destination: str, elements: list[Any]) -> bytes:
         """As `framing.Encoder.repack`."""
@@ -56,8 +58,9 @@ class JsonEncoder:
 class JsonDecoder:
     """Finds JSON arrays in a stream."""
 
-    def __init__(self, max_message: int) -> None:
+    def __init__(self, max_message: int, perl: PerlStrings | None = None) -> None:
         self._max_message = max_message
+        self._perl = perl
         self._buffer = bytearray()
         self._start = self._position = self._depth = self._deepest = 0
         self._in_string = False
@@ -84,14 +87,28 @@ class JsonDecoder:
         if len(text) > self._max_message:
             raise ProtocolError(f"a message over the limit of {self._max_message} bytes")
         if deepest > MAX_NESTING:
-            return Undecodable(_name_of(text), TOO_DEEP)
+            return Undecodable(self._name_of(text), TOO_DEEP)
         try:
             message = json.loads(text.decode(), parse_constant=_no_constant)
+            if self._perl is not None:
+                message = self._perl.read_message(message)
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolError(f"bad json: {error}") from error
         except ValueError:  # Python reads no number of so many digits
-            return Undecodable(_name_of(text), "an integer of more than 4300 digits")
+            return Undecodable(self._name_of(text), "an integer of more than 4300 digits")
+        except TwoKeys as error:
+            return Undecodable(self._name_of(text), str(error))
         return check_head(message)
+
+    def _name_of(self, text: bytes) -> str | None:
+        """The port's name in a message that cannot be decoded as a whole."""
+        try:
+            name, _end = json.JSONDecoder().raw_decode(text.decode()[1:].lstrip())
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(name, str):
+            return None
+        return name if self._perl is None else self._perl.port_name(name)
 
     def _find_end(self) -> int | None:
         buffer = self._buffer
@@ -125,15 +142,6 @@ class JsonDecoder:
                 self._depth -= 1
                 if self._depth == 0:
                     return self._position
-
-
-def _name_of(text: bytes) -> str | None:
-    """The port's name in a message that cannot be decoded as a whole."""
-    try:
-        name, _end = json.JSONDecoder().raw_decode(text.decode()[1:].lstrip())
-    except (ValueError, RecursionError):
-        return None
-    return name if isinstance(name, str) else None
 
 
 def _no_constant(name: str) -> Any:

@@ -9,22 +9,27 @@ carries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 from gmp.errors import MessageError
 from gmp.wire.framing import Decoder, make_decoder, make_encoder
+from gmp.wire.perl_strings import PerlStrings, marked
 
 ENVELOPE = 4  #: levels around an entry in the longest report, ``gmp.set {owner: [version, database]}``, besides the message
 SHORT_TEXT = 1000  #: characters of a text that need not be tried
 
 
 class Portable:
-    """The values that all of `framings` carry, in at most half of what one message may have."""
+    """The values that all of `framings` carry, in at most half of what one message may have.
 
-    def __init__(self, framings: Iterable[str], max_message: int) -> None:
+    Where msgpack is one of them, gmp nodes use that, and the others are for Perl nodes.
+    """
+
+    def __init__(self, framings: Collection[str], max_message: int, perl: PerlStrings) -> None:
         most = max(1, max_message // 2)
-        self._encoders = [make_encoder(framing, most) for framing in framings]
+        reader = perl if "msgpack" in framings else None
+        self._encoders = [make_encoder(framing, most, reader) for framing in framings]
         self._msgpack = make_encoder("msgpack", most)
         self._max_message = max_message
         self._decoder: Decoder | None = None  # made when it is needed
@@ -54,7 +59,7 @@ class Portable:
             same = False
         if not same:
             raise MessageError(f"{key[:80]!r}: a value that is not equal to itself (NaN) seems to change all the time")
-        return copy
+        return marked(copy, value)
 
     def _value_in(self, data: bytes) -> Any:
         if self._decoder is None:

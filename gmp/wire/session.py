@@ -19,6 +19,7 @@ from gmp.wire import auth
 from gmp.wire.events import NEED_DATA, Authenticated, Event, Greeted
 from gmp.wire.framing import Decoder, Encoder, make_decoder, make_encoder
 from gmp.wire.greeting import MAX_LINE, Greeting, format_greeting, parse_greeting
+from gmp.wire.perl_strings import PERL_STRINGS, PerlStrings
 from gmp.wire.states import TRANSITIONS, State, Step
 
 LONGEST_REFUSAL = 1000  # characters; each may take three octets of the line
@@ -29,6 +30,7 @@ class Session:
 
     `secret` and `tls` (there is a certificate) are what this side can prove itself with; what it accepts besides are
     `allow_cleartext` and `allow_anonymous`, which it never sends itself. `require_tls` refuses a side without TLS.
+    `perl_strings` (a key of `PERL_STRINGS`) says what the strings of a Perl node become.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Session:
         allow_cleartext: bool = False,
         allow_anonymous: bool = False,
         max_message: int,
+        perl_strings: str = "text",
         protocol: str = "aemp",
     ) -> None:
         self.state = State.GREETING
@@ -54,6 +57,7 @@ class Session:
         self._tls, self._require_tls = tls, require_tls
         self._framings = tuple(framings)
         self._max_message = max_message
+        self._perl_strings = PERL_STRINGS[perl_strings]
         self._sent = auth.sendable(secret=secret is not None, tls=tls)
         self._offered = self._sent + auth.accepted_only(
             cleartext=allow_cleartext and secret is not None, anonymous=allow_anonymous and tls
@@ -81,6 +85,16 @@ class Session:
         if self._greeting is None:
             raise ProtocolError("no greeting yet")
         return self._greeting
+
+    @property
+    def is_gmp(self) -> bool:
+        """Whether the other side says that it is a gmp node."""
+        return "gmp" in self.greeting.keys
+
+    @property
+    def strings(self) -> PerlStrings | None:
+        """How the strings of the other side are read and written; None for a gmp node, whose strings are as here."""
+        return None if self.is_gmp else self._perl_strings
 
     @property
     def encoder(self) -> Encoder:
@@ -227,7 +241,7 @@ class Session:
         data = auth.compute(method, self._secret or b"", (self._line, self._nonce), (greeting.line, greeting.nonce))
         refusal = f";refused={quote(refused)}".encode() if refused else b""
         self._out.append(b"%s;%s;%s%s\n" % (method.encode(), data, framing.encode(), refusal))
-        self._encoder = make_encoder(framing, self._max_message)
+        self._encoder = make_encoder(framing, self._max_message, self.strings)
 
     def send_refusal(self, text: str) -> None:
         """Queue, in the place of our authentication line, why there will be none. It proves nothing, on purpose: with a
@@ -257,6 +271,6 @@ class Session:
                 else f"node {greeting.node_id!r} has sent a wrong {method} digest"
             )
         self.state = TRANSITIONS[self.state, Step.AUTHENTICATED]
-        self._decoder = make_decoder(framing, self._max_message)
+        self._decoder = make_decoder(framing, self._max_message, self.strings)
         refused = [field[8:] for field in fields[3:] if field.startswith(b"refused=")]
         return Authenticated(method, framing, unquote(refused[0].decode("latin-1")) if refused else "")

@@ -56,11 +56,15 @@ class Table:
         if convert is not None:
             return convert(value, self._convert)
         if issubclass(kind, str):  # asks no metaclass, as `str` has none
-            return str.__str__(value)
+            return self._convert(str.__str__(value))
         port_id = port_id_of(value)
         if port_id is None:
             raise Refused(f"{shown(value)} cannot travel as {self._framing}")
-        return port_id
+        return self._convert(port_id)
+
+    def changed(self, converted: dict[type, Callable[[Any, Convert], Any]]) -> Table:
+        """A table in which these types become something else."""
+        return Table(self._framing, self._kept - converted.keys(), {**self._converted, **converted})
 
 
 def pairs(items: dict[Any, Any], convert: Convert, key_of: Convert | None = None) -> dict[Any, Any]:
@@ -98,9 +102,8 @@ def _json_integer(value: int, _convert: Convert) -> int:
     return value
 
 
-def _json_key(key: Any) -> Any:
-    """The text that a key becomes; containers become what they are as values, and are refused."""
-    key = JSON._convert(key)
+def key_text(key: Any) -> Any:
+    """The text that a key becomes where only texts can be keys; what is no constant and no number stays as it is."""
     if key is None or key is True or key is False:
         return {None: "null", True: "true", False: "false"}[key]
     return repr(key) if type(key) in (int, float) else key
@@ -131,7 +134,7 @@ JSON = Table(
         float: _finite,
         list: _as_list,
         tuple: _as_list,
-        dict: lambda value, convert: pairs(value, convert, _json_key),
+        dict: lambda value, convert: pairs(value, convert, lambda key: key_text(convert(key))),
     },
 )
 

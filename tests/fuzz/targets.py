@@ -10,6 +10,7 @@ from typing import Any
 from gmp.errors import ProtocolError
 from gmp.wire.events import NEED_DATA, Authenticated, Greeted
 from gmp.wire.framing import make_decoder
+from gmp.wire.perl_strings import PERL_STRINGS, PerlStrings
 from gmp.wire.runs import run_head
 from gmp.wire.session import Session
 from gmp.wire.states import State
@@ -77,9 +78,9 @@ def auth_line(data: bytes) -> None:
     assert "Authenticated" not in whole or b"geheim".hex().encode() in data or b"hmac" in data
 
 
-def decode_all(framing: str, data: bytes, size: int) -> tuple[str, str]:
+def decode_all(framing: str, data: bytes, size: int, perl: PerlStrings | None = None) -> tuple[str, str]:
     """What the decoder makes of `data`: the messages, and the type of the error; as texts, for NaN does not equal itself."""
-    decoder = make_decoder(framing, LIMIT)
+    decoder = make_decoder(framing, LIMIT, perl)
     messages: list[Any] = []
     try:
         for piece in pieces(data, size):
@@ -93,9 +94,10 @@ def framing_target(name: str) -> Callable[[bytes], None]:
     """Any bytes instead of messages in that framing."""
 
     def decode(data: bytes) -> None:
-        whole, by_bytes = decode_all(name, data, 0), decode_all(name, data, 1)
-        assert whole[1] == by_bytes[1], f"{name}: {whole} and byte by byte {by_bytes}"
-        assert whole[1] or whole == by_bytes
+        for perl in (None, *PERL_STRINGS.values()):
+            whole, by_bytes = decode_all(name, data, 0, perl), decode_all(name, data, 1, perl)
+            assert whole[1] == by_bytes[1], f"{name}: {whole} and byte by byte {by_bytes}"
+            assert whole[1] or whole == by_bytes
 
     return decode
 
