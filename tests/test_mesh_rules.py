@@ -102,6 +102,9 @@ def test_what_is_dialled_because_a_node_asks_for_it() -> None:
 class Nowhere:
     """A ground on which every dial fails at once."""
 
+    def now(self) -> float:
+        return 0.0
+
     def __init__(self) -> None:
         self.dialled: list[Address] = []
 
@@ -370,7 +373,7 @@ class PaperNode:
 
     is_up = is_linked
 
-    def is_gmp(self, node_id: str) -> bool:
+    def admits(self, node_id: str, request: str) -> bool:
         return not self.perl and not node_id.startswith("perl")
 
     def incarnation_of(self, node_id: str) -> str:

@@ -21,6 +21,7 @@ import pytest
 
 import gmp
 from gmp.testing import FaultProxy
+from gmp.wire.requests import ADDITIONS, PIECES, Key
 
 from .certificates import self_signed
 from .conftest import Recorder, eventually
@@ -464,7 +465,7 @@ def test_a_process_that_is_killed_is_a_cut(
 
 
 def test_towards_a_side_without_chunks_bytes_go_as_they_are(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gmp.wire.chunks.KEY", "nothing")
+    monkeypatch.setitem(ADDITIONS, PIECES, Key("nothing"))
     _, client = pair
     with client.open_stream("server", feed, "closes") as stream:
         assert read_all(stream) == LINES

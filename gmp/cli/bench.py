@@ -19,6 +19,7 @@ import gevent.subprocess as subprocess
 
 import gmp
 from gmp.cli.interrupts import held
+from gmp.wire.requests import SND
 
 START_TIMEOUT = 30.0
 PARTNER = """
@@ -54,17 +55,17 @@ def measure(node: gmp.Node, node_id: str, size: int, seconds: float, window: int
         until = time.monotonic() + seconds / 2
         while not times or time.monotonic() < until:
             began = time.perf_counter()
-            node.send(node_id, "snd", port, payload)
+            node.send(node_id, SND, port, payload)
             port.receive(timeout=START_TIMEOUT)
             times.append(time.perf_counter() - began)
         count, began = 0, time.monotonic()
         until = began + seconds / 2
         for _ in range(window):
-            node.send(node_id, "snd", port, payload)
+            node.send(node_id, SND, port, payload)
         while not count or time.monotonic() < until:
             port.receive(timeout=START_TIMEOUT)
             count += 1
-            node.send(node_id, "snd", port, payload)
+            node.send(node_id, SND, port, payload)
         took = time.monotonic() - began
     rate = count / took
     p99 = statistics.quantiles(times, n=100)[98] if len(times) > 1 else times[0]

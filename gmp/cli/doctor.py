@@ -22,6 +22,7 @@ from gmp.cli.failures import Failure
 from gmp.cli.survey import NOT_GMP, Answer, ask, ask_all, known_nodes
 from gmp.config import Settings, load_settings, own_name, parse_bind, parse_seed
 from gmp.secretfile import fingerprint
+from gmp.wire.requests import INFO, STATS
 
 CLOCK = 5.0  # seconds by which clocks may differ
 LAG = 1.0  # seconds that an event loop may be late
@@ -144,7 +145,7 @@ class Doctor:
             self._say("FAULT", f"seed {seed}: {problem}", cure)
             return False
         node_id = (seed_nodes(node) or [""])[0]
-        answer = ask(node, node_id, "gmp.info", self._access.timeout)
+        answer = ask(node, node_id, INFO, self._access.timeout)
         if answer.problem:
             level = "ok" if answer.problem == NOT_GMP else "FAULT"
             self._say(level, f"seed {seed} is {node_id}, which {_words(answer)}", "" if level == "ok" else "start it again")
@@ -186,7 +187,7 @@ class Doctor:
                 f"{node_id} is dialled as {seed}, but tells others {', '.join(binds)}",
                 "if they cannot reach it there, give it the setting advertise = ['" + seed + "']",
             )
-        stats = ask(node, node_id, "gmp.stats", self._access.timeout).data
+        stats = ask(node, node_id, STATS, self._access.timeout).data
         lag = stats.get("loop_lag_peak")
         if isinstance(lag, int | float) and lag > LAG:
             self._say("note", f"the event loop of {node_id} came {lag:.1f} s late", "see what computes there so long")
@@ -217,7 +218,7 @@ class Doctor:
                     "FAULT", f"seed {seed} does not know {_few(missing)}, which other seeds know",
                     "seeds must know each other: list all of them in the setting seeds of each",
                 )
-        answers = ask_all(nodes[up[0]], everyone, "gmp.info", self._access.timeout)
+        answers = ask_all(nodes[up[0]], everyone, INFO, self._access.timeout)
         silent = [answer for answer in answers.values() if answer.problem not in ("", NOT_GMP)]
         for answer in silent:
             self._say(

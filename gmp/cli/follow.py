@@ -15,6 +15,7 @@ from gmp.cli.failures import FAILED, Failure
 from gmp.cli.output import print_json
 from gmp.cli.show import safe
 from gmp.cli.targets import reach
+from gmp.wire.requests import FOLLOW
 
 OTHERS = "another node"  # a message from elsewhere carries no sender
 MOST_DRAWN = 60  # characters of a message in a diagram
@@ -55,7 +56,7 @@ def follow(access: Access, port_id: str, seconds: float, *, mermaid: bool, outpu
 def _messages(access: Access, node: gmp.Node, node_id: str, name: str, seconds: float) -> Iterator[Seen]:
     me = node.port()
     node.monitor(node_id, me, "lost")
-    node.send(node_id, "gmp.follow", name, seconds, me)
+    node.send(node_id, FOLLOW, name, seconds, me)
     answer = me.receive_if(lambda tag, *_: tag in ("following", "lost"), timeout=access.left)
     if answer[0] == "lost" or answer[1]:
         raise Failure(str(answer[1]) if answer[0] == "following" else f"{node_id} was lost", FAILED)

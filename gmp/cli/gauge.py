@@ -13,6 +13,7 @@ from typing import Any
 
 import gmp
 from gmp.cli.survey import NOT_GMP, Answer, ask_all, lasting_nodes
+from gmp.wire.requests import STATS
 
 STATES = ("lost", "silent", "busy", "up", "no gmp")
 
@@ -52,7 +53,7 @@ class Gauge:
         """The rows of all nodes ever seen, those in trouble first. *Blocks:* up to the timeout."""
         known = lasting_nodes(self._node)
         self._seen.update(known)
-        answers = ask_all(self._node, self._seen, "gmp.stats", self._timeout, sure=self._tell)
+        answers = ask_all(self._node, self._seen, STATS, self._timeout, sure=self._tell)
         now = time.monotonic()
         self._tell.update(node_id for node_id, answer in answers.items() if answer.data)
         told = [answer.data for answer in answers.values()] + [self._node.stats()]

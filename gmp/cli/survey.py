@@ -17,6 +17,7 @@ import gevent
 import gmp
 from gmp.cli.access import Access, is_command, seed_nodes
 from gmp.cli.targets import settle
+from gmp.wire.requests import CAN, FAMILIES
 
 
 @dataclass
@@ -70,7 +71,7 @@ def ask(node: gmp.Node, node_id: str, request: str, timeout: float, sure: bool =
     """Ask one node."""
     try:
         with gevent.Timeout(timeout, gmp.CallTimeout("no answer in time")):
-            if not sure and not any(node.call(node_id, "can", request, timeout=None)[:1]):
+            if not sure and not any(node.call(node_id, CAN, request, timeout=None)[:1]):
                 return Answer(node_id, problem=NOT_GMP)
             began = time.monotonic()
             data = next(iter(node.call(node_id, request, timeout=None)), None)
@@ -88,7 +89,7 @@ def known_families(access: Access, node: gmp.Node) -> dict[str, dict[str, Any]]:
     """All families with their numbers of entries, as the seeds tell; groups have ``group`` set."""
     settle(access, node)
     found: dict[str, dict[str, Any]] = {}
-    for answer in ask_all(node, seed_nodes(node), "gmp.families", access.left).values():
+    for answer in ask_all(node, seed_nodes(node), FAMILIES, access.left).values():
         for name, entry in answer.data.items():
             if isinstance(entry, dict):
                 found.setdefault(str(name), entry)

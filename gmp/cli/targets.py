@@ -13,6 +13,7 @@ import gevent
 import gmp
 from gmp.cli.access import Access, seed_nodes
 from gmp.cli.failures import NO_ANSWER, Failure, Unreachable
+from gmp.wire.requests import TIME
 
 
 def destinations(access: Access, node: gmp.Node, text: str) -> list[str]:
@@ -42,7 +43,7 @@ def settle(access: Access, node: gmp.Node) -> None:
 
 def _ask_time(node: gmp.Node, node_id: str, timeout: float) -> None:
     try:
-        node.call(node_id, "time", timeout=timeout)
+        node.call(node_id, TIME, timeout=timeout)
     except gmp.GmpError:
         pass  # whoever asks for its data sees that it is not there
 
@@ -79,7 +80,7 @@ class Watch:
     def confirm(self) -> None:
         """Whatever was sent to that node by now has arrived there."""
         try:
-            self._node.call(self._node_id, "time", timeout=self._access.left)
+            self._node.call(self._node_id, TIME, timeout=self._access.left)
         except gmp.CallTimeout:
             raise Failure(f"node {self._node_id} does not answer in time", NO_ANSWER) from None
         except gmp.PortDied as died:

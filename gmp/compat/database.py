@@ -9,6 +9,7 @@ import gmp
 from gmp import Port
 from gmp.compat.guards import Guard
 from gmp.compat.ports import current
+from gmp.wire.requests import SND
 
 Callback = Callable[..., Any]
 Items = dict[str, Any]
@@ -68,7 +69,7 @@ def _settle(node: gmp.Node) -> bool:
             node.wait_up()
             master = backbone.master
             if master is not None:
-                node.call(master, "snd", timeout=ASK_AGAIN)
+                node.call(master, SND, timeout=ASK_AGAIN)
                 return True
         except (gmp.PortDied, gmp.CallTimeout):
             continue  # race: it was lost meanwhile: the next one is told of these families, too

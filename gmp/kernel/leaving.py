@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 import gevent.event
 
 from gmp.net.peer import Peer
+from gmp.wire.requests import LEAVING
 
-LEAVING = "gmp.leaving"
 GOODBYE = 2.0  # seconds in which peers should close their side
 
 
@@ -58,7 +58,7 @@ class Leaving:
                 return True  # it may be the seed that relays: those are told first, as it would do so no more
             if peer.is_up and peer not in told:
                 told.add(peer)
-                if peer.is_gmp:
+                if peer.admits(LEAVING):
                     peer.send("", (LEAVING,))
                 else:
                     peer.half_close()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from gmp.ports.monitors import Kind, Monitor, Reason
 from gmp.ports.table import Ports
+from gmp.wire.requests import KIL0, MON0, MON1
 
 Send = Callable[..., None]
 
@@ -61,7 +62,7 @@ class RemoteMonitors:
         remote.monitors[monitor] = None
         if new:
             if name:
-                self._request(node_id, "mon1", name)
+                self._request(node_id, MON1, name)
             else:
                 self._want(node_id)
         return monitor
@@ -72,7 +73,7 @@ class RemoteMonitors:
         if names.get(remote.name) is remote:
             del names[remote.name]
             if remote.name:
-                self._request(remote.node_id, "mon0", remote.name)
+                self._request(remote.node_id, MON0, remote.name)
 
     def port_died(self, node_id: str, name: str, reason: Reason) -> None:
         """``kil0``: a port that is monitored from here is dead."""
@@ -98,15 +99,15 @@ class RemoteMonitors:
         port = self._ports.by_name.get(name)
         if port is None:
             if name in self._ports.ended:
-                self._request(node_id, "kil0", name, *self._ports.ended[name])
+                self._request(node_id, KIL0, name, *self._ports.ended[name])
                 return
             port_id = f"{self._ports.node_id}#{name}"
-            self._request(node_id, "kil0", name, "no_such_port", "cannot monitor nonexistent port", port_id)
+            self._request(node_id, KIL0, name, "no_such_port", "cannot monitor nonexistent port", port_id)
             return
 
         def died(reason: Reason) -> None:
             watched.pop(name, None)
-            self._request(node_id, "kil0", name, *reason)
+            self._request(node_id, KIL0, name, *reason)
 
         watched[name] = Monitor(died, port)
         port.add_monitor(watched[name])
@@ -123,4 +124,4 @@ class RemoteMonitors:
         if monitor is not None:
             monitor.cancel()
             text = f"a message was lost: {what}"
-            self._request(node_id, "kil0", name, "transport_error", self._ports.node_id, text)
+            self._request(node_id, KIL0, name, "transport_error", self._ports.node_id, text)

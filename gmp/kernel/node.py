@@ -30,7 +30,6 @@ from gmp.kernel.losing import Loss
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
 from gmp.kernel.passing import Passing
-from gmp.kernel.perl import SPAWN
 from gmp.kernel.remote_watchers import RemoteWatcher
 from gmp.kernel.requests import Requests
 from gmp.kernel.routes import Routes, told
@@ -47,7 +46,7 @@ from gmp.mesh.failures import Wait, in_words
 from gmp.mesh.groups import Family, Group, watch
 from gmp.mesh.mesh import Mesh
 from gmp.net import names
-from gmp.net.connection import REFUSED, Connection
+from gmp.net.connection import Connection
 from gmp.net.network import Network, SelfDial
 from gmp.net.peer import Peer
 from gmp.net.reasons import CloseReason
@@ -62,6 +61,7 @@ from gmp.ports.timers import Timer
 from gmp.ports.tracing import Tracer
 from gmp.texts import shown
 from gmp.wire.dispatch import Decoded, Undecodable
+from gmp.wire.requests import EVAL, KIL1, REFUSED, SND, SPAWN
 
 log = logging.getLogger("gmp")
 _NEW = object()
@@ -363,7 +363,7 @@ class Node:
         if not name:
             raise GmpError(f"{dest!r} is a node: only ports can be killed")
         if node_id != self.id:
-            self.request(node_id, "kil1", name, *reason)
+            self.request(node_id, KIL1, name, *reason)
             return
         port = self.ports.by_name.get(name)
         if port is not None:
@@ -391,7 +391,7 @@ class Node:
     def send_on(self, node_id: str, dest: Port | str, *message: Any) -> None:
         """Let another node send a message for this one: it takes the way over there. *Raises:*, *Blocks:* as `send`."""
         split_port_id(dest)
-        self.send(self._node_port(node_id), "snd", dest, *message)
+        self.send(self._node_port(node_id), SND, dest, *message)
 
     def eval_on(self, node_id: str, source: str, *reply: Any) -> None:
         """Let another node evaluate `source`, when its setting `allow_eval` is on.
@@ -399,7 +399,7 @@ class Node:
         `reply` is a port and what the answer is to begin with; it gets the error text, empty without an error, and the
         result. *Raises:*, *Blocks:* as `send`.
         """
-        self.send(self._node_port(node_id), "eval", source, *reply)
+        self.send(self._node_port(node_id), EVAL, source, *reply)
 
     def open_stream(
         self, node_id: str, function: str | Callable[..., Any], *args: Any, timeout: float | None = None
@@ -678,7 +678,8 @@ class Node:
             try:
                 peer.send_request(request)
             except MessageError as error:
-                log.error("%s: the request %s to %s is left out: %s", self.id, request[0], node_id, error)
+                text = f"{self.id}: the request {request[0]} to {node_id} is left out: {error}"
+                self.peer_log.tell(log, logging.ERROR, "request left out", node_id, text)
 
     def pass_on(self, asker: str, receiver: str, *request: Any) -> None:
         """`Ground.pass_on`."""
@@ -694,6 +695,11 @@ class Node:
         connection = None if peer is None else peer.connection
         written = 0 if connection is None else connection.sent_bytes
         return Backlog(connection, written, 0 if peer is None else peer.waiting)
+
+    def admits(self, node_id: str, request: str) -> bool:
+        """`Ground.admits`."""
+        peer = self.network.peers.get(node_id)
+        return peer is not None and peer.admits(request)
 
     def is_linked(self, node_id: str) -> bool:
         """`Ground.is_linked`."""
@@ -869,7 +875,7 @@ class Node:
         self.peer_log.tell(log, logging.WARNING, "asks for too much", node_id, f"{node_id} is lost: {text}")
         connection = self.network.peer(node_id).connection
         if connection is not None:
-            if connection.is_gmp:
+            if connection.admits(REFUSED):
                 connection.send("", (REFUSED, text))
                 self.network.peer(node_id).flush()
             connection.close(CloseReason.TOO_MUCH, text)

@@ -10,14 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from gmp.errors import NotAllowed
-from gmp.kernel.streams import CONNECT, EXPECT
 from gmp.wire.perl_strings import text_of
+from gmp.wire.requests import CAN, CONNECT, EVAL, EXPECT, KIL0, KIL1, MON0, MON1, SND, SPAWN, TIME
 
-SPAWN = "AnyEvent::MP::_spawn"
-UP_NODES = "AnyEvent::MP::Kernel::up_nodes"  #: what ``aemp trace`` lets each node evaluate: whom it is connected with
 _ALL = 1 << 30
 #: how many of the first arguments are text, when they are octets
-_TEXTS = {"mon1": 1, "mon0": 1, "kil0": 1, "kil1": 1, "snd": 1, "time": 1, "can": 2, "eval": 2, SPAWN: 2}
+_TEXTS = {MON1: 1, MON0: 1, KIL0: 1, KIL1: 1, SND: 1, TIME: 1, CAN: 2, EVAL: 2, SPAWN: 2}
 _TEXTS.update({EXPECT: 4, CONNECT: _ALL})
 
 

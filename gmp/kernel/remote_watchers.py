@@ -18,6 +18,7 @@ from gmp.errors import GmpError
 from gmp.ids import split_port_id
 from gmp.ports.monitors import Kind, Monitor, Reason
 from gmp.wire.framing import make_encoder
+from gmp.wire.requests import KIL1
 
 if TYPE_CHECKING:
     from gmp.kernel.node import Node
@@ -63,4 +64,4 @@ class RemoteWatcher:
         if self._message:
             peer.send(self._name, (*self._message, *reason))
         elif reason:
-            peer.send("", ("kil1", self._name, *reason))
+            peer.send("", (KIL1, self._name, *reason))

@@ -20,18 +20,40 @@ from gmp.errors import ConfigError, GmpError, NotAllowed
 from gmp.ids import split_port_id
 from gmp.kernel.following import Following
 from gmp.kernel.inspection import Inspection
-from gmp.kernel.leaving import LEAVING
-from gmp.kernel.perl import SPAWN, UP_NODES, port_name, request_name, understood
+from gmp.kernel.perl import port_name, request_name, understood
 from gmp.kernel.spawning import LONGEST_NAME, SpawnedNames, resolve
-from gmp.kernel.streams import CONNECT, EXPECT
-from gmp.kernel.tracing import TRACED, deliver
-from gmp.net.connection import REFUSED
-from gmp.net.housekeeper import ALIVE, HEARTBEAT
-from gmp.net.peer import PASSED
+from gmp.kernel.tracing import deliver
 from gmp.net.reasons import CloseReason
 from gmp.ports.port import Port
 from gmp.showing import show
 from gmp.texts import MOST_TOLD, described
+from gmp.wire.requests import (
+    ALIVE,
+    CAN,
+    CONNECT,
+    DEVNULL,
+    EVAL,
+    EXPECT,
+    FAMILIES,
+    FOLLOW,
+    HEARTBEAT,
+    INFO,
+    KIL0,
+    KIL1,
+    LEAVING,
+    MON0,
+    MON1,
+    NOTHING,
+    PASSED,
+    PORTS,
+    REFUSED,
+    SND,
+    SPAWN,
+    STATS,
+    TIME,
+    TRACED,
+    UP_NODES,
+)
 
 if TYPE_CHECKING:
     from gmp.kernel.node import Node
@@ -52,16 +74,16 @@ class Requests:
         self._for = node.id  # whose request that is
         inspection, following = Inspection(node), Following(node)
         self._table: dict[str, Request] = {
-            "": self._nothing,
-            "devnull": self._nothing,
-            "mon1": self._mon1,
-            "mon0": self._mon0,
-            "kil0": self._kil0,
-            "kil1": self._kil1,
-            "snd": self._snd,
-            "can": self._can,
-            "time": self._time,
-            "eval": self._eval,
+            NOTHING: self._nothing,
+            DEVNULL: self._nothing,
+            MON1: self._mon1,
+            MON0: self._mon0,
+            KIL0: self._kil0,
+            KIL1: self._kil1,
+            SND: self._snd,
+            CAN: self._can,
+            TIME: self._time,
+            EVAL: self._eval,
             SPAWN: self._spawn,
             EXPECT: lambda peer, *args: self._node.streams.expect(peer, *args),
             CONNECT: lambda peer, stream_id, *_: self._node.streams.connect(peer, stream_id),
@@ -70,12 +92,12 @@ class Requests:
             REFUSED: self._refused,
             HEARTBEAT: self._heartbeat,
             ALIVE: self._alive,
-            "gmp.info": lambda _, *reply: self._reply(reply, inspection.info()),
-            "gmp.stats": lambda _, *reply: self._reply(reply, inspection.stats()),
-            "gmp.families": lambda _, *reply: self._reply(reply, inspection.families()),
-            "gmp.follow": lambda _, *args: following.request(*args),
+            INFO: lambda _, *reply: self._reply(reply, inspection.info()),
+            STATS: lambda _, *reply: self._reply(reply, inspection.stats()),
+            FAMILIES: lambda _, *reply: self._reply(reply, inspection.families()),
+            FOLLOW: lambda _, *args: following.request(*args),
             TRACED: lambda _, carrier, name, *message: deliver(self._node, carrier, name, message),
-            "gmp.ports": lambda _, *reply: self._reply(reply, inspection.ports()),
+            PORTS: lambda _, *reply: self._reply(reply, inspection.ports()),
         }
         self._offered: dict[str, Callable[..., Any]] = {}
         self._evaluation_names: dict[str, Any] = {"node": node}  # kept, so that what is assigned is there the next time
@@ -221,7 +243,7 @@ class Requests:
         elif reply:
             self._reply(reply, "eval is not allowed on this node")
         else:
-            self._complain(self._asker(peer), "eval", "it is not allowed on this node")
+            self._complain(self._asker(peer), EVAL, "it is not allowed on this node")
 
     def _evaluate(self, asker: str, source: Any, reply: tuple[Any, ...]) -> None:
         names = self._evaluation_names

@@ -29,14 +29,13 @@ from gmp.kernel.spawning import function_name, resolve
 from gmp.mesh.addresses import MOST_DIALLED
 from gmp.net.streams import Expected, Stream
 from gmp.ports.port import Port
+from gmp.wire.requests import CONNECT, EXPECT, SND
 
 if TYPE_CHECKING:
     from gmp.kernel.node import Node
     from gmp.net.peer import Peer
 
 log = logging.getLogger("gmp")
-EXPECT = "AnyEvent::MP::DataConn::_expect"
-CONNECT = "AnyEvent::MP::DataConn::_connect"
 FAILED = "AnyEvent::MP::DataConn"  #: the tag of the reason when it comes to nothing
 READY = "ready"
 LONGEST_WAIT = 3600.0  # seconds that another node may let us wait for its stream
@@ -88,8 +87,8 @@ class Streams:
         if not node.binds and not node.network.peer(node_id).dialled and self._known_addresses(node_id) == []:
             raise GmpError(f"neither this node nor {node_id} listens: there can be no stream between them")
         if not node.is_up(node_id):
-            node.call(node_id, "snd", timeout=None)
-        if not node.network.peer(node_id).is_gmp:
+            node.call(node_id, SND, timeout=None)
+        if not node.network.peer(node_id).admits(EXPECT):
             raise GmpError(f"{node_id} is no gmp node: AnyEvent::MP 2.02 cannot take part in a stream")
 
     def _connect(self, node_id: str, stream_id: str, port: Port, deadline: float) -> Stream:

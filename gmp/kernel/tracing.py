@@ -22,11 +22,10 @@ from gmp.net.peer import Peer
 from gmp.ports.port import Port
 from gmp.ports.table import Ports
 from gmp.ports.tracing import Carrier, Tracer, TracingPort, with_carrier
+from gmp.wire.requests import TRACED
 
 if TYPE_CHECKING:
     from gmp.kernel.node import Node
-
-TRACED = "gmp.traced"
 
 
 class TracingRoutes(Routes):
@@ -59,7 +58,7 @@ class TracingRoutes(Routes):
         if node_id == self._ports.node_id:
             return super().send_soon(dest, with_carrier(message, carrier))
         peer = self._peer(node_id)
-        if not (peer.is_up and peer.is_gmp):
+        if not (peer.is_up and peer.admits(TRACED)):
             return super().send_soon(dest, message)
         peer.send("", (TRACED, carrier, name, *message))
         return peer

@@ -34,6 +34,20 @@ from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.lookups import Found, Lookups
 from gmp.mesh.quota import USUAL, Limits, Quota
 from gmp.mesh.registry import GLOBALS, Registry
+from gmp.wire.requests import (
+    ATTACH,
+    G_CHG1,
+    G_CHG2,
+    G_FIND,
+    G_FOUND,
+    G_GLOBAL,
+    G_MON0,
+    G_MON1,
+    G_REPLY,
+    G_SLAVE,
+    G_UPD,
+    UPDATE,
+)
 
 log = logging.getLogger("gmp.mesh")
 Watcher = Callable[[Change], None]
@@ -74,12 +88,12 @@ class Backbone:
         self._hidden: dict[str, float] = {}  # the oldest first
         self._requests: dict[str, Callable[..., None]] = {
             **self.registry.requests,
-            "g_global": self._g_global,
-            "g_slave": self._g_slave,
-            "g_found": self._g_found,
-            "g_chg1": self._g_chg1,
-            "g_chg2": self._g_chg2,
-            "g_reply": self._g_reply,
+            G_GLOBAL: self._g_global,
+            G_SLAVE: self._g_slave,
+            G_FOUND: self._g_found,
+            G_CHG1: self._g_chg1,
+            G_CHG2: self._g_chg2,
+            G_REPLY: self._g_reply,
         }
 
     # ---- what the own node does
@@ -144,10 +158,10 @@ class Backbone:
         self._hide_echoes(family, deleted)
         if self.master is not None:
             shown = for_others(family, changed, near=self._ground.is_near(self.master))
-            if self._ground.is_gmp(self.master):
-                self._ground.request(self.master, "gmp.update", self._counter, family, shown, deleted)
+            if self._ground.admits(self.master, UPDATE):
+                self._ground.request(self.master, UPDATE, self._counter, family, shown, deleted)
             else:
-                self._ground.request(self.master, "g_upd", family, shown, deleted)
+                self._ground.request(self.master, G_UPD, family, shown, deleted)
         self._notify(difference(family, before, self._pick(family, keys)))
         self._echoes.ask()
 
@@ -214,7 +228,7 @@ class Backbone:
         if family not in self._copies:
             self._copies.families[family] = {}
             if not self.is_global and self.master is not None:
-                self._ground.request(self.master, "g_mon1", family)
+                self._ground.request(self.master, G_MON1, family)
             self._doubt(family)
         interest = self._interests.get(family)
         if interest is None:
@@ -247,7 +261,7 @@ class Backbone:
         former, self.master = self.master, None
         if former is not None:
             for family in self._copies:
-                self._ground.request(former, "g_mon0", family)
+                self._ground.request(former, G_MON0, family)
         copies = self._copies.give_away()
         if any(copies.values()):
             self.registry.provisional(copies)
@@ -267,7 +281,7 @@ class Backbone:
             log.warning("%s: %s %s", self._id, node_id, problem)
             return
         self.registry.trusted(node_id)
-        self._ground.request(node_id, "g_slave")
+        self._ground.request(node_id, G_SLAVE)
         if node_id not in self._seeds:
             self._seeds.append(node_id)
         self._choose_master()
@@ -301,12 +315,12 @@ class Backbone:
         self.master = master = self._seeds[0]
         shown = for_others_in(self._own, near=self._ground.is_near(master))
         self._counter += 1
-        if self._ground.is_gmp(master):
-            self._ground.request(master, "gmp.attach", self._ground.incarnation, self._counter, shown)
+        if self._ground.admits(master, ATTACH):
+            self._ground.request(master, ATTACH, self._ground.incarnation, self._counter, shown)
         else:
-            self._ground.request(master, "g_slave", shown)
+            self._ground.request(master, G_SLAVE, shown)
         for family in self._copies:
-            self._ground.request(master, "g_mon1", family)
+            self._ground.request(master, G_MON1, family)
         self._lookups.ask_again(master)
         self._echoes.new_master()
 
@@ -352,7 +366,7 @@ class Backbone:
     def _give_up(self, family: str) -> None:
         del self._copies.families[family]
         if self.master is not None:
-            self._ground.request(self.master, "g_mon0", family)
+            self._ground.request(self.master, G_MON0, family)
 
     def _hide_echoes(self, family: str, deleted: list[str]) -> None:
         copy = self._copies.families.get(family)
@@ -364,7 +378,7 @@ class Backbone:
 
     def _ask_for_echoes(self) -> bool:
         if self.master is not None:
-            self._ground.request(self.master, "g_find", self._id)
+            self._ground.request(self.master, G_FIND, self._id)
         return self.master is not None
 
     def stop(self) -> None:

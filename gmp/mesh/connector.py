@@ -34,6 +34,7 @@ class Search:
         self.node_id = node_id
         self.problem = "nobody knows where it listens"
         self.changed = gevent.event.Event()  #: something happened: look again
+        self._began = ground.now()
         self._is_found = ground.is_linked if directly else ground.is_up
         self._ground = ground
         self._backbone = backbone
@@ -44,23 +45,27 @@ class Search:
         """Whether the node is connected."""
         return self._is_found(self.node_id)
 
-    def run(self, detour: Callable[[Search], None], timeout: float) -> str:
+    @property
+    def age(self) -> float:
+        """Seconds since it began."""
+        return self._ground.now() - self._began
+
+    def run(self, detour: Callable[[Search], bool], timeout: float) -> str:
         """Search for up to `timeout` seconds; return what went wrong, or nothing when the node is connected.
 
-        When it cannot be dialled, `detour(search)` tries everything else. *Blocks.*
+        When it cannot be dialled, `detour(search)` tries everything else, and returns whether to begin again: the node may
+        just be starting, as one whose addresses nobody knows yet. *Blocks.*
         """
         pause = FIRST_ASK_AGAIN
         with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block in silence
             while not self.found:
                 addresses = self._ask()
-                if addresses is None:
-                    self.wait(pause)
-                    pause = min(2 * pause, ASK_AGAIN)
-                    continue
-                self.dial_each(addresses)
-                if not self.found:
-                    detour(self)
-                break
+                if addresses is not None:
+                    self.dial_each(addresses)
+                    if self.found or not detour(self):
+                        break
+                self.wait(pause)
+                pause = min(2 * pause, ASK_AGAIN)
         return "" if self.found else self.problem
 
     def wait(self, seconds: float) -> None:

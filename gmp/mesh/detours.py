@@ -23,7 +23,8 @@ from gmp.ids import base62
 from gmp.mesh.addresses import dialable
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.ground import Ground, RelayedWay
-from gmp.mesh.relay import ACCEPT, ASK, CLOSE, DIAL, LOST, OPEN, REFUSE, RELAY, Router
+from gmp.mesh.relay import ACCEPT, ASK, CLOSE, DIAL, LOST, OPEN, REFUSE, Router
+from gmp.wire.requests import RELAY
 
 TOKEN_DIGITS = 8
 _SIGNS = {ACCEPT, REFUSE, ASK, OPEN, DIAL}
@@ -52,6 +53,7 @@ class Detours:
         self._id = ground.id
         self._count = 0
         self._ways: dict[str, Detour] = {}
+        self._asked_to_dial: dict[str, Callable[[str], None]] = {}  # and whom to tell that it will not
         self._last: dict[str, tuple[str, str]] = {}  # the newest token seen of each node, and the incarnation it is of
 
     def first_hop(self, node_id: str) -> str | None:
@@ -59,7 +61,7 @@ class Detours:
         if self._backbone.is_global:
             return self._router.next_hop(node_id, from_seed=False)
         master = self._backbone.master
-        return master if master is not None and self._ground.is_gmp(master) else None
+        return master if master is not None and self._ground.admits(master, RELAY) else None
 
     def open(self, node_id: str, failed: Callable[[str], None]) -> bool:
         """Begin to open a way; `failed(why)` tells when that comes to nothing. Return whether there is a seed for it."""
@@ -91,13 +93,21 @@ class Detours:
             del self._ways[node_id]
             self._send(detour.via, LOST, detour.token, node_id, "no answer")
 
-    def ask_to_dial(self, node_id: str, addresses: list[str]) -> bool:
-        """Ask that node, through a seed, to dial us; return whether there is a seed for it."""
+    def ask_to_dial(self, node_id: str, addresses: list[str], declined: Callable[[str], None]) -> bool:
+        """Ask that node, through a seed, to dial us; return whether there is a seed for it.
+
+        `declined(why)` is called if the seed knows no way to that node, until `dialled_no_more`.
+        """
         via = self.first_hop(node_id)
         if via is None or via == node_id:
             return False
+        self._asked_to_dial[node_id] = declined
         self._send(via, DIAL, "", node_id, addresses)
         return True
+
+    def dialled_no_more(self, node_id: str) -> None:
+        """Nobody waits any longer for that node to dial us."""
+        self._asked_to_dial.pop(node_id, None)
 
     def _is_opener(self, node_id: str) -> bool:
         return self._id.encode() < node_id.encode("utf-8", "surrogatepass")
@@ -208,7 +218,9 @@ class Detours:
     def _of_a_way(self, sender: str, kind: str, token: str, origin: str, args: tuple[Any, ...]) -> None:
         detour = self._ways.get(origin)
         if detour is None or detour.token != token or detour.via != sender:
-            if kind not in _SIGNS and kind not in (CLOSE, LOST):
+            if kind == LOST and not token and origin in self._asked_to_dial:
+                self._asked_to_dial.pop(origin)(str(args[0]) if args else "")
+            elif kind not in _SIGNS and kind not in (CLOSE, LOST):
                 self._send(sender, LOST, token, origin, "no such way")
         elif detour.way is not None:
             if kind in (CLOSE, LOST):

@@ -47,8 +47,8 @@ class Ground(Protocol):
     def is_linked(self, node_id: str) -> bool:
         """Whether that node is connected directly."""
 
-    def is_gmp(self, node_id: str) -> bool:
-        """Whether the node that is connected is a gmp node."""
+    def admits(self, node_id: str, request: str) -> bool:
+        """Whether that node is connected, and knows the request (`gmp.wire.requests`)."""
 
     def incarnation_of(self, node_id: str) -> str:
         """The newest incarnation of that node that was connected; empty: none, or it is no gmp node."""

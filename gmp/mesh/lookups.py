@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from gmp.mesh.ground import Cancellable, Ground
+from gmp.wire.requests import G_FIND
 
 Found = Callable[[list[str] | None], None]
 ASK_OTHERS = 1.0  # seconds
@@ -38,17 +39,17 @@ class Lookups:
         timer = self._ground.later(ASK_OTHERS, lambda: self._ask_others(node_id, master))
         self._running[node_id] = _Lookup([found], timer)
         if master is not None:
-            self._ground.request(master, "g_find", node_id)
+            self._ground.request(master, G_FIND, node_id)
 
     def _ask_others(self, node_id: str, master: str | None) -> None:
         for seed in self._seeds():
             if seed != master:
-                self._ground.request(seed, "g_find", node_id)
+                self._ground.request(seed, G_FIND, node_id)
 
     def ask_again(self, master: str) -> None:
         """There is another master."""
         for node_id in self._running:
-            self._ground.request(master, "g_find", node_id)
+            self._ground.request(master, G_FIND, node_id)
 
     def no_more(self, node_id: str, found: Found) -> None:
         """`found` waits no longer for an answer; nothing when it has one."""

@@ -7,7 +7,7 @@ seldom, up to once a minute.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gmp.config import Address, Settings
@@ -18,10 +18,11 @@ from gmp.mesh.detours import Detours
 from gmp.mesh.failures import Complaints
 from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.quota import Limits
-from gmp.mesh.relay import RELAY, Router
+from gmp.mesh.relay import Router
 from gmp.mesh.seeds import SeedManager
+from gmp.wire.requests import RELAY
 
-DIAL_BACK = 1.0  # seconds that a node gets to dial us before it is relayed
+DIAL_BACK = 1.0  # seconds that a node gets to dial us before it is relayed, or to come back, before nothing leads to it
 MOST_DIALLING_BACK = 64  # nodes that are dialled at once, or were in the last second, because they have asked for it
 UPGRADE, MOST_UPGRADE = 2.0, 60.0  # seconds before a direct connection with a relayed node is tried again
 
@@ -112,29 +113,34 @@ class Mesh:
             if self._searches.get(node_id) is search:
                 del self._searches[node_id]
 
-    def _detour(self, search: Search) -> None:
-        """There is no direct way from here: from there, or through seeds."""
+    def _detour(self, search: Search) -> bool:
+        """There is no direct way from here: from there, or through seeds. Return whether to look for a direct one again."""
         node_id = search.node_id
-        if self._ask_to_dial(node_id):
-            search.wait(DIAL_BACK)
         failures: list[str] = []
 
         def failed(why: str) -> None:
             failures.append(why)
             search.changed.set()
 
+        if self._ask_to_dial(node_id, failed):
+            try:
+                search.wait(DIAL_BACK)
+            finally:
+                self.detours.dialled_no_more(node_id)
+        failures.clear()  # race: what seeds know changes
         if search.found or not self.detours.open(node_id, failed):
-            return
+            return False
         try:
             while not search.found and not failures:
                 search.wait(self._connect_timeout)
         finally:  # also when the time for it is up
             self.detours.give_up(node_id, found=search.found)
         search.problem += "".join(f"; relayed: {why}" for why in failures)
+        return search.age < DIAL_BACK
 
-    def _ask_to_dial(self, node_id: str) -> bool:
+    def _ask_to_dial(self, node_id: str, declined: Callable[[str], None]) -> bool:
         addresses = list(self._ground.addresses())
-        return bool(addresses) and self.detours.ask_to_dial(node_id, addresses)
+        return bool(addresses) and self.detours.ask_to_dial(node_id, addresses, declined)
 
     def _dial_back(self, node_id: str, addresses: list[str]) -> None:
         """Dial a node that has asked for it; `addresses` are bounded already."""
@@ -166,8 +172,10 @@ class Mesh:
         search = Search(self._ground, self.backbone, node_id, directly=True)
         search.run(self._ask_only, self._connect_timeout)
 
-    def _ask_only(self, search: Search) -> None:
-        self._ask_to_dial(search.node_id)
+    def _ask_only(self, search: Search) -> bool:
+        self._ask_to_dial(search.node_id, lambda _: None)
+        self.detours.dialled_no_more(search.node_id)
+        return False
 
     # ---- what the node tells
 

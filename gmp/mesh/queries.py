@@ -8,6 +8,7 @@ from typing import Any
 from gmp.mesh.addresses import ADDRESSES, for_others
 from gmp.mesh.directory import Change, Directory, Family
 from gmp.mesh.ground import Ground
+from gmp.wire.requests import G_CHG1, G_CHG2, G_DB_FAMILY, G_DB_KEYS, G_DB_VALUES, G_FIND, G_FOUND, G_MON0, G_MON1, G_REPLY
 
 LONGEST_NAME = 1000  #: characters of the name of a family
 
@@ -22,12 +23,12 @@ class Queries:
         self._subscribers: dict[str, set[str]] = {}
         self._subscriptions: dict[str, set[str]] = {}  # the same the other way round: node → families
         self.requests: Mapping[str, Callable[..., None]] = {
-            "g_find": self._find,
-            "g_mon1": self._subscribe,
-            "g_mon0": self._unsubscribe,
-            "g_db_family": self._entries,
-            "g_db_keys": self._keys,
-            "g_db_values": self._values,
+            G_FIND: self._find,
+            G_MON1: self._subscribe,
+            G_MON0: self._unsubscribe,
+            G_DB_FAMILY: self._entries,
+            G_DB_KEYS: self._keys,
+            G_DB_VALUES: self._values,
         }
 
     def tell(self, changes: list[Change]) -> None:
@@ -35,7 +36,7 @@ class Queries:
         for family, changed, deleted in changes:
             for node_id in self._subscribers.get(family, ()):
                 shown = for_others(family, changed, near=self._ground.is_near(node_id))
-                self._ground.request(node_id, "g_chg2", family, shown, deleted)
+                self._ground.request(node_id, G_CHG2, family, shown, deleted)
 
     def node_down(self, node_id: str) -> None:
         """A subscriber is gone."""
@@ -56,7 +57,7 @@ class Queries:
         if isinstance(node_id, str):
             found = self._directory.lookup(ADDRESSES, node_id)
             shown = for_others(ADDRESSES, {node_id: found}, near=self._ground.is_near(sender))[node_id]
-            self._ground.request(sender, "g_found", node_id, shown)
+            self._ground.request(sender, G_FOUND, node_id, shown)
 
     def _subscribe(self, sender: str, family: Any, *_: Any) -> None:
         if isinstance(family, str):
@@ -65,17 +66,17 @@ class Queries:
                 raise ValueError(f"subscription to {family!r:.80}: {limits}")
             self._subscribers.setdefault(family, set()).add(sender)
             self._subscriptions.setdefault(sender, set()).add(family)
-            self._ground.request(sender, "g_chg1", family, self._view(sender, family) or None)
+            self._ground.request(sender, G_CHG1, family, self._view(sender, family) or None)
 
     def _unsubscribe(self, sender: str, family: Any, *_: Any) -> None:
         if isinstance(family, str) and sender in self._subscribers.get(family, ()):
             self._discard(sender, family)
 
     def _entries(self, sender: str, family: Any, request_id: Any = None, *_: Any) -> None:
-        self._ground.request(sender, "g_reply", request_id, self._view(sender, family))
+        self._ground.request(sender, G_REPLY, request_id, self._view(sender, family))
 
     def _keys(self, sender: str, family: Any, request_id: Any = None, *_: Any) -> None:
-        self._ground.request(sender, "g_reply", request_id, list(self._view(sender, family)))
+        self._ground.request(sender, G_REPLY, request_id, list(self._view(sender, family)))
 
     def _values(self, sender: str, family: Any, request_id: Any = None, *_: Any) -> None:
-        self._ground.request(sender, "g_reply", request_id, list(self._view(sender, family).values()))
+        self._ground.request(sender, G_REPLY, request_id, list(self._view(sender, family).values()))

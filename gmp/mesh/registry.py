@@ -36,6 +36,7 @@ from gmp.mesh.entries import Entries
 from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.queries import Queries
 from gmp.mesh.quota import Limits
+from gmp.wire.requests import ATTACH, CHANGE, CLAIM, G_GLOBAL, G_SET, G_UPD, RELEASE, SET, UPDATE, WANT
 
 GLOBALS = "'g"
 FORMER = "\uffff#former master"  # no node's ID, and behind all of them in rank
@@ -62,15 +63,15 @@ class Registry:
         self._expiry: Cancellable | None = None
         self._expiry_due = 0.0
         self._table: dict[str, Callable[..., None]] = {
-            "gmp.attach": self._attach,
-            "gmp.update": self._update,
-            "gmp.set": self._set,
-            "gmp.claim": self._claim,
-            "gmp.change": self._change,
-            "gmp.release": self._release,
-            "gmp.want": self._want,
-            "g_set": self._g_set,
-            "g_upd": self._g_upd,
+            ATTACH: self._attach,
+            UPDATE: self._update,
+            SET: self._set,
+            CLAIM: self._claim,
+            CHANGE: self._change,
+            RELEASE: self._release,
+            WANT: self._want,
+            G_SET: self._g_set,
+            G_UPD: self._g_upd,
             **self._queries.requests,
         }
 
@@ -105,9 +106,9 @@ class Registry:
     def node_up(self, node_id: str) -> None:
         """A node is connected; a relayed one is no neighbour."""
         if self.claims.lives(node_id, self._ground.incarnation_of(node_id)):
-            self._tell_gmp("gmp.want", node_id)
+            self._tell_gmp(WANT, node_id)
         if self._active and self._ground.is_linked(node_id):
-            self._ground.request(node_id, "g_global")
+            self._ground.request(node_id, G_GLOBAL)
 
     def met_global(self, sender: str) -> None:
         """``g_global``: that node keeps the directory too. race: it says so before this node does, so it is noted.
@@ -134,13 +135,13 @@ class Registry:
             self.met_global(node_id)
 
     def _meet(self, node_id: str) -> None:
-        if self._ground.is_gmp(node_id):
+        if self._ground.admits(node_id, SET):
             owners = [self._id, *self.claims.claimed_by(self._id)]
             report = {owner: [*self._version(owner), self._shown(node_id, owner)] for owner in owners}
-            self._ground.request(node_id, "gmp.set", report)
+            self._ground.request(node_id, SET, report)
         else:
             self._sync_all_perl(but=node_id)
-            self._ground.request(node_id, "g_set", for_others_in(self._told_perl, near=self._ground.is_near(node_id)))
+            self._ground.request(node_id, G_SET, for_others_in(self._told_perl, near=self._ground.is_near(node_id)))
         self._note_global(node_id)
 
     def _note_global(self, node_id: str) -> None:
@@ -177,7 +178,7 @@ class Registry:
             version = self.claims.version(owner)
             if self.claims.release(owner, version, ended=ended, now=self._ground.now()):
                 self._drop(owner)
-            self._tell_gmp("gmp.release", owner, *version, ended)
+            self._tell_gmp(RELEASE, owner, *version, ended)
             self._sync_perl_about(owner)
             self._watch_expiry()
 
@@ -203,7 +204,7 @@ class Registry:
             self._drop(owner)
         for owner, reporter in [*expired, *self.claims.forget_ends(self._ground.now())]:
             if reporter is not None and reporter != self._id:
-                self._ground.request(reporter, "gmp.want", owner)
+                self._ground.request(reporter, WANT, owner)
         self._watch_expiry()
 
     # ---- what others are told
@@ -228,16 +229,16 @@ class Registry:
             self._ground.request(node_id, name, owner, *args)
 
     def _gmp_globals(self) -> list[str]:
-        return [node_id for node_id in self.globals if self._ground.is_gmp(node_id)]
+        return [node_id for node_id in self.globals if self._ground.admits(node_id, CHANGE)]
 
     def _tell_change(self, owner: str, family: str, changed: Family, deleted: list[str]) -> None:
         version = self._version(owner)
         for node_id in self._gmp_globals():
             shown = for_others(family, changed, near=self._ground.is_near(node_id))
-            self._ground.request(node_id, "gmp.change", owner, *version, family, shown, deleted)
+            self._ground.request(node_id, CHANGE, owner, *version, family, shown, deleted)
 
     def _perl_globals(self) -> list[str]:
-        return [node_id for node_id in self.globals if not self._ground.is_gmp(node_id)]
+        return [node_id for node_id in self.globals if not self._ground.admits(node_id, CHANGE)]
 
     def _sync_all_perl(self, *, but: str) -> None:
         """As `_sync_perl`, of everything; the node `but` is told otherwise."""
@@ -276,7 +277,7 @@ class Registry:
             del self._told_perl[family]
         for node_id in told:
             shown = for_others(family, changed, near=self._ground.is_near(node_id))
-            self._ground.request(node_id, "g_upd", family, shown, deleted)
+            self._ground.request(node_id, G_UPD, family, shown, deleted)
 
     def _left_out(self, owner: str, family: str, count: int) -> None:
         text = f"{count} entries of {owner!r} in {family[:200]!r} are left out: over what one node may have, {self._limits}"
@@ -341,9 +342,9 @@ class Registry:
         self._sync_perl_about(owner)
         if seed == self._id:
             for node_id in self._gmp_globals():
-                self._ground.request(node_id, "gmp.claim", owner, *version, self._shown(node_id, owner))
+                self._ground.request(node_id, CLAIM, owner, *version, self._shown(node_id, owner))
         elif was_mine is not None:
-            self._tell_gmp("gmp.release", owner, *was_mine, False)
+            self._tell_gmp(RELEASE, owner, *was_mine, False)
         self._watch_expiry()
 
     def _version_of(self, sender: str, owner: object, incarnation: object, counter: object) -> Version | None:
@@ -391,7 +392,7 @@ class Registry:
             return
         step = self.claims.change(owner, sender, version)
         if step is Step.ASK:
-            self._ground.request(sender, "gmp.want", owner)
+            self._ground.request(sender, WANT, owner)
         elif step is Step.APPLY:
             entries = for_others(family, self._entries.family(owner, family, changed), near=self._ground.is_near(sender))
             self._apply(owner, family, entries, clean_keys(deleted))
@@ -410,7 +411,7 @@ class Registry:
 
     def _want(self, sender: str, owner: Any, *_: Any) -> None:
         if self._from_global(sender, "") and (owner == self._id or self.claims.claimant(owner) == self._id):
-            self._ground.request(sender, "gmp.claim", owner, *self._version(owner), self._shown(sender, owner))
+            self._ground.request(sender, CLAIM, owner, *self._version(owner), self._shown(sender, owner))
 
     # ---- requests of Perl nodes
 
@@ -422,7 +423,7 @@ class Registry:
             self._replace_reported(sender, shard)
 
     def _g_set(self, sender: str, database: Any = None, *_: Any) -> None:
-        if self._active and sender in self.globals and not self._ground.is_gmp(sender):
+        if self._active and sender in self.globals and not self._ground.admits(sender, SET):
             shard = for_others_in(self._entries.database(sender, database), near=self._ground.is_near(sender))
             self._emit(self.directory.replace(sender, shard))
             self._note_global(sender)

@@ -13,6 +13,9 @@ as an end may acknowledge what it has not read. Over the high mark the pair is l
 hops ends as well: both ends are told. Two nodes have one pair at most, and one node not too many.
 
 ``ask`` and ``dial`` go by the directory, without a pair.
+
+A node that is no gmp node cannot be relayed to: who wants to is told so at once. It can be made to dial, though: by asking
+it to send something.
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ from gmp.mesh.addresses import address_list, is_loopback
 from gmp.mesh.backlog import Share
 from gmp.mesh.ground import Ground
 from gmp.mesh.registry import Registry
+from gmp.wire.requests import DEVNULL, RELAY, SND
 
-RELAY = "gmp.relay"
 ASK, DIAL, OPEN, ACCEPT, REFUSE, CLOSE, LOST = "ask", "dial", "open", "accept", "refuse", "close", "lost"
 DATA, ACK = "data", "ack"
 MOST_PAIRS = 10_000
@@ -74,7 +77,7 @@ class Router:
         return claimant
 
     def _is_seed(self, node_id: str) -> bool:
-        return node_id in self._registry.globals and self._ground.is_linked(node_id) and self._ground.is_gmp(node_id)
+        return node_id in self._registry.globals and self._ground.is_linked(node_id) and self._ground.admits(node_id, RELAY)
 
     def speaks_for(self, sender: str, origin: str) -> bool:
         """Whether the global node `sender` may begin something for `origin`: itself, or a node that is attached to it."""
@@ -92,7 +95,9 @@ class Router:
             raise ValueError(f"relay request {kind!r:.80} of {origin!r} with {args!r:.80}")
         if kind in (ASK, DIAL, OPEN) or (kind == LOST and not token):
             hop = self.next_hop(to, from_seed=from_seed)
-            if hop is None and kind != LOST:
+            if hop is not None and not self._ground.admits(hop, RELAY):
+                self._no_gmp_node(sender, hop, kind, token, origin)
+            elif hop is None and kind != LOST:
                 self._back(sender, token, to, origin, f"seed {self._ground.id} knows no way to it")
             elif hop is None:
                 return  # who asked is gone
@@ -120,6 +125,13 @@ class Router:
         self._ground.request(hop, RELAY, kind, token, to, origin, *args)
         if pair.shares[pair.side(to)].add(before, self._ground.backlog(hop)) > self._high_mark and token in self._pairs:
             self._lose(token, pair, self._too_much())
+
+    def _no_gmp_node(self, sender: str, to: str, kind: str, token: str, origin: str) -> None:
+        """For a neighbour that does not know of relaying: let it connect with `origin`, if it is to dial; else say no."""
+        if kind == DIAL:
+            self._ground.pass_on(sender, to, SND, origin, DEVNULL)
+        elif kind != LOST:
+            self._back(sender, token, to, origin, f"{to} is no gmp node, and nothing can be relayed to it")
 
     def _is_others(self, token: str, origin: str, to: str) -> bool:
         pair = self._pairs.get(token)

@@ -25,8 +25,10 @@ from gmp.net.heartbeat import Limits
 from gmp.net.outbox import Outbox
 from gmp.net.reasons import CloseReason, reason_of
 from gmp.net.tls import Contexts, Tls, names_node
+from gmp.wire.admitting import AdmittingEncoder
 from gmp.wire.dispatch import Decoded
 from gmp.wire.events import NEED_DATA, Authenticated, Greeted
+from gmp.wire.requests import REFUSAL, REFUSED, admits
 
 if TYPE_CHECKING:
     from gmp.net.between import Way
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gmp.net")
 READ = 1
-REFUSED = "gmp.refused"
 # ends after which what was written cannot arrive, or must not: the other side is told by a RST
 _ABORT = {CloseReason.RESET, CloseReason.LOST, CloseReason.HUNG, CloseReason.REPLACED}
 
@@ -151,6 +152,15 @@ class Connection(Outbox):
     def is_gmp(self) -> bool:
         """Whether the other side says that it is a gmp node."""
         return self.session.is_gmp
+
+    def admits(self, name: str) -> bool:
+        """Whether the other side knows the request or addition `name` (`gmp.wire.requests`)."""
+        return admits(self.session.greeting.keys, name)
+
+    @property
+    def admits_all(self) -> bool:
+        """Whether the other side knows every request."""
+        return not isinstance(self.session.encoder, AdmittingEncoder)
 
     @property
     def framing(self) -> str:
@@ -330,6 +340,9 @@ class Connection(Outbox):
     def refuse(self, text: str) -> None:
         """Tell the other side, which has proved itself, why it is not wanted. It closes, or the time limit does."""
         self.refused = True
+        if not self.admits(REFUSAL):
+            self.close(CloseReason.DUPLICATE)
+            return
         if self.auth_sent:
             self.write(self.session.encoder.encode("", (REFUSED, text)))
         else:
@@ -340,7 +353,7 @@ class Connection(Outbox):
 
     def close_second(self) -> None:
         """Close a connection that is not needed; a gmp node is told so with a proof, or anybody could say it in our name."""
-        if self.is_gmp and not self.auth_sent and self.reason is None:
+        if self.admits(REFUSAL) and not self.auth_sent and self.reason is None:
             self.auth_sent = True
             self.session.send_auth(refused=CloseReason.TAKEN.value)
             self.write(self.session.data_to_send())

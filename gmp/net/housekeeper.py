@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gmp.net import heartbeat, tcp
 from gmp.net.heartbeat import Limits, OwnTime, Pulse, Reach, Sign
 from gmp.net.reasons import CloseReason, reason_of
+from gmp.wire.requests import HEARTBEAT
 
 if TYPE_CHECKING:
     from gmp.net.connection import Connection
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from gmp.net.relaylink import RelayLink
 
 log = logging.getLogger("gmp.net")
-HEARTBEAT, ALIVE = "gmp.heartbeat", "gmp.alive"
 
 
 class HousekeeperEvents(Protocol):

@@ -43,12 +43,12 @@ from gmp.net.streams import DATACONN, STREAM_ID, ExpectedStreams, Stream
 from gmp.net.tls import RECORD, make_contexts, marks_seed
 from gmp.net.visitors import Visitors, host_of
 from gmp.peerlog import PeerLog
-from gmp.wire import chunks, runs
 from gmp.wire.chunks import layer_for
 from gmp.wire.dispatch import Decoded
 from gmp.wire.framing import default_framings
 from gmp.wire.perl_strings import PERL_STRINGS
 from gmp.wire.portable import Portable
+from gmp.wire.requests import CHUNKS, RUNS
 from gmp.wire.session import Session
 
 log = logging.getLogger("gmp.net")
@@ -220,8 +220,8 @@ class Network:
                 "keepalive": str(self._limits.keepalive),
                 "mproto": "1",
                 "gproto": "1",
-                runs.KEY: runs.VALUE,
-                chunks.KEY: chunks.VALUE,
+                RUNS.name: RUNS.value,
+                CHUNKS.name: CHUNKS.value,
                 **way.keys(),
                 **({STREAM_ID: stream_id} if stream_id else {}),
             },

@@ -31,6 +31,7 @@ from gmp.errors import ProtocolError
 from gmp.net.lanes import LARGE, SlowLane
 from gmp.net.run import ROW, ROW_BITS, Run
 from gmp.net.tls import CHUNK, Tls
+from gmp.wire.admitting import AdmittingEncoder
 from gmp.wire.nesting import CONTAINERS, SHORT
 from gmp.wire.runs import longest_row, run_head
 
@@ -133,7 +134,9 @@ class Outbox:
         self.sent_messages = -len(self._outbox)  # they are counted as they are written, and lines are no messages
         self.pack, self._repack, self._check = encoder.pack, encoder.repack, encoder.check
         self._max_message = encoder.max_message
-        self._row_limit = self._longest_row = longest_row(encoder.name, keys, encoder.max_message)
+        in_runs = not isinstance(encoder, AdmittingEncoder)  # which has to see the name of the port with each message
+        limit = longest_row(encoder.name, keys, encoder.max_message) if in_runs else -1
+        self._row_limit = self._longest_row = limit
 
     def _discard(self) -> None:
         """Nothing is written any more."""

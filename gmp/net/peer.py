@@ -28,19 +28,19 @@ from greenlet import getcurrent
 
 from gmp.errors import MessageError
 from gmp.net.connection import Connection
-from gmp.net.housekeeper import ALIVE
 from gmp.net.outbox import Outbox
 from gmp.net.peerstate import Link, PeerState
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.net.run import KEPT, Run
 from gmp.texts import MOST_TOLD, told
+from gmp.wire.admitting import NotAdmitted
 from gmp.wire.framing import Encoder, make_decoder, make_encoder
 from gmp.wire.perl_strings import PerlStrings
+from gmp.wire.requests import ALIVE, KIL0, KIL1, PASSED
 
 log = logging.getLogger("gmp.net")
-PASSED = "gmp.passed"  #: over a direct connection: the barrier of that relay link has arrived
-DEATHS = ("kil0", "kil1")  #: requests with a port's name and a reason
+DEATHS = (KIL0, KIL1)  #: requests with a port's name and a reason
 LATE = 30.0  #: seconds for which something may be on its way through seeds
 HAND_OVER = 10.0  # seconds within which a direct connection must have replaced a relay link
 
@@ -125,6 +125,10 @@ class Peer:
     def is_gmp(self) -> bool:
         """Whether the peer that is connected is a gmp node."""
         return self.connection is not None and self.connection.is_gmp
+
+    def admits(self, name: str) -> bool:
+        """Whether the peer is connected, and knows the request or addition `name` (`gmp.wire.requests`)."""
+        return self.connection is not None and self.connection.admits(name)
 
     @property
     def framing(self) -> str:
@@ -260,7 +264,7 @@ class Peer:
         self._events.peer_up(self)
         queue, self._queue, self.queued = self._queue, [], 0
         self._encoder = None
-        if connection.framing == "msgpack":
+        if connection.framing == "msgpack" and connection.admits_all:
             for data in queue:
                 connection.write(data)
         else:
@@ -272,7 +276,7 @@ class Peer:
         self.wake_senders()
 
     def _send_again(self, connection: Connection | RelayLink, queue: list[bytes]) -> None:
-        """Pack what waited once more, for a peer with another framing."""
+        """Pack what waited once more, for a peer with another framing, or one that does not know each request."""
         decoder = make_decoder("msgpack", self._max_message)
         unfit: list[MessageError] = []
         for message in decoder.decode(b"".join(queue)):
@@ -286,11 +290,12 @@ class Peer:
                 unfit.append(error)
         if unfit:
             self.dropped += len(unfit)
+            unknown = isinstance(unfit[0], NotAdmitted)
             more = f", and {len(unfit) - 1} more" if len(unfit) > 1 else ""
             log.error(
-                "node %s reads %s only, which cannot carry what was sent before it was connected: %s%s",
+                "node %s %s what was sent before it was connected: %s%s",
                 self.node_id,
-                connection.framing,
+                "does not know" if unknown else f"reads {connection.framing} only, which cannot carry",
                 unfit[0],
                 more,
             )

@@ -18,6 +18,7 @@ from gmp.errors import ProtocolError
 from gmp.net.reasons import CloseReason
 from gmp.wire.dispatch import Decoded, Undecodable
 from gmp.wire.framing import make_decoder, make_encoder
+from gmp.wire.requests import EVERYBODY, OF_GMP, key_of
 
 if TYPE_CHECKING:
     from gmp.net.housekeeper import Watch
@@ -48,7 +49,7 @@ class RelayLink:
 
     framing = "msgpack"
     strings = None
-    is_gmp = True
+    is_gmp = admits_all = True
 
     def __init__(
         self,
@@ -86,6 +87,11 @@ class RelayLink:
         self._pumping = False
         self._acknowledged = 0
         self._told = 0
+
+    @staticmethod
+    def admits(name: str) -> bool:
+        """Whether the other end knows the request or addition `name`: there was no greeting, but it is a gmp node."""
+        return key_of(name) in (EVERYBODY, OF_GMP)
 
     # ---- sending
 

@@ -24,6 +24,7 @@ from typing import Any
 import gmp
 from gmp.services.logline import SERVICE, LogLine, catching, level_name, parse_level, parse_line, to_perl
 from gmp.services.logsender import LogSender, send_logs
+from gmp.wire.requests import CAN, LEAVING
 
 MOST_WAITING = 1000  # lines of one node that wait for the callback
 ASK_AGAIN = 5.0  # seconds between two questions whether a gmp node has the service on
@@ -196,8 +197,8 @@ class _Visit:
     def _ask(self) -> None:
         if self._port is not None:
             if not self._is_gmp:
-                self._node.try_send(self.node_id, "can", "gmp.leaving", self._port, "can", "gmp")
-            self._node.try_send(self.node_id, "can", SERVICE, self._port, "can", "log")
+                self._node.try_send(self.node_id, CAN, LEAVING, self._port, "can", "gmp")
+            self._node.try_send(self.node_id, CAN, SERVICE, self._port, "can", "log")
             # the service may be switched on, or off and on again, at any time; an answer may have been too slow
             self._timer = self._node.after(ASK_AGAIN, self._ask)
 

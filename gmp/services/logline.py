@@ -12,9 +12,10 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import gmp
+from gmp.wire.requests import LOGS
 
 NOTE, TRACE = 25, 5
-SERVICE = "AnyEvent::MP::LogCatcher::connect"
+SERVICE = LOGS
 MOST_TEXT = 8192  # characters of one line; what is longer is cut
 MOST_CONTEXT = 200  # characters of a logger's name
 _TO_PERL = ((50, 3), (40, 4), (30, 5), (NOTE, 6), (20, 7), (10, 8))

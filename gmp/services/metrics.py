@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import gmp
+from gmp.wire.requests import FAMILIES, STATS
 
 try:
     from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, make_wsgi_app
@@ -59,8 +60,8 @@ class NodeCollector(Collector):
         node = self._node or gmp.node()
         if node.closed:
             return
-        (figures,) = node.call(node.id, "gmp.stats", timeout=ANSWER)
-        (families,) = node.call(node.id, "gmp.families", timeout=ANSWER)
+        (figures,) = node.call(node.id, STATS, timeout=ANSWER)
+        (families,) = node.call(node.id, FAMILIES, timeout=ANSWER)
         info = GaugeMetricFamily("gmp_node_info", "1, with what the node is.", labels=["node", "version", "incarnation"])
         info.add_metric([node.id, gmp.__version__, node.incarnation], 1)
         yield info

@@ -1,7 +1,7 @@
 """How a stream without TLS says where it ends: chunks, each behind its length in four octets; an empty one is the end.
 
 TCP's own end tells nothing: the kernel sends it for a process that was killed, too. `Chunks` has the methods that a stream
-needs of `gmp.net.tls.Tls`; so has `Raw`, for an other side that does not know chunks (its greeting has no `KEY`): there
+needs of `gmp.net.tls.Tls`; so has `Raw`, for an other side that does not know chunks (its greeting has no key for it): there
 the end of TCP has to pass for an end.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from gmp.errors import ProtocolError
+from gmp.wire.requests import PIECES, admits
 
-KEY, VALUE = "chunks", "1"  #: in the greeting of who can read and write them
 HEADER = 4
 _NOTHING = memoryview(b"")
 
@@ -115,4 +115,4 @@ class Chunks(Raw):
 
 def layer_for(keys: Mapping[str, str]) -> Raw:
     """What a stream without TLS goes through, with a side whose greeting has these `keys`."""
-    return Chunks() if keys.get(KEY) == VALUE else Raw()
+    return Chunks() if admits(keys, PIECES) else Raw()

@@ -14,9 +14,9 @@ import msgpack
 from gmp.errors import ProtocolError
 from gmp.wire.dispatch import Undecodable
 from gmp.wire.nesting import MAX_NESTING
+from gmp.wire.requests import ROWS, admits
 from gmp.wire.restore import DECODED, NotRestored, problem_of, restore, restore_message
 
-KEY, VALUE = "runs", "1"  #: in the greeting of who can read them
 LONGEST_ROW = 8 * 1024  #: bytes of a message that goes in a run: larger ones gain nothing
 LONGEST_RUN = 128 * 1024  #: bytes of a run that must be read, whatever the limit on messages is
 
@@ -26,7 +26,7 @@ def longest_row(framing: str, keys: Mapping[str, str], max_message: int) -> int:
 
     That is without the name, for which there is room under `max_message` too.
     """
-    return min(LONGEST_ROW, max_message // 2) if framing == "msgpack" and keys.get(KEY) == VALUE else -1
+    return min(LONGEST_ROW, max_message // 2) if framing == "msgpack" and admits(keys, ROWS) else -1
 
 
 def run_head(name: str, count: int) -> bytes:

@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 
 from gmp.errors import AuthenticationError, ProtocolError
 from gmp.wire import auth
+from gmp.wire.admitting import admitting
 from gmp.wire.events import NEED_DATA, Authenticated, Event, Greeted
 from gmp.wire.framing import Decoder, Encoder, make_decoder, make_encoder
 from gmp.wire.greeting import MAX_LINE, Greeting, format_greeting, parse_greeting
@@ -241,7 +242,7 @@ class Session:
         data = auth.compute(method, self._secret or b"", (self._line, self._nonce), (greeting.line, greeting.nonce))
         refusal = f";refused={quote(refused)}".encode() if refused else b""
         self._out.append(b"%s;%s;%s%s\n" % (method.encode(), data, framing.encode(), refusal))
-        self._encoder = make_encoder(framing, self._max_message, self.strings)
+        self._encoder = admitting(make_encoder(framing, self._max_message, self.strings), greeting.keys)
 
     def send_refusal(self, text: str) -> None:
         """Queue, in the place of our authentication line, why there will be none. It proves nothing, on purpose: with a

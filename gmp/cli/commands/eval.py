@@ -11,6 +11,7 @@ from gmp.cli.completion import complete_nodes
 from gmp.cli.failures import Failure
 from gmp.cli.output import as_text, print_json
 from gmp.cli.targets import reach
+from gmp.wire.requests import EVAL
 
 SECTION = "Talk to a network"
 
@@ -32,7 +33,7 @@ def command(access: Access, node_id: str, source: str) -> None:
         source = sys.stdin.read()
     with access.join() as node:
         reach(access, node, node_id)
-        error, *results = node.call(node_id, "eval", source, timeout=access.left) or ("it sent an empty answer",)
+        error, *results = node.call(node_id, EVAL, source, timeout=access.left) or ("it sent an empty answer",)
     if error == "eval is not allowed on this node":
         raise Failure(
             f"node {node_id} does not allow eval: start it with the setting allow_eval = true"

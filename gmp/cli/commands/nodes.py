@@ -8,6 +8,7 @@ from gmp.cli.access import Access, is_command, with_access
 from gmp.cli.output import print_json
 from gmp.cli.show import duration, print_table, safe
 from gmp.cli.survey import NOT_GMP, Answer, ask_all, known_nodes
+from gmp.wire.requests import INFO
 
 SECTION = "Look at a network"
 
@@ -21,7 +22,7 @@ def command(access: Access) -> None:
     """
     with access.join() as node:
         names = known_nodes(access, node)
-        answers = ask_all(node, names, "gmp.info", access.left)
+        answers = ask_all(node, names, INFO, access.left)
     if access.json:
         print_json([{"node_id": name, "problem": answer.problem or None, **answer.data} for name, answer in answers.items()])
     else:

@@ -13,6 +13,7 @@ from gmp.cli.completion import complete_destinations
 from gmp.cli.output import print_json
 from gmp.cli.show import WIDE, console, safe
 from gmp.cli.survey import NOT_GMP, ask_all, known_nodes
+from gmp.wire.requests import INFO
 
 SECTION = "Look at a network"
 
@@ -49,7 +50,7 @@ def command(
     from gmp.cli.graph import DRAWINGS, make_graph, tree
 
     with access.join() as node:
-        answers = ask_all(node, known_nodes(access, node), "gmp.info", access.left)
+        answers = ask_all(node, known_nodes(access, node), INFO, access.left)
         graph = make_graph(answers)
     silent = {node_id: answer.problem for node_id, answer in answers.items() if answer.problem not in ("", NOT_GMP)}
     if access.json:

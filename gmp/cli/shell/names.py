@@ -11,6 +11,7 @@ from typing import Any
 import gevent
 
 import gmp
+from gmp.wire.requests import FAMILIES
 
 REFRESH = 2.0  # seconds
 MOST_GROUPS, MOST_NAMES = 50, 5000
@@ -43,7 +44,7 @@ class Names:
         """The groups that a seed knows; without a seed, this node."""
         seeds = [seed["node_id"] for seed in self._node.stats()["seeds"] if seed["up"]] or [self._node.id]
         try:
-            (found,) = self._node.call(seeds[0], "gmp.families", timeout=PATIENCE)
+            (found,) = self._node.call(seeds[0], FAMILIES, timeout=PATIENCE)
         except (gmp.GmpError, ValueError):
             return []
         if not isinstance(found, dict):

@@ -21,6 +21,7 @@ from gmp.cli.output import as_text
 from gmp.cli.shell.names import Names
 from gmp.cli.show import safe
 from gmp.showing import show
+from gmp.wire.requests import CAN, EVAL, INFO
 
 KEPT = 1000  # messages to `me`
 SHOWN = 2000  # characters of one
@@ -103,7 +104,7 @@ class Session:
         """Why nothing can be evaluated on that node; empty: it can. *Blocks:* up to `timeout` seconds."""
         try:
             self._asks_gmp(node_id)
-            error = self.node.call(node_id, "eval", "1", timeout=self.timeout)[:1]
+            error = self.node.call(node_id, EVAL, "1", timeout=self.timeout)[:1]
         except gmp.GmpError as failure:
             return f"nothing can be evaluated on {safe(node_id)}: {failure}"
         if error == (REFUSED,):
@@ -115,7 +116,7 @@ class Session:
         try:
             if self._asks_gmp(node_id) and _is_expression(source):
                 source = f"repr(\n{source}\n)"
-            reply = self.node.call(node_id, "eval", source, timeout=self.timeout)
+            reply = self.node.call(node_id, EVAL, source, timeout=self.timeout)
         except gmp.GmpError as failure:
             return f"{node_id}: {safe(failure)}"
         error, *results = reply or ("it sent an empty answer",)
@@ -128,7 +129,7 @@ class Session:
     def _asks_gmp(self, node_id: str) -> bool:
         """Whether it is a gmp node, which evaluates Python."""
         if node_id not in self._is_gmp:
-            self._is_gmp[node_id] = bool(self.node.call(node_id, "can", "gmp.info", timeout=self.timeout)[0])
+            self._is_gmp[node_id] = bool(self.node.call(node_id, CAN, INFO, timeout=self.timeout)[0])
         return self._is_gmp[node_id]
 
     def _nodes(self) -> list[str]:

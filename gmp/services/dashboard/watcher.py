@@ -21,6 +21,7 @@ from gmp.services.dashboard.view import NodeView, merge_links, plain, table, tex
 from gmp.services.logcatcher import LogCatcher
 from gmp.services.logline import LogLine
 from gmp.showing import show
+from gmp.wire.requests import FAMILIES, INFO, PORTS, STATS
 
 HISTORY = 600  # points, one a second: ten minutes
 LINES = 300
@@ -28,7 +29,7 @@ FORGET, FORGET_LEFT = 120.0, 5.0
 MOST_NODES = 1000  # that are watched: who lists more does not mean it
 ANSWER = 20.0  # seconds for one answer; a node that only computes is not asked again meanwhile
 FIRST_RETRY, LAST_RETRY = 1.0, 10.0
-FAMILIES, ENTRIES = 200, 100  # that are shown at most
+MOST_FAMILIES, ENTRIES = 200, 100  # that are shown at most
 
 
 class Watcher:
@@ -97,8 +98,8 @@ class Watcher:
                 gevent.sleep(self._interval)  # to ask would be to look for a way to it
                 continue
             try:
-                view.info = self._call(view.node_id, "gmp.info")
-                view.told(self._call(view.node_id, "gmp.stats"), time.monotonic())
+                view.info = self._call(view.node_id, INFO)
+                view.told(self._call(view.node_id, STATS), time.monotonic())
             except gmp.CallTimeout:
                 continue  # it is shown as busy, from how long ago it answered
             except gmp.GmpError as error:
@@ -154,12 +155,12 @@ class Watcher:
         if not seeds:
             return
         try:
-            families = self._call(seeds[0], "gmp.families")
+            families = self._call(seeds[0], FAMILIES)
         except gmp.GmpError:
             return  # it is asked again, or another one is
         self._families = {
             name: {**table(families[name]), "items": self._items(name)}
-            for name in sorted(filter(is_name, families))[:FAMILIES]
+            for name in sorted(filter(is_name, families))[:MOST_FAMILIES]
         }
 
     def _items(self, name: str) -> list[list[str]]:
@@ -188,7 +189,7 @@ class Watcher:
         ports: dict[str, Any] = {}
         if view.state(time.monotonic()) == "up":
             try:
-                ports = self._call(node_id, "gmp.ports", 2.0)
+                ports = self._call(node_id, PORTS, 2.0)
             except gmp.GmpError:
                 ports = {}  # an older node does not know the question, or this one has become busy or lost
         return {
