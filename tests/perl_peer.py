@@ -35,7 +35,8 @@ class PerlPeer:
     """One node with one connection. `framing`: json or cbor, for both directions. `cert`: a PEM text, turns TLS on.
 
     `functions` are what the other side may spawn or call here, ``{"Pkg::name": function}``; a spawned one is called as
-    ``function(peer, port_name, *args)``, another as ``function(*args)``. `log` has every message as it came.
+    ``function(peer, port_name, *args)``, another as ``function(*args)``. `log` has every message as it came, until
+    `expect` takes it, and `seen` all that ever came. `requests` are more that are answered, `answer` sends to a port ID.
     """
 
     def __init__(
@@ -46,11 +47,15 @@ class PerlPeer:
         secret: str | None = "geheim",
         framing: str = "json",
         cert: str | None = None,
+        start: bool = True,
     ) -> None:
         self.node_id, self.secret, self.framing = node_id, secret, framing
         self.functions: dict[str, Handler] = {}
+        self.requests: dict[str, Handler] = {}
+        self.answer: Handler = self._answer
         self.ports: dict[str, Handler | None] = {}
         self.log: list[Any] = []
+        self.seen: list[Any] = []
         self.closed = gevent.event.Event()
         self.other = ""
         self._watchers: dict[str, list[Handler]] = {}
@@ -64,7 +69,13 @@ class PerlPeer:
         except BaseException:
             self._sock.close()
             raise
-        self._reader = gevent.spawn(self._read)
+        self._reader = gevent.Greenlet(self._read)
+        if start:
+            self._reader.start()
+
+    def start(self) -> None:
+        """Read, if that was left for later."""
+        self._reader.start()
 
     @classmethod
     def dial(cls, bind: str, node_id: str = "PerlA", **options: Any) -> PerlPeer:
@@ -248,6 +259,7 @@ class PerlPeer:
                 messages, rest = decode(rest + data)
                 for message in messages:
                     self.log.append(message)
+                    self.seen.append(message)
                     self._changed.set()
                     self._handle(message)
         except OSError:
@@ -270,14 +282,15 @@ class PerlPeer:
             "mon0": lambda port=None, *_: self._watched.discard(port or ""),
             "kil0": self._kil0,
             "kil1": lambda port, *reason: self.kil(f"{self.node_id}#{port}", *reason),
-            "snd": self._answer,
-            "time": lambda *reply: self._answer(*reply, time.time()),
-            "can": lambda what, *reply: self._answer(*reply, "1" if what in answers else ""),
-            "eval": lambda code, *reply: reply and self._answer(*reply, "remote execution not allowed"),
+            "snd": lambda *message: self.answer(*message),
+            "time": lambda *reply: self.answer(*reply, time.time()),
+            "can": lambda what, *reply: self.answer(*reply, "1" if what in answers else ""),
+            "eval": lambda code, *reply: reply and self.answer(*reply, "remote execution not allowed"),
             "devnull": lambda *_: None,
             "AnyEvent::MP::_spawn": self._spawn,
             "g_mon1": lambda family, *_: self.request("g_chg1", family, None),
             "g_find": lambda node_id, *_: self.request("g_found", node_id, None),
+            **self.requests,
         }
         if name in answers:
             answers[name](*args)

@@ -173,7 +173,7 @@ class _Visit:
         self._cancel_timer()
         self.state = "asking"
         self._port = self._node.port()
-        self._port.on("can", self._answered)
+        self._port.on("can it", self._answered)
         self._port.on(None, self._line)
         self._monitor = self._node.monitor(self.node_id, self._lost)
         self._ask()
@@ -197,8 +197,8 @@ class _Visit:
     def _ask(self) -> None:
         if self._port is not None:
             if not self._is_gmp:
-                self._node.try_send(self.node_id, CAN, LEAVING, self._port, "can", "gmp")
-            self._node.try_send(self.node_id, CAN, SERVICE, self._port, "can", "log")
+                self._node.try_send(self.node_id, CAN, LEAVING, self._port, "can it", "gmp")
+            self._node.try_send(self.node_id, CAN, SERVICE, self._port, "can it", "log")
             # the service may be switched on, or off and on again, at any time; an answer may have been too slow
             self._timer = self._node.after(ASK_AGAIN, self._ask)
 
