@@ -21,7 +21,7 @@ GLOBAL = {
     "g_global", "g_slave", "g_set", "g_upd", "g_find", "g_found", "g_mon1", "g_mon0", "g_chg1", "g_chg2",
     "g_db_family", "g_db_keys", "g_db_values", "g_reply",
 }  # fmt: skip
-UP_NODES = "AnyEvent::MP::Kernel::up_nodes"
+UP_NODES, FAMILIES = "AnyEvent::MP::Kernel::up_nodes", "keys %AnyEvent::MP::Kernel::GLOBAL_DB"
 
 
 class PerlNode:
@@ -200,7 +200,8 @@ class PerlNode:
 
         def evaluate(source: str, *reply: Any) -> None:
             if reply and not self.secure:
-                self.snd(*reply, *(("", *self.links) if source == UP_NODES else ("syntax error", )))
+                known = {UP_NODES: list(self.links), FAMILIES: list(self._of_slaves())}
+                self.snd(*reply, *(("", *known[source]) if source in known else ("syntax error",)))
 
         requests: dict[str, Callable[..., None]] = {"g_found": found, "eval": evaluate}
         if self.is_global:

@@ -65,8 +65,8 @@ def test_every_value_is_shown_as_json_on_one_line(value: Any) -> None:
 
 def test_what_json_cannot_carry_is_shown_as_its_nearest() -> None:
     moment = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
-    assert as_json(({1, 2}, b"ok", b"\xff", moment, float("inf"))) == (
-        '[[1, 2], "ok", "ff", "2026-01-02 00:00:00+00:00", "inf"]'
+    assert as_json(({1, 2}, b"ok", b"\xff\0", moment, float("inf"))) == (
+        '[[1, 2], "ok", "ff00", "2026-01-02 00:00:00+00:00", "inf"]'
     )
 
 

@@ -76,6 +76,10 @@ def make_graph(answers: dict[str, Answer]) -> Graph:
                 graph.connect(node_id, other)
                 if connection.get("busy"):
                     graph.busy.add(other)
+        for other in answer.values or ():  # a Perl node's
+            if other and other != node_id and not is_command(other):
+                graph.kinds.setdefault(other, "?")
+                graph.connect(node_id, other)
     return graph
 
 

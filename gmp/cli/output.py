@@ -1,7 +1,8 @@
 """How values are read from the command line and printed.
 
 An argument that begins with ``[``, ``{`` or ``"`` is JSON, every other one is the text itself. What JSON cannot carry is
-printed as its nearest: tuples and sets as lists, bytes as text (else as hexadecimal digits), the rest as text.
+printed as its nearest: tuples and sets as lists, the rest as text. Bytes are text when they can be one, in UTF-8 or else,
+as Perl's strings, in Latin-1; what has control characters in it is shown as hexadecimal digits.
 
 What is printed comes from other programs, so it has no control characters: they could change the terminal.
 """
@@ -15,6 +16,7 @@ import click
 
 from gmp.cli.show import safe
 
+_NO_CONTROLS = dict.fromkeys(map(ord, "\t\n\r\xa0\xad"))  # what texts may have though it is not printable
 LONGEST_INTEGER = 10_000  # bits: larger ones Python does not write in decimals
 
 
@@ -60,7 +62,8 @@ def _bytes_text(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        return value.hex()
+        text = value.decode("latin-1")
+        return text if text.translate(_NO_CONTROLS).isprintable() else value.hex()
 
 
 def as_json(value: Any) -> str:
@@ -71,6 +74,8 @@ def as_json(value: Any) -> str:
 
 def as_text(value: Any) -> str:
     """`value` for people: texts as they are but for control characters, everything else as JSON."""
+    if isinstance(value, bytes):
+        value = _bytes_text(value)
     return safe(value) if isinstance(value, str) else as_json(value)
 
 

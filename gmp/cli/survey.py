@@ -1,8 +1,10 @@
 """Asking a whole network: which nodes, groups and families there are, and what each node tells of itself.
 
 All nodes are asked at once, each in a greenlet of its own; one that does not answer costs the others nothing. What is
-told comes from other programs: tables are taken, everything else is an answer that cannot be used. Perl nodes tell
-nothing: they are found by ``can``, which every node answers.
+told comes from other programs: tables are taken, everything else is an answer that cannot be used.
+
+Perl nodes are found by ``can``, which every node answers. They know none of these requests, but may evaluate a source, as
+``aemp trace`` has them do: unless their setting ``secure`` is on. Those answer nothing, so ``time`` is asked behind it.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ import gevent
 
 import gmp
 from gmp.cli.access import Access, is_command, seed_nodes
+from gmp.cli.output import as_text
+from gmp.cli.show import safe
 from gmp.cli.targets import settle
-from gmp.wire.requests import CAN, FAMILIES
+from gmp.wire.requests import CAN, FAMILIES, TIME
 
 
 @dataclass
@@ -28,6 +32,7 @@ class Answer:
     data: dict[str, Any] = field(default_factory=dict)
     problem: str = ""  #: why there is none
     round_trip: float = 0.0  #: seconds
+    values: list[str] | None = None  #: what a Perl node has evaluated; None: it is none, or does not do that
 
     @property
     def connections(self) -> list[str]:
@@ -38,6 +43,7 @@ class Answer:
 
 
 NOT_GMP = "is no gmp node: it tells nothing of itself"
+PERL_FAMILIES = "keys %AnyEvent::MP::Kernel::GLOBAL_DB"  # the names of all families, on a global node
 
 
 def known_nodes(access: Access, node: gmp.Node) -> list[str]:
@@ -53,13 +59,14 @@ def lasting_nodes(node: gmp.Node) -> list[str]:
 
 
 def ask_all(
-    node: gmp.Node, node_ids: Iterable[str], request: str, timeout: float, *, sure: Container[str] = ()
+    node: gmp.Node, node_ids: Iterable[str], request: str, timeout: float, *, sure: Container[str] = (), perl: str = ""
 ) -> dict[str, Answer]:
     """Send a request of `gmp.kernel.inspection` to each node; takes `timeout` seconds at most.
 
-    `sure` are nodes that are known to answer it, and need not be asked whether they can.
+    `sure` are nodes that are known to answer it, and need not be asked whether they can. `perl`: what Perl nodes are to
+    evaluate instead.
     """
-    asked = {node_id: gevent.spawn(ask, node, node_id, request, timeout, node_id in sure) for node_id in node_ids}
+    asked = {node_id: gevent.spawn(ask, node, node_id, request, timeout, node_id in sure, perl) for node_id in node_ids}
     try:
         gevent.joinall(list(asked.values()))
         return {node_id: greenlet.get() for node_id, greenlet in asked.items()}
@@ -67,12 +74,12 @@ def ask_all(
         gevent.killall(list(asked.values()), block=False)
 
 
-def ask(node: gmp.Node, node_id: str, request: str, timeout: float, sure: bool = False) -> Answer:
+def ask(node: gmp.Node, node_id: str, request: str, timeout: float, sure: bool = False, perl: str = "") -> Answer:
     """Ask one node."""
     try:
         with gevent.Timeout(timeout, gmp.CallTimeout("no answer in time")):
             if not sure and not any(node.call(node_id, CAN, request, timeout=None)[:1]):
-                return Answer(node_id, problem=NOT_GMP)
+                return Answer(node_id, problem=NOT_GMP, values=_evaluated(node, node_id, perl) if perl else None)
             began = time.monotonic()
             data = next(iter(node.call(node_id, request, timeout=None)), None)
             took = time.monotonic() - began
@@ -85,17 +92,61 @@ def ask(node: gmp.Node, node_id: str, request: str, timeout: float, sure: bool =
     return Answer(node_id, data, "", took)
 
 
-def known_families(access: Access, node: gmp.Node) -> dict[str, dict[str, Any]]:
-    """All families with their numbers of entries, as the seeds tell; groups have ``group`` set."""
+def _evaluated(node: gmp.Node, node_id: str, source: str) -> list[str] | None:
+    """What a Perl node evaluates `source` to; None: it does not do that. *Blocks.* *Raises:* as `Node.call`."""
+    port = node.port()
+    try:
+        node.eval_on(node_id, source, port)
+        node.call(node_id, TIME, timeout=None)  # answers keep their order
+        error, *values = port.receive() if len(port) else ("no answer",)
+        return None if error else [value if isinstance(value, str) else as_text(value) for value in values]
+    finally:
+        port.kill()
+
+
+@dataclass
+class KnownFamilies:
+    """The families of the network, with their numbers of entries; groups have ``group`` set."""
+
+    found: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unlisted: list[str] = field(default_factory=list)  #: seeds that do not tell which families they know
+
+    def note(self) -> str:
+        """What has to be told of it beside the table; empty: it is all there is."""
+        if not self.unlisted:
+            return ""
+        seeds = ", ".join(safe(seed) for seed in self.unlisted)
+        return (
+            f"{seeds}: no gmp node, and evaluates nothing for others: only what gmp nodes know is listed."
+            " 'gmp family NAME' shows any other."
+        )
+
+
+def known_families(access: Access, node: gmp.Node) -> KnownFamilies:
+    """All families, as the seeds tell. Where a Perl seed does not, those that the gmp nodes have to do with."""
+    node.known_nodes()  # subscribes
     settle(access, node)
-    found: dict[str, dict[str, Any]] = {}
-    for answer in ask_all(node, seed_nodes(node), FAMILIES, access.left).values():
+    seeds = seed_nodes(node)
+    answers = ask_all(node, seeds, FAMILIES, access.left / 2, perl=PERL_FAMILIES)
+    known = KnownFamilies()
+    known.unlisted += [seed for seed, each in answers.items() if each.problem == NOT_GMP and each.values is None]
+    for answer in answers.values():
         for name, entry in answer.data.items():
             if isinstance(entry, dict):
-                found.setdefault(str(name), entry)
-    return found
+                known.found.setdefault(str(name), entry)
+    names = {name for answer in answers.values() for name in answer.values or ()}
+    if known.unlisted:
+        others = ask_all(node, set(lasting_nodes(node)) - set(seeds), FAMILIES, access.left / 2)
+        names.update(str(name) for answer in others.values() for name in answer.data)
+    tables = {name: node.family(name) for name in names - known.found.keys() if name and not name.startswith("'")}
+    settle(access, node)
+    for name, table in tables.items():
+        items = table.items()
+        if items:
+            known.found[name] = {"entries": len(items), "group": all("#" in key for key in items)}
+    return known
 
 
 def known_groups(access: Access, node: gmp.Node) -> list[str]:
     """The names of all groups."""
-    return sorted(name for name, entry in known_families(access, node).items() if entry.get("group"))
+    return sorted(name for name, entry in known_families(access, node).found.items() if entry.get("group"))

@@ -21,12 +21,15 @@ SECTION = "Look at a network"
 def command(access: Access, group: str | None) -> None:
     """List the groups of the network, or the members of one.
 
+    A Perl seed lists them only when it evaluates what others ask, as it does unless its setting 'secure' is on.
     GROUP may be written with or without @. Exit code 3: it has no member. 'gmp monitor @GROUP' shows its changes.
     """
     with access.join() as node:
         if group is None:
-            families = known_families(access, node)
-            found = {name: entry.get("entries", 0) for name, entry in families.items() if entry.get("group")}
+            known = known_families(access, node)
+            if known.note():
+                click.echo(known.note(), err=True)
+            found = {name: entry.get("entries", 0) for name, entry in known.found.items() if entry.get("group")}
             if access.json:
                 print_json(found)
             else:

@@ -13,7 +13,7 @@ from gmp.cli.completion import complete_destinations
 from gmp.cli.output import print_json
 from gmp.cli.show import WIDE, console, safe
 from gmp.cli.survey import NOT_GMP, ask_all, known_nodes
-from gmp.wire.requests import INFO
+from gmp.wire.requests import INFO, UP_NODES
 
 SECTION = "Look at a network"
 
@@ -33,7 +33,8 @@ def command(
     """Show the connections of the network as a tree, or, with --messages, what a port gets and sends.
 
     Every node is asked whom it is connected to. The tree begins at a seed; a connection that is not in the tree stands
-    behind the later of its nodes as 'also'. Perl nodes are known from the others. Exit code 1 when a node does not answer.
+    behind the later of its nodes as 'also'. Perl nodes whose setting 'secure' is on are known from the others alone. Exit
+    code 1 when a node does not answer.
 
     \b
       gmp trace --svg -o network.svg
@@ -50,7 +51,7 @@ def command(
     from gmp.cli.graph import DRAWINGS, make_graph, tree
 
     with access.join() as node:
-        answers = ask_all(node, known_nodes(access, node), INFO, access.left)
+        answers = ask_all(node, known_nodes(access, node), INFO, access.left, perl=UP_NODES)
         graph = make_graph(answers)
     silent = {node_id: answer.problem for node_id, answer in answers.items() if answer.problem not in ("", NOT_GMP)}
     if access.json:
@@ -67,6 +68,10 @@ def command(
         _write(output, text + "\n")
     elif text is not None:
         click.echo(text)
+    untold = sorted(safe(node_id) for node_id, each in answers.items() if each.problem == NOT_GMP and each.values is None)
+    if untold:
+        others = "only those connections are known of it that others tell of"
+        click.echo(f"{', '.join(untold)}: no gmp node, and evaluates nothing for others: {others}", err=True)
     for node_id, problem in silent.items():
         click.echo(f"{safe(node_id)} does not answer: {safe(problem)}", err=True)
     if silent:
