@@ -18,7 +18,7 @@ from .perl_node import GLOBAL, KERNEL, PerlNode
 NOTE = "seed: no gmp node, and evaluates nothing for others: only what gmp nodes know is listed."
 
 
-@pytest.fixture(params=["json", "cbor"])
+@pytest.fixture(params=["cbor", pytest.param("json", marks=pytest.mark.slow)])
 def framing(request: pytest.FixtureRequest) -> Any:
     return request.param
 
