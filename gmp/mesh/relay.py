@@ -129,7 +129,7 @@ class Router:
     def _no_gmp_node(self, sender: str, to: str, kind: str, token: str, origin: str) -> None:
         """For a neighbour that does not know of relaying: let it connect with `origin`, if it is to dial; else say no."""
         if kind == DIAL:
-            self._ground.pass_on(sender, to, SND, origin, DEVNULL)
+            self._hand_on(sender, to, SND, origin, DEVNULL)
         elif kind != LOST:
             self._back(sender, token, to, origin, f"{to} is no gmp node, and nothing can be relayed to it")
 
@@ -172,10 +172,13 @@ class Router:
     def _pass(self, sender: str, hop: str, kind: str, token: str, to: str, origin: str, args: tuple[Any, ...]) -> None:
         if kind == DIAL and not self._ground.is_near(hop):
             args = ([address for address in address_list(args[0] if args else ()) or () if not is_loopback(address)],)
+        self._hand_on(sender, hop, RELAY, kind, token, to, origin, *args)
+
+    def _hand_on(self, sender: str, hop: str, *request: Any) -> None:
         if sender in self._registry.globals:
-            self._ground.request(hop, RELAY, kind, token, to, origin, *args)  # the seed before has counted it
+            self._ground.request(hop, *request)  # the seed before has counted it
         else:
-            self._ground.pass_on(sender, hop, RELAY, kind, token, to, origin, *args)
+            self._ground.pass_on(sender, hop, *request)
 
     def _back(self, sender: str, token: str, to: str, origin: str, why: str) -> None:
         self._ground.request(sender, RELAY, LOST, token, origin, to, why)

@@ -19,8 +19,7 @@ class NotAdmitted(MessageError):
 
 def admitting(encoder: Encoder, keys: Mapping[str, str]) -> Encoder:
     """`encoder`, made to refuse what a node whose greeting has these `keys` does not admit."""
-    refused = {name for name in REQUESTS if not admits(keys, name)}
-    return AdmittingEncoder(encoder, keys) if refused else encoder
+    return encoder if all(admits(keys, name) for name in REQUESTS) else AdmittingEncoder(encoder, keys)
 
 
 class AdmittingEncoder:
