@@ -21,6 +21,7 @@ from gmp.testing import FaultProxy
 
 from .browser import Browser, needs_chromium
 from .conftest import eventually
+from .perl_node import PerlNode
 from .processes import Processes
 
 MakeNode = Callable[..., gmp.Node]
@@ -185,6 +186,14 @@ def test_a_node_that_leaves_in_order_is_no_loss_and_is_soon_gone(
     at_once = make_node("other", seeds=seed.binds)  # before it is forgotten
     until(app, lambda data: states(data).get("other") == "up")
     assert at_once.started
+
+
+def test_a_perl_node_is_shown_as_one_and_asked_for_nothing(app: Dashboard) -> None:
+    with PerlNode("perl", seeds=app.watcher.node.binds) as perl:
+        until(app, lambda data: states(data).get("perl") == "no-gmp")
+        assert not [name for _, name in perl.requests_seen() if name.startswith("gmp.")]
+        perl.close()
+        until(app, lambda data: states(data).get("perl") == "lost")
 
 
 def states(data: dict[str, Any]) -> dict[str, str]:

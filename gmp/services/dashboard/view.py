@@ -1,8 +1,9 @@
 """What the dashboard knows of one node, and how it is told to a browser. Pure: `now` and what nodes answered come in.
 
 A node is *up* while it answers, *busy* when an answer is overdue, *lost* when its connection ended, *left* when it said so
-before; it comes back by an answer. What a node says of itself is data: it is made `plain` when it comes, bounded and of the
-kinds that JSON has, so that nothing fails over it later; it is shown as text, never as markup.
+before; it comes back by an answer. A Perl node tells nothing: it is *no-gmp* while it is connected. What a node says of
+itself is data: it is made `plain` when it comes, bounded and of the kinds that JSON has, so that nothing fails over it
+later; it is shown as text, never as markup.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class NodeView:
         self.rates: dict[str, dict[str, float]] = {}  #: of each peer
         self.lost_at: float | None = None
         self.left = False  #: whether it was lost by leaving in order
+        self.is_gmp = True  #: no other node tells anything of itself
         self.reason = ""
         self._answered = now
         self._counted: tuple[float, str, dict[str, dict[str, float]]] | None = None
@@ -35,6 +37,7 @@ class NodeView:
     def told(self, stats: dict[str, Any], now: float) -> None:
         """The node answered with its figures."""
         self.stats = stats
+        self.is_gmp = True
         self.back(now)
         counts = {
             peer: {rate: sum(number(figures.get(name)) for name in names) for rate, names in RATES.items()}
@@ -65,6 +68,8 @@ class NodeView:
         """Such as ``up``."""
         if self.lost_at is not None:
             return "left" if self.left else "lost"
+        if not self.is_gmp:
+            return "no-gmp"
         if not self.stats:
             return "asked"
         return "busy" if now - self._answered > OVERDUE else "up"

@@ -102,6 +102,9 @@ class Watcher:
                 view.told(self._call(view.node_id, STATS), time.monotonic())
             except gmp.CallTimeout:
                 continue  # it is shown as busy, from how long ago it answered
+            except gmp.MessageError:  # it is connected, and does not know the request
+                view.is_gmp = False
+                gevent.sleep(self._interval)
             except gmp.GmpError as error:
                 view.lost(error.reason if isinstance(error, gmp.PortDied) else (str(error),), time.monotonic())
                 gevent.sleep(retry)
