@@ -1,4 +1,4 @@
-"""Sphinx: ``sphinx-build -W -b html docs build/docs`` (extra ``docs``). The plots of `figures.md` are drawn from `figures.json`."""
+"""Sphinx: ``sphinx-build -W -b html docs build/docs`` (extra ``docs``). Plots are drawn from `figures.json`."""
 
 import json
 import sys
