@@ -1,8 +1,9 @@
 """Nodes of Perl's own AnyEvent::MP 2.02, each in a process, for tests.
 
-The environment variable ``GMP_PERL_LIB`` names the folder that has ``AnyEvent/MP.pm`` and what belongs to it; the modules it
-builds on are Debian's ``libanyevent-perl libcbor-xs-perl libjson-xs-perl libguard-perl libdigest-hmac-perl libdigest-sha3-perl
-libcommon-sense-perl libnet-ssleay-perl``. Where something is missing, `missing` says what.
+The environment variable ``GMP_PERL_LIB`` names the folder that has ``AnyEvent/MP.pm`` and what belongs to it; what that
+builds on is in Debian's ``libanyevent-perl``, ``libcbor-xs-perl``, ``libjson-xs-perl``, ``libguard-perl``,
+``libdigest-hmac-perl``, ``libdigest-sha3-perl``, ``libcommon-sense-perl`` and ``libnet-ssleay-perl``. Where something is
+missing, `missing` says what.
 
 The program is ``tests/real_perl.pl``: it evaluates the Perl code that a test gives it, and reports.
 """
@@ -32,11 +33,9 @@ def missing() -> str:
     folder = os.environ.get("GMP_PERL_LIB", "")
     if not folder:
         return "GMP_PERL_LIB names no folder with AnyEvent/MP.pm, version 2.02"
-    code = "print $AnyEvent::MP::VERSION"
+    command = ["perl", "-I", folder, "-MAnyEvent::MP", "-MCBOR::XS", "-MNet::SSLeay", "-e", "print $AnyEvent::MP::VERSION"]
     try:
-        found = subprocess.run(
-            ["perl", "-I", folder, "-MAnyEvent::MP", "-MCBOR::XS", "-MNet::SSLeay", "-e", code], capture_output=True, timeout=60
-        )
+        found = subprocess.run(command, capture_output=True, timeout=60)
     except OSError as error:
         return f"perl does not run: {error}"
     if found.returncode:

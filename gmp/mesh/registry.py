@@ -36,6 +36,7 @@ from gmp.mesh.entries import Entries
 from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.queries import Queries
 from gmp.mesh.quota import Limits
+from gmp.mesh.unattached import Unattached
 
 GLOBALS = "'g"
 FORMER = "\uffff#former master"  # no node's ID, and behind all of them in rank
@@ -59,6 +60,7 @@ class Registry:
         self._perl_slaves: set[str] = set()
         self._told_perl: Database = {}  # what Perl global nodes know of this node
         self._queries = Queries(ground, self.directory, limits.entries)
+        self._unattached = Unattached(ground, self._is_attached)
         self._expiry: Cancellable | None = None
         self._expiry_due = 0.0
         self._table: dict[str, Callable[..., None]] = {
@@ -97,6 +99,7 @@ class Registry:
 
     def stop(self) -> None:
         """The node ends."""
+        self._unattached.stop()
         if self._expiry is not None:
             self._expiry.cancel()
 
@@ -153,6 +156,7 @@ class Registry:
     def node_down(self, node_id: str, *, ended: bool) -> None:
         """The way to a node is gone; `ended`: it left, or its process was seen to end."""
         self._queries.node_down(node_id)
+        self._unattached.node_down(node_id)
         self._untrusted.discard(node_id)
         now = self._ground.now()
         if node_id in self._perl_slaves:
@@ -162,6 +166,7 @@ class Registry:
         if node_id in self.globals:
             self.globals.discard(node_id)
             self.claims.seed_lost(node_id, now)
+            self._unattached.seed_lost()
             if self._active:
                 self.set_own(GLOBALS, {}, [node_id])
                 self.set_own(ADDRESSES, {}, [node_id])
@@ -413,6 +418,16 @@ class Registry:
             self._ground.request(sender, "gmp.claim", owner, *self._version(owner), self._shown(sender, owner))
 
     # ---- requests of Perl nodes
+
+    def perl_client(self, sender: str) -> None:
+        """``g_slave``: that node takes this one for a seed."""
+        if not self._ground.is_gmp(sender):
+            self._unattached.node_up(sender)
+
+    def _is_attached(self, node_id: str) -> bool:
+        """Whether somebody reports that Perl node; a global one is its own master."""
+        attached = node_id in self._perl_slaves or node_id in self.globals
+        return attached or self.directory.lookup(ADDRESSES, node_id) is not None
 
     def perl_slave(self, sender: str, database: Any) -> None:
         """``g_slave`` with a database: that node is attached here."""
