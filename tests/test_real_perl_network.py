@@ -6,6 +6,7 @@ They run where the modules are: see `tests.real_perl`.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -15,7 +16,6 @@ import gevent
 import pytest
 
 import gmp
-from gmp.mesh import unattached
 
 from .conftest import Recorder, eventually
 from .processes import Child, Processes
@@ -75,7 +75,8 @@ def test_each_kind_of_value_goes_through_the_directory_both_ways(pair: tuple[gmp
         seen.calls.clear()
         for value in VALUES:
             perl.run(f"db_set Things => theirs => {literal(value)}; ()")
-            assert seen.wait(timeout=20) == [({"theirs": value}, {"theirs": value}, {}, {})] or _told(seen, "theirs", value)
+            items, *lists = seen.wait(timeout=20)[-1]
+            assert [dict(items), *map(list, lists)] == [{"theirs": value}, ["theirs"], [], []]
             seen.calls.clear()
             perl.run(f"db_set Things => theirs => {literal(value)}; db_del Things => 'theirs'; ()")
             eventually(lambda: family.items() == {})
@@ -83,6 +84,183 @@ def test_each_kind_of_value_goes_through_the_directory_both_ways(pair: tuple[gmp
             seen.calls.clear()
 
 
-def _told(seen: Recorder, key: str, value: Any) -> bool:
-    (items, added, changed, deleted) = seen.calls[-1]
-    return (dict(items), list(added), list(changed), list(deleted)) == ({key: value}, [key], [], [])
+
+# ---- seeds that are lost
+
+
+def start_seeds(processes: Processes, count: int) -> list[Child]:
+    """gmp nodes that are one another's seeds."""
+    seeds: list[Child] = []
+    for number in range(count):
+        seeds.append(processes.start(f"seed{number}", *(seed.bind for seed in seeds)))
+    return seeds
+
+
+def register(perl: RealPerl) -> str:
+    """A port of a Perl node in the group of the workers; returns its ID."""
+    port: str = perl.run("$kept{worker} = port { snd pop, $NODE }; db_set Workers => $kept{worker}, 1; $kept{worker}")[0]
+    return port
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_perl_nodes_groups_outlive_each_of_its_seeds_but_the_last(
+    make_node: MakeNode, make_perl: MakePerl, processes: Processes
+) -> None:
+    """It watches its master until another seed has taken over, and no longer: seeds see to the rest."""
+    seeds = start_seeds(processes, 4)
+    perl = make_perl(seeds=tuple(seed.bind for seed in seeds))
+    node = make_node("gmp", seeds=[seed.bind for seed in seeds])
+    for seed in seeds:
+        perl.wait_up(seed.node_id)
+        node.wait_up(seed.node_id, timeout=20)
+    port = register(perl)
+    group = node.group("Workers")
+    group.wait(timeout=20)
+    perl.run(WATCH)
+    for number in range(3):
+        (master,) = perl.run(MASTER)
+        (seed,) = [seed for seed in seeds if seed.node_id == master]
+        seed.kill(signal.SIGKILL)
+        eventually(lambda master=master: perl.run(MASTER) not in ([master], [None]), timeout=30)
+        eventually(lambda: port in group.members(), timeout=30)
+        assert node.call(port, "who", timeout=20) == ("PerlA",)
+        perl.heard.clear()
+        node.family("Things").set("round", number)
+        eventually(lambda number=number: any(report[1].get("round") == number for report in perl.heard), timeout=20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_perl_nodes_groups_come_back_when_its_master_was_restarted(
+    make_node: MakeNode, make_perl: MakePerl, processes: Processes
+) -> None:
+    """A master that it does not watch any more comes back under the same ID and knows nothing of it."""
+    first, second = make_node("seed0"), make_node("seed1")
+    perl = make_perl(seeds=(*first.binds, *second.binds))
+    for seed in (first, second):
+        perl.wait_up(seed.id)
+    port = register(perl)
+    (master,) = perl.run(MASTER)
+    before, after = (first, second) if master == "seed0" else (second, first)
+    binds = {seed: list(seed.binds) for seed in (before, after)}
+    before.close()
+    eventually(lambda: perl.run(MASTER) == [after.id])
+    after.close()  # it is not watched: Perl does not notice
+    eventually(lambda: perl.run(f'node_is_up "{after.id}" ? 1 : 0') == [0])
+    assert perl.run(MASTER) == [after.id]
+    again = make_node(after.id, binds=binds[after])
+    assert again.group("Workers").wait(timeout=60) == {port: 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gmp", "Perl"])
+def test_a_master_that_is_stopped_keeps_nobody_from_being_found(
+    make_node: MakeNode, make_perl: MakePerl, processes: Processes, kind: str
+) -> None:
+    """Its kernel goes on answering, so it is not lost for long: another seed is asked."""
+    seeds: dict[str, Child | RealPerl] = {}
+    if kind == "gmp":
+        seeds.update({seed.node_id: seed for seed in start_seeds(processes, 2)})
+        binds = [seed.bind for seed in processes.children]
+    else:
+        first = seeds["seed0"] = make_perl("seed0")
+        second = seeds["seed1"] = make_perl("seed1", seeds=tuple(first.binds))
+        binds = [*first.binds, *second.binds]
+    target = make_perl("target", seeds=tuple(binds))
+    node = make_node("gmp", seeds=binds)
+    for seed in seeds:
+        target.wait_up(seed)
+        node.wait_up(seed, timeout=20)
+    port = register(target)
+    eventually(lambda: port in node.group("Workers").members())
+    eventually(lambda: node.backbone.master is not None)
+    stopped = seeds[str(node.backbone.master)]
+    os.kill(stopped.pid, signal.SIGSTOP)
+    try:
+        assert node.call(port, "who", timeout=10) == ("target",)
+        gevent.sleep(15)
+        assert node.is_up(stopped.node_id)
+        assert node.call(port, "who", timeout=10) == ("target",)
+    finally:
+        os.kill(stopped.pid, signal.SIGCONT)
+    assert node.call(stopped.node_id, "time", timeout=20)
+    assert node.group("Workers").members() == {port: 1}
+
+
+# ---- restarts and sudden ends
+
+
+@pytest.mark.parametrize("framing", ["json", "cbor"])
+@pytest.mark.parametrize("seeds", ["gmp", "Perl"])
+def test_a_perl_node_that_is_killed_is_missed_at_once_and_found_at_once_when_it_is_back(
+    make_node: MakeNode, make_perl: MakePerl, seeds: str, framing: str
+) -> None:
+    binds = make_node("seed").binds if seeds == "gmp" else make_perl("seed", framing=framing).binds
+    node = make_node("gmp", seeds=binds)
+    node.wait_up("seed", timeout=20)
+    for _ in range(3):
+        perl = make_perl(seeds=tuple(binds), framing=framing)
+        perl.wait_up("seed")
+        port, died, node_died = register(perl), Recorder(), Recorder()
+        begun = time.monotonic()
+        assert node.group("Workers").wait(timeout=20) == {port: 1}
+        assert node.call(port, "who", timeout=20) == ("PerlA",)
+        assert time.monotonic() - begun < 5.0  # seconds; it was 10 when a way was asked for through nodes that know of none
+        node.monitor(port, died)
+        node.monitor("PerlA", node_died)
+        node.call("PerlA", "time", timeout=20)
+        perl.kill()
+        assert died.wait(timeout=20)[0][:2] == node_died.wait(timeout=20)[0][:2] == ("transport_error", "PerlA")
+        eventually(lambda: node.group("Workers").members() == {})
+
+
+@pytest.mark.parametrize("framing", ["json", "cbor"])
+@pytest.mark.parametrize("seeds", ["gmp", "Perl"])
+def test_a_gmp_node_that_is_killed_is_missed_at_once_and_found_at_once_when_it_is_back(
+    make_node: MakeNode, make_perl: MakePerl, processes: Processes, seeds: str, framing: str
+) -> None:
+    seed = make_node("seed") if seeds == "gmp" else make_perl("seed", framing=framing)
+    perl = make_perl(seeds=tuple(seed.binds), framing=framing)
+    perl.wait_up("seed")
+    perl.run("$kept{children} = db_mon children => sub { report children => sort keys %{ $_[0] } }; ()")
+    for _ in range(3):
+        child = processes.start("child", *seed.binds)
+        while not (ports := perl.expect("children")):
+            pass
+        (port,) = ports
+        perl.run(f'cal "{port}", hello => 1, sub {{ report echoed => @_ }}, 10; ()')
+        assert perl.expect("echoed") == ["echo", "hello", 1]
+        perl.run(f'mon "{port}", sub {{ report died => @_ }}; ()')
+        child.kill(signal.SIGKILL)
+        assert perl.expect("died")[:2] == ["transport_error", "child"]
+        while perl.expect("children"):
+            pass
+
+
+def test_a_gmp_node_that_leaves_tells_perl_so(make_node: MakeNode, make_perl: MakePerl) -> None:
+    perl = make_perl()
+    node = make_node("gmp", seeds=perl.binds)
+    node.wait_up("PerlA", timeout=20)
+    port = node.port()
+    perl.run(f'mon "{port.id}", sub {{ report died => @_ }}; ()')
+    perl.wait_up("gmp")
+    node.call("PerlA", "time", timeout=20)
+    node.close()
+    assert perl.expect("died") == ["leaving", "gmp"]
+
+
+def test_what_waits_for_a_perl_node_that_cannot_read_it_is_dropped_alone(
+    make_node: MakeNode, make_perl: MakePerl, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = make_node("gmp")
+    node.send("PerlA", "main::report", "waited", "before")
+    node.send("PerlA", "main::report", "waited", b"\xff")
+    node.send("PerlA", "main::report", "waited", "after")
+    perl = make_perl(seeds=tuple(node.binds), framing="json")
+    assert [perl.expect("waited") for _ in range(2)] == [["before"], ["after"]]
+    assert "node PerlA reads json only, which cannot carry what was sent before it was connected" in caplog.text
+    with pytest.raises(gmp.MessageError):
+        node.send("PerlA", "main::report", "waited", b"\xff")
+    node.send("PerlA", "main::report", "waited", "later")
+    assert perl.expect("waited") == ["later"]
