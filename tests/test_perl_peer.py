@@ -264,7 +264,7 @@ def test_a_perl_node_that_nobody_reports_is_asked_to_attach_until_it_does(
         other.request("g_slave")
         perl.request("g_slave")  # to none, as far as anybody knows
         for _ in range(2):
-            assert perl.expect("", "eval") == [unattached.ATTACH]
+            assert perl.expect("", "eval") == [unattached.ATTACH_AGAIN]
         perl.request("g_slave", {"'l": {"PerlA": []}, "Family": {"key": 1}})
         eventually(lambda: node.family("Family").items() == {"key": 1})
         perl.barrier()

@@ -5,12 +5,18 @@ They run where the modules are: see `tests.real_perl`.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gevent
+import gevent.event
+import gevent.socket
 import pytest
+from gevent.server import StreamServer
 
 import gmp
 
@@ -65,10 +71,10 @@ def test_a_request_that_a_kernel_has_not_is_seen_by_these_tests(tmp_path: Path, 
     try:
         node = make_node("gmp", seeds=perl.binds)
         node.wait_up("PerlA", timeout=20)
-        node.send("PerlA", "gmp.unheard_of")
+        node.send("PerlA", "unheard_of")
         eventually(perl.failed_requests)
         (line,) = perl.failed_requests()
-        assert "unable to resolve function 'gmp.unheard_of'" in line
+        assert "unable to resolve function 'unheard_of'" in line
     finally:
         perl.close()
 
@@ -76,13 +82,93 @@ def test_a_request_that_a_kernel_has_not_is_seen_by_these_tests(tmp_path: Path, 
 # ---- joining
 
 
-def test_a_perl_node_with_its_own_defaults_joins(make_node: MakeNode, make_perl: MakePerl) -> None:
-    """And takes the first framing and method that gmp offers too."""
+@pytest.mark.parametrize("secure", [0, 1], ids=["open", "secure"])
+def test_a_perl_node_with_its_own_defaults_joins(make_node: MakeNode, make_perl: MakePerl, secure: int) -> None:
+    """Also one that evaluates and starts nothing for others: what gmp asks by itself is not of that kind."""
     node = make_node("gmp")
-    perl = make_perl(seeds=tuple(node.binds))
+    perl = make_perl(seeds=tuple(node.binds), secure=secure)
     node.wait_up("PerlA", timeout=20)
     perl.wait_up("gmp")
     assert node.call("PerlA", "can", "mon1", timeout=20) == ("1",)
+    perl.run("$kept{worker} = port { snd pop, $NODE }; db_set Workers => $kept{worker}; ()")
+    (port,) = node.group("Workers").wait(timeout=20)
+    assert node.call(port, "who", timeout=20) == ("PerlA",)
+
+
+class Between:
+    """Somebody without the secret who passes on all that honest nodes say; `bind` is where nodes may be led to dial him."""
+
+    def __init__(self) -> None:
+        self._server = StreamServer(("127.0.0.1", 0), self._dialled)
+        self._server.start()
+        self.bind = f"127.0.0.1:{self._server.server_port}"
+        self.target: gevent.event.AsyncResult[str] = gevent.event.AsyncResult()  #: where he connects whoever dials him
+        self._open: list[gevent.socket.socket] = []
+        self.ended = gevent.event.Event()
+
+    def _dialled(self, sock: gevent.socket.socket, _: object) -> None:
+        self.join(sock, self.connect(self.target.get()))
+
+    def connect(self, bind: str) -> gevent.socket.socket:
+        host, port = bind.split(":")
+        return gevent.socket.create_connection((host, int(port)))
+
+    def join(self, one: gevent.socket.socket, other: gevent.socket.socket) -> None:
+        """Pass on, until either side has had enough."""
+        self._open += [one, other]
+        pipes = [gevent.spawn(self._pass, one, other), gevent.spawn(self._pass, other, one)]
+        gevent.wait(pipes, count=1)
+        self.close_sockets()
+        gevent.joinall(pipes)
+        self.ended.set()
+
+    def _pass(self, source: gevent.socket.socket, sink: gevent.socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+
+    def close_sockets(self) -> None:
+        for sock in self._open:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
+    def close(self) -> None:
+        self._server.stop()
+        self.close_sockets()
+
+
+@pytest.fixture
+def between() -> Iterator[Between]:
+    somebody = Between()
+    yield somebody
+    somebody.close()
+
+
+@pytest.mark.parametrize("roles", ["accepted-accepted", "Perl-dials", "gmp-dials"])
+def test_nobody_passes_a_perl_nodes_handshake_on_to_a_gmp_node(
+    make_node: MakeNode, make_perl: MakePerl, between: Between, caplog: pytest.LogCaptureFixture, roles: str
+) -> None:
+    """On one machine, with default settings: what Perl says it sees is not where the connection came in."""
+    perl = make_perl(seeds=(between.bind,) if roles == "Perl-dials" else ())
+    node = make_node("gmp", seeds=[between.bind] if roles == "gmp-dials" else [])
+    between.target.set(perl.binds[0] if roles == "gmp-dials" else node.binds[0])
+    if roles == "accepted-accepted":
+        gevent.spawn(between.join, between.connect(node.binds[0]), between.connect(perl.binds[0]))
+    assert between.ended.wait(timeout=20)
+    eventually(lambda: "somebody passes the lines on" in caplog.text)
+    assert node.up_nodes() == []
+    assert perl.run("up_nodes") == []
+
+
+def test_a_perl_node_joins_through_what_reached_at_admits(
+    make_node: MakeNode, make_perl: MakePerl, between: Between
+) -> None:
+    perl = make_perl(seeds=(between.bind,))
+    node = make_node("gmp", reached_at=[between.bind])
+    between.target.set(node.binds[0])
+    node.wait_up("PerlA", timeout=30)
+    perl.wait_up("gmp")
 
 
 @pytest.mark.parametrize("security", [PLAIN, TLS], ids=["plain", "tls"])
@@ -253,6 +339,13 @@ def perl_spawns(node: gmp.Node, perl: RealPerl) -> None:
     assert (calls[0][0].id, [text(value) for value in calls[0][1:]], calls[1]) == (spawned, ["a1", 2], ("hello", [3]))
     perl.run('kil $kept{spawned}, "enough"; ()')
     assert perl.expect("died") == ["enough"]
+    perl.run("""
+       $kept{spawned} = spawn "gmp", "tests::functions::report";
+       snd $kept{spawned}, "at once", $_ for 1 .. 200;
+       ()
+    """)
+    calls = functions.calls.wait(203, timeout=20)
+    assert [call[1] for call in calls[3:]] == list(range(1, 201))
     perl.run("""
        $kept{answers} = reporter "answer2";
        for my $number (1 .. 200) {
