@@ -17,6 +17,7 @@ import pytest
 
 import gmp
 
+from .addresses import free_address
 from .conftest import Recorder, eventually
 from .processes import Child, Processes
 from .real_perl import RealPerl
@@ -186,6 +187,37 @@ def test_a_master_that_is_stopped_keeps_nobody_from_being_found(
         os.kill(stopped.pid, signal.SIGCONT)
     assert node.call(stopped.node_id, "time", timeout=20)
     assert node.group("Workers").members() == {port: 1}
+
+
+@pytest.mark.parametrize("framing", ["json", "cbor"])
+def test_a_gmp_seed_and_a_perl_seed_tell_each_other_what_their_nodes_have(
+    make_node: MakeNode, make_perl: MakePerl, framing: str
+) -> None:
+    """And a Perl seed that is killed comes back under its ID, and is told everything again."""
+    bind = free_address()
+    seed = make_node("seed0", seeds=[bind])
+    perl_seed = make_perl("seed1", binds=(bind,), seeds=(*seed.binds, bind), framing=framing)
+    seed.wait_up("seed1", timeout=20)
+    near = make_perl("near", seeds=tuple(seed.binds), framing=framing)
+    far = make_perl("far", seeds=(bind,), framing=framing)
+    node = make_node("gmp", seeds=[bind])
+    expected = {register(near): 1, register(far): 1}
+    for each in (seed, node):
+        assert each.group("Workers").wait(2, timeout=20) == expected
+        for port in expected:
+            assert each.call(port, "who", timeout=20) == (gmp.node_of(port),)
+    for perl in (near, far):
+        perl.run("$kept{workers} = db_mon Workers => sub { report workers => sort keys %{ $_[0] } }; ()")
+        while perl.expect("workers") != sorted(expected):
+            pass
+    perl_seed.kill()
+    far_port = next(port for port in expected if gmp.node_of(port) == "far")
+    eventually(lambda: far_port not in seed.group("Workers").members())
+    make_perl("seed1", binds=(bind,), seeds=(*seed.binds, bind), framing=framing)
+    for each in (seed, node):
+        assert each.group("Workers").wait(2, timeout=50) == expected
+        for port in expected:
+            assert each.call(port, "who", timeout=20) == (gmp.node_of(port),)
 
 
 # ---- restarts and sudden ends
