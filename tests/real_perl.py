@@ -126,14 +126,9 @@ class RealPerl:
         """What its Kernel logged of requests that it does not have, or that failed."""
         return REQUEST_FAILED.findall(self.log())
 
-    def signal(self, number: int) -> None:
-        """Send a signal."""
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal; end it at once, as by ``kill -9``, unless another one is given."""
         self._process.send_signal(number)
-
-    def kill(self) -> None:
-        """End it at once, as by ``kill -9``."""
-        self.signal(signal.SIGKILL)
-        self._process.wait()
 
     def close(self) -> None:
         """End it, however it stands."""

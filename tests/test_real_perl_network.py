@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -103,15 +105,28 @@ def register(perl: RealPerl) -> str:
     return port
 
 
+GUIDE = Path(__file__).parent.parent / "docs" / "guides" / "perl.md"
+OWN_WATCH = re.findall(r"our \$WATCH.*?(?=```)", GUIDE.read_text(), re.DOTALL)[0]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("seeds_are", ["gmp", "gmp, seen by a secure node", "Perl"])
 def test_a_perl_nodes_groups_outlive_each_of_its_seeds_but_the_last(
-    make_node: MakeNode, make_perl: MakePerl, processes: Processes
+    make_node: MakeNode, make_perl: MakePerl, processes: Processes, seeds_are: str
 ) -> None:
-    """It watches its master until another seed has taken over, and no longer: seeds see to the rest."""
-    seeds = start_seeds(processes, 4)
-    perl = make_perl(seeds=tuple(seed.bind for seed in seeds))
-    node = make_node("gmp", seeds=[seed.bind for seed in seeds])
+    """It watches its master until another seed has taken over, and no longer: gmp seeds see to the rest, or the program."""
+    seeds: list[Child | RealPerl] = []
+    for number in range(4):
+        binds = [_bind(seed) for seed in seeds]
+        perl_seed = seeds_are == "Perl"
+        name = f"seed{number}"
+        seeds.append(make_perl(name, seeds=tuple(binds)) if perl_seed else processes.start(name, *binds))
+    binds = [_bind(seed) for seed in seeds]
+    perl = make_perl(seeds=tuple(binds), secure=int("secure" in seeds_are))
+    if seeds_are != "gmp":
+        perl.run(f"{OWN_WATCH} ()")
+    node = make_node("gmp", seeds=binds)
     for seed in seeds:
         perl.wait_up(seed.node_id)
         node.wait_up(seed.node_id, timeout=20)
@@ -121,14 +136,18 @@ def test_a_perl_nodes_groups_outlive_each_of_its_seeds_but_the_last(
     perl.run(WATCH)
     for number in range(3):
         (master,) = perl.run(MASTER)
-        (seed,) = [seed for seed in seeds if seed.node_id == master]
-        seed.kill(signal.SIGKILL)
+        (lost,) = [seed for seed in seeds if seed.node_id == master]
+        lost.kill(signal.SIGKILL)
         eventually(lambda master=master: perl.run(MASTER) not in ([master], [None]), timeout=30)
         eventually(lambda: port in group.members(), timeout=30)
         assert node.call(port, "who", timeout=20) == ("PerlA",)
         perl.heard.clear()
         node.family("Things").set("round", number)
         eventually(lambda number=number: any(report[1].get("round") == number for report in perl.heard), timeout=20)
+
+
+def _bind(seed: Child | RealPerl) -> str:
+    return seed.bind if isinstance(seed, Child) else seed.binds[0]
 
 
 @pytest.mark.slow
