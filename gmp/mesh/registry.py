@@ -420,8 +420,8 @@ class Registry:
     # ---- requests of Perl nodes
 
     def perl_client(self, sender: str) -> None:
-        """``g_slave``: that node takes this one for a seed."""
-        if not self._ground.is_gmp(sender):
+        """``g_slave``: that node takes this one for a seed. A gmp node sees to its master itself."""
+        if not self._ground.incarnation_of(sender):
             self._unattached.node_up(sender)
 
     def _is_attached(self, node_id: str) -> bool:
