@@ -9,7 +9,6 @@ use AnyEvent;
 use AnyEvent::MP;
 use AnyEvent::MP::Kernel;
 use JSON::XS ();
-use Scalar::Util ();
 
 $| = 1;
 
@@ -38,10 +37,6 @@ sub answering {
    rcv $SELF,
       ping => sub { my ($reply, $number) = @_; snd $reply, pong => $number },
    ;
-}
-
-sub failing {
-   die "as asked\n";
 }
 
 my ($configuration, $code) = @ARGV;

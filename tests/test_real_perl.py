@@ -237,6 +237,12 @@ def calls_both_ways(node: gmp.Node, perl: RealPerl) -> None:
     assert perl.expect("timeout") == []
     perl.run('cal "gmp#gone", question => sub { report gone => @_ }; ()')
     assert perl.expect("gone") == []
+    asked = node.port()
+    asked.on("ask", lambda reply: node.send(reply, "answer"))
+    perl.run(f'cal "{asked.id}", ask => sub {{ report asked => @_ }}; ()')
+    assert perl.expect("asked") == ["answer"]
+    asked.kill()
+    assert perl.expect("asked") == []  # a second time: Perl does not end the monitor with the call
     with pytest.raises(gmp.PortDied, match="no_such_port"):
         node.call("PerlA#gone", "anybody", timeout=20)
     with pytest.raises(gmp.CallTimeout):
