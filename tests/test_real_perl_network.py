@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import time
@@ -315,3 +316,76 @@ def test_what_waits_for_a_perl_node_that_cannot_read_it_is_dropped_alone(
         node.send("PerlA", "main::report", "waited", b"\xff")
     node.send("PerlA", "main::report", "waited", "later")
     assert perl.expect("waited") == ["later"]
+
+
+# ---- all of it at once
+
+
+class Mixed:
+    """Two gmp seeds, a Perl seed, three more nodes of each kind; each has a port in the group of the workers."""
+
+    def __init__(self, make_node: MakeNode, make_perl: MakePerl, rng: random.Random) -> None:
+        self._make_node, self._make_perl, self._rng = make_node, make_perl, rng
+        self._seeds = {"seed0": free_address(), "seed1": free_address(), "PerlSeed": free_address()}
+        self._ports: dict[str, gmp.Port] = {}
+        self.nodes: dict[str, gmp.Node | RealPerl] = {}
+        for name in (*self._seeds, *(f"{kind}{number}" for kind in ("gmp", "Perl") for number in range(3))):
+            self.start(name)
+
+    def start(self, name: str) -> None:
+        binds = (self._seeds.get(name, "127.0.0.1:0"),)
+        seeds = tuple(self._seeds.values())
+        if name.startswith("Perl"):
+            perl = self._make_perl(name, binds=binds, seeds=seeds, framing=self._rng.choice(["json", "cbor"]))
+            register(perl)
+            perl.run("$kept{mon} = db_mon Workers => sub { $kept{all} = { %{ $_[0] } } }; ()")
+            self.nodes[name] = perl
+            return
+        node = self._make_node(name, binds=binds, seeds=seeds)
+        port = self._ports[name] = node.port()
+        port.on("who", lambda reply: node.send(reply, name))
+        node.group("Workers").join(port, 1)
+        self.nodes[name] = node
+
+    def restart(self, name: str) -> None:
+        node = self.nodes[name]
+        if isinstance(node, RealPerl):
+            node.kill()
+        node.close()
+        gevent.sleep(self._rng.choice([0, 0.2, 1.0]))
+        self.start(name)
+
+    def _workers(self) -> set[str]:
+        return {
+            node.run("$kept{worker}")[0] if isinstance(node, RealPerl) else self._ports[name].id
+            for name, node in self.nodes.items()
+        }
+
+    def _seen_by(self, node: gmp.Node | RealPerl) -> set[str]:
+        if not isinstance(node, RealPerl):
+            return set(node.group("Workers").members())
+        # a seed's monitors miss what is there when they begin: `db_mon` clears the copy after the answer that came at once
+        known = "$AnyEvent::MP::Kernel::GLOBAL ? $AnyEvent::MP::Kernel::GLOBAL_DB{Workers} : $kept{all}"
+        return set(node.run(f"keys %{{ ({known}) || {{}} }}"))
+
+    def is_settled(self) -> bool:
+        """Whether each node sees all workers, and no other."""
+        workers = self._workers()
+        return all(self._seen_by(node) == workers for node in self.nodes.values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_in_a_mixed_network_everybody_sees_every_group_whoever_is_restarted(
+    make_node: MakeNode, make_perl: MakePerl
+) -> None:
+    seed = random.SystemRandom().randrange(10**6)
+    print("seed", seed)
+    rng = random.Random(seed)
+    network = Mixed(make_node, make_perl, rng)
+    eventually(network.is_settled, timeout=60)
+    for _ in range(12):
+        for _ in range(rng.randint(1, 3)):
+            network.restart(rng.choice(list(network.nodes)))
+            gevent.sleep(rng.choice([0, 0.5]))
+        eventually(network.is_settled, timeout=90)
