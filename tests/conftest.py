@@ -17,6 +17,7 @@ import gmp
 from gmp import face
 
 from .processes import Processes
+from .real_perl import RealPerl, missing
 
 collect_ignore = ["fuzz"]  # needs atheris, and is run by itself
 DEADLINE = 60.0  # seconds; a test marked timeout(n) has n
@@ -90,6 +91,23 @@ def make_node() -> Iterator[Callable[..., gmp.Node]]:
     yield make
     for node in reversed(nodes):
         node.close()
+
+
+@pytest.fixture
+def make_perl(tmp_path: Path) -> Iterator[Callable[..., RealPerl]]:
+    """Starts Perl nodes, and ends them; none of them may have been asked for what its Kernel has not."""
+    if missing():
+        pytest.skip(f"no nodes of AnyEvent::MP here: {missing()}")
+    nodes: list[RealPerl] = []
+
+    def make(node_id: str = "PerlA", **settings: Any) -> RealPerl:
+        nodes.append(RealPerl(tmp_path / f"{len(nodes)}.log", node_id, **settings))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.close()
+    assert [line for node in nodes for line in node.failed_requests()] == []
 
 
 @pytest.fixture(params=["Node.send", "gmp.send"])

@@ -11,6 +11,7 @@ import gevent.event
 import pytest
 
 import gmp
+from gmp.mesh import unattached
 
 from . import functions
 from .certificates import self_signed
@@ -251,6 +252,25 @@ def test_a_perl_node_sees_a_family_of_its_gmp_master(make_node: MakeNode) -> Non
         assert perl.expect("", "g_found", "PerlA") == [["127.0.0.1:4042"]]
         perl.request("g_find", "nobody")
         assert perl.expect("", "g_found", "nobody") == [None]
+
+
+def test_a_perl_node_that_nobody_reports_is_asked_to_attach_until_it_does(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unattached, "PATIENCE", 0.2)
+    node = make_node("gmp")
+    with PerlPeer.dial(node.binds[0]) as perl, PerlPeer.dial(node.binds[0], "PerlB") as other:
+        other.request("g_slave", {"'l": {"PerlB": []}})  # attached to this seed
+        other.request("g_slave")
+        perl.request("g_slave")  # to none, as far as anybody knows
+        for _ in range(2):
+            assert perl.expect("", "eval") == [unattached.ATTACH_AGAIN]
+        perl.request("g_slave", {"'l": {"PerlA": []}, "Family": {"key": 1}})
+        eventually(lambda: node.family("Family").items() == {"key": 1})
+        perl.barrier()
+        perl.log.clear()
+        gevent.sleep(2.0)  # more than thrice what it had to wait
+        assert [message for message in perl.log + other.log if message[1:2] == ["eval"]] == []
 
 
 @pytest.mark.parametrize("framing", ["json"])

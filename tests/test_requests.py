@@ -243,6 +243,22 @@ def test_a_perl_node_spawns_what_is_marked_or_allowed_and_learns_why_not(perl: P
 # ---- monitors and kills over the wire
 
 
+def test_a_perl_node_spawns_a_function_of_the_main_program_by_a_name_without_a_package(
+    perl: PerlPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``"::begun"``, as Perl programs write it for functions that stand in the program itself."""
+
+    @gmp.spawnable
+    def begun(port: gmp.Port, *args: object) -> None:
+        port.kill("begun", *args)
+
+    begun.__module__ = "__main__"
+    monkeypatch.setattr(sys.modules["__main__"], "begun", begun, raising=False)
+    assert perl.mon(perl.spawn("::begun", 1, "two")).get(timeout=20) == ["begun", 1, "two"]
+    assert perl.mon(perl.spawn("::imported_function")).get(timeout=20)[0] == "not_allowed"
+    assert perl.mon(perl.spawn("::")).get(timeout=20)[0] == "not_allowed"
+
+
 def test_mon1_is_idempotent(node: gmp.Node, perl: PerlPeer) -> None:
     port = node.port()
     perl.request("mon1", port.name)

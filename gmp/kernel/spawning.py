@@ -81,7 +81,7 @@ def resolve(name: object, allow: Sequence[str], *, for_spawn: bool) -> Callable[
 
 def _perl_name(name: str) -> tuple[str, str, str]:
     module, colon, function = name.rpartition("::")
-    return module.replace("::", "."), colon, function
+    return module.replace("::", ".") or "__main__", colon, function  # "::name" is one of the main program
 
 
 class SpawnedNames:

@@ -431,6 +431,7 @@ class Backbone:
                 log.warning("%s: %s %s", self._id, sender, problem)
             return
         self.become_global()
+        self.registry.perl_client(sender)
         if database is not None:
             self.registry.perl_slave(sender, database)
 

@@ -36,6 +36,7 @@ from gmp.mesh.entries import Entries
 from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.queries import Queries
 from gmp.mesh.quota import Limits
+from gmp.mesh.unattached import Unattached
 from gmp.wire.requests import ATTACH, CHANGE, CLAIM, G_GLOBAL, G_SET, G_UPD, RELEASE, SET, UPDATE, WANT
 
 GLOBALS = "'g"
@@ -60,6 +61,7 @@ class Registry:
         self._perl_slaves: set[str] = set()
         self._told_perl: Database = {}  # what Perl global nodes know of this node
         self._queries = Queries(ground, self.directory, limits.entries)
+        self._unattached = Unattached(ground, self._is_attached)
         self._expiry: Cancellable | None = None
         self._expiry_due = 0.0
         self._table: dict[str, Callable[..., None]] = {
@@ -98,6 +100,7 @@ class Registry:
 
     def stop(self) -> None:
         """The node ends."""
+        self._unattached.stop()
         if self._expiry is not None:
             self._expiry.cancel()
 
@@ -154,6 +157,7 @@ class Registry:
     def node_down(self, node_id: str, *, ended: bool) -> None:
         """The way to a node is gone; `ended`: it left, or its process was seen to end."""
         self._queries.node_down(node_id)
+        self._unattached.node_down(node_id)
         self._untrusted.discard(node_id)
         now = self._ground.now()
         if node_id in self._perl_slaves:
@@ -163,6 +167,7 @@ class Registry:
         if node_id in self.globals:
             self.globals.discard(node_id)
             self.claims.seed_lost(node_id, now)
+            self._unattached.seed_lost()
             if self._active:
                 self.set_own(GLOBALS, {}, [node_id])
                 self.set_own(ADDRESSES, {}, [node_id])
@@ -414,6 +419,16 @@ class Registry:
             self._ground.request(sender, CLAIM, owner, *self._version(owner), self._shown(sender, owner))
 
     # ---- requests of Perl nodes
+
+    def perl_client(self, sender: str) -> None:
+        """``g_slave``: that node takes this one for a seed. A gmp node sees to its master itself."""
+        if not self._ground.incarnation_of(sender):
+            self._unattached.node_up(sender)
+
+    def _is_attached(self, node_id: str) -> bool:
+        """Whether somebody reports that Perl node; a global one is its own master."""
+        attached = node_id in self._perl_slaves or node_id in self.globals
+        return attached or self.directory.lookup(ADDRESSES, node_id) is not None
 
     def perl_slave(self, sender: str, database: Any) -> None:
         """``g_slave`` with a database: that node is attached here."""
