@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from gmp.mesh.claims import GRACE
 from gmp.mesh.ground import Cancellable, Ground
+from gmp.wire.requests import EVAL
 
 PATIENCE = GRACE + 1.0  #: seconds: what a lost seed reported is forgotten by then
 MOST_PATIENCE = 60.0  #: seconds between two times that the same nodes are asked, at most
@@ -63,7 +64,7 @@ class Unattached:
         self._timer = None
         unattached = [node_id for node_id in self._nodes if not self._is_attached(node_id)]
         for node_id in unattached:
-            self._ground.request(node_id, "eval", ATTACH_AGAIN)
+            self._ground.request(node_id, EVAL, ATTACH_AGAIN)
         if unattached:
             self._patience = min(2 * self._patience, MOST_PATIENCE)
             self._look_later()
