@@ -26,6 +26,6 @@ def not_ours(package: ModuleType) -> str:
     """What is wrong, and what to do."""
     where = package.__file__ or package.__path__[0]
     return (
-        f"{where} is not gevent-mp's: the project named gmp on PyPI has the same folder. Remove that one (pip uninstall gmp),"
-        " then install gevent-mp again (pip install --force-reinstall)"
+        f"{where} is not gevent-mp's: the project named gmp on PyPI has the same folder."
+        " Remove that one (pip uninstall gmp), then install gevent-mp again (pip install --force-reinstall)"
     )
