@@ -95,3 +95,38 @@ def test_each_requirement_stands_once_with_a_lowest_release() -> None:
                 named.append(name)
                 assert name in tools or re.search(r">=\d+(\.\d+)+$", line), f"{line}: from which release on?"
     assert len(named) == len(set(named)), sorted(named)
+
+
+PROGRAM = """
+import gmp
+from gmp.testing import LocalNetwork
+
+node = gmp.configure(binds=["127.0.0.1:0"])
+
+
+@gmp.port
+def echo(port: gmp.Port) -> None:
+    for text, reply in port:
+        gmp.send(reply, text)
+
+
+members: int = gmp.group("echo").wait()
+gmp.configure(seeds=4040)
+answer = gmp.call(echo, "hello", timeout=1.0)
+with LocalNetwork() as network:
+    reveal_type(network)
+reveal_type(answer)
+"""
+
+
+@pytest.mark.skipif(PACKAGE.parent.name != "site-packages", reason="gmp runs from its clone here: .ci/package installs the wheel")
+def test_mypy_sees_the_types_of_the_installed_package(tmp_path: Path) -> None:
+    pytest.importorskip("mypy", reason="needs mypy")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    found = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "program.py"], capture_output=True, text=True, timeout=600, check=False, cwd=tmp_path
+    )
+    told = re.findall(r"^program.py:(\d+): (\w+): (.*)$", found.stdout, re.MULTILINE)
+    assert [(line, kind) for line, kind, _ in told] == [("15", "error"), ("16", "error"), ("19", "note"), ("20", "note")], found.stdout
+    assert "LocalNetwork" in told[2][2]
+    assert "tuple[Any, ...]" in told[3][2]
