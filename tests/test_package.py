@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ import pytest
 
 import gmp
 import gmp_command
+
+from .gmp_command import GMP
 
 PACKAGE = Path(gmp.__file__).parent
 ROOT = Path(__file__).parent.parent
@@ -65,6 +68,16 @@ def test_another_projects_gmp_in_the_place_of_ours_is_told_by_the_command(clash:
 def test_another_projects_gmp_in_the_place_of_ours_is_told_by_what_is_imported(clash: Path, module: str) -> None:
     ended = run(clash, f"import gmp.{module}")
     assert f"ImportError: {own_path(clash)} is not gevent-mp's:" in ended.stderr
+
+
+def test_doctor_tells_of_another_projects_gmp_beside_ours(tmp_path: Path) -> None:
+    told = tmp_path / "gmp-0.0.17.dist-info" / "METADATA"
+    told.parent.mkdir()
+    told.write_text("Metadata-Version: 2.1\nName: gmp\nVersion: 0.0.17\n")
+    environ = {**os.environ, "PYTHONPATH": f"{tmp_path}:{PACKAGE.parent}", "GMP_CONFIG": str(tmp_path / "config.toml")}
+    ended = subprocess.run([GMP, "doctor"], capture_output=True, text=True, timeout=60, check=False, env=environ)
+    assert "the project gmp 0.0.17 is installed too" in ended.stdout
+    assert "pip uninstall gmp" in ended.stdout
 
 
 def test_every_extra_that_is_told_of_is_there_and_is_of_this_project() -> None:
