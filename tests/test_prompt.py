@@ -105,7 +105,7 @@ def test_messages_are_answered_while_the_prompt_idles_and_while_one_types(outsid
 
 
 def after_ctrl_c(kind: str) -> int:
-    """How a program ends at whose prompt Ctrl-C was pressed; as without gmp: from Python 3.14 on by SIGINT in one of them."""
+    """How a program ends at whose prompt Ctrl-C was pressed: without gmp, too, from Python 3.14 on by SIGINT in one."""
     return -signal.SIGINT if kind == "python's older prompt" and sys.version_info >= (3, 14) else 0
 
 
