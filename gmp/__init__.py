@@ -4,6 +4,8 @@ Greenlets with mailboxes (*ports*), on many processes and hosts (*nodes*), that 
 each other with *monitors*, and read like blocking code.
 """
 
+__distribution__ = "gevent-mp"  # whose package this is: `gmp` on PyPI is another project, with the same folder
+
 from gmp.errors import (
     AuthenticationError,
     CallTimeout,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import hypothesis
 import pytest
 from gevent.util import format_run_info
 
@@ -21,6 +22,10 @@ from .real_perl import RealPerl, missing
 
 collect_ignore = ["fuzz"]  # needs atheris, and is run by itself
 DEADLINE = 60.0  # seconds; a test marked timeout(n) has n
+
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # how long an example takes is the machine's matter
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:

@@ -303,7 +303,7 @@ def native_wait_after_flush(node_id: str, seed: str, boss: str) -> None:
     work(node_id, seed, boss)
     assert gmp.flush(timeout=30)
     wait_natively()
-    subprocess.run(["kill", "-KILL", str(os.getpid())], check=True)
+    subprocess.run(["sh", "-c", f"kill -KILL {os.getpid()}"], check=True)
     time.sleep(60)
 
 

@@ -17,6 +17,8 @@ import gevent.os
 import gevent.subprocess as subprocess
 
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()][A-Z0-9]|[=>78])")
+#: colours: Python 3.14's prompt shows itself anew with each key, and nobody sees whether it takes the next line
+PLAIN = {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", "PYTHON_HISTORY": os.devnull, "PYTHON_COLORS": "0"}
 CTRL_C, CTRL_D, TAB = "\x03", "\x04", "\t"
 
 
@@ -35,7 +37,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             preexec_fn=_take_terminal,
-            env={**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", "PYTHON_HISTORY": os.devnull, **environment},
+            env={**os.environ, **PLAIN, **environment},
         )
         os.close(slave)
         gevent.os.make_nonblocking(self._fd)

@@ -217,5 +217,5 @@ def test_without_dnspython_a_seed_by_srv_is_an_error_that_helps(monkeypatch: pyt
         raise ImportError(name)
 
     monkeypatch.setattr(names.importlib, "import_module", missing)
-    with pytest.raises(gmp.ConfigError, match=r"pip install 'gmp\[dns\]'"):
+    with pytest.raises(gmp.ConfigError, match=r"pip install 'gevent-mp\[dns\]'"):
         gmp.Node("n", seeds=["srv+_gmp._tcp.example.org"], secret="geheim").start()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import gmp
 from gmp.wire.dispatch import Undecodable
 from gmp.wire.framing import make_encoder
-from gmp.wire.msgpack_framing import FROZENSET, SET, TUPLE, MsgpackDecoder
+from gmp.wire.msgpack_framing import DECIMAL, FROZENSET, SET, TUPLE, MsgpackDecoder
 from gmp.wire.nesting import TOO_DEEP
 from gmp.wire.runs import run_head
 
@@ -231,13 +231,13 @@ ONE = ext(TUPLE, b"\x91\x01")
     ],
 )  # fmt: skip
 def test_an_array_as_a_key_of_a_map_is_refused(way: str, value: bytes) -> None:
-    refused(way, value, "^bad msgpack: unhashable type: 'list'$")
+    refused(way, value, "^bad msgpack: a list cannot be a key of a map, nor in a set$")
 
 
 @both_ways
-@pytest.mark.parametrize("key", [b"\x80", ext(SET, b"\x90")])
+@pytest.mark.parametrize("key", [b"\x80", ext(SET, b"\x90"), ext(DECIMAL, b"sNaN")])
 def test_no_other_value_that_cannot_be_a_key_is_one(way: str, key: bytes) -> None:
-    refused(way, b"\x81" + key + b"\x01", "^bad msgpack: unhashable type: '(dict|set)'$")
+    refused(way, b"\x81" + key + b"\x01", "^bad msgpack: a (dict|set|Decimal) cannot be a key of a map, nor in a set$")
 
 
 ARRAY, MAP = b"\x91", b"\x81\x01"
@@ -275,7 +275,7 @@ def test_a_bomb_of_ext_types_is_refused(way: str, code: int) -> None:
         for _ in range(levels):
             bomb = b"\x91" + ext(code, bomb)
         if code == SET:
-            refused(way, bomb, "unhashable type: 'set'")  # none can hold another one
+            refused(way, bomb, "a set cannot be a key")  # none can hold another one
         else:
             lost(way, bomb, TOO_DEEP)
 
@@ -296,7 +296,7 @@ def test_a_message_with_an_ext_type_that_is_not_known_is_lost_alone(way: str, wr
 
 @both_ways
 def test_a_key_that_is_nested_deeply_is_refused(way: str) -> None:
-    refused(way, b"\x81" + b"\x91" * 1000 + b"\x01\x01", "unhashable type: 'list'|nested deeper")
+    refused(way, b"\x81" + b"\x91" * 1000 + b"\x01\x01", "a list cannot be a key|nested deeper")
 
 
 @both_ways

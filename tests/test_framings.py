@@ -447,7 +447,7 @@ def test_without_cbor2_cbor_is_not_offered_and_asking_for_it_says_what_to_instal
     assert default_framings() == ("msgpack", "cbor", "json")
     monkeypatch.setattr(cbor_framing, "AVAILABLE", False)
     assert default_framings() == ("msgpack", "json")
-    with pytest.raises(gmp.ConfigError, match=r"pip install 'gmp\[cbor\]'"):
+    with pytest.raises(gmp.ConfigError, match=r"pip install 'gevent-mp\[cbor\]'"):
         gmp.Node("node", secret="geheim", framings=["cbor"])
 
 

@@ -22,7 +22,7 @@ MakeNode = Callable[..., gmp.Node]
 
 
 def installed(package: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=f"{package} is not installed: gmp[repl]")
+    return pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=f"{package} is not installed: extra repl")
 
 
 PROMPTS = [

@@ -187,5 +187,5 @@ def _cryptography() -> tuple[Any, Any, Any, Any]:
         from cryptography.hazmat.primitives import hashes, serialization
         from cryptography.hazmat.primitives.asymmetric import ec
     except ImportError:
-        raise Failure("certificates need cryptography: install gmp[tls], in a clone: pip install '.[cli,tls]'") from None
+        raise Failure("certificates need cryptography: install gevent-mp[tls], in a clone '.[cli,tls]'") from None
     return x509, hashes, ec, serialization

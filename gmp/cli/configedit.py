@@ -97,5 +97,5 @@ def _tomlkit() -> Any:
     try:
         import tomlkit
     except ImportError:
-        raise Failure("editing the configuration file needs tomlkit: install gmp[cli]") from None
+        raise Failure("editing the configuration file needs tomlkit: install gevent-mp[cli]") from None
     return tomlkit

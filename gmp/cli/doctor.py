@@ -7,6 +7,7 @@ of a connection that was closed without a word.
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import socket
 import time
@@ -65,6 +66,7 @@ class Doctor:
 
     def examine(self) -> list[Finding]:
         """Look at everything. *Blocks:* a few times the timeout at most."""
+        self._look_at_installation()
         try:
             settings = load_settings(self._access.profile, {}, os.environ)
         except gmp.ConfigError as error:
@@ -92,6 +94,18 @@ class Doctor:
         return gmp.Node(name, profile=profile, binds=[], seeds=[seed], services=[], leave_timeout=LEAVE)
 
     # ---- this host
+
+    def _look_at_installation(self) -> None:
+        """On PyPI the name gmp is another project's, and its files lie among ours: to remove them breaks this gmp."""
+        try:
+            other = importlib.metadata.distribution("gmp")
+        except importlib.metadata.PackageNotFoundError:
+            return
+        if not any(entry.value == "gmp_command:main" for entry in other.entry_points):  # else gmp, before it had its name
+            self._say(
+                "note", f"the project gmp {other.version} is installed too, in the folder of this one, which is gevent-mp",
+                "pip uninstall gmp, then install gevent-mp again (pip install --force-reinstall)",
+            )
 
     def _look_at_credentials(self, settings: Settings) -> None:
         if settings.secret is not None:

@@ -11,7 +11,7 @@ def main() -> None:
         import click  # noqa: F401
         import rich  # noqa: F401
     except ImportError as error:
-        sys.exit(f"gmp: the command needs {error.name}: install gmp[cli], in a clone: pip install '.[cli]'")
+        sys.exit(f"gmp: the command needs {error.name}: install gevent-mp[cli], in a clone: pip install '.[cli]'")
     from gmp.cli.group import cli
 
     cli(prog_name="gmp")

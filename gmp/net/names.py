@@ -54,7 +54,7 @@ def _dns() -> Any:
     try:
         return importlib.import_module("dns.resolver")
     except ImportError:
-        raise ConfigError("seeds by DNS SRV need dnspython: pip install 'gmp[dns]'") from None
+        raise ConfigError("seeds by DNS SRV need dnspython: pip install 'gevent-mp[dns]'") from None
 
 
 def _ask(dns: Any, question: str) -> Any:

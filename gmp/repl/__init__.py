@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 
+from gmp import whose as _whose  # noqa: F401  # first: another project's gmp in our place is told by it
 from gmp.repl import inputhook, ipython
 
 

@@ -19,7 +19,7 @@ try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
 except ImportError as error:
-    raise ImportError("gmp.services.metrics needs prometheus_client: pip install 'gmp[metrics]'") from error
+    raise ImportError("gmp.services.metrics needs prometheus_client: pip install 'gevent-mp[metrics]'") from error
 
 ANSWER = 5.0  # seconds
 

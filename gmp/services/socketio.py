@@ -25,7 +25,7 @@ from gmp.face import wait_for_another
 try:
     from socketio.pubsub_manager import PubSubManager
 except ImportError as error:
-    raise ImportError("gmp.services.socketio needs python-socketio: pip install 'gmp[socketio]'") from error
+    raise ImportError("gmp.services.socketio needs python-socketio: pip install 'gevent-mp[socketio]'") from error
 
 MESSAGE = "socketio"
 log = logging.getLogger("gmp.services.socketio")

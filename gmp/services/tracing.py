@@ -23,7 +23,7 @@ try:
     from opentelemetry import context, propagate, trace
     from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
 except ImportError as error:
-    raise ImportError("gmp.services.tracing needs opentelemetry-api: pip install 'gmp[otel]'") from error
+    raise ImportError("gmp.services.tracing needs opentelemetry-api: pip install 'gevent-mp[otel]'") from error
 
 _body: ContextVar[_Body | None] = ContextVar("gmp_traced_body", default=None)
 

@@ -4,6 +4,7 @@ of a port that died once more.
 They use the public API and gevent only, need no test framework, and work in patched and unpatched programs.
 """
 
+from gmp import whose as _whose  # noqa: F401  # first: another project's gmp in our place is told by it
 from gmp.testing.local_network import LeakError, LocalNetwork
 from gmp.testing.proxy import FaultProxy
 from gmp.testing.replay import replay

@@ -1,4 +1,4 @@
-"""The cbor framing, for Perl: concatenated CBOR items, each an array. Needs cbor2, the extra ``gmp[cbor]``.
+"""The cbor framing, for Perl: concatenated CBOR items, each an array. Needs cbor2, the extra ``cbor``.
 
 The reader finds the end of an item by itself (`ItemScanner`), which makes any split of the bytes the same, and bounds size
 and nesting before a value is made (`gmp.wire.cbor_values`). What is no CBOR ends the connection; a message with a value that
@@ -33,7 +33,7 @@ _ENDLESS, _ENDLESS_MAP, _AMID_PAIR = -2, -4, -3
 def require() -> None:
     """*Raises:* `ConfigError` when cbor2 is not installed."""
     if not AVAILABLE:
-        raise ConfigError("the framing 'cbor' needs the package cbor2: pip install 'gmp[cbor]'")
+        raise ConfigError("the framing 'cbor' needs the package cbor2: pip install 'gevent-mp[cbor]'")
 
 
 class CborEncoder:

@@ -40,16 +40,42 @@ _DICT, _SET = _Table(64, 2, 2 / 3, 0), _Table(128, 4, 3 / 5, _NEARBY)
 
 def build_map(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     """The map of these keys and values. *Raises:* `ProtocolError`; `TypeError` for a key that cannot be one."""
-    if len(pairs) > FEW:
-        _check([key for key, _ in pairs], _DICT)
-    return dict(pairs)
+    try:
+        if len(pairs) > FEW:
+            _check([key for key, _ in pairs], _DICT)
+        return dict(pairs)
+    except TypeError:
+        raise TypeError(no_key(_first_without_hash([key for key, _ in pairs]))) from None
 
 
 def build_set(kind: type[set[Any]] | type[frozenset[Any]], items: Sequence[Any]) -> set[Any] | frozenset[Any]:
     """The set or frozenset of these items. *Raises:* as `build_map`."""
-    if len(items) > FEW:
-        _check(items, _SET)
-    return kind(items)
+    try:
+        if len(items) > FEW:
+            _check(items, _SET)
+        return kind(items)
+    except TypeError:
+        raise TypeError(no_key(_first_without_hash(items))) from None
+
+
+def no_key(kind: type) -> str:
+    """What is wrong with a key of this kind."""
+    return f"a {kind.__name__} cannot be a key of a map, nor in a set"
+
+
+def _first_without_hash(keys: Sequence[Any]) -> type:
+    """The kind of the first of the keys, or of what is in a tuple among them, that has no hash."""
+    left = [*reversed(keys)]
+    while left:
+        key = left.pop()
+        if type(key) is tuple:
+            left += reversed(key)
+            continue
+        try:
+            hash(key)
+        except TypeError:
+            return type(key)
+    return object
 
 
 def _check(keys: Sequence[Any], table: _Table) -> None:

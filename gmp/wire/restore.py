@@ -14,7 +14,7 @@ from gc import get_referents
 from typing import Any
 
 from gmp.errors import ProtocolError
-from gmp.wire.keys import build_map
+from gmp.wire.keys import build_map, no_key
 from gmp.wire.nesting import CONTAINERS, MAX_NESTING, TOO_DEEP
 
 
@@ -95,7 +95,7 @@ def _restore_items(items: Iterable[Any], level: int) -> list[Any]:
 
 def _restore_dict(value: dict[Any, Any], level: int) -> dict[Any, Any]:
     if any(key.__class__ is tuple for key in value):
-        raise ProtocolError("bad msgpack: unhashable type: 'list'")
+        raise ProtocolError(f"bad msgpack: {no_key(list)}")
     keys, values = _restore_items(value, level), _restore_items(value.values(), level)
     try:
         return build_map(list(zip(keys, values, strict=True)))

@@ -25,7 +25,7 @@ def command(access: Access, node_id: str | None, prompt: str | None, own_id: str
     completes node IDs, groups and ports in strings. A line =NODE has the next ones evaluated on that node, when it allows
     that (allow_eval); = lists the nodes, =. comes back. With NODE the shell begins there.
 
-    The prompt is ptpython's or IPython's when installed (extra gmp[repl]), else Python's own. Without a seed the node
+    The prompt is ptpython's or IPython's when installed (extra repl), else Python's own. Without a seed the node
     is alone, and listens on this host.
 
     \b

@@ -71,7 +71,7 @@ def choose(wanted: str | None) -> str:
     """The prompt to have. *Raises:* `Failure` when the wanted one is not installed."""
     found = [name for name, package in PACKAGES.items() if importlib.util.find_spec(package)] + ["python"]
     if wanted is not None and wanted not in found:
-        raise Failure(f"{wanted} is not installed: pip install 'gmp[repl]', in a clone: pip install '.[repl]'", USAGE)
+        raise Failure(f"{wanted} is not installed: pip install 'gevent-mp[repl]', in a clone: pip install '.[repl]'", USAGE)
     if wanted is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
         return "python"
     return wanted or found[0]

@@ -119,7 +119,7 @@ class Dashboard:
 
     def _metrics(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if application is None:
-            text = b"metrics need prometheus_client: pip install 'gmp[metrics]'\n"
+            text = b"metrics need prometheus_client: pip install 'gevent-mp[metrics]'\n"
             return _answer(start_response, "404 Not Found", "text/plain", text)
         answered: Iterable[bytes] = application(self.watcher.node)(environ, start_response)
         return answered
