@@ -69,13 +69,15 @@ class Loss:
             self._buried = False
             try:
                 while left and left[0].kind is Kind.KILL:
-                    left.popleft().fire(self._reason)
+                    left[0].fire(self._reason)
+                    left.popleft()  # behind it: what an interrupt leaves is fired by the batch
             finally:  # race: Ctrl-C
                 self._workers.run_callback(self._set_buried)  # behind the burials
 
     def _fire(self) -> None:
         while self._left:
-            self._left.popleft().fire(self._reason)
+            self._left[0].fire(self._reason)
+            self._left.popleft()
 
     def _set_buried(self) -> None:
         self._buried = True

@@ -70,12 +70,20 @@ class Monitor:
     def fire(self, reason: Reason) -> None:
         """Do what it is for, once."""
         action, home = self._action, self._home
-        self._end()
-        if action is not None:
-            try:
-                action(reason)
-            except Exception:
-                log.exception("the action of a monitor of %s failed", home)
+        if action is None:
+            return
+        try:
+            self._end()
+        except BaseException:  # race: Ctrl-C: who fires it goes on with it in the next turn
+            self._action = action
+            raise
+        try:
+            action(reason)
+        except Exception:
+            log.exception("the action of a monitor of %s failed", home)
+        except BaseException:  # race: Ctrl-C: perhaps it had not begun, and who fires it fires it again
+            self._action = action
+            raise
 
     def _end(self) -> None:
         watcher, self._watcher = self._watcher, None

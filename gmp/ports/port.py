@@ -454,18 +454,18 @@ class Port(Mailbox):
                 if self._ties is not None:
                     for task in self._ties.tasks:
                         task.prevent()  # race: it may have its turn before the burial
-                ports.run_callback(self._bury)
+                ports.burials.add(self)
                 ports.wakeups.yield_to_callbacks()  # or its own greenlets would go on before they are ended
         except BaseException:  # race: Ctrl-C: it is dead and buried all the same
             self.queue, self.room = NO_QUEUE, 0
-            ports.run_callback(self._bury)
+            ports.burials.add(self)
             ports.by_name.pop(self.name, None)
             if self.handlers is not None:
                 self.handlers.stop()
             raise
 
-    def _bury(self) -> None:
-        """In the hub, one turn after the death."""
+    def bury(self) -> None:
+        """In the hub, one turn after the death. Interrupted, it is called again, and goes on with what is left."""
         reason = self.reason or ()
         ties, handlers = self._ties or _Ties(), self.handlers
         receiver = self._receiver
@@ -478,18 +478,21 @@ class Port(Mailbox):
                 receiver.switch()  # as in `Workers.throw`
             else:
                 receiver.throw(PortDied(self.id, reason))
-        self._ties = self.handlers = None
-        for resource in reversed(ties.owned):
+        while ties.owned:
+            resource = ties.owned.pop()
             ways = (_CUT, *_RELEASES) if reason else _RELEASES
             release = next(name for name in ways if callable(getattr(resource, name, None)))
             # releasing may block or fail, which must not hold up the monitors
             self.ports.workers.spawn(getattr(resource, release))
         for monitor in list(ties.watching):
             monitor.cancel()
-        for monitor in ties.monitors:
-            monitor.fire(reason)
+        while ties.monitors:  # also what is set meanwhile
+            monitor = next(iter(ties.monitors))
+            monitor.fire(reason)  # nothing when it has fired already
+            ties.monitors.pop(monitor, None)
         if ties.joined is not None:
             ties.joined.set()
+        self._ties = self.handlers = None
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the port's death; return whether it is dead.

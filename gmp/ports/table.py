@@ -20,6 +20,7 @@ import gevent
 from gevent.hub import get_thread_ident  # type: ignore[attr-defined]  # the native thread's, also in patched programs
 
 from gmp.errors import GmpError
+from gmp.ports.burials import Burials
 from gmp.ports.history import Deaths, RecordingPort
 from gmp.ports.mailbox import Message
 from gmp.ports.monitors import Monitor, Reason
@@ -69,6 +70,7 @@ class Ports:
         self.workers = Workers(node_id)
         self.hub = self.workers.hub
         self.run_callback = self.workers.run_callback
+        self.burials = Burials(self.hub)
         self.wakeups = Wakeups(self.hub, self.workers.switch_to_hub)
         self.leaving = False  #: whether no more ports are made; closed follows
         self._leaving_for: Reason = ()
