@@ -450,6 +450,8 @@ class Peer:
         self.flush()  # what waits for the end of the turn is no reason to block
         if not self.congested:
             return
+        if isinstance(self.connection, Connection) and self.connection.encrypting:
+            return  # race: a signal handler has struck the encryption, which goes on behind it only: it waited for itself
         waiter: Waiter[None] = Waiter(hub)
         self._waiting.append(waiter)
         try:
