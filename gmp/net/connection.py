@@ -416,7 +416,8 @@ class Connection(Outbox):
             self._discard()
             if self.up or not self._owner.hold(self):
                 self.sock.close()
-        finally:  # race: Ctrl-C: the monitors fire all the same
+        finally:  # race: Ctrl-C: the monitors fire all the same, and nothing is delivered any more
+            self._reader.close()
             self._owner.closed(self)
             self.watch = None  # it refers to this connection
 

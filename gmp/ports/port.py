@@ -22,9 +22,10 @@ import gevent.event
 from greenlet import GreenletExit, getcurrent
 
 from gmp.errors import GmpError, PortDied
+from gmp.ports.duties import pass_on
 from gmp.ports.handlers import Handlers, LimitedHandlers
 from gmp.ports.mailbox import FIRST_MARK, NO_QUEUE, WARN_AT, Mailbox, Message
-from gmp.ports.monitors import Monitor
+from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.workers import ENDS_PROGRAM, Task, Worker
 from gmp.showing import show_by
 
@@ -224,6 +225,20 @@ class Port(Mailbox):
         self._mark = WARN_AT - 1 if self._mark < WARN_AT - 1 < double else double
         if self.room:
             self.room = self._mark
+
+    def put_once(self, message: Message) -> None:
+        """`put`, for who puts it again when it is interrupted: what strikes once it is in is passed on."""
+        try:
+            self.put(message)
+        except BaseException as error:  # race: Ctrl-C
+            if not self._holds(message):
+                raise
+            pass_on(self.ports.hub, error)
+
+    def _holds(self, message: Message) -> bool:
+        if any(waiting is message for waiting in self.queue):
+            return True
+        return self.handlers is not None and self.handlers.holds(message)
 
     # ---- handlers
 
@@ -434,65 +449,73 @@ class Port(Mailbox):
     def _die(self, reason: tuple[Any, ...]) -> None:
         if self.reason is not None:
             return
-        ports = self.ports
         self.reason = reason
         try:
-            ports.forget(self)
-            queue, handlers = self.queue, self.handlers
-            waiting = len(queue)
-            self.queue, self.room = NO_QUEUE, 0
-            if self._sleeper is not None:
-                self.waking = self._sleeper
-            self._scanned = self._sleeper = None
-            if handlers is not None:
-                waiting += handlers.stop()
-            if queue:
-                queue.clear()  # somebody may be in the middle of it
-            if waiting:
-                ports.dropped += waiting
-            if handlers is not None or self._ties is not None or self._receiver is not None:
-                if self._ties is not None:
-                    for task in self._ties.tasks:
-                        task.prevent()  # race: it may have its turn before the burial
-                ports.burials.add(self)
-                ports.wakeups.yield_to_callbacks()  # or its own greenlets would go on before they are ended
+            self._stop(self.ports)
         except BaseException:  # race: Ctrl-C: it is dead and buried all the same
-            self.queue, self.room = NO_QUEUE, 0
-            ports.burials.add(self)
-            ports.by_name.pop(self.name, None)
-            if self.handlers is not None:
-                self.handlers.stop()
+            self.ports.duties.add(self._stop_again)
             raise
 
-    def bury(self) -> None:
+    def _stop_again(self) -> None:
+        self._stop(self.ports)
+
+    def _stop(self, ports: Ports) -> None:
+        """The death: nothing comes in or begins any more, and the burial is due. Interrupted, it is called again."""
+        ports.forget(self)
+        queue, handlers, ties = self.queue, self.handlers, self._ties
+        self.room = 0
+        if self._sleeper is not None:
+            self.waking = self._sleeper
+        self._scanned = self._sleeper = None
+        waiting = len(queue)
+        if handlers is not None:
+            waiting += handlers.stop()
+        ports.dropped += waiting
+        self.queue = NO_QUEUE
+        if queue:
+            queue.clear()  # somebody may be in the middle of it
+        if handlers is not None or ties is not None or self._receiver is not None:
+            if ties is not None:
+                for task in ties.tasks:
+                    task.prevent()  # race: it may have its turn before the burial
+            ports.duties.due.append(self._bury)
+            ports.run_callback(ports.duties.begin)
+            ports.wakeups.yield_to_callbacks()  # or its own greenlets would go on before they are ended
+
+    def _bury(self) -> None:
         """In the hub, one turn after the death. Interrupted, it is called again, and goes on with what is left."""
-        reason = self.reason or ()
-        ties, handlers = self._ties or _Ties(), self.handlers
-        receiver = self._receiver
-        for task in list(ties.tasks):
-            task.throw()
+        ties, handlers, receiver = self._ties, self.handlers, self._receiver
+        if ties is not None and ties.tasks:
+            for task in list(ties.tasks):
+                task.throw()
         if handlers is not None:
             handlers.throw()
         if receiver is not None and receiver is self._receiver:  # not one of those that have just ended
             if receiver is self.waking:
                 receiver.switch()  # as in `Workers.throw`
             else:
-                receiver.throw(PortDied(self.id, reason))
+                receiver.throw(PortDied(self.id, self.reason or ()))
+        if self._ties is not None:
+            self._untie(self._ties, self.reason or ())
+        self._ties = self.handlers = None
+
+    def _untie(self, ties: _Ties, reason: Reason) -> None:
         while ties.owned:
-            resource = ties.owned.pop()
+            resource = ties.owned[-1]
             ways = (_CUT, *_RELEASES) if reason else _RELEASES
             release = next(name for name in ways if callable(getattr(resource, name, None)))
             # releasing may block or fail, which must not hold up the monitors
             self.ports.workers.spawn(getattr(resource, release))
-        for monitor in list(ties.watching):
-            monitor.cancel()
-        while ties.monitors:  # also what is set meanwhile
+            del ties.owned[-1]
+        if ties.watching:
+            for monitor in list(ties.watching):
+                monitor.cancel()
+        while ties.monitors:  # also those that are set meanwhile
             monitor = next(iter(ties.monitors))
             monitor.fire(reason)  # nothing when it has fired already
             ties.monitors.pop(monitor, None)
         if ties.joined is not None:
             ties.joined.set()
-        self._ties = self.handlers = None
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the port's death; return whether it is dead.
@@ -514,7 +537,8 @@ class Port(Mailbox):
     def add_monitor(self, monitor: Monitor) -> None:
         """Fire `monitor` at this port's death; in the next turn when it is dead already."""
         if self.reason is not None and self._ties is None:
-            self.ports.run_callback(monitor.fire, self.reason)
+            reason = self.reason
+            self.ports.duties.add(lambda: monitor.fire(reason))
         else:
             self._tied().monitors[monitor] = None
 
