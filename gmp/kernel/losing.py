@@ -21,8 +21,9 @@ whatever way it yielded. Whoever sends behind the first entry has been told, eac
   (its calls never overlap), but `members()` has hidden the ports since the step.
 
 Who has read the message before the batch sends in vain until the batch: the monitor that it has set anew says so again.
-Interrupted, by Ctrl-C, the step is gone on with in the next callback of the loop (`gmp.ports.duties`), and the batch is begun
-again: each is a row of things that are done once, or can be done twice. The peer stays lost until then.
+Interrupted, by Ctrl-C, the step is gone on with in the next callback of the loop (`gmp.ports.duties`), and the batch is
+begun again: each is a row of things that are done once, or can be done twice. The peer stays lost until then.
+
 In no order with any of this is only what strikes between two lines: a signal handler, a finaliser, and the main greenlet,
 which goes on at once when a callback raises `SystemExit` or `KeyboardInterrupt`.
 

@@ -1,8 +1,8 @@
 """What was begun and must be done to its end, whatever strikes meanwhile: the burials of dead ports, the losses of nodes.
 
-A *duty* is a function that can be called again: each of its steps is done once, or does nothing the second time. One stands in
-the queue until it has returned; when it was interrupted it is called again in the next callback of the loop. The callback is a
-generator, as in `gmp.ports.workers`: what a signal handler raises where a function begins cannot be caught in it.
+A *duty* is a function that can be called again: each of its steps is done once, or does nothing the second time. One stands
+in the queue until it has returned; when it was interrupted it is called again in the next callback of the loop. The callback
+is a generator, as in `gmp.ports.workers`: what a signal handler raises where a function begins cannot be caught in it.
 
 What cannot be done twice is a *telling*: a message that is put (`Mailbox.put_once`), a greenlet that is begun
 (`Workers.spawn`). Each is one call of C code, and there is no saying in general whether that was before the interrupt or
@@ -62,7 +62,7 @@ class Duties:
             try:
                 for _ in repeat(None):  # going back is in the `try`, too
                     yield
-                    while due:
+                    if due:
                         due[0]()
                         del due[0]
             except (GreenletExit, GeneratorExit):

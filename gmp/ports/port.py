@@ -99,8 +99,11 @@ class _Body(_PortTask):
 
     def finish(self) -> None:
         """`Job.finish`."""
-        self.port._body_ended()
-        super().finish()
+        port = self.port
+        if port.reason is None:
+            port._body_ended()
+        port._task_ended(self)
+        Task.finish(self)
 
 
 class Port(Mailbox):
@@ -369,7 +372,7 @@ class Port(Mailbox):
         return task
 
     def _body_ended(self) -> None:
-        if self.reason is None and (self.handlers is None or not self.handlers.any()):
+        if self.handlers is None or not self.handlers.any():
             self._die(())
 
     def _task_ended(self, task: Task) -> None:
@@ -446,46 +449,40 @@ class Port(Mailbox):
             self.ports.check_thread()  # the node may be closing, which is how its ports are killed
         self._die(reason)
 
-    def _die(self, reason: tuple[Any, ...]) -> None:
-        if self.reason is not None:
+    def _die(self, reason: tuple[Any, ...], again: bool = False) -> None:
+        if self.reason is not None and not again:
             return
+        ports = self.ports
         self.reason = reason
         try:
-            self._stop(self.ports)
+            ports.forget(self)
+            queue, handlers, ties = self.queue, self.handlers, self._ties
+            self.room = 0
+            if queue:
+                ports.dropped += len(queue)
+                queue.clear()  # somebody may be in the middle of it
+            self.queue = NO_QUEUE
+            if handlers is not None:
+                ports.dropped += handlers.stop()
+            if handlers is not None or ties is not None or self._receiver is not None:
+                self.waking = self._sleeper or self.waking
+                self._scanned = self._sleeper = None
+                if ties is not None:
+                    for task in ties.tasks:
+                        if task.worker is None:
+                            task.prevent()  # race: it may have its turn before the burial
+                duties = ports.duties
+                duties.due.append(self._bury)  # as `Duties.add`
+                duties.run_callback(duties.begin)
+                ports.wakeups.yield_to_callbacks()  # or its own greenlets would go on before they are ended
         except BaseException:  # race: Ctrl-C: it is dead and buried all the same
-            self.ports.duties.add(self._stop_again)
+            ports.duties.add(lambda: self._die(reason, again=True))
             raise
-
-    def _stop_again(self) -> None:
-        self._stop(self.ports)
-
-    def _stop(self, ports: Ports) -> None:
-        """The death: nothing comes in or begins any more, and the burial is due. Interrupted, it is called again."""
-        ports.forget(self)
-        queue, handlers, ties = self.queue, self.handlers, self._ties
-        self.room = 0
-        if self._sleeper is not None:
-            self.waking = self._sleeper
-        self._scanned = self._sleeper = None
-        waiting = len(queue)
-        if handlers is not None:
-            waiting += handlers.stop()
-        ports.dropped += waiting
-        self.queue = NO_QUEUE
-        if queue:
-            queue.clear()  # somebody may be in the middle of it
-        if handlers is not None or ties is not None or self._receiver is not None:
-            if ties is not None:
-                for task in ties.tasks:
-                    task.prevent()  # race: it may have its turn before the burial
-            ports.duties.due.append(self._bury)
-            ports.run_callback(ports.duties.begin)
-            ports.wakeups.yield_to_callbacks()  # or its own greenlets would go on before they are ended
 
     def _bury(self) -> None:
         """In the hub, one turn after the death. Interrupted, it is called again, and goes on with what is left."""
         ties, handlers, receiver = self._ties, self.handlers, self._receiver
-        if ties is not None and ties.tasks:
+        if ties is not None:
             for task in list(ties.tasks):
                 task.throw()
         if handlers is not None:
@@ -495,8 +492,8 @@ class Port(Mailbox):
                 receiver.switch()  # as in `Workers.throw`
             else:
                 receiver.throw(PortDied(self.id, self.reason or ()))
-        if self._ties is not None:
-            self._untie(self._ties, self.reason or ())
+        if ties is not None and (ties.owned or ties.watching or ties.monitors or ties.joined is not None):
+            self._untie(ties, self.reason or ())
         self._ties = self.handlers = None
 
     def _untie(self, ties: _Ties, reason: Reason) -> None:
@@ -570,13 +567,17 @@ class Port(Mailbox):
             raise PortDied(self.id, self.reason)
 
     def _check_receive(self) -> None:
-        self.ports.check_thread()
         if self.reason is not None:
-            current, ties, handlers = getcurrent(), self._ties, self.handlers
-            own = ties is not None and any(task.worker is current for task in ties.tasks)
-            if own or (handlers is not None and handlers.runs_in(current)):
-                raise GreenletExit  # it has killed itself, and would be ended at its next switch
+            current = getcurrent()
+            if self._ties is not None:
+                for task in self._ties.tasks:
+                    if task.worker is current:
+                        raise GreenletExit  # it has killed itself, and would be ended at its next switch
+            if self.handlers is not None and self.handlers.runs_in(current):
+                raise GreenletExit
+            self.ports.check_thread()
             raise PortDied(self.id, self.reason)
+        self.ports.check_thread()
         self.ports.check()
         if self._receiver is not None:
             raise GmpError(f"another greenlet already waits in receive at {self.id}: only one may at a time")

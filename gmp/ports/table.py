@@ -153,8 +153,10 @@ class Ports:
     def forget(self, port: Port) -> None:
         """A port died."""
         name = port.name
-        if name in self.by_name:  # or a death that was interrupted is gone on with
+        try:
             del self.by_name[name]
+        except KeyError:
+            pass  # race: Ctrl-C: its death is gone on with
         if port._id is not None:  # without an ID nobody has looked for it
             self.by_id.pop(port._id, None)
         if port.reason and not self.leaving:

@@ -204,7 +204,7 @@ class Workers:
         self._made: WeakSet[Worker] = WeakSet()
         self.jobs: deque[Job] = deque()
         self._taken = starmap(self.jobs.popleft, repeat(()))  # race: who goes on in it has the job, as it is no call of ours
-        self.gathered: list[Following] | None = None  #: what `spawn` adds to, in the place of the queue, until the next switch
+        self.gathered: list[Following] | None = None  #: what `spawn` adds to now, in the place of the queue
         self.scheduled = False  #: whether a turn is on or will be: true whenever there are jobs
         turns = self._turns()
         next(turns)
@@ -220,7 +220,7 @@ class Workers:
                 self.run_callback(self.begin)
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> Task:
-        """Run `function(*args)` in a pooled greenlet; what it raises is logged. What strikes once it is added is passed on."""
+        """Run `function(*args)` in a pooled greenlet; what it raises is logged. What strikes behind that is passed on."""
         gathered: list[Any] | None = self.gathered
         task = Task(function, args, self) if gathered is None else Following(function, args, self)
         try:
