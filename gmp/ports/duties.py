@@ -62,7 +62,7 @@ class Duties:
             try:
                 for _ in repeat(None):  # going back is in the `try`, too
                     yield
-                    if due:
+                    while due:
                         due[0]()
                         del due[0]
             except (GreenletExit, GeneratorExit):
