@@ -1,4 +1,4 @@
-"""A loss that Ctrl-C strikes is told all the same, and once: a strike at each point of what follows the end of a connection."""
+"""A loss that Ctrl-C strikes is told all the same, and once: a strike at each point behind the end of a connection."""
 
 from __future__ import annotations
 
