@@ -135,8 +135,7 @@ class Trials:
         self._unsure: set[tuple[str, int]] = set()
         self._fired: list[tuple[Any, ...]] = []
         self._watch: gmp.Monitor | None = None
-        # what is packed for a handler within the packing of something else is the packers' own matter
-        self.striker = Striker(*((self._raise,) if kind == "raise" else (self._send_from_handler, "_framing.py")))
+        self.striker = Striker(self._raise if kind == "raise" else self._send_from_handler)
 
     def close(self) -> None:
         """End the other processes."""

@@ -20,16 +20,12 @@ GMP = str(Path(gmp.__file__).parent)
 
 
 class Striker:
-    """Counts those points from `arm` on, and calls `strike` at the one that was asked for.
+    """Counts those points from `arm` on, and calls `strike` at the one that was asked for."""
 
-    Below functions of files whose names end with one of `spared` it strikes later.
-    """
-
-    def __init__(self, strike: Callable[[], None], *spared: str) -> None:
+    def __init__(self, strike: Callable[[], None]) -> None:
         self.passed = 0  #: points since `arm`
         self.where = ""  #: where it struck since then
         self._strike = strike
-        self._spared = spared
         self._at = -1
         self._gmp: dict[CodeType, bool] = {}
         if sys.version_info >= (3, 12):
@@ -53,22 +49,11 @@ class Striker:
             found = self._gmp[code] = code.co_filename.startswith(GMP)
         return found
 
-    def _is_spared(self) -> bool:
-        frame: FrameType | None = sys._getframe(2)
-        while self._spared and frame is not None:
-            if frame.f_code.co_filename.endswith(self._spared):
-                return True
-            frame = frame.f_back
-        return False
-
     def _point(self, code: CodeType, line: int, kind: str) -> None:
         if not self._is_gmp(code):
             return
         self.passed += 1
         if self.passed == self._at:
-            if self._is_spared():
-                self._at += 1
-                return
             self._at = -1
             self.where = f"{Path(code.co_filename).name}:{line} {code.co_name} ({kind})"
             self._strike()

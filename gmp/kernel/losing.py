@@ -21,6 +21,9 @@ whatever way it yielded. Whoever sends behind the first entry has been told, eac
   (its calls never overlap), but `members()` has hidden the ports since the step.
 
 Who has read the message before the batch sends in vain until the batch: the monitor that it has set anew says so again.
+Interrupted, by Ctrl-C, the step is gone on with in the next callback of the loop (`gmp.ports.duties`), and the batch is
+begun again: each is a row of things that are done once, or can be done twice. The peer stays lost until then.
+
 In no order with any of this is only what strikes between two lines: a signal handler, a finaliser, and the main greenlet,
 which goes on at once when a callback raises `SystemExit` or `KeyboardInterrupt`.
 
@@ -29,67 +32,97 @@ A port's own death needs no batch: no port ever has its ID again, so nothing tha
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.net.peer import Peer
 from gmp.ports.monitors import Kind, Monitor, Reason
-from gmp.ports.workers import Following, Task, Workers
+from gmp.ports.table import Ports
+from gmp.ports.workers import Following, Lasting
 
 
 class Loss:
     """One loss of one peer. `begin` is the step; the batch follows by itself."""
 
-    def __init__(self, peer: Peer, reason: Reason, monitors: RemoteMonitors, workers: Workers) -> None:
+    def __init__(self, peer: Peer, reason: Reason, monitors: RemoteMonitors, ports: Ports) -> None:
         self._peer = peer
         self._reason = reason
         self._monitors = monitors
-        self._workers = workers
-        self._left: deque[Monitor] = deque()  # those that have not fired
+        self._workers = ports.workers
+        self._duties = ports.duties
+        self._left: list[Monitor] = []  # those that have not fired
         self._callbacks: list[Following] = []
+        self._steps: list[Callable[[], None]] = []  # those of the step that are not done
+        self._others_from = -1  # where the callbacks begin that are none of monitors
         self._buried = True  # whether the greenlets of all killed ports have ended
+        self._begun = False  # whether the batch has
 
-    def begin(self, tell_others: Callable[[], None]) -> None:
-        """Fire the monitors, then `tell_others`, whose callbacks come behind those of the monitors."""
-        workers = self._workers
-        with workers.gathering(self._callbacks):
-            try:
-                self._kill()
-            finally:  # race: Ctrl-C: the batch does what is left to do
-                workers.add(Task(self._begin_batch, (), workers))  # before what the messages wake
-            self._fire()
-            tell_others()
+    def begin(self, before: Callable[[], None], tell_others: Callable[[], None]) -> None:
+        """Call `before`, fire the monitors, then `tell_others`, whose callbacks come behind those of the monitors.
+
+        Interrupted, either is called again.
+        """
+        self._tell_others = tell_others
+        # the batch is due before anybody is woken by a message
+        self._steps = [before, self._take, self._kill, self._add_batch, self._fire, self._tell]
+        self._duties.run(self._go_on)
+
+    def _go_on(self) -> None:
+        workers, steps = self._workers, self._steps
+        before, workers.gathered = workers.gathered, self._callbacks
+        try:
+            while steps:
+                steps[0]()
+                del steps[0]
+        finally:
+            workers.gathered = before
+
+    def _take(self) -> None:
+        self._monitors.node_lost(self._peer.node_id, self._left)
 
     def _kill(self) -> None:
-        """Take the monitors that are set now, and fire those that kill, which come first."""
+        """Fire those that kill, which come first."""
         left = self._left
-        left.extend(self._monitors.node_lost(self._peer.node_id))
         if left and left[0].kind is Kind.KILL:
             self._buried = False
-            try:
-                while left and left[0].kind is Kind.KILL:
-                    left.popleft().fire(self._reason)
-            finally:  # race: Ctrl-C
-                self._workers.run_callback(self._set_buried)  # behind the burials
+            while left and left[0].kind is Kind.KILL:
+                left[0].fire(self._reason)
+                del left[0]
+            self._duties.add(self._set_buried)  # behind the burials
 
     def _fire(self) -> None:
-        while self._left:
-            self._left.popleft().fire(self._reason)
+        left = self._left
+        for monitor in left:
+            monitor.fire(self._reason)  # nothing when it has fired already
+        left.clear()
+
+    def _tell(self) -> None:
+        if self._others_from < 0:
+            self._others_from = len(self._callbacks)
+        del self._callbacks[self._others_from :]  # they are told again
+        self._tell_others()
 
     def _set_buried(self) -> None:
         self._buried = True
 
+    def _add_batch(self) -> None:
+        self._workers.add(Lasting(self._begin_batch, (), self._workers))
+
     def _begin_batch(self) -> None:
         """The first entry."""
         peer, workers = self._peer, self._workers
-        with workers.gathering(self._callbacks):
-            self._kill()
-            self._fire()
-        if not self._buried:  # race: a turn of the workers was on its way, or somebody has told it to kill since
-            workers.run_callback(workers.spawn, self._begin_batch)
+        if self._begun:  # race: Ctrl-C: it was added twice
             return
-        with workers.gathering(self._callbacks):
-            peer.told()
-            workers.spawn(peer.go_on)
-        workers.add_next(self._callbacks)
+        if self._steps:  # race: Ctrl-C: the step is gone on with
+            self._duties.add(self._add_batch)
+            return
+        self._steps = [self._take, self._kill, self._fire]
+        self._go_on()
+        if not self._buried:  # race: a turn of the workers was on its way, or somebody has told it to kill since
+            self._duties.add(self._add_batch)
+            return
+        peer.told()
+        tasks = [*self._callbacks, Lasting(peer.go_on, (), workers)][::-1]
+        begin_next = workers.jobs.extendleft  # in one step, before everything that waits
+        self._begun = True
+        begin_next(tasks)

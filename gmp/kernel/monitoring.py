@@ -77,17 +77,26 @@ class RemoteMonitors:
 
     def port_died(self, node_id: str, name: str, reason: Reason) -> None:
         """``kil0``: a port that is monitored from here is dead."""
-        remote = self._watching.get(node_id, {}).pop(name, None)
+        names = self._watching.get(node_id, {})
+        remote = names.get(name)
         if remote is not None:
             for monitor in list(remote.monitors):
                 monitor.fire(reason)
+            names.pop(name, None)  # at last: what Ctrl-C keeps from being told so is told of the connection's end
 
-    def node_lost(self, node_id: str) -> list[Monitor]:
-        """The way to a node is gone: the monitors there, in the order in which to fire them; those it set are forgotten."""
-        for monitor in self._watched.pop(node_id, {}).values():
+    def node_lost(self, node_id: str, left: list[Monitor]) -> None:
+        """The way to a node is gone: the monitors there go to `left`, in the order in which to fire them; those it set end.
+
+        Interrupted, it is called again; then some of them may stand in `left` twice.
+        """
+        for monitor in list(self._watched.get(node_id, {}).values()):
             monitor.cancel()
-        remotes = self._watching.pop(node_id, {}).values()
-        return sorted((each for remote in remotes for each in remote.monitors), key=lambda monitor: monitor.kind)
+        self._watched.pop(node_id, None)
+        remotes = self._watching.get(node_id, {}).values()
+        found = [*left, *(each for remote in remotes for each in remote.monitors)]
+        found.sort(key=lambda monitor: monitor.kind)
+        left[:] = found
+        self._watching.pop(node_id, None)
 
     # ---- owner's side
 

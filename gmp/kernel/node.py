@@ -438,7 +438,7 @@ class Node:
             return watcher.watch(target)
         if watcher is not None:
             if message:
-                monitor = self._monitor(target, lambda reason: watcher.put((*message, *reason)))
+                monitor = self._monitor(target, lambda reason: watcher.put_once((*message, *reason)))
             else:
                 monitor = self._monitor(target, lambda reason: watcher.kill(*reason) if reason else None, Kind.KILL)
             watcher.watches(monitor)
@@ -471,7 +471,7 @@ class Node:
         monitor = Monitor(action, _NOBODY, kind=kind)
         if name:
             reason = ("no_such_port", "cannot monitor nonexistent port", f"{node_id}#{name}")
-            gevent.get_hub().loop.run_callback(monitor.fire, reason)
+            self.ports.duties.add(lambda: monitor.fire(reason))
         return monitor
 
     def link(self, a: Port | str, b: Port | str) -> tuple[Monitor, Monitor]:
@@ -825,10 +825,14 @@ class Node:
 
     def peer_lost(self, peer: Peer, reason: Reason, was_up: bool) -> None:
         """`PeerEvents.peer_lost`: one uninterrupted step, no user code runs in it."""
-        self.network.rest(peer, was_up=was_up)
-        self.passing.node_down(peer.node_id)
-        loss = Loss(peer, reason, self.monitors, self.ports.workers)
-        loss.begin(lambda: self._after_monitors(peer, reason, was_up))
+
+        def before() -> None:
+            peer.cut_off()
+            self.network.rest(peer, was_up=was_up)
+            self.passing.node_down(peer.node_id)
+
+        loss = Loss(peer, reason, self.monitors, self.ports)
+        loss.begin(before, lambda: self._after_monitors(peer, reason, was_up))
 
     def _after_monitors(self, peer: Peer, reason: Reason, was_up: bool) -> None:
         self._leaving.changed()

@@ -416,7 +416,11 @@ class Connection(Outbox):
             self._discard()
             if self.up or not self._owner.hold(self):
                 self.sock.close()
-        finally:  # race: Ctrl-C: the monitors fire all the same
+        finally:  # race: Ctrl-C: the monitors fire all the same, nothing is delivered any more, the other side sees the end
+            self._reader.close()
+            self._discard()
+            if self.up:
+                self.sock.close()
             self._owner.closed(self)
             self.watch = None  # it refers to this connection
 

@@ -624,11 +624,26 @@ class Network:
         return (peer for peer in list(self.peers.values()) if peer.is_up)
 
     def _mend(self) -> None:
-        """Let every socket go on whose callback Ctrl-C has struck."""
+        """Let every socket go on whose callback Ctrl-C has struck, and tell of the ends that it kept from being told."""
         self._listeners.mend()
-        up = [peer.connection for peer in self.up_peers() if isinstance(peer.connection, Connection)]
-        for connection in (*self._handshakes, *up):
+        for connection in list(self._handshakes):
+            self._mend_connection(connection)
+        for peer in self.up_peers():
+            way = peer.connection
+            if isinstance(way, Connection):
+                self._mend_connection(way)
+                if way.reason is not None:
+                    self._lose(peer, way)
+            elif way is not None:
+                way.mend()
+            if peer.relay is not None:
+                peer.relay.mend()
+
+    def _mend_connection(self, connection: Connection) -> None:
+        if connection.reason is None:
             connection.mend()
+        else:
+            self.closed(connection)
 
     def abandon(self) -> None:
         """Let go of every socket without a byte, in a child of `fork`: they are the parent's."""

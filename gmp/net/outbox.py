@@ -158,6 +158,11 @@ class Outbox:
         run = self.run
         return self._queued if run is None else self._queued + run.measure()
 
+    @property
+    def encrypting(self) -> bool:
+        """Whether bytes are being encrypted: who sees this is a signal handler that has struck there."""
+        return self._encrypting
+
     def send(self, name: str, message: tuple[Any, ...]) -> bool:
         """Send `message` to the port `name` there; return whether more than the high mark waits now.
 

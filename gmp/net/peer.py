@@ -55,7 +55,7 @@ class PeerEvents(Protocol):
         """The peer is connected; what is sent here joins the end of the queue."""
 
     def peer_lost(self, peer: Peer, reason: tuple[Any, ...], was_up: bool) -> None:
-        """The connection ended, or none could be made: fire the monitors, in one uninterrupted step.
+        """The connection ended, or none could be made: call `Peer.cut_off`, fire the monitors, in one uninterrupted step.
 
         When everybody has been told as far as that is done without a greenlet of their own, call `Peer.told`; when those
         greenlets have begun, `Peer.go_on`.
@@ -380,29 +380,29 @@ class Peer:
         """The way is gone: drop what waits, fire the monitors, and be idle when everybody has been told."""
         if self.state not in (PeerState.CONNECTING, PeerState.UP):
             return
-        was_up = self.state is PeerState.UP
+        self._events.peer_lost(self, reason, self.state is PeerState.UP)
+
+    def cut_off(self) -> None:
+        """It is lost: what waits is dropped, and what is sent from now on. Interrupted, it is called again."""
         self.state = PeerState.LOST
-        try:
-            self._send_by(self._lose_message)
-            self.dropped += len(self._queue)
-            self._queue.clear()
-            self.queued = 0
-            self.connection = None
-            self.came_up.clear()
-            relay, self.relay = self.relay, None
-            if relay is not None:
-                self._deadline.close()
-                relay.close(CloseReason.RELAY_LOST)
-        finally:  # race: Ctrl-C: or it would be lost for ever
-            self._events.peer_lost(self, reason, was_up)
+        self._send_by(self._lose_message)
+        self.dropped += len(self._queue)
+        self._queue.clear()
+        self.queued = 0
+        self.connection = None
+        self.came_up.clear()
+        if self.relay is not None:
+            self._deadline.close()
+            self.relay.close(CloseReason.RELAY_LOST)
+            self.relay = None
 
     def told(self) -> None:
-        """What is sent from now on goes to the next connection."""
+        """What is sent from now on goes to the next connection. Interrupted, it is called again."""
         if self.state is PeerState.LOST:
-            self.state = PeerState.IDLE
             self.queued = 0
             self._encoder = None
             self._send_by(self._queue_message)
+            self.state = PeerState.IDLE
 
     def after_loss(self, function: Callable[[], object]) -> None:
         """Call `function` in `go_on`: it is for a peer that is not lost. It may find the peer in any other state."""
@@ -412,12 +412,18 @@ class Peer:
         """Everybody who watches has begun with what to do about the loss: take the ways that wait, wake blocked senders."""
         if self.state is PeerState.LOST:
             return  # race: anew, by what one of them has done; it is called again
-        functions, self._after_loss = self._after_loss, []
-        for function in functions:
-            function()
+        functions, self._after_loss = self._after_loss, self._after_loss[:0]
+        while functions:
+            function = functions[0]
+            del functions[0]
+            try:
+                function()
+            except BaseException:  # race: Ctrl-C: the others have their turn in the next one
+                self._after_loss[:0] = functions
+                raise
         if self._wanted:
-            self._wanted = False
             self.want()
+            self._wanted = False
         self._wake_all()
 
     def close(self) -> None:
@@ -450,6 +456,8 @@ class Peer:
         self.flush()  # what waits for the end of the turn is no reason to block
         if not self.congested:
             return
+        if isinstance(self.connection, Connection) and self.connection.encrypting:
+            return  # race: a signal handler has struck the encryption, which goes on behind it only: it waited for itself
         waiter: Waiter[None] = Waiter(hub)
         self._waiting.append(waiter)
         try:

@@ -209,5 +209,10 @@ class RelayLink:
         self._owner.relay_closed(self)
         self.watch = None  # it refers to this link
 
+    def mend(self) -> None:
+        """race: Ctrl-C has struck its end: tell of it."""
+        if self.reason is not None:
+            self._owner.relay_closed(self)
+
     def __str__(self) -> str:
         return f"{self.node_id} {self.address}"

@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from greenlet import greenlet
 
-from gmp.ports.mailbox import Message
+from gmp.ports.mailbox import Message, exchanging
 from gmp.ports.workers import NOTHING, Call, Job, Worker
 
 if TYPE_CHECKING:
@@ -55,6 +55,11 @@ class Handlers(Job):
     def waiting(self) -> int:
         """How many messages wait for handlers."""
         return len(self.more) + (self.next is not None and self.worker is None)
+
+    def holds(self, message: Message) -> bool:
+        """Whether that very message waits for its handler."""
+        calls = [*self.more] if self.next is None else [self.next, *self.more]
+        return any(waiting is message for _, waiting in calls)
 
     def set(self, tag: Any, handler: Handler | None) -> None:
         """Set, replace or (None) remove the handler of `tag`; tag None: the default handler."""
@@ -128,16 +133,21 @@ class Handlers(Job):
             if merged:
                 behind.append((message, merged[-1]))
         merged += pending[placed:]
-        # race: a signal handler sends meanwhile: that is behind all of these, and stays there
-        port._keep(kept, len(waiting))
-        self._behind = behind
-        for _ in range(len(pending) - (queued is not None)):
-            self.more.popleft()
         if queued is not None:
-            self.next = merged.pop(0)
-        self.more.extendleft(reversed(merged))
-        if self.next is None:
-            self._queue()
+            del pending[0]
+        first = merged.pop(0) if queued is not None else None
+        exchange = chain(exchanging(port.queue, len(waiting), kept), exchanging(self.more, len(pending), merged))
+        # race: Ctrl-C, and signal handlers that send, strike behind a call of C code: from here to the end of the exchange
+        # there is one. What they have sent meanwhile is behind all of these, and stays there
+        port.look_again()
+        self._behind = behind
+        if first is not None:
+            self.next = first
+        try:
+            deque(exchange, 0)
+        finally:
+            if self.next is None:
+                self._queue()
 
     def put(self, message: Message) -> None:
         """Let a message wait for its handler; without one it is the mailbox's."""

@@ -57,12 +57,17 @@ class Deaths:
     def remember(self, port: Port) -> None:
         """`port` has just died, with a reason that is not empty."""
         history = tuple(port.history) if isinstance(port, RecordingPort) else ()
-        self._deaths.append(Death(time.time(), port.id, port.reason or (), history))
-        if history:
-            lines = "\n".join(f"  {show(message, MOST_TEXT)}" for message in history)
-            reason = show((port.reason or ())[:2])
-            log.error("port %s died of %s; its last %d messages:\n%s", port.id, reason, len(history), lines)
+        death = Death(time.time(), port.id, port.reason or (), history)
+        if history:  # behind the burial: a handler of the log may block, which must not hold up what is told of the death
+            port.ports.duties.add(lambda: port.ports.workers.spawn(_log, death))
+        self._deaths.append(death)
 
     def last(self) -> list[Death]:
         """They, oldest first."""
         return list(self._deaths)
+
+
+def _log(death: Death) -> None:
+    lines = "\n".join(f"  {show(message, MOST_TEXT)}" for message in death.history)
+    count = len(death.history)
+    log.error("port %s died of %s; its last %d messages:\n%s", death.port, show(death.reason[:2]), count, lines)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import islice, repeat, starmap
+from itertools import chain, islice, repeat, starmap
 from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent, greenlet
@@ -109,11 +109,8 @@ class Mailbox(SentAsId):
         if self.queue is NO_QUEUE:  # race: a signal handler has sent meanwhile
             self.queue = made
 
-    def _keep(self, messages: list[Message], count: int) -> None:
-        """Of the first `count` in the queue keep these only: handlers have taken the others."""
-        for _ in range(count):
-            self.queue.popleft()
-        self.queue.extendleft(reversed(messages))
+    def look_again(self) -> None:
+        """Handlers take some of what waits: what a search knew of the first ones does not hold any more."""
         self._scanned = None if self._receiver is None else _CLAIMED
 
     def _put_closely(self, message: Message) -> None:
@@ -307,6 +304,11 @@ class Mailbox(SentAsId):
             count -= index < count
             self._scanned = (prefix, count) if count else None
         return message
+
+
+def exchanging(queue: deque[Any], count: int, items: list[Any]) -> Iterator[Any]:
+    """An iterator that takes the first `count` from the queue and puts these in their place, all in C code."""
+    return chain(starmap(queue.popleft, repeat((), count)), map(queue.appendleft, items[::-1]))
 
 
 def _find_prefix(queue: deque[Message], prefix: Message, start: int) -> int:

@@ -63,25 +63,28 @@ class Monitor:
     def cancel(self) -> None:
         """End it; nothing when it has fired or was cancelled. *Blocks:* never."""
         home = self._home
-        self._end()
         if home is not None:
             home.discard_monitor(self)
+        self._end()
 
     def fire(self, reason: Reason) -> None:
-        """Do what it is for, once."""
+        """Do what it is for, once. Interrupted before that is done, it can be fired again."""
         action, home = self._action, self._home
+        if action is None:
+            return
         self._end()
-        if action is not None:
-            try:
-                action(reason)
-            except Exception:
-                log.exception("the action of a monitor of %s failed", home)
+        try:
+            action(reason)
+        except Exception:
+            log.exception("the action of a monitor of %s failed", home)
+        except BaseException:  # race: Ctrl-C: what it is for is not done, or can be done twice: see `gmp.ports.duties`
+            self._action = action
+            raise
 
     def _end(self) -> None:
-        watcher, self._watcher = self._watcher, None
-        self._home = self._action = None
-        if watcher is not None:
-            watcher.watches_no_more(self)
+        if self._watcher is not None:
+            self._watcher.watches_no_more(self)
+        self._watcher = self._home = self._action = None
 
     def __enter__(self) -> Monitor:
         return self

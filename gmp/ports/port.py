@@ -22,9 +22,10 @@ import gevent.event
 from greenlet import GreenletExit, getcurrent
 
 from gmp.errors import GmpError, PortDied
+from gmp.ports.duties import pass_on
 from gmp.ports.handlers import Handlers, LimitedHandlers
 from gmp.ports.mailbox import FIRST_MARK, NO_QUEUE, WARN_AT, Mailbox, Message
-from gmp.ports.monitors import Monitor
+from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.workers import ENDS_PROGRAM, Task, Worker
 from gmp.showing import show_by
 
@@ -98,8 +99,11 @@ class _Body(_PortTask):
 
     def finish(self) -> None:
         """`Job.finish`."""
-        self.port._body_ended()
-        super().finish()
+        port = self.port
+        if port.reason is None:
+            port._body_ended()
+        port._task_ended(self)
+        Task.finish(self)
 
 
 class Port(Mailbox):
@@ -224,6 +228,20 @@ class Port(Mailbox):
         self._mark = WARN_AT - 1 if self._mark < WARN_AT - 1 < double else double
         if self.room:
             self.room = self._mark
+
+    def put_once(self, message: Message) -> None:
+        """`put`, for who puts it again when it is interrupted: what strikes once it is in is passed on."""
+        try:
+            self.put(message)
+        except BaseException as error:  # race: Ctrl-C
+            if not self._holds(message):
+                raise
+            pass_on(self.ports.hub, error)
+
+    def _holds(self, message: Message) -> bool:
+        if any(waiting is message for waiting in self.queue):
+            return True
+        return self.handlers is not None and self.handlers.holds(message)
 
     # ---- handlers
 
@@ -354,7 +372,7 @@ class Port(Mailbox):
         return task
 
     def _body_ended(self) -> None:
-        if self.reason is None and (self.handlers is None or not self.handlers.any()):
+        if self.handlers is None or not self.handlers.any():
             self._die(())
 
     def _task_ended(self, task: Task) -> None:
@@ -431,63 +449,68 @@ class Port(Mailbox):
             self.ports.check_thread()  # the node may be closing, which is how its ports are killed
         self._die(reason)
 
-    def _die(self, reason: tuple[Any, ...]) -> None:
-        if self.reason is not None:
+    def _die(self, reason: tuple[Any, ...], again: bool = False) -> None:
+        if self.reason is not None and not again:
             return
         ports = self.ports
         self.reason = reason
         try:
             ports.forget(self)
-            queue, handlers = self.queue, self.handlers
-            waiting = len(queue)
-            self.queue, self.room = NO_QUEUE, 0
-            if self._sleeper is not None:
-                self.waking = self._sleeper
-            self._scanned = self._sleeper = None
-            if handlers is not None:
-                waiting += handlers.stop()
+            queue, handlers, ties = self.queue, self.handlers, self._ties
+            self.room = 0
             if queue:
+                ports.dropped += len(queue)
                 queue.clear()  # somebody may be in the middle of it
-            if waiting:
-                ports.dropped += waiting
-            if handlers is not None or self._ties is not None or self._receiver is not None:
-                if self._ties is not None:
-                    for task in self._ties.tasks:
-                        task.prevent()  # race: it may have its turn before the burial
-                ports.run_callback(self._bury)
+            self.queue = NO_QUEUE
+            if handlers is not None:
+                ports.dropped += handlers.stop()
+            if handlers is not None or ties is not None or self._receiver is not None:
+                self.waking = self._sleeper or self.waking
+                self._scanned = self._sleeper = None
+                if ties is not None:
+                    for task in ties.tasks:
+                        if task.worker is None:
+                            task.prevent()  # race: it may have its turn before the burial
+                duties = ports.duties
+                duties.due.append(self._bury)  # as `Duties.add`
+                duties.run_callback(duties.begin)
                 ports.wakeups.yield_to_callbacks()  # or its own greenlets would go on before they are ended
         except BaseException:  # race: Ctrl-C: it is dead and buried all the same
-            self.queue, self.room = NO_QUEUE, 0
-            ports.run_callback(self._bury)
-            ports.by_name.pop(self.name, None)
-            if self.handlers is not None:
-                self.handlers.stop()
+            ports.duties.add(lambda: self._die(reason, again=True))
             raise
 
     def _bury(self) -> None:
-        """In the hub, one turn after the death."""
-        reason = self.reason or ()
-        ties, handlers = self._ties or _Ties(), self.handlers
-        receiver = self._receiver
-        for task in list(ties.tasks):
-            task.throw()
+        """In the hub, one turn after the death. Interrupted, it is called again, and goes on with what is left."""
+        ties, handlers, receiver = self._ties, self.handlers, self._receiver
+        if ties is not None:
+            for task in list(ties.tasks):
+                task.throw()
         if handlers is not None:
             handlers.throw()
         if receiver is not None and receiver is self._receiver:  # not one of those that have just ended
             if receiver is self.waking:
                 receiver.switch()  # as in `Workers.throw`
             else:
-                receiver.throw(PortDied(self.id, reason))
+                receiver.throw(PortDied(self.id, self.reason or ()))
+        if ties is not None and (ties.owned or ties.watching or ties.monitors or ties.joined is not None):
+            self._untie(ties, self.reason or ())
         self._ties = self.handlers = None
-        for resource in reversed(ties.owned):
+
+    def _untie(self, ties: _Ties, reason: Reason) -> None:
+        while ties.owned:
+            resource = ties.owned[-1]
             ways = (_CUT, *_RELEASES) if reason else _RELEASES
             release = next(name for name in ways if callable(getattr(resource, name, None)))
             # releasing may block or fail, which must not hold up the monitors
             self.ports.workers.spawn(getattr(resource, release))
-        for monitor in list(ties.watching):
-            monitor.cancel()
-        for monitor in ties.monitors:
-            monitor.fire(reason)
+            del ties.owned[-1]
+        if ties.watching:
+            for monitor in list(ties.watching):
+                monitor.cancel()
+        while ties.monitors:  # also those that are set meanwhile
+            monitor = next(iter(ties.monitors))
+            monitor.fire(reason)  # nothing when it has fired already
+            ties.monitors.pop(monitor, None)
         if ties.joined is not None:
             ties.joined.set()
 
@@ -511,7 +534,8 @@ class Port(Mailbox):
     def add_monitor(self, monitor: Monitor) -> None:
         """Fire `monitor` at this port's death; in the next turn when it is dead already."""
         if self.reason is not None and self._ties is None:
-            self.ports.run_callback(monitor.fire, self.reason)
+            reason = self.reason
+            self.ports.duties.add(lambda: monitor.fire(reason))
         else:
             self._tied().monitors[monitor] = None
 
@@ -543,13 +567,17 @@ class Port(Mailbox):
             raise PortDied(self.id, self.reason)
 
     def _check_receive(self) -> None:
-        self.ports.check_thread()
         if self.reason is not None:
-            current, ties, handlers = getcurrent(), self._ties, self.handlers
-            own = ties is not None and any(task.worker is current for task in ties.tasks)
-            if own or (handlers is not None and handlers.runs_in(current)):
-                raise GreenletExit  # it has killed itself, and would be ended at its next switch
+            current = getcurrent()
+            if self._ties is not None:
+                for task in self._ties.tasks:
+                    if task.worker is current:
+                        raise GreenletExit  # it has killed itself, and would be ended at its next switch
+            if self.handlers is not None and self.handlers.runs_in(current):
+                raise GreenletExit
+            self.ports.check_thread()
             raise PortDied(self.id, self.reason)
+        self.ports.check_thread()
         self.ports.check()
         if self._receiver is not None:
             raise GmpError(f"another greenlet already waits in receive at {self.id}: only one may at a time")

@@ -20,6 +20,7 @@ import gevent
 from gevent.hub import get_thread_ident  # type: ignore[attr-defined]  # the native thread's, also in patched programs
 
 from gmp.errors import GmpError
+from gmp.ports.duties import Duties
 from gmp.ports.history import Deaths, RecordingPort
 from gmp.ports.mailbox import Message
 from gmp.ports.monitors import Monitor, Reason
@@ -69,6 +70,7 @@ class Ports:
         self.workers = Workers(node_id)
         self.hub = self.workers.hub
         self.run_callback = self.workers.run_callback
+        self.duties = Duties(self.hub)
         self.wakeups = Wakeups(self.hub, self.workers.switch_to_hub)
         self.leaving = False  #: whether no more ports are made; closed follows
         self._leaving_for: Reason = ()
@@ -151,7 +153,10 @@ class Ports:
     def forget(self, port: Port) -> None:
         """A port died."""
         name = port.name
-        del self.by_name[name]  # without a call: an interrupt strikes before it, or finds it done
+        try:
+            del self.by_name[name]
+        except KeyError:
+            pass  # race: Ctrl-C: its death is gone on with
         if port._id is not None:  # without an ID nobody has looked for it
             self.by_id.pop(port._id, None)
         if port.reason and not self.leaving:

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 from greenlet import GreenletExit, greenlet
 
-from gmp.ports.workers import pass_on
+from gmp.ports.duties import pass_on
 
 A_LOOK = 32  # switches between two looks at the clock
 TURN = 0.002  # seconds

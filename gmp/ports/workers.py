@@ -31,7 +31,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from contextvars import Context
 from itertools import repeat, starmap
 from typing import Any
@@ -40,6 +39,8 @@ from weakref import WeakSet
 import gevent
 import gevent.event
 from greenlet import GreenletExit, getcurrent, greenlet
+
+from gmp.ports.duties import pass_on
 
 log = logging.getLogger("gmp")
 ENDS_PROGRAM = (KeyboardInterrupt, SystemExit)
@@ -164,16 +165,24 @@ class Following(Task):
     follows = True
 
 
+class Lasting(Following):
+    """A task that has to be done: interrupted, it is begun again, so it can be."""
+
+    __slots__ = ()
+
+    def failed(self, error: BaseException) -> None:
+        """`Job.failed`."""
+        if isinstance(error, ENDS_PROGRAM) and self.next is not None:
+            function, message = self.next
+            self._pool.add(Lasting(function, message[1:], self._pool))
+        super().failed(error)
+
+
 def nothing() -> None:
     """What is called where nothing is to be."""
 
 
 NOTHING: Call = nothing, ()
-
-
-def pass_on(hub: Any, error: BaseException) -> None:
-    """Tell of what was raised in a callback of the loop that must go on, as gevent tells of what escapes from one."""
-    hub.loop.run_callback(hub.handle_error, "gmp", type(error), error, error.__traceback__)
 
 
 def _stay(*_: object) -> None:
@@ -195,7 +204,7 @@ class Workers:
         self._made: WeakSet[Worker] = WeakSet()
         self.jobs: deque[Job] = deque()
         self._taken = starmap(self.jobs.popleft, repeat(()))  # race: who goes on in it has the job, as it is no call of ours
-        self._gathered: list[Following] | None = None  # what `spawn` adds to now, in the place of the queue
+        self.gathered: list[Following] | None = None  #: what `spawn` adds to now, in the place of the queue
         self.scheduled = False  #: whether a turn is on or will be: true whenever there are jobs
         turns = self._turns()
         next(turns)
@@ -211,13 +220,18 @@ class Workers:
                 self.run_callback(self.begin)
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> Task:
-        """Run `function(*args)` in a pooled greenlet; what it raises is logged."""
-        gathered = self._gathered
-        if gathered is not None:
-            gathered.append(following := Following(function, args, self))
-            return following
-        task = Task(function, args, self)
-        self.add(task)
+        """Run `function(*args)` in a pooled greenlet; what it raises is logged. What strikes behind that is passed on."""
+        gathered: list[Any] | None = self.gathered
+        task = Task(function, args, self) if gathered is None else Following(function, args, self)
+        try:
+            if gathered is None:
+                self.add(task)
+            else:
+                gathered.append(task)
+        except BaseException as error:  # race: Ctrl-C: who is interrupted may spawn it again
+            if task not in (self.jobs if gathered is None else gathered):
+                raise
+            pass_on(self.hub, error)
         return task
 
     def _turns(self) -> Iterator[None]:
@@ -247,19 +261,6 @@ class Workers:
                 raise
             except BaseException as error:
                 pass_on(self.hub, error)
-
-    @contextmanager
-    def gathering(self, tasks: list[Following]) -> Iterator[None]:
-        """Let `spawn` add to `tasks`, and not to the queue, inside the block, which must not switch."""
-        before, self._gathered = self._gathered, tasks
-        try:
-            yield
-        finally:
-            self._gathered = before
-
-    def add_next(self, tasks: list[Following]) -> None:
-        """In a job: begin `tasks` next, before everything that waits, and all in one step."""
-        self.jobs.extendleft(reversed(tasks))
 
     def _make(self) -> Worker:
         worker = Worker(self._work, self.hub)

@@ -1,0 +1,96 @@
+"""A death that Ctrl-C strikes is told all the same, and once: a strike at each point of what follows a death."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+import gevent
+
+import gmp
+
+
+class Scene:
+    """A port with a body, a child of its own, and a monitor of each kind dies."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.target = gmp.port(lambda port: port.receive("never"))
+        self.child, self.victim, self.box = gmp.port(), gmp.port(), gmp.port()
+        self.target.own(self.child)
+        gmp.monitor(self.target, self.victim)
+        gmp.monitor(self.target, self.box, "down")
+        gmp.monitor(self.target, lambda *reason: self.told.append(reason))
+        gevent.sleep(0)
+
+    def look(self, ran: bool) -> list[str]:
+        """What is wrong."""
+        deadline = time.monotonic() + 2
+        while (len(self.told) < 1 or len(self.box) < 1) and time.monotonic() < deadline:
+            gevent.sleep(0.001)
+        wrong = []
+        if self.target.greenlets() or self.target.alive:
+            wrong.append("half buried")
+        if self.victim.alive:
+            wrong.append("a monitor that kills has not fired")
+        if len(self.told) != 1 and not (ran and not self.told):  # what is struck may be the callback's own greenlet
+            wrong.append(f"a callback was called {len(self.told)} times")
+        if len(self.box) != 1:
+            wrong.append(f"{len(self.box)} messages were put")
+        return wrong
+
+
+def turn_with_strike(striker: Any, at: int) -> tuple[int, list[str]]:
+    """Let a port die, with a strike at that point of its burial; return how many points there are, and what is wrong."""
+    scene = Scene()
+    scene.target.kill("struck")
+    try:
+        striker.arm(at)
+        for _ in range(3):
+            gevent.sleep(0)
+    except KeyboardInterrupt:
+        pass
+    passed = striker.passed
+    striker.disarm()
+    ran = " _run_jobs " in striker.where
+    try:
+        wrong = scene.look(ran)
+    except KeyboardInterrupt:
+        wrong = scene.look(ran)
+    return passed, [f"{at} {striker.where}: {text}" for text in wrong]
+
+
+def main() -> None:
+    """Strike at each point once; print what was wrong."""
+    from tests.strikes import Striker
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    gevent.get_hub().exception_stream = None
+    gmp.configure(node_id="near", binds=[], seeds=[], secret="geheim")
+    striker = Striker(interrupt)
+    points = max(turn_with_strike(striker, -1)[0] for _ in range(5))
+    bad: list[str] = []
+    for at in range(1, points + 1):
+        bad += turn_with_strike(striker, at)[1]
+    print(json.dumps({"points": points, "bad": bad}), flush=True)
+    os._exit(0)
+
+
+def test_a_strike_at_each_point_of_a_burial_leaves_nobody_untold() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.test_burials"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads(ended.stdout)
+    assert told["points"] > 20
+    assert told["bad"] == []
+
+
+if __name__ == "__main__":
+    main()

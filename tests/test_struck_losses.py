@@ -1,0 +1,117 @@
+"""A loss that Ctrl-C strikes is told all the same, and once: a strike at each point behind the end of a connection."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+import gevent
+import pytest
+
+import gmp
+from gmp.net.reasons import CloseReason
+from tests.strikes import Striker
+
+
+def wait(condition: Any, seconds: float = 10.0) -> bool:
+    """Whether it comes true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        gevent.sleep(0.001)
+    return True
+
+
+class Scene:
+    """Two nodes that are connected, and a monitor of each kind of a port of the other."""
+
+    def __init__(self) -> None:
+        self.far = gmp.Node("far", binds=["127.0.0.1:0"], secret="geheim").start()
+        self.near = gmp.Node("near", binds=[], seeds=self.far.binds, secret="geheim").start()
+        self.near.wait_up("far", timeout=20)
+        self.echo = self.far.port()
+        self.echo.on("echo", lambda value, reply: self.far.send(reply, value))
+        self.events: list[bool] = []
+        self.near.monitor_nodes(lambda _node_id, up, *_reason: self.events.append(up))
+
+    def strike(self, striker: Striker, at: int) -> tuple[int, list[str]]:
+        """Lose the connection, with a strike at that point; return how many points there are, and what is wrong."""
+        near, told = self.near, list[Any]()
+        near.wait_up("far", timeout=20)
+        near.call(self.echo.id, "echo", 7, timeout=20)
+        victim, box = near.port(lambda port: port.receive("never")), near.port()
+        for watcher in ((victim,), (box, "down"), (lambda *reason: told.append(reason),)):
+            near.monitor(self.echo.id, *watcher)
+        gevent.sleep(0)
+        self.events.clear()
+        connection = near.network.peers["far"].connection
+        striker.arm(at)
+        try:
+            connection.close(CloseReason.RESET)
+            gevent.sleep(0)
+            gevent.sleep(0)
+        except KeyboardInterrupt:
+            pass
+        passed = striker.passed
+        striker.disarm()
+        connection.close(CloseReason.RESET)  # nothing, unless it was struck before it began
+        for _ in range(2):  # the interrupt may come to the main greenlet later
+            try:
+                wrong = self._look(victim, box, told, ran=" _run_jobs " in striker.where)
+                break
+            except KeyboardInterrupt:
+                pass
+        return passed, [f"{at} {striker.where}: {text}" for text in wrong]
+
+    def _look(self, victim: gmp.Port, box: gmp.Port, told: list[Any], *, ran: bool) -> list[str]:
+        wrong = []
+        if not wait(lambda: not victim.alive and not victim.greenlets()):
+            wrong.append("a monitor that kills has not fired")
+        if not wait(lambda: len(box) == 1):
+            wrong.append(f"{len(box)} messages were put")
+        if not wait(lambda: len(told) == 1, 0.5 if ran else 10) and not (ran and not told):  # it struck that very greenlet
+            wrong.append(f"a callback was called {len(told)} times")
+        self.near.wait_up("far", timeout=20)
+        if self.near.call(self.echo.id, "echo", 7, timeout=20) != (7,):
+            wrong.append("no answer by the next connection")
+        wait(lambda: True in self.events)
+        if self.events.count(False) != 1 and not ran:
+            wrong.append(f"told of the node: {self.events}")
+        return wrong
+
+
+def main() -> None:
+    """Strike at each point once; print what was wrong."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    gevent.get_hub().exception_stream = None
+    scene = Scene()
+    striker = Striker(interrupt)
+    points = max(scene.strike(striker, -1)[0] for _ in range(3))
+    bad: list[str] = []
+    for at in range(1, points + 1):
+        bad += scene.strike(striker, at)[1]
+    print(json.dumps({"points": points, "bad": bad}), flush=True)
+    os._exit(0)
+
+
+@pytest.mark.slow
+def test_a_strike_at_each_point_of_a_loss_leaves_nobody_untold() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.test_struck_losses"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads(ended.stdout)
+    assert told["points"] > 50
+    assert told["bad"] == []
+
+
+if __name__ == "__main__":
+    main()
