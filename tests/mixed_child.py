@@ -1,8 +1,8 @@
 """A gmp node of a mixed network, for `tests.mixed_network`: ``python -m tests.mixed_child NODE_ID BIND SEED …``.
 
-The first line of standard input is a JSON object: `groups`, those that its port is in, and `watched`, those that it monitors.
-It prints its port's ID. Each further line is answered by a line with the groups as its monitors have seen them, in JSON. It
-leaves the network when standard input ends.
+The first line of standard input is a JSON object: `groups`, those that its port is in, and `watched`, those that it
+monitors. It prints its port's ID. Each further line is answered by a line with the groups as its monitors have seen them, in
+JSON. It leaves the network when standard input ends.
 """
 
 from __future__ import annotations

@@ -102,10 +102,10 @@ class Network:
         addresses = dict(zip(NODES, free_addresses(len(NODES)), strict=True))
         self._seeds = [addresses[name] for name in SEEDS]
         self.restarts = 0
-        self.members = [
-            Member(name, [*commands[name.split()[0]], name.replace(" ", "-"), addresses[name], *self._seeds], logs / f"{name}.log")
-            for name in NODES
-        ]
+        self.members = []
+        for name, address in addresses.items():
+            command = [*commands[name.split()[0]], name.replace(" ", "-"), address, *self._seeds]
+            self.members.append(Member(name, command, logs / f"{name}.log"))
 
     def start(self) -> None:
         """Start whoever does not run."""

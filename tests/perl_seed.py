@@ -1,10 +1,10 @@
-"""A whole AnyEvent::MP 2.02 node, seed or not, on top of `tests.perl_peer`: with a connection to each node that it needs, and
-its part in the network's directory. Written from the protocol's description, with nothing of gmp.
+"""A whole AnyEvent::MP 2.02 node, seed or not, on top of `tests.perl_peer`: with a connection to each node that it needs,
+and its part in the network's directory. Written from the protocol's description, with nothing of gmp.
 
 Every node has a database of its own and tells it to its master, a seed that it is connected with (``g_slave``, ``g_upd``).
-A seed is its own master: it merges what its slaves told, tells the others of its kind (``g_global``, ``g_set``, ``g_upd``), and
-who monitors a family (``g_mon1``) hears of it from its master (``g_chg1``, ``g_chg2``). Unlike Perl's, this node always notices
-when its master is lost.
+A seed is its own master: it merges what its slaves told, and tells the others of its kind (``g_global``, ``g_set``,
+``g_upd``). Who monitors a family (``g_mon1``) hears of it from its master (``g_chg1``, ``g_chg2``). Unlike Perl's, this node
+always notices when its master is lost.
 
 ``python -m tests.perl_seed NODE_ID BIND SEED …`` is such a node in a process of its own, for `tests.mixed_network`.
 """
@@ -56,14 +56,14 @@ class _Link(PerlPeer):
 
 
 class PerlNode:
-    """One node; it listens at `bind`, and is a seed when that is among `seeds`. `views` are the families that it monitors."""
+    """One node; it listens at `bind`, and is a seed when that is among `seeds`. `views`: the families that it monitors."""
 
     def __init__(
-        self, node_id: str, bind: str = "127.0.0.1:0", seeds: Iterable[str] = (), *, framing: str = "json", secret: str = "geheim"
+        self, node_id: str, bind: str = "127.0.0.1:0", seeds: Iterable[str] = (), *, framing: str = "json"
     ) -> None:
         self.node_id = node_id
         self.views: Database = {}
-        self._options = {"framing": framing, "secret": secret}
+        self._options = {"framing": framing}
         self._links: dict[str, _Link] = {}
         self._own: Database = {}
         self._master = ""

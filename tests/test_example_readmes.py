@@ -19,6 +19,8 @@ import gevent
 import gevent.subprocess as subprocess
 import pytest
 
+from .real_perl import missing
+
 CLONE = Path(__file__).parent.parent
 TOGETHER = ("setup.py", "setup.cfg", "README.md", "gmp_command.py", "gmp", "examples")
 PAGES = """
@@ -44,6 +46,10 @@ PLAIN = {
     "jobs": ["216816 primes"],
     "ring": ["a hop"],
     "supervised": ["average"],
+}
+
+PERL = {
+    "perl": ["oslo is there", "rome is there", "oslo: degrees ", "rome: it is warmer than 17 degrees!", "(in order)"],
 }
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -144,6 +150,17 @@ def test_a_web_example(follower: Follower, example: str) -> None:
     assert not list(follower.home.glob("**/*.ctl"))
 
 
+@pytest.mark.parametrize("example", PERL)
+def test_an_example_with_perl(follower: Follower, example: str) -> None:
+    if missing():
+        pytest.skip(f"no nodes of AnyEvent::MP here: {missing()}")
+    follower.install("pip install ../..")
+    follower.start([f"export PERL5LIB={os.environ['GMP_PERL_LIB']}", *commands(example)])
+    for text in PERL[example]:
+        follower.wait(text)
+    assert "Traceback" not in follower.text, follower.text
+
+
 @pytest.mark.parametrize("example", PLAIN)
 def test_an_example_that_needs_gmp_alone(follower: Follower, example: str, tmp_path: Path) -> None:
     lines = commands(example)
@@ -162,4 +179,4 @@ def test_an_example_that_needs_gmp_alone(follower: Follower, example: str, tmp_p
 
 def test_every_example_is_followed_or_tried_elsewhere() -> None:
     elsewhere = {"grafana", "k8s", "systemd"}
-    assert {path.parent.name for path in (CLONE / "examples").glob("*/README.md")} == {*WEB, *PLAIN, *elsewhere}
+    assert {path.parent.name for path in (CLONE / "examples").glob("*/README.md")} == {*WEB, *PLAIN, *PERL, *elsewhere}

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess as native
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 class Program:
     """A program of an example; `text` is all that it has printed."""
 
-    def __init__(self, folder: str, *arguments: str) -> None:
+    def __init__(self, folder: str, *arguments: str, interpreter: Sequence[str] = (sys.executable, "-u")) -> None:
         self.text = ""
         self._process: Any = subprocess.Popen(
-            [sys.executable, "-u", *arguments],
+            [*interpreter, *arguments],
             cwd=EXAMPLES / folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

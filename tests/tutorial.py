@@ -1,6 +1,6 @@
 """Follows a tutorial page as a reader would, typing only what it says.
 
-A ``python`` block that begins with ``# NAME.py`` is that file. In a ``console`` block ``one$ COMMAND`` types a command in
+A ``python``, ``perl``, ``json`` or ``toml`` block that begins with ``# NAME`` is that file, in the home directory. In a ``console`` block ``one$ COMMAND`` types a command in
 the terminal of that name (what still runs there must have ended); the lines below it are what appears there. ``one$ ^C``
 presses Ctrl-C there and waits for the end, ``one$ kill -9 %1`` kills; ``one: …`` is a line that appears there later.
 """
@@ -16,8 +16,10 @@ from pathlib import Path
 import gevent
 import gevent.subprocess as subprocess
 
-BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.S | re.M)
+BLOCK = re.compile(r"^```(python|perl|json|toml|console)\n(.*?)^```$", re.S | re.M)
+FILE = re.compile(r"# ([\w./-]+\.\w+|\.[\w-]+)\n")
 COMMAND = re.compile(r"(\w+)(\$|:) ?(.*)")
+PROGRAMS = {"python": [sys.executable], "gmp": [str(Path(sys.executable).parent / "gmp")]}
 PATIENCE = 50.0
 
 
@@ -32,7 +34,7 @@ class Terminal:
     def run(self, command: str) -> None:
         """Type a command."""
         self.wait()
-        words = [sys.executable if word == "python" else word for word in command.split()]
+        words = [part for word in command.split() for part in PROGRAMS.get(word, [word])]
         self._process = subprocess.Popen(
             words, cwd=self._folder, env=self._environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -74,19 +76,18 @@ class Terminal:
 def follow(page: str, folder: Path) -> list[str]:
     """Do all that `page` says in `folder`; return the names of the files that were made."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("GMP_")}
-    environ |= {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config"), "PYTHONUNBUFFERED": "1"}
+    environ |= {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder / ".config"), "PYTHONUNBUFFERED": "1"}
     environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent), environ.get("PYTHONPATH", "")])
     terminals: dict[str, Terminal] = {}
     made: list[str] = []
     try:
         for kind, text in BLOCK.findall(page):
-            if kind == "python":
-                match = re.match(r"# (\w+\.py)\n", text)
-                if match:
-                    (folder / match[1]).write_text(text)
-                    made.append(match[1])
-            elif kind == "console":
+            if kind == "console":
                 _console(text, terminals, folder, environ)
+            elif match := FILE.match(text):
+                (folder / match[1]).parent.mkdir(parents=True, exist_ok=True)
+                (folder / match[1]).write_text(text)
+                made.append(match[1])
         for terminal in terminals.values():
             terminal.close()
     finally:
