@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from gmp.compat import aemp, configuring
+
+from .real_perl import missing
 
 PAGE = Path(__file__).parent.parent / "docs" / "coming_from" / "anyevent_mp.md"
 EXPORTED = {
@@ -40,6 +44,17 @@ def names(cell: str) -> set[str]:
 def test_every_name_that_a_module_exports_has_a_row(module: str) -> None:
     named = {name for perl, *_ in rows(module) for name in re.findall(r"[$%*]?[\w:]+", perl)}
     assert not set(EXPORTED[module].split()) - named
+
+
+@pytest.mark.parametrize("module", ["AnyEvent::MP", "AnyEvent::MP::Kernel", "AnyEvent::MP::Global"])
+def test_the_names_are_those_that_perls_modules_export(module: str) -> None:
+    if missing():
+        pytest.skip(f"no nodes of AnyEvent::MP here: {missing()}")
+    code = f"print join ' ', @{module}::EXPORT, @{module}::EXPORT_OK"
+    command = ["perl", "-I", os.environ["GMP_PERL_LIB"], "-MAnyEvent::MP::Global", "-e", code]
+    exported = set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert exported
+    assert exported <= {name for names in EXPORTED.values() for name in names.split()}
 
 
 @pytest.mark.parametrize("module", EXPORTED)
