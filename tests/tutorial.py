@@ -2,7 +2,8 @@
 
 A ``python``, ``perl``, ``json`` or ``toml`` block that begins with ``# NAME`` is that file, in the home directory. In a
 ``console`` block ``one$ COMMAND`` types a command in the terminal of that name (what still runs there must have ended); the
-lines below it are what appears there. ``one$ ^C`` presses Ctrl-C there and waits for the end, ``one$ kill -9 %1`` kills; ``one: …`` is a line that appears there later.
+lines below it are what appears there. ``one$ ^C`` presses Ctrl-C there and waits for the end, ``one$ kill -9 %1`` kills;
+``one: …`` is a line that appears there later.
 """
 
 from __future__ import annotations
