@@ -20,6 +20,7 @@ import gmp
 from .addresses import free_address
 from .conftest import eventually
 from .mixed_network import SETTLED, Network
+from .perl_peer import PerlListener
 from .perl_seed import PerlNode
 from .real_perl import missing
 
@@ -82,3 +83,18 @@ def test_groups_behind_a_perl_seed(framing: str, make_node: Callable[..., gmp.No
     finally:
         for each in (perl, seed):
             each.close()
+
+
+@pytest.mark.parametrize("framing", ["json", "cbor"])
+def test_a_perl_seed_hears_of_addresses_before_entries(framing: str, make_node: Callable[..., gmp.Node]) -> None:
+    """Perl passes the families of a database on in any order: who heard of a member first would not find its node."""
+    with PerlListener("PerlSeed", framing=framing) as listener:
+        node = make_node("gmp", seeds=[listener.bind])
+        node.group("group").join(port := node.port(), "value")
+        node.family("family").set("key", [1])
+        for _ in range(2):  # and when it has lost its master
+            with listener.accept() as perl:
+                perl.expect("", "g_slave")
+                assert perl.expect("", "g_slave") == [{"'l": {"gmp": node.binds}}]
+                assert perl.expect("", "g_upd", "group") == [{port.id: "value"}, []]
+                assert perl.expect("", "g_upd", "family") == [{"key": [1]}, []]

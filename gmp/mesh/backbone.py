@@ -317,8 +317,10 @@ class Backbone:
         self._counter += 1
         if self._ground.admits(master, ATTACH):
             self._ground.request(master, ATTACH, self._ground.incarnation, self._counter, shown)
-        else:
-            self._ground.request(master, G_SLAVE, shown)
+        else:  # Perl passes families on in any order: let nobody hear of an entry before he can find its node
+            self._ground.request(master, G_SLAVE, {ADDRESSES: shown.pop(ADDRESSES, {})})
+            for family, entries in shown.items():
+                self._ground.request(master, G_UPD, family, entries, [])
         for family in self._copies:
             self._ground.request(master, G_MON1, family)
         self._lookups.ask_again(master)
