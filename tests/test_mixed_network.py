@@ -20,7 +20,7 @@ import gmp
 from .addresses import free_address
 from .conftest import eventually
 from .mixed_network import SETTLED, Network
-from .perl_peer import PerlListener
+from .perl_peer import PerlListener, PerlPeer
 from .perl_seed import PerlNode
 from .real_perl import missing
 
@@ -98,3 +98,20 @@ def test_a_perl_seed_hears_of_addresses_before_entries(framing: str, make_node: 
                 assert perl.expect("", "g_slave") == [{"'l": {"gmp": node.binds}}]
                 assert perl.expect("", "g_upd", "group") == [{port.id: "value"}, []]
                 assert perl.expect("", "g_upd", "family") == [{"key": [1]}, []]
+
+
+@pytest.mark.parametrize("framing", ["json", "cbor"])
+def test_a_gmp_seed_passes_addresses_on_before_entries(framing: str, make_node: Callable[..., gmp.Node]) -> None:
+    seed = make_node("seed")
+    families = {f"family {number}": {"PerlA#b": number} for number in range(20)}
+    with (
+        PerlPeer.dial(seed.binds[0], "PerlSeed", framing=framing) as other,
+        PerlPeer.dial(seed.binds[0], "PerlA", framing=framing) as perl,
+    ):
+        other.request("g_global")
+        other.expect("", "g_set")
+        perl.request("g_slave", {**families, "'l": {"PerlA": ["127.0.0.1:4042"]}})
+        perl.barrier()
+        other.barrier()
+        told = [message[2] for message in other.log if message[:2] == ["", "g_upd"]]
+        assert told.index("'l") < min(told.index(family) for family in families)

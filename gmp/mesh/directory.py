@@ -46,9 +46,15 @@ def difference(family: str, before: Mapping[str, Any], after: Mapping[str, Any])
     return Change(family, changed, [key for key in before if key not in after])
 
 
+def families_of(*databases: Database) -> list[str]:
+    """The families of all of them, those of the network itself first: who hears of an entry asks at once where its node
+    listens, which is in the family ``'l``."""
+    return sorted({family for database in databases for family in database}, key=lambda family: not family.startswith("'"))
+
+
 def differences(before: Database, after: Database) -> list[Change]:
     """What leads from one database to another, families without a change left out."""
-    changes = (difference(name, before.get(name, {}), after.get(name, {})) for name in before.keys() | after.keys())
+    changes = (difference(name, before.get(name, {}), after.get(name, {})) for name in families_of(before, after))
     return [change for change in changes if change.set or change.deleted]
 
 
@@ -153,7 +159,7 @@ class Directory:
     def merged_database(self, owners: Iterable[str]) -> Database:
         """The entries of the shards of `owners`, merged."""
         owners = list(owners)
-        families = {family for owner in owners for family in self._shards.get(owner, {})}
+        families = families_of(*(self._shards.get(owner, {}) for owner in owners))
         return {family: self.merged(family, owners) for family in families}
 
     def replace(self, owner: str, database: Database) -> list[Change]:

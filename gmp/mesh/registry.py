@@ -31,6 +31,7 @@ from gmp.mesh.directory import (
     Family,
     clean_keys,
     difference,
+    families_of,
 )
 from gmp.mesh.entries import Entries
 from gmp.mesh.ground import Cancellable, Ground
@@ -250,14 +251,15 @@ class Registry:
         owners = [*self._reported(), *self.claims.claimed_by(self._id)]
         now = self.directory.merged_database(owners)
         told = [node_id for node_id in self._perl_globals() if node_id != but]
-        for family in self._told_perl.keys() | now.keys():
+        for family in families_of(self._told_perl, now):
             self._tell_perl(told, difference(family, self._told_perl.get(family, {}), now.get(family, {})))
 
     def _sync_perl_about(self, owner: str) -> None:
         """As `_sync_perl`, of what `owner` has: whether it is told has changed."""
         if self._perl_globals():
-            for family, entries in self.directory.shard(owner).items():
-                self._sync_perl(family, entries)
+            shard = self.directory.shard(owner)
+            for family in families_of(shard):
+                self._sync_perl(family, shard[family])
 
     def _sync_perl(self, family: str, keys: Iterable[str]) -> None:
         """Tell Perl global nodes what has changed of these entries, as far as they are told of them."""
@@ -309,7 +311,7 @@ class Registry:
         self._emit(changes)
 
     def _replace_reported(self, owner: str, database: Database) -> None:
-        for family in list(self.directory.shard(owner).keys() | database.keys()):
+        for family in families_of(self.directory.shard(owner), database):
             old, new = self.directory.shard(owner).get(family, {}), database.get(family, {})
             _, changed, deleted = difference(family, old, new)
             if changed or deleted:
@@ -317,7 +319,7 @@ class Registry:
 
     def _replace(self, owner: str, database: Database) -> None:
         """The whole of a gmp owner."""
-        for family in list(self.directory.shard(owner).keys() | database.keys()):
+        for family in families_of(self.directory.shard(owner), database):
             old, new = self.directory.shard(owner).get(family, {}), database.get(family, {})
             self._apply(owner, *difference(family, old, new))
 
