@@ -11,7 +11,8 @@ import gevent.event
 
 from gmp.errors import ConfigError
 from gmp.ids import split_port_id
-from gmp.kernel.node import Node
+from gmp.kernel.core import Core
+from gmp.kernel.node import Node, core_of, local_node
 from gmp.kernel.supervision import Strategy
 from gmp.mesh.groups import Family, Group
 from gmp.ports.monitors import Monitor
@@ -20,6 +21,7 @@ from gmp.ports.table import NEVER_HELD
 from gmp.ports.timers import Timer
 
 _default: Node | None = None
+_core: Core | None = None  # what does its work
 _ports: Any = None  # its ports, and `Ports.put_hold`, `Routes.ways` and `Routes.runs`, for `send`
 _hold: Any = NEVER_HELD
 _ways: dict[str, tuple[Any, str]] = {}
@@ -29,12 +31,12 @@ _configured = gevent.event.Event()  # set for a moment when `configure` has star
 
 def _use(node: Node | None) -> None:
     """Make `node` the default one."""
-    global _default, _ports, _ways, _runs
-    _default = node
-    _ports, _ways, _runs = (None, {}, {}) if node is None else (node.ports, node.ways, node.runs)
+    global _default, _core, _ports, _ways, _runs
+    _default, _core = node, None if node is None else core_of(node)
+    _ports, _ways, _runs = (None, {}, {}) if _core is None else (_core.ports, _core.ways, _core.runs)
     _look_at_hold()
-    if node is not None:
-        node.ports.put_hold_changed = _look_at_hold
+    if _core is not None:
+        _core.ports.put_hold_changed = _look_at_hold
 
 
 def _look_at_hold() -> None:
@@ -66,7 +68,7 @@ def configure(
     *Raises:* `ConfigError` for a setting that cannot be used, or when the default node already has live ports.
     *Blocks:* until the listeners are bound; joining goes on underneath.
     """
-    if _default is not None and not _default.closed and (_default.started or _default.ports.by_name):
+    if _core is not None and not _core.closed and (_core.life.started or _core.ports.by_name):
         raise ConfigError("the default node is in use already: call configure once, before ports are made")
     new = Node(node_id, binds=binds, seeds=seeds, secret=secret, cert=cert, profile=profile, services=services, **settings)
     old = _default
@@ -97,10 +99,17 @@ def node() -> Node:
     >>> gmp.node_of(gmp.port()) == gmp.node().id
     True
     """
-    if _default is None or _default.inherited:
-        _use(Node.local(parent=_default))
+    core()
     assert _default is not None
     return _default
+
+
+def core() -> Core:
+    """What does the work of the default node, for gmp's own code."""
+    if _core is None or _core.life.inherited:
+        _use(local_node(parent=_default))
+    assert _core is not None
+    return _core
 
 
 def node_of(port: Port | str) -> str:
@@ -130,7 +139,7 @@ def port(
     >>> gmp.call(echo, "hello")
     ('you said', 'hello')
     """
-    return node().ports.make(body, args, max_queue, max_history=max_history)
+    return core().ports.make(body, args, max_queue, max_history=max_history)
 
 
 def send(dest: Port | str, *message: Any) -> None:
@@ -194,7 +203,7 @@ def send(dest: Port | str, *message: Any) -> None:
         elif (way := _ways.get(dest)) is not None and _hold._is_owned():
             _begin_run(dest, way, message)
             return
-    node().send_tuple(dest, message)
+    core().send_tuple(dest, message)
 
 
 def _begin_run(dest: str, way: tuple[Any, str], message: tuple[Any, ...]) -> None:
@@ -229,7 +238,7 @@ def call(dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple
     Traceback (most recent call last):
     gmp.errors.CallTimeout: no reply from ... within 0.01 s
     """
-    return node().call_tuple(dest, message, timeout)
+    return core().call(dest, message, timeout)
 
 
 def kill(dest: Port | str, *reason: Any) -> None:

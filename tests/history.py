@@ -185,8 +185,8 @@ class Network:
     def crash(self, name: str) -> None:
         """As SIGKILL: its sockets close, nobody is told."""
         node, stage = self.nodes.pop(name), self._stages.pop(name)[0]
-        node.mesh.stop()
-        node.network.close()
+        node._core.mesh.stop()
+        node._core.network.close()
         node.close()
         stage.close()
 
@@ -258,7 +258,7 @@ class Network:
 
     @staticmethod
     def _ports_of(node: gmp.Node) -> list[str]:
-        return [f"{node.id}#{name}" for name in node.ports.by_name]
+        return [f"{node.id}#{name}" for name in node._core.ports.by_name]
 
     def close(self) -> None:
         """End everything."""

@@ -249,7 +249,7 @@ class Trials:
         self._fired.append(reason)
 
     def _connection(self) -> object:
-        peer = self.node.network.peers.get("far")
+        peer = self.node._core.network.peers.get("far")
         return None if peer is None else peer.connection
 
     def _look(self, before: object) -> None:

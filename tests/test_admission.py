@@ -128,7 +128,7 @@ def test_a_guesser_waits_longer_each_time_and_an_honest_node_at_its_address_does
     delays = [guess(target.binds[0]) for _ in range(6)]
     assert delays[5] > 0.3  # 0.4 s are due
     held = gevent.spawn(guess, target.binds[0])
-    eventually(lambda: target.network.visitors.refused)
+    eventually(lambda: target._core.network.visitors.refused)
     honest = make_node("honest", seeds=target.binds)
     honest.wait_up("target", timeout=20)
     assert honest.call("target", "time", timeout=20)
@@ -141,7 +141,7 @@ def test_a_node_that_closes_does_not_wait_for_the_refused(make_node: MakeNode) -
     for _ in range(5):
         guess(target.binds[0])
     held = gevent.spawn(guess, target.binds[0])
-    eventually(lambda: target.network.visitors.refused)
+    eventually(lambda: target._core.network.visitors.refused)
     target.close()
     assert held.get(timeout=1.0) < 20
 

@@ -226,7 +226,7 @@ def test_a_perl_node_that_is_at_its_seed_before_it_listens_is_reached_as_soon_as
     with PerlNode("perl", seeds=seed.binds, port=None) as peer:
         peer.deaf = True
         peer.set("'l", "perl", [f"127.0.0.1:{free_port()}"])
-        eventually(lambda: seed.backbone.registry.directory.lookup("'l", "perl"))
+        eventually(lambda: seed._core.mesh.backbone.registry.directory.lookup("'l", "perl"))
         lost = Recorder()
         node.monitor("perl", lost)
         lost.wait(timeout=20)  # the search has ended, and nothing holds the next one up
@@ -248,7 +248,7 @@ def test_a_perl_node_that_cannot_be_dialled_dials_a_node_that_listens(make_node:
     with PerlNode("perl", seeds=seed.binds, port=None) as peer:
         eventually(lambda: seed.is_up("perl"))
         assert node.call("perl", "time", timeout=20)
-        assert node.is_linked("perl")
+        assert node._core.ground.is_linked("perl")
         assert_only_known(peer)
 
 

@@ -67,7 +67,7 @@ def test_a_star_is_every_address_and_announces_numbers_with_loopback_last(make_n
     assert len(ports) == 1
     assert node.binds[0].startswith("0.0.0.0:")
     assert len(node.binds) == (2 if HAS_IPV6 else 1)
-    announced = node.network.announced()
+    announced = node._core.network.announced()
     assert f"127.0.0.1:{ports.pop()}" in announced
     loopback = [names.family_of(each) is None and each.startswith(("127.", "[::1]")) for each in announced]
     assert loopback == sorted(loopback)
@@ -123,7 +123,7 @@ def test_a_free_port_is_free_on_both_families(monkeypatch: pytest.MonkeyPatch) -
 def test_advertise_replaces_what_is_announced(make_node: MakeNode) -> None:
     node = make_node("n", binds=["127.0.0.1:0"], advertise=["gate.example.org", "203.0.113.5:99"])
     port = node.binds[0].rpartition(":")[2]
-    assert node.network.announced() == [f"gate.example.org:{port}", "203.0.113.5:99"]
+    assert node._core.network.announced() == [f"gate.example.org:{port}", "203.0.113.5:99"]
     with pytest.raises(gmp.ConfigError, match="without a port"):
         make_node("m", binds=[], advertise=["gate.example.org"])
     with pytest.raises(gmp.ConfigError, match="advertised address"):
@@ -148,9 +148,9 @@ def test_a_seed_by_name_is_resolved_at_each_try_and_all_its_addresses_are_seeds(
     node.wait_up("one", timeout=20)
     two = make_node("two", binds=[f"127.0.0.3:{port}"], seeds=[])
     answers[:] = [["127.0.0.3", "127.0.0.2"]]
-    for seed in node.mesh._seeds.seeds:
+    for seed in node._core.mesh._seeds.seeds:
         seed.refresh = 0.0  # in place of 30 s
-    node.mesh._seeds.poke()
+    node._core.mesh._seeds.poke()
     eventually(lambda: node.is_up(two.id))
     assert node.stats()["seeds"][0]["address"] == f"seeds.example.org:{port}"
 

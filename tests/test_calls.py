@@ -24,7 +24,7 @@ def turns(count: int = 5) -> None:
     """Let the loop turn, and everything begin that waits for that: each turn has its time only, on a busy machine too."""
     for _ in range(count):
         gevent.sleep(0)
-    ports = gmp.node().ports
+    ports = gmp.node()._core.ports
     for _ in range(1000):
         if ports.workers.jobs or ports.wakeups.pending:
             gevent.sleep(0)
@@ -90,7 +90,7 @@ def test_timeouts_work_where_nothing_else_keeps_the_loop_busy() -> None:
 
 
 def test_a_late_reply_is_dropped_without_a_trace() -> None:
-    silent, before = gmp.port(), len(gmp.node().ports.by_name)
+    silent, before = gmp.port(), len(gmp.node()._core.ports.by_name)
     with pytest.raises(gmp.CallTimeout):
         gmp.call(silent, "x", timeout=0)
     _, reply = silent.receive()
@@ -98,7 +98,7 @@ def test_a_late_reply_is_dropped_without_a_trace() -> None:
     send(reply, "late")
     turns()
     assert gmp.node().stats()["dropped"] == dropped + 1
-    assert len(gmp.node().ports.by_name) == before
+    assert len(gmp.node()._core.ports.by_name) == before
     assert len(silent) == 0
 
 
@@ -159,7 +159,7 @@ def test_a_caller_that_dies_leaves_nothing_and_is_not_woken_by_the_reply(recorde
             gevent.sleep(0.02)
             recorder("through")
 
-    before = len(gmp.node().ports.by_name)
+    before = len(gmp.node()._core.ports.by_name)
     caller = gmp.port(body)
     _, reply = silent.receive(timeout=5)
     caller.kill()
@@ -167,7 +167,7 @@ def test_a_caller_that_dies_leaves_nothing_and_is_not_woken_by_the_reply(recorde
     turns()
     assert recorder.calls == []
     assert recorder.wait() == [("through",)]
-    assert len(gmp.node().ports.by_name) == before
+    assert len(gmp.node()._core.ports.by_name) == before
     gc.collect()
     assert not [call for call in gc.get_objects() if isinstance(call, Call)]
 
@@ -197,7 +197,7 @@ def test_monitors_of_a_target_are_shared_and_go_with_it(echo: gmp.Port) -> None:
     assert len(ties.monitors) == 1
     echo.kill()
     turns()
-    assert gmp.node()._calls.targets == {}
+    assert gmp.node()._core.calls.targets == {}
 
 
 def test_calls_end_when_the_node_closes(recorder: Recorder) -> None:
@@ -234,7 +234,7 @@ def test_a_reply_wins_over_nothing_but_never_comes_twice() -> None:
 def test_each_turn_wakes_all_callers_by_one_callback(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where one who was woken is answered at once, or answers another caller: nothing piles up in the loop."""
     wakes: list[None] = []
-    wakeups = gmp.node().ports.wakeups
+    wakeups = gmp.node()._core.ports.wakeups
     run_callback = wakeups.run_callback
 
     def note(callback: Callable[[], Any]) -> Any:
@@ -244,7 +244,7 @@ def test_each_turn_wakes_all_callers_by_one_callback(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(wakeups, "run_callback", note)
     for _ in range(100):
         gmp.call(gmp.node().id, "time")
-        assert len(gmp.node().ports.wakeups.pending) <= 1
+        assert len(gmp.node()._core.ports.wakeups.pending) <= 1
     assert len(wakes) <= 100
 
 

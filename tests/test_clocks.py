@@ -71,7 +71,7 @@ def test_so_is_a_seed_and_what_it_tells_other_seeds(
         set_clock(shift)
         second = make_node("seed2", binds=address, seeds=first.binds)
         address = second.binds
-        second.mesh.backbone.become_global()
+        second._core.mesh.backbone.become_global()
         second.group("workers").join(port := echo(second))
         check_reached(first, second, port)
         set_clock(0)
@@ -86,7 +86,7 @@ def test_so_is_one_that_attaches_to_another_seed_than_before(
 ) -> None:
     seeds = [make_node("seed1", seeds=[])]
     seeds.append(make_node("seed2", seeds=seeds[0].binds))
-    seeds[1].mesh.backbone.become_global()
+    seeds[1]._core.mesh.backbone.become_global()
     eventually(lambda: seeds[0].is_up("seed2"))
     for number, shift in enumerate(SHIFTS):
         set_clock(shift)
@@ -106,7 +106,7 @@ def test_so_is_one_that_is_reached_through_a_seed(make_node: MakeNode, set_clock
         worker.group("workers").join(port := echo(worker))
         for watcher in watchers:
             check_reached(watcher, worker, port, timeout=20.0)
-            assert not watcher.is_linked("worker")
+            assert not watcher._core.ground.is_linked("worker")
         worker.close()
 
 

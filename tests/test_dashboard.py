@@ -219,9 +219,9 @@ def test_a_peers_odd_answers_end_neither_the_watcher_nor_a_request_for_others(
     seed = app.watcher.node
     other = make_node("other", seeds=seed.binds)
     for name in ("gmp.info", "gmp.stats", "gmp.families", "gmp.ports"):
-        other.requests._table[name] = lambda _, reply: other.send_soon(reply, *odd)
-    other.backbone.set("'l", "a;b", LARGE)
-    other.backbone.set("'l", "x" * 300, None)
+        other._core.requests._table[name] = lambda _, reply: other._core.send_soon(reply, *odd)
+    other._core.mesh.backbone.set("'l", "a;b", LARGE)
+    other._core.mesh.backbone.set("'l", "x" * 300, None)
     other.family("odd").set("key", {"value": LARGE})
     other.wait_up("seed", timeout=20)
     until(app, lambda data: states(data).get("seed") == "up" and "other" in states(data) and "odd" in data["families"])

@@ -68,14 +68,14 @@ def test_what_it_sends_to_a_port_of_its_own_node_is_told_too(make_node: MakeNode
 def test_it_ends_by_itself_and_leaves_no_trace(pair: tuple[gmp.Node, gmp.Node]) -> None:
     seed, other = pair
     port, me = seed.port(), other.port()
-    send = seed.send_tuple
+    send = seed._core.send_tuple
     other.send("seed", "gmp.follow", port.name, 0.2, me)
     assert me.receive(timeout=10) == ("following", "")
     assert type(port) is not Port
     assert me.receive(timeout=10) == ("ended", "time is up")
     assert type(port) is Port
-    assert seed.send_tuple == send
-    assert not seed.ports.followed
+    assert seed._core.send_tuple == send
+    assert not seed._core.ports.followed
 
 
 def test_it_ends_with_the_follower(pair: tuple[gmp.Node, gmp.Node]) -> None:

@@ -461,7 +461,7 @@ def test_each_direction_has_a_framing_of_its_own(make_node: Callable[..., gmp.No
     one = make_node("one", framings=[ours, theirs])
     other = make_node("other", framings=[theirs, ours], seeds=one.binds)
     other.wait_up("one", timeout=20)
-    session = one.network.peers["other"].connection.session  # type: ignore[union-attr]
+    session = one._core.network.peers["other"].connection.session  # type: ignore[union-attr]
     assert session.encoder.name == theirs
     port = one.port(lambda port: [one.send(reply, value) for value, reply in port])
     assert other.call(port.id, ["x", {"k": 1.5}], timeout=20) == (["x", {"k": 1.5}],)

@@ -85,8 +85,8 @@ def test_so_is_one_of_a_node_that_was_killed(make_node: MakeNode) -> None:
     def killed() -> None:
         node = gmp.Node("visitor", binds=[], seeds=host.binds, secret="geheim").start()
         node.wait_up(timeout=10)
-        node.mesh.stop()
-        node.network.close()
+        node._core.mesh.stop()
+        node._core.network.close()
         node.close()
 
     check_nothing_stays(host, killed)
@@ -101,7 +101,7 @@ def test_so_is_a_way_through_a_seed(make_node: MakeNode) -> None:
     def relayed() -> None:
         with gmp.Node("visitor", binds=[], seeds=seed.binds, secret="geheim") as node:
             assert node.call(port.id, timeout=10) == ("echo",)
-            assert not node.is_linked("host")
+            assert not node._core.ground.is_linked("host")
         eventually(lambda: not host.is_up("visitor") and not seed.is_up("visitor"))
 
     relayed()
@@ -119,6 +119,6 @@ def test_so_is_a_dial_that_nobody_answers(make_node: MakeNode) -> None:
     def dial() -> None:
         host, _, port = address.rpartition(":")
         with pytest.raises(OSError, match="refused"):
-            node.dial(gmp.config.Address(host, int(port)))
+            node._core.ground.dial(gmp.config.Address(host, int(port)))
 
     check_nothing_stays(node, dial)

@@ -63,10 +63,10 @@ def test_a_node_that_has_gone_is_forgotten_and_so_are_the_ways_to_its_ports(
         visitor.group("visitors").join(visitor.port())
         assert visitor.call(port.id, "hello", timeout=10) == ("echo", "hello")
         end(visitor)
-    eventually(lambda: not seed.network.peers)
+    eventually(lambda: not seed._core.network.peers)
     assert seed.stats()["peers"] == {}
-    assert not seed.ways
-    eventually(lambda: not seed.backbone._hidden)
+    assert not seed._core.ways
+    eventually(lambda: not seed._core.mesh.backbone._hidden)
     assert not [one for one in gc.get_objects() if isinstance(one, Peer) and one.node_id.startswith("visitor")]
 
 
@@ -77,9 +77,9 @@ def test_a_node_that_nobody_knows_is_forgotten(make_node: MakeNode, recorder: Re
         seed.send(f"nobody{number}#port", "hello")
         seed.monitor(f"nobody{number}#port", recorder)
     recorder.wait(10)
-    eventually(lambda: not seed.network.peers)
-    assert not seed.ways
-    assert not seed.monitors._watching
+    eventually(lambda: not seed._core.network.peers)
+    assert not seed._core.ways
+    assert not seed._core.monitors._watching
 
 
 @pytest.mark.usefixtures("soon")
@@ -93,7 +93,7 @@ def test_a_forgotten_node_is_met_anew(make_node: MakeNode, both_sends: None) -> 
         assert port.receive(timeout=10) == (number,)
         seed.trace_messages(None)  # makes new routes, with the same ways
         worker.close()
-        eventually(lambda: "worker" not in seed.network.peers)
+        eventually(lambda: "worker" not in seed._core.network.peers)
 
 
 def test_a_node_that_was_lost_is_known_for_as_long_as_it_may_believe_in_a_connection(
@@ -103,12 +103,12 @@ def test_a_node_that_was_lost_is_known_for_as_long_as_it_may_believe_in_a_connec
     seed = make_node("seed", seeds=[])
     worker = make_node("worker", seeds=seed.binds)
     seed.wait_up("worker", timeout=10)
-    connection = seed.network.peers["worker"].connection
+    connection = seed._core.network.peers["worker"].connection
     assert connection is not None
     connection.close(gmp.net.reasons.CloseReason.HUNG)
     worker.close()
     gevent.sleep(1.5)  # two looks of the housekeeper; nothing tells that nothing happens
-    assert "worker" in seed.network.peers
+    assert "worker" in seed._core.network.peers
 
 
 # ---- families
@@ -116,7 +116,7 @@ def test_a_node_that_was_lost_is_known_for_as_long_as_it_may_believe_in_a_connec
 
 def kept(node: gmp.Node) -> tuple[int, ...]:
     """What grows with the families that a node has seen."""
-    backbone = node.backbone
+    backbone = node._core.mesh.backbone
     queries = backbone.registry._queries
     return (
         len(backbone._copies.families), len(backbone._watchers), len(backbone._own), len(backbone._members),
@@ -155,9 +155,9 @@ def test_a_family_that_somebody_holds_watches_or_fills_is_kept(make_node: MakeNo
     node.group("watched").monitor(recorder)
     seed.group("filled").join(filled := seed.port())
     node.group("filled").wait(timeout=10)
-    eventually(lambda: set(node.backbone._copies) == {"held", "watched", "filled"})
+    eventually(lambda: set(node._core.mesh.backbone._copies) == {"held", "watched", "filled"})
     gevent.sleep(0.7)  # three times as long as a family is kept for nothing
-    assert set(node.backbone._copies) == {"held", "watched", "filled"}
+    assert set(node._core.mesh.backbone._copies) == {"held", "watched", "filled"}
     for name in ("held", "watched", "filled"):
         seed.group(name).join(seed.port())
     recorder.wait(2)
@@ -174,7 +174,7 @@ def test_a_deleted_entry_is_gone_at_once_on_the_own_node(make_node: MakeNode, re
     node = make_node("node", seeds=seed.binds)
     family = node.family("settings")
     family.set("key", 1)
-    eventually(lambda: node.backbone._copies.families["settings"] == {"key": 1})
+    eventually(lambda: node._core.mesh.backbone._copies.families["settings"] == {"key": 1})
     family.monitor(recorder)
     recorder.wait()
     family.delete("key")
@@ -184,7 +184,7 @@ def test_a_deleted_entry_is_gone_at_once_on_the_own_node(make_node: MakeNode, re
     assert family.items() == {"key": 2}
     family.delete("key")
     assert family.items() == {}
-    eventually(lambda: seed.family("settings").items() == {} and not node.backbone._echoes.of("settings"))
+    eventually(lambda: seed.family("settings").items() == {} and not node._core.mesh.backbone._echoes.of("settings"))
     assert family.items() == {}
 
 
@@ -193,7 +193,7 @@ def test_another_nodes_entry_of_that_key_is_shown_again(make_node: MakeNode, rec
     one, two = (make_node(name, seeds=seed.binds) for name in ("one", "two"))
     for node in (one, two):
         node.family("settings").set("key", "the same")
-        eventually(lambda node=node: node.backbone._copies.families["settings"] == {"key": "the same"})
+        eventually(lambda node=node: node._core.mesh.backbone._copies.families["settings"] == {"key": "the same"})
     family = two.family("settings")
     family.monitor(recorder)
     recorder.wait()
@@ -210,7 +210,7 @@ def test_it_is_gone_at_once_and_nothing_is_kept_of_it_while_there_is_no_master(m
         family.set("key", number)
         family.delete("key")
         assert family.items() == {}
-    assert not node.backbone._echoes.of("settings")
+    assert not node._core.mesh.backbone._echoes.of("settings")
 
 
 # ---- look-ups
@@ -226,11 +226,11 @@ def test_a_node_is_found_while_the_master_is_busy(make_node: MakeNode, processes
         node.wait_up(seed.node_id, timeout=10)
         other.wait_up(seed.node_id, timeout=10)
     eventually(lambda: {"seed1", "seed2", "other"} <= set(node.known_nodes()))
-    (master,) = (seed for seed in seeds if seed.node_id == node.backbone.master)
+    (master,) = (seed for seed in seeds if seed.node_id == node._core.mesh.backbone.master)
     master.kill(signal.SIGSTOP)
     try:
         assert node.call(echo(other).id, "hello", timeout=9) == ("echo", "hello")
-        assert node.backbone.master == master.node_id
+        assert node._core.mesh.backbone.master == master.node_id
     finally:
         master.kill(signal.SIGCONT)
 
@@ -312,7 +312,7 @@ def test_entries_and_members_of_a_seed_cost_the_same_however_many_there_are(
                 family.delete(f"k{index}")
                 if index % 10 == 0:
                     gevent.sleep(0)
-            eventually(lambda: not seed.backbone.items(group.name))
+            eventually(lambda: not seed._core.mesh.backbone.items(group.name))
 
         return change
 
@@ -391,7 +391,7 @@ def test_entries_of_a_perl_slave_too(make_node: MakeNode, counted: int) -> None:
                 family = f"family {time.monotonic_ns()}"
                 for index in range(number):
                     peer.request("g_upd", family, {f"k{index}": 1}, [])
-                eventually(lambda: len(seed.backbone.items(family)) == number)
+                eventually(lambda: len(seed._core.mesh.backbone.items(family)) == number)
 
         return change
 

@@ -157,7 +157,7 @@ def test_between_a_dialler_and_a_listener_at_a_taken_over_port(
     with caplog.at_level(logging.INFO, "gmp"), Stranger() as stranger:
         stranger.stand_before(listener.binds[0])
         with pytest.raises(gmp.AuthenticationError) as raised:
-            dialler.network.dial(stranger.where, expect=listener.id if expected else "")
+            dialler._core.network.dial(stranger.where, expect=listener.id if expected else "")
         eventually(lambda: stranger.ended and all(event.is_set() for event in stranger.ended))
         assert nobody_is_up(dialler, listener)
     for text in (str(raised.value), caplog.text):  # both sides say it
@@ -169,7 +169,7 @@ def test_from_the_very_port_that_was_dialled_from(make_node: MakeNode) -> None:
     """Linux lets connections to different places share a port, so that the stranger's looks like the dialler's."""
     dialler, listener = make_node("dialler"), make_node("listener")
     with Stranger() as stranger:
-        dialling = gevent.spawn(failure, dialler.network.dial, stranger.where)
+        dialling = gevent.spawn(failure, dialler._core.network.dial, stranger.where)
         held = stranger.accept()
         port = held.getpeername()[1]
         sock = gevent.socket.socket()
@@ -220,9 +220,9 @@ def test_the_other_node_on_the_address_that_was_dialled_before(make_node: MakeNo
         ended = stranger.carry(held, stranger.dial(address))
         assert ended.wait(20)
         again.wait_up("dialler", timeout=20)  # who comes by itself is welcome
-        connection = again.network.peers["dialler"].connection
+        connection = again._core.network.peers["dialler"].connection
         assert connection is not None
-        assert connection.way.other == dialler.network.peers["seed"].connection.way.own  # type: ignore[union-attr]
+        assert connection.way.other == dialler._core.network.peers["seed"].connection.way.own  # type: ignore[union-attr]
 
 
 # ---- streams
@@ -249,11 +249,11 @@ def test_a_stream_is_not_exchanged(make_node: MakeNode, alter: Alter, reached_at
     taken: list[Any] = []
     for stream_id in ("first", "other"):
         expected = gmp.net.streams.Expected("dialler", float("inf"), taken.append)
-        listener.network.expected_streams.expect(stream_id, expected, 0.0)
+        listener._core.network.expected_streams.expect(stream_id, expected, 0.0)
     with Stranger() as stranger:
         stranger.stand_before(listener.binds[0], alter)
         with pytest.raises(gmp.ProtocolError):
-            dialler.network.dial_stream(stranger.where, "listener", "first")
+            dialler._core.network.dial_stream(stranger.where, "listener", "first")
         assert nobody_is_up(dialler, listener)
         assert taken == []
 
@@ -262,12 +262,12 @@ def test_a_way_to_a_node_is_not_exchanged_for_a_stream(make_node: MakeNode) -> N
     dialler, listener = make_node("dialler"), make_node("listener", reached_at=["*"])
     taken: list[Any] = []
     expected = gmp.net.streams.Expected("dialler", float("inf"), taken.append)
-    listener.network.expected_streams.expect("first", expected, 0.0)
+    listener._core.network.expected_streams.expect("first", expected, 0.0)
     with Stranger() as stranger:
         names = (b"aemp;1;", b"aemp-dataconn;1;"), (b";role", b";dataconn_id=first;role")
         stranger.stand_before(listener.binds[0], lambda line: line.replace(*names[0]).replace(*names[1]))
         with pytest.raises(gmp.GmpError):
-            dialler.network.dial(stranger.where)
+            dialler._core.network.dial(stranger.where)
         assert nobody_is_up(dialler, listener)
         assert taken == []
 
@@ -292,7 +292,7 @@ def test_with_tls_who_stands_between_sees_and_alters_nothing_so_he_may(make_node
         dialler = make_node("dialler", secret=None, cert=CERT, seeds=[stranger.address])
         dialler.wait_up("listener", timeout=20)
         listener.wait_up("dialler", timeout=20)
-        connection = listener.network.peers["dialler"].connection
+        connection = listener._core.network.peers["dialler"].connection
         assert connection is not None
         assert connection.tls is not None
 
@@ -309,7 +309,7 @@ def test_tls_is_not_stripped(make_node: MakeNode) -> None:
         stranger.stand_before(listener.binds[0], strip, strip)
         dialler = make_node("dialler", **options)
         with pytest.raises(gmp.GmpError):
-            dialler.network.dial(stranger.where)
+            dialler._core.network.dial(stranger.where)
         assert nobody_is_up(dialler, listener)
 
 
@@ -350,7 +350,7 @@ def test_nothing_of_a_greeting_can_be_altered_or_left_out(make_node: MakeNode, w
         stranger.stand_before(listener.binds[0], ALTERATIONS[what](stranger, listener))
         dialler = make_node("dialler")
         with pytest.raises(gmp.GmpError):
-            dialler.network.dial(stranger.where)
+            dialler._core.network.dial(stranger.where)
         eventually(lambda: all(event.is_set() for event in stranger.ended))
         assert nobody_is_up(dialler, listener)
 
@@ -358,7 +358,7 @@ def test_nothing_of_a_greeting_can_be_altered_or_left_out(make_node: MakeNode, w
 def test_a_refusal_is_shown_but_proves_nothing_and_is_cut(make_node: MakeNode) -> None:
     with Stranger() as stranger:
         dialler = make_node("dialler")
-        dialling = gevent.spawn(failure, dialler.network.dial, stranger.where)
+        dialling = gevent.spawn(failure, dialler._core.network.dial, stranger.where)
         sock = stranger.accept()
         sock.sendall(b"aemp;1;bad;hmac_sha3_512;json;gmp=1;role=accepted\nnonce\nrefused;;;%1B[2J" + b"x" * 3000 + b"\n")
         error = dialling.get(timeout=20)
@@ -397,10 +397,10 @@ def test_who_mirrors_a_greeting_is_not_taken_for_the_node_itself(make_node: Make
         echoing = gevent.spawn(pump, sock, sock, mirror)
         echoing.join(20)
         assert echoing.ready()
-        assert not node.mesh.backbone.is_global
+        assert not node._core.mesh.backbone.is_global
         stranger.listener.close()
         make_node("seed", binds=[stranger.address], **options)
-        eventually(lambda: node.mesh.backbone.master == "seed")
+        eventually(lambda: node._core.mesh.backbone.master == "seed")
 
 
 @pytest.mark.parametrize("options", [{}, {"cert": CERT, "secret": None}], ids=["secret", "TLS"])
@@ -412,8 +412,8 @@ def test_a_node_that_dials_itself_is_told_so(
         for where in (node.binds[0], proxy.address):
             host, _, port = where.rpartition(":")
             with pytest.raises(SelfDial, match=f"{where} is this node itself"):
-                node.network.dial(Address(host, int(port)))
-        eventually(lambda: not node.network._handshakes)
+                node._core.network.dial(Address(host, int(port)))
+        eventually(lambda: not node._core.network._handshakes)
     assert nobody_is_up(node)
     assert "handshake" not in caplog.text
 
@@ -426,7 +426,7 @@ def test_who_names_another_node_at_a_seeds_address_does_not_make_it_a_seed(
     """He closes as if that node, which is connected, had another connection."""
     with Stranger() as stranger:
         node, other = make_node(names[0], seeds=[stranger.address]), make_node(names[1], seeds=[stranger.address])
-        node.network.dial(Address("127.0.0.1", int(other.binds[0].rpartition(":")[2])))
+        node._core.network.dial(Address("127.0.0.1", int(other.binds[0].rpartition(":")[2])))
         keys = gmp_key.format(other.incarnation)
         for _ in range(4):
             sock = stranger.accept()
@@ -437,9 +437,9 @@ def test_who_names_another_node_at_a_seeds_address_does_not_make_it_a_seed(
                 pass
             sock.close()
         node.call(other.id, "time", timeout=20)
-        assert not node.mesh.is_seed(other.id)
-        assert node.mesh.backbone.master is None
-        assert not other.mesh.backbone.is_global
+        assert not node._core.mesh.is_seed(other.id)
+        assert node._core.mesh.backbone.master is None
+        assert not other._core.mesh.backbone.is_global
 
 
 @pytest.mark.parametrize("names", [("alice", "bob"), ("bob", "alice")], ids="-".join)
@@ -450,10 +450,10 @@ def test_a_seed_that_is_connected_already_is_known_by_its_proof(
     """It has dialled first, so that the dial to it comes second."""
     node, seed = (make_node(name, **options) for name in names)
     with caplog.at_level(logging.INFO, "gmp"):
-        seed.network.dial(Address("127.0.0.1", int(node.binds[0].rpartition(":")[2])))
+        seed._core.network.dial(Address("127.0.0.1", int(node.binds[0].rpartition(":")[2])))
         for _ in range(3):
-            assert node.network.dial(Address("127.0.0.1", int(seed.binds[0].rpartition(":")[2]))) == seed.id
-        eventually(lambda: not (node.network._handshakes or seed.network._handshakes))
+            assert node._core.network.dial(Address("127.0.0.1", int(seed.binds[0].rpartition(":")[2]))) == seed.id
+        eventually(lambda: not (node._core.network._handshakes or seed._core.network._handshakes))
     assert node.is_up(seed.id)
     assert seed.is_up(node.id)
     assert "handshake" not in caplog.text
@@ -465,7 +465,7 @@ def test_an_altered_dial_to_the_node_itself_is_not_believed(make_node: MakeNode)
     with Stranger() as stranger:
         true = node.binds[0].encode()
         stranger.stand_before(node.binds[0], lambda line: line.replace(stranger.address.encode(), true))
-        error = failure(node.network.dial, stranger.where)
+        error = failure(node._core.network.dial, stranger.where)
         assert isinstance(error, gmp.GmpError)
         assert not isinstance(error, SelfDial)
 
@@ -474,7 +474,7 @@ def test_another_node_with_the_same_id_is_no_dial_to_itself(make_node: MakeNode)
     one, other = make_node("same"), make_node("same")
     host, _, port = other.binds[0].rpartition(":")
     with pytest.raises(gmp.GmpError, match="another node with the ID 'same' of this one"):
-        one.network.dial(Address(host, int(port)))
+        one._core.network.dial(Address(host, int(port)))
 
 
 # ---- Perl, which has no roles
@@ -649,7 +649,7 @@ def test_an_own_address_of_any_kind_is_no_reason(make_node: MakeNode) -> None:
         hosts += ["::1", "::", "::ffff:127.0.0.1", *interface_addresses_6()]
     for number, host in enumerate(hosts):
         dialler = make_node(f"dialler{number}", binds=[], seeds=listener.binds)
-        assert dialler.network.dial(Address(host, ports["0.0.0.0"])) == "listener", host
+        assert dialler._core.network.dial(Address(host, ports["0.0.0.0"])) == "listener", host
 
 
 def test_source_nat_is_no_reason_and_a_port_mapping_is_when_that_is_wanted() -> None:

@@ -44,8 +44,8 @@ def test_a_small_message_overtakes_large_ones_for_another_port(pair: tuple[gmp.N
     near.send(small, "m", -1, b"")
     eventually(lambda: len(log) == 2)
     for number in range(40):  # without a turn of the loop the socket takes only some of them
-        near.send_soon(large, "m", number, b"x" * (1 << 20))
-    near.send_soon(small, "m", 0, b"")
+        near._core.send_soon(large, "m", number, b"x" * (1 << 20))
+    near._core.send_soon(small, "m", 0, b"")
     eventually(lambda: len(log) == 43)
     order = [name for name, _, _ in log[2:]]
     assert order.index("small") < 30
@@ -63,7 +63,7 @@ def test_order_between_two_ports_holds_whatever_the_sizes(pair: tuple[gmp.Node, 
         name = rng.choice("abcd")
         size = rng.choice((0, 0, 10, 100, LARGE - 100, LARGE, 4 * LARGE, 10 * LARGE))
         sent.append((name, number, size))
-        near.send_soon(ports[name], "m", number, bytes(size))
+        near._core.send_soon(ports[name], "m", number, bytes(size))
         if rng.random() < 0.05:
             gevent.sleep(0)
     eventually(lambda: len(log) == len(sent))
@@ -76,10 +76,10 @@ def test_nothing_overtakes_a_request_to_the_node_port_or_is_overtaken_by_one(pai
     log: list[Any] = []
     sink, other = logged(far, log, "sink"), logged(far, log, "other")
     for number in range(30):
-        near.send_soon(sink, "m", number, bytes(1 << 20))
-    near.send_soon("far", "snd", sink, "m", 30, b"")  # would be first if it overtook the large ones
-    near.send_soon("far", "snd", other, "m", 31, b"")
-    near.send_soon(other, "m", 32, b"")  # would be before 31 if it overtook the request
+        near._core.send_soon(sink, "m", number, bytes(1 << 20))
+    near._core.send_soon("far", "snd", sink, "m", 30, b"")  # would be first if it overtook the large ones
+    near._core.send_soon("far", "snd", other, "m", 31, b"")
+    near._core.send_soon(other, "m", 32, b"")  # would be before 31 if it overtook the request
     eventually(lambda: len(log) == 33)
     assert [number for name, number, _ in log if name == "sink"] == list(range(31))
     assert [number for name, number, _ in log if name == "other"] == [31, 32]

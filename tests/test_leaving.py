@@ -69,7 +69,7 @@ def test_ctrl_c_between_a_write_and_its_count_holds_up_nobody(make_node: MakeNod
     seed = make_node("seed")
     leaver = make_node("leaver", seeds=seed.binds)
     leaver.wait_up("seed", timeout=20)
-    connection = leaver.network.peers["seed"].connection
+    connection = leaver._core.network.peers["seed"].connection
     assert isinstance(connection, Connection)
     sock, port = connection.sock, seed.port()
 
@@ -199,7 +199,7 @@ def test_a_body_that_closes_its_node_gets_no_further_and_the_node_is_closed(make
         while not seen:
             gevent.sleep(0)
     assert seen == [(("leaving", "node"), True)]
-    node.close_at_exit()  # waits for its end
+    node._core.life.close_at_exit()  # waits for its end
     with pytest.raises(gmp.GmpError, match="closed"):
         node.port()
 

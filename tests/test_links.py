@@ -103,7 +103,7 @@ def test_a_lost_node_kills_the_other_end_and_the_link_is_over(
     here.monitor("elsewhere", recorder)
     monitors = here.link(survivor.id, nodes["elsewhere"].port().id)
     settle(here, "there", "elsewhere")
-    here.network.peers["elsewhere"].connection.close(_reset(), "cut by the test")
+    here._core.network.peers["elsewhere"].connection.close(_reset(), "cut by the test")
     assert survivor.join(10)
     assert survivor.reason is not None
     assert survivor.reason[:2] == ("transport_error", "elsewhere")
@@ -115,7 +115,7 @@ def test_both_ends_on_the_node_that_is_lost_are_killed_when_it_is_back(nodes: di
     here, ports = nodes["here"], [nodes["there"].port(), nodes["there"].port()]
     here.link(*ports)
     settle(here, "there")
-    here.network.peers["there"].connection.close(_reset(), "cut by the test")
+    here._core.network.peers["there"].connection.close(_reset(), "cut by the test")
     for port in ports:
         assert port.join(20)
         assert port.reason is not None
@@ -129,7 +129,7 @@ def test_a_watcher_whose_way_was_lost_is_told_by_the_next_connection(
     monitor = here.monitor(target, watcher, "down")
     settle(here, "there")
     here.monitor("there", recorder)
-    here.network.peers["there"].connection.close(_reset(), "cut by the test")
+    here._core.network.peers["there"].connection.close(_reset(), "cut by the test")
     recorder.wait()
     assert monitor.active
     target.kill("late")
@@ -156,7 +156,7 @@ def test_what_cannot_be_is_said_at_once_and_sets_nothing(nodes: dict[str, gmp.No
     with pytest.raises(gmp.GmpError, match="no live port"):
         here.link("there#x", "here#nothing")
     assert port._ties is None
-    assert not here.monitors._watching.get("there", {}).get("x")
+    assert not here._core.monitors._watching.get("there", {}).get("x")
 
 
 def test_before_configure_a_port_elsewhere_cannot_be_told() -> None:

@@ -216,7 +216,7 @@ class Pair(NamedTuple):
 
     @property
     def peer(self) -> Peer:
-        return self.here.network.peers["bb"]
+        return self.here._core.network.peers["bb"]
 
     def lose(self) -> None:
         """The connection ends at this very line, on the side of ``aa``."""
@@ -274,7 +274,7 @@ def test_who_blocks_above_the_high_mark_goes_on_when_the_loss_has_been_told() ->
         here.call("bb", "time", timeout=20)
         proxy.blackhole("back")
         blocked = gevent.spawn(lambda: [here.send(port.id, b"x" * 100_000) for _ in range(200)] and len(fired))
-        eventually(lambda: here.network.peers["bb"].congested)
+        eventually(lambda: here._core.network.peers["bb"].congested)
         proxy.reset()
         assert blocked.get(timeout=20) == 1
 
@@ -299,9 +299,9 @@ def test_callbacks_begin_in_one_step_behind_what_waited_before_them(pair: Pair) 
         here.monitor(pair.port.id, lambda *_, number=number: lost(number))
     here.group("empty").monitor(lambda *_: None)
     here.monitor_nodes(lambda node_id, up, *_: None if up else lost(5))
-    here.defer(order.append, "before")
+    here._core.defer(order.append, "before")
     pair.lose()
-    here.defer(order.append, "behind")
+    here._core.defer(order.append, "behind")
     while "behind" not in order:
         gevent.sleep(0)
         seen.add(len(order))
@@ -325,7 +325,7 @@ def test_a_port_killed_by_the_loss_sends_no_more_on_the_next_connection(pair: Pa
     here.monitor(port.id, lambda *_: told.set())
     victim = here.port(body)
     here.call("aa", "time")
-    here.defer(lambda: None)  # a turn of the workers is on its way
+    here._core.defer(lambda: None)  # a turn of the workers is on its way
     go.set()
     pair.lose()
     assert told.wait(timeout=20)
@@ -346,13 +346,13 @@ def test_a_connection_that_replaces_a_dead_one_waits_until_the_loss_has_been_tol
         stage = Stage(far, log, random.Random(1), rests=False)
         for watch, drive in every_combination():
             Sender(stage, watch, drive)
-        peer, ended = here.network.peers["zz"], 0
+        peer, ended = here._core.network.peers["zz"], 0
         for _ in range(8):
             proxy = proxies.enter_context(FaultProxy(far.binds[0]))
             if peer.connection is not None:
                 peer.connection.close(CloseReason.RESET)
             with suppress(gmp.GmpError):  # race: a dial of the other side has won
-                here.dial(parse_seed(proxy.address), expect="zz")
+                here._core.ground.dial(parse_seed(proxy.address), expect="zz")
             here.wait_up("zz", timeout=20)
             ended += 1
             gevent.sleep(0.03)
@@ -368,7 +368,7 @@ def test_what_comes_early_by_a_relayed_way_waits_until_the_loss_has_been_told(pa
     pair.lose()
     carried: list[Any] = []
     token, incarnation = "token", pair.far.incarnation
-    link = here.network.relays.attach("bb", incarnation, token, "seed", lambda *piece: carried.append(piece))
+    link = here._core.network.relays.attach("bb", incarnation, token, "seed", lambda *piece: carried.append(piece))
     assert link is not None
     link.arrived("data", (make_encoder("msgpack", 1000).encode(box.name, ("early",)),))
     assert len(box) == 0

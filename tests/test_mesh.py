@@ -22,8 +22,8 @@ MakeNode = Callable[..., gmp.Node]
 
 def crash(node: gmp.Node) -> None:
     """End a node as SIGKILL does: its sockets close, nobody is told anything."""
-    node.mesh.stop()
-    node.network.close()
+    node._core.mesh.stop()
+    node._core.network.close()
     node.close()
 
 
@@ -52,7 +52,7 @@ def test_a_cold_start_in_any_order_becomes_one_network(make_node: MakeNode, orde
     nodes = start_all(make_node, free_addresses(3), names)
     check_one_network(nodes)
     by_name = {node.id: node for node in nodes}
-    assert all(by_name[f"seed{number}"].mesh.backbone.is_global for number in range(3))
+    assert all(by_name[f"seed{number}"]._core.mesh.backbone.is_global for number in range(3))
     eventually(lambda: all(set(node.up_nodes()) == {"seed0", "seed1", "seed2"} for node in nodes if "node" in node.id))
     eventually(lambda: all(len(node.stats()["seeds"]) == (2 if "seed" in node.id else 3) for node in nodes))
 
@@ -89,7 +89,7 @@ def test_all_seeds_are_killed_and_restarted_and_everyone_is_back(
     check_one_network([*first, *nodes])
     for seed in first:
         crash(seed)
-    eventually(lambda: all(node.mesh.backbone.master is None for node in nodes))
+    eventually(lambda: all(node._core.mesh.backbone.master is None for node in nodes))
     again = start_all(make_node, addresses, ["seed2", "seed0", "seed1"])
     check_one_network([*again, *nodes])
 
@@ -123,11 +123,11 @@ def test_the_master_is_killed_and_no_group_flaps(make_node: MakeNode, how: str, 
             lambda _, added, changed, gone, node=node: gone and node in nodes and removals(node.id, gone)
         )
     for _ in range(2):
-        masters = [node.mesh.backbone.master for node in members]
+        masters = [node._core.mesh.backbone.master for node in members]
         dead = next(node for node in nodes if node.id == masters[0])
         nodes.remove(dead)
         (crash if how == "crash" else gmp.Node.close)(dead)
-        eventually(lambda dead=dead: all(node.mesh.backbone.master not in (None, dead.id) for node in members))
+        eventually(lambda dead=dead: all(node._core.mesh.backbone.master not in (None, dead.id) for node in members))
         gevent.sleep(1.3)  # over the time of grace: whoever was not claimed again is gone now
         assert removals.calls == []
         for node in nodes:
@@ -200,7 +200,7 @@ def test_a_slave_becomes_global_when_asked_and_its_groups_do_not_flap(make_node:
     late.group("all").join(late.port())
     for node in (seed, middle, end, late):
         node.group("all").wait(4, timeout=20)
-    assert middle.mesh.backbone.is_global
+    assert middle._core.mesh.backbone.is_global
     assert removals.calls == []
     assert late.call("end", "time", timeout=20)
 

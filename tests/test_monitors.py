@@ -21,7 +21,7 @@ def turns(count: int = 5) -> None:
     """Let the loop turn, and everything begin that waits for that: each turn has its time only, on a busy machine too."""
     for _ in range(count):
         gevent.sleep(0)
-    ports = gmp.node().ports
+    ports = gmp.node()._core.ports
     for _ in range(1000):
         if ports.workers.jobs or ports.wakeups.pending:
             gevent.sleep(0)

@@ -234,7 +234,7 @@ def test_spawn_on_the_own_node_runs_later(make_node: MakeNode) -> None:
     node = make_node("solo")
     spawned = node.spawn("solo", module.report_then_fail, node.port(), "x")
     assert gmp.node_of(spawned) == "solo"
-    assert node.ports.find(spawned)
+    assert node._core.ports.find(spawned)
 
 
 def test_groups_are_seen_on_every_node(make_node: MakeNode) -> None:
@@ -332,7 +332,7 @@ def test_send_blocks_above_the_high_mark_until_the_peer_reads(make_node: MakeNod
     alice = make_node("alice", high_mark=200_000, low_mark=100_000)
     bob = make_node("bob", seeds=alice.binds)
     bob.wait_up("alice", timeout=10)
-    connection = bob.network.peers["alice"].connection
+    connection = bob._core.network.peers["alice"].connection
     assert connection is not None
     connection._reader.stop()  # bob's kernel takes what fits, bob reads nothing
     port = bob.port()

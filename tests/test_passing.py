@@ -145,7 +145,7 @@ def test_messages_for_many_nodes_that_nobody_knows_end_it_too(node: gmp.Node) ->
     with gevent.Timeout(20):
         assert flooder.ended()
     flooder.sock.close()
-    assert len(node.network.peers) < MOST_RECEIVERS + 10
+    assert len(node._core.network.peers) < MOST_RECEIVERS + 10
 
 
 def test_more_than_the_mark_is_passed_on_while_the_receiver_reads() -> None:
@@ -225,16 +225,16 @@ def test_an_end_that_acknowledges_what_it_does_not_read_loses_its_pair(node: gmp
     sender, sink = Raw(node, "a-sender", *keys), Raw(node, "sink", *keys)
     relay = ["", "gmp.relay"]
     sender.sock.sendall(msgpack.packb([*relay, "open", "token", "sink", "a-sender", "1"]))
-    eventually(lambda: len(node.mesh.router) == 1)
+    eventually(lambda: len(node._core.mesh.router) == 1)
     sink.sock.sendall(msgpack.packb([*relay, "ack", "token", "a-sender", "sink", 1 << 60]))
     sender.sock.settimeout(20)
     sent = 0
-    while len(node.mesh.router) and sent < 2 * KERNEL:
+    while len(node._core.mesh.router) and sent < 2 * KERNEL:
         sender.sock.sendall(msgpack.packb([*relay, "data", "token", "sink", "a-sender", b"x" * 50_000]))
         sink.sock.sendall(msgpack.packb([*relay, "ack", "token", "a-sender", "sink", sent]))
         sent += 50_000
         gevent.sleep(0.001)
-    assert len(node.mesh.router) == 0
+    assert len(node._core.mesh.router) == 0
     assert node.stats()["peers"]["sink"]["queued_bytes"] < 3 * MARK
     assert node.is_up("sink")
     assert node.is_up("a-sender")
@@ -268,8 +268,8 @@ def test_nobody_opens_a_pair_by_the_name_of_another_one_and_two_ends_have_one(no
     peers = {name: Raw(node, name, *keys) for name in ("aa", "bb", "sink")}
     for name, token in (("aa", "first"), ("bb", "first"), ("aa", "second"), ("bb", "third")):
         peers[name].sock.sendall(msgpack.packb(["", "gmp.relay", "open", token, "sink", name, "1"]))
-        eventually(lambda t=token: t in node.mesh.router._pairs)
-    eventually(lambda: len(node.mesh.router) == 2)
-    assert {token: pair.ends[0] for token, pair in node.mesh.router._pairs.items()} == {"second": "aa", "third": "bb"}
+        eventually(lambda t=token: t in node._core.mesh.router._pairs)
+    eventually(lambda: len(node._core.mesh.router) == 2)
+    assert {token: pair.ends[0] for token, pair in node._core.mesh.router._pairs.items()} == {"second": "aa", "third": "bb"}
     for peer in peers.values():
         peer.sock.close()

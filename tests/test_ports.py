@@ -53,7 +53,7 @@ def turns(count: int = 5) -> None:
     """Let the loop turn, and everything begin that waits for that: each turn has its time only, on a busy machine too."""
     for _ in range(count):
         gevent.sleep(0)
-    ports = gmp.node().ports
+    ports = gmp.node()._core.ports
     for _ in range(1000):
         if ports.workers.jobs or ports.wakeups.pending:
             gevent.sleep(0)
@@ -1416,7 +1416,7 @@ def test_a_worker_whose_jobs_others_have_run_between_two_of_its_own_parks(
 ) -> None:
     """race: a signal handler waits where the loop goes back, and other greenlets run the rest."""
     node = make_node("node", seeds=[])
-    workers = node.ports.workers
+    workers = node._core.ports.workers
     handled: list[int] = []
     ports = [node.port() for _ in range(3)]
     for port in ports:

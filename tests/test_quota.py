@@ -67,14 +67,14 @@ def test_a_peer_that_makes_too_much_is_bounded_and_named(
             for number in range(500):
                 perl.request("g_upd", f"f{number}", {"key": None}, [])
         perl.barrier()
-        view = {name: len(node.backbone.items(name)) for name in node.backbone.families() if not name.startswith("'")}
+        view = {name: len(node._core.mesh.backbone.items(name)) for name in node._core.mesh.backbone.families() if not name.startswith("'")}
         assert sum(view.values()) <= 50
         assert view["ours"] == 1
         assert caplog.text.count("entries of ") == 1
         assert "max_entries 50" in caplog.text
         perl.request("g_upd", "ours", {}, ["first"])
         perl.barrier()
-        assert "ours" not in node.backbone.families()
+        assert "ours" not in node._core.mesh.backbone.families()
         node.family("mine").set("key", 1)  # others are not bounded by it
 
 
@@ -85,7 +85,7 @@ def test_a_peer_that_subscribes_to_too_much_is_refused(make_node: MakeNode, capl
             perl.request("g_mon1", f"family{number}")
         perl.request("g_mon1", "x" * 10_000)
         perl.barrier()
-        assert len(node.backbone.registry._queries._subscribers) == 50
+        assert len(node._core.mesh.backbone.registry._queries._subscribers) == 50
     assert caplog.text.count("subscription to") == 1
 
 

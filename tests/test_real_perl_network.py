@@ -201,8 +201,8 @@ def test_a_master_that_is_stopped_keeps_nobody_from_being_found(
         node.wait_up(seed, timeout=20)
     port = register(target)
     eventually(lambda: port in node.group("Workers").members())
-    eventually(lambda: node.backbone.master is not None)
-    stopped = seeds[str(node.backbone.master)]
+    eventually(lambda: node._core.mesh.backbone.master is not None)
+    stopped = seeds[str(node._core.mesh.backbone.master)]
     os.kill(stopped.pid, signal.SIGSTOP)
     try:
         assert node.call(port, "who", timeout=10) == ("target",)

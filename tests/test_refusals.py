@@ -107,7 +107,7 @@ def test_malformed_data_after_the_handshake_ends_that_connection_only(make_node:
     third = make_node("third", seeds=seed.binds)
     third.wait_up("seed", timeout=10)
     other.wait_up("seed", timeout=10)
-    connection = other.network.peers["seed"].connection
+    connection = other._core.network.peers["seed"].connection
     assert connection is not None
     lost = Recorder()
     seed.monitor("other", lost)

@@ -52,7 +52,7 @@ def test_two_private_nodes_call_each_other_through_their_seed(private_pair: tupl
     assert alice.is_up("bob")
     assert bob.is_up("alice")
     assert alice.stats()["peers"]["bob"]["address"] == "relayed by seed"
-    assert len(seed.mesh.router) == 1
+    assert len(seed._core.mesh.router) == 1
 
 
 def test_both_opening_at_once_gives_one_way_and_loses_nothing(make_node: MakeNode) -> None:
@@ -68,10 +68,10 @@ def test_both_opening_at_once_gives_one_way_and_loses_nothing(make_node: MakeNod
             b.send(port_a.id, count)
         for port in (port_a, port_b):
             assert [port.receive(timeout=20) for _ in range(50)] == [(count,) for count in range(50)]
-        assert len(seed.mesh.router) == 1
+        assert len(seed._core.mesh.router) == 1
         a.close()
         b.close()
-        eventually(lambda: len(seed.mesh.router) == 0)
+        eventually(lambda: len(seed._core.mesh.router) == 0)
 
 
 def test_monitors_kills_spawns_and_groups_work_through_a_seed(
@@ -101,7 +101,7 @@ def test_monitors_kills_spawns_and_groups_work_through_a_seed(
 def test_a_way_over_two_seeds(make_node: MakeNode, recorder: Recorder) -> None:
     one = make_node("seed1")
     two = make_node("seed2", seeds=one.binds)
-    two.mesh.backbone.become_global()
+    two._core.mesh.backbone.become_global()
     alice = make_node("alice", binds=[], seeds=one.binds)
     bob = make_node("bob", binds=[], seeds=two.binds)
     port = echo(bob)
@@ -116,7 +116,7 @@ def test_a_way_over_two_seeds(make_node: MakeNode, recorder: Recorder) -> None:
 def test_a_seed_reaches_the_private_node_of_another_seed(make_node: MakeNode) -> None:
     one = make_node("seed1")
     two = make_node("seed2", seeds=one.binds)
-    two.mesh.backbone.become_global()
+    two._core.mesh.backbone.become_global()
     bob = make_node("bob", binds=[], seeds=two.binds)
     port, at_one = echo(bob), echo(one)
     assert one.call(port.id, "down", timeout=20) == ("echo", "down")
@@ -134,12 +134,12 @@ def test_the_seed_is_killed_and_another_one_takes_over(make_node: MakeNode, reco
             node.wait_up(seed.id, timeout=20)
     port = echo(bob)
     assert alice.call(port.id, 1, timeout=20) == ("echo", 1)
-    relaying, other = (first, second) if len(first.mesh.router) else (second, first)
+    relaying, other = (first, second) if len(first._core.mesh.router) else (second, first)
     alice.monitor("bob", recorder)
     relaying.close()
     assert recorder.wait(timeout=20)[0][:2] == ("transport_error", "bob")
     assert alice.call(port.id, 2, timeout=20) == ("echo", 2)
-    assert len(other.mesh.router) == 1
+    assert len(other._core.mesh.router) == 1
 
 
 def test_a_node_that_leaves_tells_so_through_the_seed(private_pair: tuple[gmp.Node, ...], recorder: Recorder) -> None:
@@ -157,8 +157,8 @@ def test_who_is_public_is_dialled_by_who_is_private(make_node: MakeNode) -> None
     private.wait_up(timeout=20)
     port = echo(private)
     assert public.call(port.id, "please dial me", timeout=20) == ("echo", "please dial me")
-    assert public.is_linked("bob")
-    assert len(seed.mesh.router) == 0
+    assert public._core.ground.is_linked("bob")
+    assert len(seed._core.mesh.router) == 0
 
 
 def test_nodes_that_listen_where_nobody_can_reach_them_are_relayed(
@@ -174,7 +174,7 @@ def test_nodes_that_listen_where_nobody_can_reach_them_are_relayed(
         b.wait_up(timeout=20)
         port = echo(a)
         assert b.call(port.id, "around", timeout=20) == ("echo", "around")
-        assert not b.is_linked("a")
+        assert not b._core.ground.is_linked("a")
         assert b.is_up("a")
 
 
@@ -198,7 +198,7 @@ def test_a_sender_waits_when_the_other_end_does_not_read(
 ) -> None:
     seed, alice, bob = private_pair
     alice.wait_up("bob", timeout=20)
-    connection = bob.network.peers["seed"].connection
+    connection = bob._core.network.peers["seed"].connection
     assert connection is not None
     connection._reader.stop()
     port = bob.port()
@@ -242,7 +242,7 @@ def test_a_direct_connection_replaces_the_way_through_seeds_without_loss_or_reor
         wall.target = bob.binds[0]
         alice = make_node("alice", seeds=seed.binds, advertise=[])
         alice.wait_up("bob", timeout=20)
-        assert not alice.is_linked("bob")
+        assert not alice._core.ground.is_linked("bob")
         nodes = {"alice": alice, "bob": bob}
         ports = {name: node.port() for name, node in nodes.items()}
         events = Recorder()
@@ -261,8 +261,8 @@ def test_a_direct_connection_replaces_the_way_through_seeds_without_loss_or_reor
         producers = [gevent.spawn(produce, "alice", "bob"), gevent.spawn(produce, "bob", "alice")]
         gevent.sleep(0.1)
         wall.heal()
-        eventually(lambda: alice.is_linked("bob") and bob.is_linked("alice"))
-        eventually(lambda: alice.network.peers["bob"].relay is None and bob.network.peers["alice"].relay is None)
+        eventually(lambda: alice._core.ground.is_linked("bob") and bob._core.ground.is_linked("alice"))
+        eventually(lambda: alice._core.network.peers["bob"].relay is None and bob._core.network.peers["alice"].relay is None)
         gevent.sleep(0.1)
         done.set()
         gevent.joinall(producers, raise_error=True)
@@ -270,7 +270,7 @@ def test_a_direct_connection_replaces_the_way_through_seeds_without_loss_or_reor
             got = [ports[other].receive(timeout=20)[0] for _ in range(sent[name])]
             assert got == list(range(sent[name]))
         assert events.calls == []
-        eventually(lambda: len(seed.mesh.router) == 0)
+        eventually(lambda: len(seed._core.mesh.router) == 0)
 
 
 @pytest.fixture
@@ -283,7 +283,7 @@ def impatient(make_node: MakeNode, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         bob = make_node("bob", binds=[], seeds=[proxy.address])
         bob.wait_up(timeout=20)
         alice.wait_up("bob", timeout=20)
-        assert not alice.is_linked("bob")
+        assert not alice._core.ground.is_linked("bob")
         yield alice, bob, proxy
         bob.close()
 
@@ -331,13 +331,13 @@ def test_nobody_speaks_for_others(make_node: MakeNode, caplog: pytest.LogCapture
         node.wait_up("seed", timeout=20)
     bob.wait_up("alice", timeout=20)
     alice.send("seed", "gmp.relay", "open", "zzz", "bob", "carol", "inc")
-    alice.send("seed", "gmp.relay", "lost", next(iter(seed.mesh.router._pairs)), "alice", "bob", "ha")
+    alice.send("seed", "gmp.relay", "lost", next(iter(seed._core.mesh.router._pairs)), "alice", "bob", "ha")
     alice.send("seed", "gmp.relay", 1, 2, 3, 4)
     alice.send("seed", "gmp.relay")
     alice.call("seed", "time")
     bob.call("alice", "time")
     assert not bob.is_up("carol")
-    assert len(seed.mesh.router) == 1
+    assert len(seed._core.mesh.router) == 1
 
 
 # ---- hostile peers among certified ones
@@ -400,11 +400,11 @@ def test_a_certified_peer_cannot_speak_for_a_node_that_it_relays(
     alice.call("seed", "time")
     for node in (seed, public, alice):
         assert not node.is_up("aaa")
-        assert "mallory" not in node.mesh.backbone.registry.globals
-    assert seed.mesh.backbone.registry.claims.claimant("alice") == "seed"
-    assert "aaa" not in seed.mesh.backbone.registry.claims
+        assert "mallory" not in node._core.mesh.backbone.registry.globals
+    assert seed._core.mesh.backbone.registry.claims.claimant("alice") == "seed"
+    assert "aaa" not in seed._core.mesh.backbone.registry.claims
     assert list(seed.group("g").members()) == []
-    assert len(seed.mesh.router) == 0
+    assert len(seed._core.mesh.router) == 0
     assert public.call(echo(alice).id, "as ever", timeout=20) == ("echo", "as ever")
 
 
@@ -416,7 +416,7 @@ def test_certified_seeds_relay_for_each_others_nodes(make_node: MakeNode, marked
     first = make("seed1", *marks)
     if marked:
         second = make("seed2", *marks, seeds=first.binds)
-        second.mesh.backbone.become_global()
+        second._core.mesh.backbone.become_global()
     else:
         second = make("seed2")
         both = [first.binds[0], second.binds[0]]
@@ -443,13 +443,13 @@ def test_certified_seeds_that_list_each_other_become_seeds_by_that(make_node: Ma
     second = make("seed2", binds=[both[1]], seeds=[both[0]])
     other = make("other", seeds=[both[1]])
     assert list(other.group("g").wait(timeout=20)) == [port.id]
-    eventually(lambda: first.mesh.backbone.is_global and second.mesh.backbone.is_global)
+    eventually(lambda: first._core.mesh.backbone.is_global and second._core.mesh.backbone.is_global)
 
 
 @pytest.mark.parametrize("marked", [True, False])
 def test_a_certificate_tells_its_own_node_whether_it_is_a_seeds(make_node: MakeNode, marked: bool) -> None:
     node = certified(make_node, Authority())("n", *([SEED_MARK] if marked else []))
-    assert node.may_be_seed("n") is marked
+    assert node._core.ground.may_be_seed("n") is marked
 
 
 def test_where_seeds_are_marked_who_answers_at_a_seeds_address_is_none_by_that(
@@ -460,7 +460,7 @@ def test_where_seeds_are_marked_who_answers_at_a_seeds_address_is_none_by_that(
     with caplog.at_level(logging.WARNING, "gmp"):
         alice = make("alice", binds=[], seeds=mallory.binds)
         eventually(lambda: "its certificate is not marked as a seed's" in caplog.text)
-    assert alice.mesh.backbone.master is None
+    assert alice._core.mesh.backbone.master is None
     hostile = Hostile(mallory, alice)
     hostile.open("aaa", "alice")
     hostile.barrier()
@@ -487,10 +487,10 @@ def test_a_stranger_at_a_seeds_address_makes_nobody_a_seed_by_naming_him(make_no
                 pass
             sock.close()
         gevent.with_timeout(20, listener.accept)[0].close()  # so what came before has been judged
-        assert alice.is_linked("mallory")
-        assert not alice.mesh.is_seed("mallory")
-        assert not alice.may_be_seed("mallory")
-        assert alice.may_be_seed("seed")
+        assert alice._core.ground.is_linked("mallory")
+        assert not alice._core.mesh.is_seed("mallory")
+        assert not alice._core.ground.may_be_seed("mallory")
+        assert alice._core.ground.may_be_seed("seed")
     finally:
         listener.close()
 
@@ -499,7 +499,7 @@ def test_a_seed_speaks_for_those_that_are_attached_to_it_only(make_node: MakeNod
     make = certified(make_node, Authority())
     first = make("seed1", SEED_MARK)
     second = make("seed2", SEED_MARK, seeds=first.binds)
-    second.mesh.backbone.become_global()
+    second._core.mesh.backbone.become_global()
     alice = make("alice", binds=[], seeds=first.binds)
     bob = make("bob", binds=[], seeds=first.binds)
     for node in (alice, bob):
@@ -513,14 +513,14 @@ def test_a_seed_speaks_for_those_that_are_attached_to_it_only(make_node: MakeNod
     bob.call("seed1", "time")
     assert not bob.is_up("aaa")
     assert not bob.is_up("alice")
-    assert len(first.mesh.router) == 0
+    assert len(first._core.mesh.router) == 0
 
 
 def test_a_seed_does_not_speak_for_others_to_a_seed_either(make_node: MakeNode) -> None:
     """As above, but the way would end at the seed."""
     first = make_node("seed1")
     second = make_node("seed2", seeds=first.binds)
-    second.mesh.backbone.become_global()
+    second._core.mesh.backbone.become_global()
     second.wait_up("seed1", timeout=20)
     hostile = Hostile(second, first)
     hostile.say("g_global")
@@ -529,8 +529,8 @@ def test_a_seed_does_not_speak_for_others_to_a_seed_either(make_node: MakeNode) 
     hostile.say("gmp.relay", "dial", "", "seed1", "aaa", ["127.0.0.1:1"])
     hostile.barrier()
     assert not first.is_up("aaa")
-    assert not first.mesh.detours._ways
-    assert not first.mesh._dialling_back
+    assert not first._core.mesh.detours._ways
+    assert not first._core.mesh._dialling_back
 
 
 def test_who_asks_to_be_dialled_is_dialled_now_and_then(private_pair: tuple[gmp.Node, ...]) -> None:
@@ -547,7 +547,7 @@ def test_who_asks_to_be_dialled_is_dialled_now_and_then(private_pair: tuple[gmp.
         addresses = [f"127.0.0.1:{server.server_port}" for server in servers]
         for _ in range(20):
             alice.send("seed", "gmp.relay", "dial", "", "bob", "alice", addresses)
-        eventually(lambda: bob.mesh._dialling_back.get("alice", float("inf")) < float("inf"))
+        eventually(lambda: bob._core.mesh._dialling_back.get("alice", float("inf")) < float("inf"))
         alice.send("seed", "gmp.relay", "dial", "", "bob", "alice", addresses)
         alice.call("seed", "time")
         bob.call("seed", "time")
@@ -558,12 +558,12 @@ def test_nobody_takes_the_way_of_another_pair(private_pair: tuple[gmp.Node, ...]
     seed, alice, bob = private_pair
     port = echo(bob)
     assert alice.call(port.id, 1, timeout=20) == ("echo", 1)
-    token = next(iter(seed.mesh.router._pairs))
+    token = next(iter(seed._core.mesh.router._pairs))
     other = make_node("other", binds=[], seeds=seed.binds)
     other.wait_up("seed", timeout=20)
     other.send("seed", "gmp.relay", "open", token, "bob", "other", "zzzzzzzzzzzz")
     other.call("seed", "time")
-    assert seed.mesh.router._pairs[token].ends == ("alice", "bob")
+    assert seed._core.mesh.router._pairs[token].ends == ("alice", "bob")
     assert alice.call(port.id, 2, timeout=20) == ("echo", 2)
 
 

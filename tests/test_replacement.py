@@ -122,8 +122,8 @@ def test_a_thousand_rounds_of_both_dialling_at_once(make_node: Any) -> None:
     a.monitor_nodes(lambda node_id, up, *reason: None if up else lost(reason))
     for round_number in range(1000):
         for number in range(10):
-            a._peer("b").send(port_b.name, ("m", round_number, number))
-            b._peer("a").send(port_a.name, ("m", round_number, number))
+            a._core.peer("b").send(port_b.name, ("m", round_number, number))
+            b._core.peer("a").send(port_a.name, ("m", round_number, number))
         dials = [
             gevent.spawn(_try_dial, one, other) for one, other in ((a, b), (b, a), (a, b), (b, a))
         ]
@@ -140,12 +140,12 @@ def test_a_thousand_rounds_of_both_dialling_at_once(make_node: Any) -> None:
 
 def _disconnected(*nodes: gmp.Node) -> bool:
     """A connection that lost against another may still come up when that one is gone: none may be left."""
-    up = [peer.connection for node in nodes for peer in node.network.up_peers()]
+    up = [peer.connection for node in nodes for peer in node._core.network.up_peers()]
     for connection in up:
         if connection is not None:
             connection.close(CloseReason.RESET)
-    return not up and not any(node.network._handshakes for node in nodes)
+    return not up and not any(node._core.network._handshakes for node in nodes)
 
 
 def _try_dial(one: gmp.Node, other: gmp.Node) -> None:
-    one.dial(_address(other), expect=other.id)
+    one._core.ground.dial(_address(other), expect=other.id)

@@ -177,7 +177,7 @@ def test_a_monitor_that_comes_after_the_end_of_a_spawned_port_learns_its_reason(
     server, client = make_pair()
     spawned = client.spawn("server", functions.fail_at_once, "long ago")
     client.call("server", "time")
-    eventually(lambda: gmp.node_of(spawned) and not server.ports.by_name.get(spawned.partition("#")[2]))
+    eventually(lambda: gmp.node_of(spawned) and not server._core.ports.by_name.get(spawned.partition("#")[2]))
     client.monitor(spawned, recorder)
     assert recorder.wait(timeout=20)[0][:2] == ("die", "ValueError: long ago")
 

@@ -281,7 +281,7 @@ def test_ctrl_c_between_the_outbox_and_the_socket_loses_nothing_and_sends_nothin
     """race: the interrupt of a program strikes when messages that were sent before are about to be written."""
     near, far = pair
     port = far.port()
-    connection = near.network.peers["far"].connection
+    connection = near._core.network.peers["far"].connection
     assert isinstance(connection, Connection)
     real = Connection._take
 
@@ -306,7 +306,7 @@ def test_ctrl_c_before_a_large_message_has_its_place_in_the_slow_lane_stops_no_o
     """race: the interrupt of a program strikes when the lane is open and nothing is in it yet."""
     near, far = pair
     port = far.port()
-    connection = near.network.peers["far"].connection
+    connection = near._core.network.peers["far"].connection
     assert isinstance(connection, Connection)
 
     class Interrupting(SlowLane):
@@ -316,7 +316,7 @@ def test_ctrl_c_before_a_large_message_has_its_place_in_the_slow_lane_stops_no_o
 
     def send_large() -> None:
         for _ in range(1000):
-            near.send_soon(port.id, "x" * 100_000)
+            near._core.send_soon(port.id, "x" * 100_000)
 
     connection._slow = Interrupting()
     with pytest.raises(KeyboardInterrupt):
@@ -339,7 +339,7 @@ def test_what_a_signal_handler_sends_in_the_middle_of_a_send_brings_no_message_t
     """race: Python runs signal handlers and `__del__` between any two lines, and they may send."""
     near, far = pair
     port, other, third = far.port(), far.port(), far.port()
-    connection = near.network.peers["far"].connection
+    connection = near._core.network.peers["far"].connection
     assert isinstance(connection, Connection)
     expected: dict[gmp.Port, list[int]] = {port: [], other: [], third: []}
     strikes = 0
@@ -386,7 +386,7 @@ def test_ctrl_c_before_the_first_message_is_written_holds_up_no_later_one(
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    connection = near.network.peers["far"].connection
+    connection = near._core.network.peers["far"].connection
     eventually(lambda: connection._flush_at == 0)  # no turn is on
     monkeypatch.setattr(Connection, "_push", interrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -405,8 +405,8 @@ def test_an_ended_connection_leaves_nothing_that_is_kept_for_its_runs(make_node:
             near.send(port.id, number)
         eventually(lambda port=port: len(port) == 100)
         far.close()
-        eventually(lambda name=name: near.network.peers[name].connection is None)
-    assert all(run.pack is None and not run.rows for run in near.runs.values())
+        eventually(lambda name=name: near._core.network.peers[name].connection is None)
+    assert all(run.pack is None and not run.rows for run in near._core.runs.values())
 
 
 def test_a_greenlet_that_fails_when_it_gets_its_message_harms_no_connection(
@@ -448,7 +448,7 @@ def test_no_run_grows_longer_than_it_may_while_the_socket_takes_little_at_a_time
     far = make_node("far", max_message=10_000)
     near = make_node("near", seeds=far.binds)
     near.wait_up("far", timeout=20)
-    connection = near.network.peers["far"].connection
+    connection = near._core.network.peers["far"].connection
     assert isinstance(connection, Connection)
     sock, port, sent = connection.sock, far.port(), 0
     written = gevent.event.Event()

@@ -268,11 +268,11 @@ def test_wait_up_dials_a_node_again_that_was_not_there_at_first(make_node: MakeN
     node = make_node("node", seeds=seed.binds, connect_timeout=0.5)
     node.wait_up(timeout=20)
     waiting = gevent.spawn(node.wait_up, "late", 30)
-    eventually(lambda: node.network.peers.get("late") is not None and node.network.peers["late"].dropped == 0)
+    eventually(lambda: node._core.network.peers.get("late") is not None and node._core.network.peers["late"].dropped == 0)
     gevent.sleep(1)
     make_node("late", seeds=seed.binds)
     waiting.get(timeout=30)
-    assert not node.monitors._watching.get("late")
+    assert not node._core.monitors._watching.get("late")
 
 
 def test_complaints_are_bounded(caplog: pytest.LogCaptureFixture) -> None:

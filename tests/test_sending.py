@@ -49,9 +49,9 @@ def send_some(node: gmp.Node, ports: list[gmp.Port], sent: list[list[int]], rng:
         message = number, rng.choice([b"x" * size, "y" * size, [["z" * size]], {"a": b"x" * size}])
         way = rng.random()
         if way < 0.03:
-            node.request("far", "snd", ports[place].id, *message)
+            node._core.request("far", "snd", ports[place].id, *message)
         elif way < 0.1:
-            node.send_soon(ports[place].id, *message)
+            node._core.send_soon(ports[place].id, *message)
         else:
             node.send(ports[place].id, *message)
         if rng.random() < 0.05:
@@ -67,7 +67,7 @@ def test_messages_arrive_once_and_in_order_however_the_socket_behaves(make_node:
     mark = rng.choice([2000, 50_000, 1 << 20])
     near = make_node("near", seeds=far.binds, high_mark=mark, low_mark=mark // 2, **settings)
     near.wait_up("far", timeout=20)
-    connection = near.network.peers["far"].connection
+    connection = near._core.network.peers["far"].connection
     assert isinstance(connection, Connection)
     connection.sock = Moody(connection.sock, rng)  # type: ignore[assignment]
     ports = [far.port() for _ in range(3)]

@@ -633,7 +633,7 @@ def test_a_node_that_cannot_be_reached(make_node: MakeNode) -> None:
 def mute_pair(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Pair:
     """The server is connected and says nothing when a stream is announced."""
     server, client = pair
-    monkeypatch.setattr(server.streams, "expect", lambda *_: None)
+    monkeypatch.setattr(server._core.streams, "expect", lambda *_: None)
     client.wait_up("server", timeout=20)
     return server, client
 
@@ -696,7 +696,7 @@ def test_a_stream_of_the_right_id_from_the_right_node_once(make_node: MakeNode, 
         expect = "AnyEvent::MP::DataConn::_expect"
         perl.request(expect, stream_id, perl.port(), 20, "tests.test_streams:hold", "argument")
         perl.request(expect, "expired", perl.port(), 0.001, "tests.test_streams:hold", "argument")
-        eventually(lambda: len(node.network.expected_streams._table) == 2)
+        eventually(lambda: len(node._core.network.expected_streams._table) == 2)
         gevent.sleep(0.01)
         for node_id, wrong in (("PerlB", stream_id), ("PerlA", other_id), ("PerlA", "expired"), ("PerlA", None)):
             assert Dialler(node.binds[0], node_id, wrong).read() == b""
@@ -719,7 +719,7 @@ def test_a_login_with_a_wrong_secret_gets_no_stream(make_node: MakeNode, caplog:
     node = make_node("node", allow=["tests.test_streams"])
     with PerlPeer.dial(node.binds[0]) as perl:
         perl.request("AnyEvent::MP::DataConn::_expect", "id", perl.port(), 20, "tests.test_streams:hold")
-        eventually(lambda: node.network.expected_streams._table)
+        eventually(lambda: node._core.network.expected_streams._table)
         assert Dialler(node.binds[0], "PerlA", "id", secret="falsch").read() == b""
         assert "does not have our secret" in caplog.text
         dialler = Dialler(node.binds[0], "PerlA", "id")

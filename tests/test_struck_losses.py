@@ -49,7 +49,7 @@ class Scene:
             near.monitor(self.echo.id, *watcher)
         gevent.sleep(0)
         self.events.clear()
-        connection = near.network.peers["far"].connection
+        connection = near._core.network.peers["far"].connection
         striker.arm(at)
         try:
             connection.close(CloseReason.RESET)

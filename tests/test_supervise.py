@@ -258,7 +258,7 @@ def test_children_on_other_nodes_are_spawned_restarted_and_stopped(make_node: Ma
     second, _ = boss.receive("started", timeout=20)
     assert second != first
     assert seed.call(supervisor, "stop", timeout=20) == ("stopped",)
-    assert far.ports.find(second) is None
+    assert far._core.ports.find(second) is None
 
 
 def test_a_remote_child_dies_with_its_supervisor(make_node: MakeNode) -> None:

@@ -94,7 +94,7 @@ def linked(make_node: MakeNode, cert: str, other_cert: str, **settings: Any) -> 
 
 
 def version_of(node: gmp.Node, peer: str) -> str | None:
-    connection = node.network.peers[peer].connection
+    connection = node._core.network.peers[peer].connection
     assert connection is not None
     assert connection.tls is not None
     return connection.tls.version
@@ -256,7 +256,7 @@ def test_unless_tls_is_required_a_shared_secret_is_enough_without_it(make_node: 
     one = make_node("one", cert=SHARED, require_tls=False)
     other = make_node("other", seeds=one.binds)
     other.wait_up("one", timeout=20)
-    connection = one.network.peers["other"].connection
+    connection = one._core.network.peers["other"].connection
     assert connection is not None
     assert connection.tls is None
 
@@ -306,7 +306,7 @@ def test_garbage_instead_of_records_ends_the_connection(make_node: MakeNode, cap
     with caplog.at_level(logging.INFO, "gmp"):
         _one, other = linked(make_node, SHARED, SHARED)
         other.wait_up("one", timeout=20)
-        connection = other.network.peers["one"].connection
+        connection = other._core.network.peers["one"].connection
         assert connection is not None
         connection.sock.send(b"\x17\x03\x03\x00\x20" + b"x" * 32)
         eventually(lambda: "TLS: " in caplog.text)

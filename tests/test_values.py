@@ -207,7 +207,7 @@ def test_whatever_a_port_is_killed_with_its_watchers_elsewhere_are_told(
     pair: tuple[gmp.Node, gmp.Node], what: str, reason: tuple[Any, ...]
 ) -> None:
     near, far = pair
-    connection = near.network.peers["far"].connection
+    connection = near._core.network.peers["far"].connection
     for kill in (lambda port: far.kill(port, *reason), lambda port: near.kill(port.id, *reason)):
         port, boss = far.port(), near.port()
         told = death_told(near, port.id)
@@ -217,7 +217,7 @@ def test_whatever_a_port_is_killed_with_its_watchers_elsewhere_are_told(
         assert len(told.get()) >= min(2, len(reason))
         assert boss.receive("down", timeout=20)[0] == "broken"
         assert near.call("far", "gmp.ports", timeout=20)[0]["deaths"]
-    assert near.network.peers["far"].connection is connection
+    assert near._core.network.peers["far"].connection is connection
 
 
 @pytest.mark.parametrize("restart", ["permanent", "transient"])
@@ -356,8 +356,8 @@ def test_a_request_that_does_not_pack_is_left_out_alone(make_node: MakeNode, cap
     node = make_node("node")
     with PerlPeer.dial(node.binds[0]) as perl:
         perl.barrier()
-        node.request("PerlA", "g_chg2", "family", {"k": {1}}, [])
-        node.request("PerlA", "g_chg2", "family", {"k": 1}, [])
+        node._core.request("PerlA", "g_chg2", "family", {"k": {1}}, [])
+        node._core.request("PerlA", "g_chg2", "family", {"k": 1}, [])
         assert perl.expect("", "g_chg2", "family") == [{"k": 1}, []]
     assert [record.message for record in caplog.records if "g_chg2 to PerlA is left out" in record.message]
 
@@ -455,7 +455,7 @@ class Doors:
         self.framing = framing
         self.local = local
         self.where = self.near if local else self.far
-        self.connection = self.near.network.peers["far"].connection
+        self.connection = self.near._core.network.peers["far"].connection
         self.bystander_told: list[Any] = []
         self.bystander = self.far.port()
         self.near.monitor(self.bystander.id, lambda *reason: self.bystander_told.append(reason))
@@ -475,7 +475,7 @@ class Doors:
         """Nothing else of the nodes has suffered."""
         assert isinstance(self.near.call("far", "time", timeout=20)[0], float)
         assert isinstance(self.far.call("near", "time", timeout=20)[0], float)
-        assert self.near.network.peers["far"].connection is self.connection
+        assert self.near._core.network.peers["far"].connection is self.connection
         assert not self.bystander_told
         assert self.near.call("far", "gmp.ports", timeout=20)
 

@@ -63,11 +63,10 @@ def _settle(node: gmp.Node) -> bool:
     Connections keep their order: when the master has answered a later question, it has told of these families. A node that
     is a master, or knows no network, knows all there is. *Blocks:* until then, without end.
     """
-    backbone = node.backbone
-    while node.started and node.settings.seeds and not backbone.is_global:
+    while node.started and node.settings.seeds and node.master != node.id:
         try:
             node.wait_up()
-            master = backbone.master
+            master = node.master
             if master is not None:
                 node.call(master, SND, timeout=ASK_AGAIN)
                 return True
@@ -87,7 +86,7 @@ def _query(name: str, callback: Callback, pick: Callable[[Items], Any]) -> None:
         if _settle(node):
             callback(pick(family.items()))
 
-    node.defer(ask)
+    node.after(0, ask)
 
 
 def db_family(family: str, callback: Callback) -> None:
@@ -127,7 +126,7 @@ def db_mon(family: str, callback: Callback) -> Guard:
         for subscription in running:
             subscription.cancel()
 
-    node.defer(start)
+    node.after(0, start)
     return Guard(stop)
 
 

@@ -62,7 +62,7 @@ def node_is_up(node_id: str) -> int | None:
     node = gmp.node()
     if node.is_up(node_id):
         return 1
-    return 0 if node_id in node.network.peers or node_id in node.known_nodes() else None
+    return 0 if node_id in node.stats()["peers"] or node_id in node.known_nodes() else None
 
 
 def mon_nodes(callback: Callback) -> Guard:
@@ -87,8 +87,7 @@ def BINDS() -> list[str]:  # noqa: N802
 
 def MASTER() -> str | None:  # noqa: N802
     """The node that this one asks for what the database holds: itself on a seed; None while there is none."""
-    backbone = gmp.node().backbone
-    return gmp.node().id if backbone.is_global else backbone.master
+    return gmp.node().master
 
 
 def catch(level: int | str | None = None) -> None:

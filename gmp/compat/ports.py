@@ -43,7 +43,7 @@ def own_port(port: Port | str) -> Port:
 
 
 def _find_own(port: Port | str) -> Port | None:
-    found = port if isinstance(port, Port) else gmp.node().ports.find(port)
+    found = port if isinstance(port, Port) else gmp.node().find(port)
     return found if isinstance(found, Port) and found.alive else None
 
 
@@ -212,7 +212,7 @@ def cal(dest: Port | str, *message: Any) -> Port:
     def finish(*answer: Any) -> None:
         if reply.alive:  # the first outcome counts
             reply.kill()
-            gmp.node().defer(callback, *answer)  # not in the dead port's greenlet, which gets no further than a switch
+            gmp.after(0, callback, *answer)  # not in the dead port's greenlet, which gets no further than a switch
 
     reply.on(None, finish)
     if timeout is None:
@@ -256,4 +256,4 @@ def spawn(node: Port | str, function: str | Callback, *args: Any) -> str:
 
 
 def _runs_gmp(node_id: str) -> bool:
-    return node_id == NODE() or gmp.node().is_gmp(node_id)
+    return node_id == NODE() or gmp.node().stats()["peers"].get(node_id, {}).get("gmp", False)

@@ -20,7 +20,7 @@ from gmp.ports.port import Port, current_port
 from gmp.showing import show, show_text
 
 if TYPE_CHECKING:
-    from gmp.kernel.node import Node
+    from gmp.kernel.host import Host
 
 LONGEST = 3600.0  # seconds
 MOST_MESSAGES = 10_000
@@ -30,29 +30,29 @@ MOST_TEXT = 500  # characters of a message
 class Following:
     """The followers of one node's ports."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, host: Host) -> None:
+        self._host = host
         self._followers: dict[str, _Follower] = {}
 
     def request(self, name: Any, seconds: Any, follower: Any) -> None:
         """The request ``gmp.follow``."""
-        node = self._node
-        port = node.ports.by_name.get(name) if isinstance(name, str) else None
+        host = self._host
+        port = host.ports.by_name.get(name) if isinstance(name, str) else None
         problem = ""
-        if not node.settings.allow_follow:
-            problem = f"node {node.id} does not let its messages be followed: set allow_follow there"
+        if not host.settings.allow_follow:
+            problem = f"node {host.id} does not let its messages be followed: set allow_follow there"
         elif not isinstance(port, Port):
-            problem = f"there is no port {node.id}#{show_text(name, 80)}"
+            problem = f"there is no port {host.id}#{show_text(name, 80)}"
         elif port.name in self._followers:
             problem = f"port {port.id} is followed by somebody already"
         elif isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
             problem = f"{show(seconds, 80)} seconds: expected a number over 0, and {LONGEST:.0f} at most"
         if not isinstance(follower, str):
             raise NotAllowed(f"{show(follower, 80)} is no port ID")
-        node.send_soon(follower, "following", problem)
+        host.send_soon(follower, "following", problem)
         if not problem and isinstance(port, Port):
-            self._followers[port.name] = _Follower(node, port, seconds, follower, self._ended)
-            node.watch_sends(self.sent)
+            self._followers[port.name] = _Follower(host, port, seconds, follower, self._ended)
+            host.watch_sends(self.sent)
 
     def sent(self, dest: Any, message: tuple[Any, ...]) -> None:
         """This node's code has sent a message."""
@@ -64,26 +64,26 @@ class Following:
     def _ended(self, follower: _Follower) -> None:
         self._followers.pop(follower.port.name, None)
         if not self._followers:
-            self._node.watch_sends(None)
+            self._host.watch_sends(None)
 
 
 class _Follower:
     """One follower of one port."""
 
     def __init__(
-        self, node: Node, port: Port, seconds: float, follower: str, ended: Callable[[_Follower], None]
+        self, host: Host, port: Port, seconds: float, follower: str, ended: Callable[[_Follower], None]
     ) -> None:
         self.port = port
-        self._node = node
+        self._host = host
         self._follower = follower
         self._ended = ended
         self._left = MOST_MESSAGES
         self._active = True
         self._unfollow = follow(port, self.tell)
-        self._timer = node.after(seconds, self._end, "time is up")
+        self._timer = host.after(seconds, self._end, "time is up")
         self._monitors = [
-            node.monitor(port, lambda *reason: self._end("the port died")),
-            node.monitor(follower, lambda *reason: self._end("the follower died")),
+            host.monitor(port, lambda *reason: self._end("the port died")),
+            host.monitor(follower, lambda *reason: self._end("the follower died")),
         ]
 
     def tell(self, sender: str, dest: str, message: tuple[Any, ...]) -> None:
@@ -91,7 +91,7 @@ class _Follower:
         if not self._active or self._follower in (sender, dest):
             return
         self._left -= 1
-        self._node.send_soon(self._follower, "message", time.time(), sender, dest, show(message, MOST_TEXT))
+        self._host.send_soon(self._follower, "message", time.time(), sender, dest, show(message, MOST_TEXT))
         if self._left == 0:
             self._end(f"{MOST_MESSAGES} messages were told")
 
@@ -104,4 +104,4 @@ class _Follower:
         for monitor in self._monitors:
             monitor.cancel()
         self._ended(self)
-        self._node.send_soon(self._follower, "ended", why)
+        self._host.send_soon(self._follower, "ended", why)

@@ -23,7 +23,7 @@ from gmp.texts import described
 from gmp.version import VERSION
 
 if TYPE_CHECKING:
-    from gmp.kernel.node import Node
+    from gmp.kernel.host import Host
 
 BUSIEST = 3  # ports that are named
 LISTED = 200  # ports that are told one by one
@@ -33,28 +33,29 @@ MOST_TEXT = 4000  # characters of one part of a reason, or of a message
 class Inspection:
     """The figures of one node."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, host: Host) -> None:
+        self._host = host
         self._began = time.monotonic()
 
     def info(self) -> dict[str, Any]:
         """What hardly changes, and who is connected. Times are in seconds."""
-        node = self._node
+        host = self._host
+        backbone = host.mesh.backbone
         return {
-            "node_id": node.id,
-            "incarnation": node.incarnation,
+            "node_id": host.id,
+            "incarnation": host.incarnation,
             "version": VERSION,
             "python": platform.python_version(),
             "gevent": gevent.__version__,
             "host": os.uname().nodename,
             "pid": os.getpid(),
-            "binds": list(node.addresses()),
-            "seed": node.backbone.is_global,
-            "master": node.backbone.master,
+            "binds": host.network.announced(),
+            "seed": backbone.is_global,
+            "master": backbone.master,
             "time": time.time(),
             "uptime": time.monotonic() - self._began,
-            "allow_eval": node.settings.allow_eval,
-            "tls": node.settings.cert is not None,
+            "allow_eval": host.settings.allow_eval,
+            "tls": host.settings.cert is not None,
             "connections": self._connections(),
         }
 
@@ -62,17 +63,17 @@ class Inspection:
         kept = ("address", "gmp", "busy", "relay", "tls")
         return [
             {"node_id": node_id, **{key: figures[key] for key in kept if key in figures}}
-            for node_id, figures in self._node.stats()["peers"].items()
+            for node_id, figures in self._host.stats()["peers"].items()
             if figures["state"] == "up"
         ]
 
     def stats(self) -> dict[str, Any]:
         """`Node.stats` and the mailboxes."""
-        return {**self._node.stats(), **self.mailboxes(), "uptime": time.monotonic() - self._began}
+        return {**self._host.stats(), **self.mailboxes(), "uptime": time.monotonic() - self._began}
 
     def mailboxes(self) -> dict[str, Any]:
         """Messages that wait in all ports, the most that ever waited in one that lives, and the fullest ports now."""
-        ports = [port for port in self._node.ports.by_name.values() if isinstance(port, Port)]
+        ports = [port for port in self._host.ports.by_name.values() if isinstance(port, Port)]
         waiting = sorted(((len(port), port.id) for port in ports), reverse=True)
         return {
             "waiting": sum(count for count, _ in waiting),
@@ -84,14 +85,14 @@ class Inspection:
         """The families that the directory has here."""
         return {
             name: {"entries": len(items), "group": all("#" in key for key in items)}
-            for name in self._node.backbone.families()
-            if not name.startswith("'") and (items := self._node.backbone.items(name))
+            for name in self._host.mesh.backbone.families()
+            if not name.startswith("'") and (items := self._host.mesh.backbone.items(name))
         }
 
     def ports(self) -> dict[str, Any]:
         """The fullest ports one by one, how many more there are, and the last abnormal deaths."""
         groups = self._groups()
-        ports = [port for port in self._node.ports.by_name.values() if isinstance(port, Port)]
+        ports = [port for port in self._host.ports.by_name.values() if isinstance(port, Port)]
         ports.sort(key=lambda port: (-len(port), -port.peak, port.name))
         told = [
             {
@@ -103,14 +104,14 @@ class Inspection:
             }
             for port in ports[:LISTED]
         ]
-        deaths = [_told(death) for death in reversed(self._node.deaths())]
+        deaths = [_told(death) for death in reversed(self._host.ports.deaths.last())]
         return {"ports": told, "more": max(0, len(ports) - LISTED), "deaths": deaths}
 
     def _groups(self) -> dict[str, list[str]]:
         """The groups that each of this node's ports is in."""
         found: dict[str, list[str]] = {}
-        for family in self._node.backbone.families():
-            for key in self._node.backbone.items(family):
+        for family in self._host.mesh.backbone.families():
+            for key in self._host.mesh.backbone.items(family):
                 if "#" in key:
                     found.setdefault(key, []).append(family)
         return found

@@ -21,27 +21,27 @@ from gmp.wire.framing import make_encoder
 from gmp.wire.requests import KIL1
 
 if TYPE_CHECKING:
-    from gmp.kernel.node import Node
+    from gmp.kernel.host import Host
 
 
 class RemoteWatcher:
     """Another node's port as the watcher of a monitor."""
 
-    def __init__(self, node: Node, node_id: str, name: str, message: tuple[Any, ...]) -> None:
+    def __init__(self, host: Host, node_id: str, name: str, message: tuple[Any, ...]) -> None:
         if not name:
             raise GmpError(f"{node_id!r} is a node: expected a port, for a monitor to kill or to send a message to")
-        self._node, self._node_id, self._name = node, node_id, name
+        self._host, self._node_id, self._name = host, node_id, name
         self._message = message
         self._guard: Monitor | None = None
 
     def watch(self, target: Any) -> Monitor:
         """Set a monitor of `target` for this port. *Raises:* `MessageError` for a message that cannot travel."""
-        node, local = self._node, split_port_id(target)[0] == self._node.id
-        make_encoder("msgpack", node.settings.max_message).encode(self._name, self._message)  # raises here, not at the death
+        host, local = self._host, split_port_id(target)[0] == self._host.id
+        make_encoder("msgpack", host.settings.max_message).encode(self._name, self._message)  # raises here, not at the death
         kind = Kind.MESSAGE if local else Kind.CALLBACK
-        monitor = node._monitor(target, self._tell if local else self._tell_later, kind)
+        monitor = host.watch(target, self._tell if local else self._tell_later, kind)
         if monitor.watch_for(self):
-            self._guard = node._monitor(f"{self._node_id}#{self._name}", lambda reason: self._ended(monitor, reason))
+            self._guard = host.watch(f"{self._node_id}#{self._name}", lambda reason: self._ended(monitor, reason))
         return monitor
 
     def _ended(self, monitor: Monitor, reason: Reason) -> None:
@@ -56,11 +56,11 @@ class RemoteWatcher:
             guard.cancel()
 
     def _tell_later(self, reason: Reason) -> None:
-        if not self._node.closed:
-            self._node.defer(self._tell, reason)
+        if not self._host.closed:
+            self._host.defer(self._tell, reason)
 
     def _tell(self, reason: Reason) -> None:
-        peer = self._node.network.peer(self._node_id)
+        peer = self._host.network.peer(self._node_id)
         if self._message:
             peer.send(self._name, (*self._message, *reason))
         elif reason:

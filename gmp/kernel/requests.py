@@ -56,7 +56,8 @@ from gmp.wire.requests import (
 )
 
 if TYPE_CHECKING:
-    from gmp.kernel.node import Node
+    from gmp.kernel.host import Host
+    from gmp.kernel.streams import Streams
     from gmp.net.peer import Peer
 
 log = logging.getLogger("gmp")
@@ -66,13 +67,13 @@ Request = Callable[..., None]
 class Requests:
     """The node port of one node. `peer` is None for the own node's requests."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, host: Host, streams: Streams) -> None:
+        self._host = host
         self._run_callback = gevent.get_hub().loop.run_callback
         self._names = SpawnedNames()
         self._own = False  # whether the request of now was made by another request
-        self._for = node.id  # whose request that is
-        inspection, following = Inspection(node), Following(node)
+        self._for = host.id  # whose request that is
+        inspection, following = Inspection(host), Following(host)
         self._table: dict[str, Request] = {
             NOTHING: self._nothing,
             DEVNULL: self._nothing,
@@ -85,8 +86,8 @@ class Requests:
             TIME: self._time,
             EVAL: self._eval,
             SPAWN: self._spawn,
-            EXPECT: lambda peer, *args: self._node.streams.expect(peer, *args),
-            CONNECT: lambda peer, stream_id, *_: self._node.streams.connect(peer, stream_id),
+            EXPECT: lambda peer, *args: streams.expect(peer, *args),
+            CONNECT: lambda peer, stream_id, *_: streams.connect(peer, stream_id),
             LEAVING: self._leaving,
             PASSED: self._passed,
             REFUSED: self._refused,
@@ -96,16 +97,16 @@ class Requests:
             STATS: lambda _, *reply: self._reply(reply, inspection.stats()),
             FAMILIES: lambda _, *reply: self._reply(reply, inspection.families()),
             FOLLOW: lambda _, *args: following.request(*args),
-            TRACED: lambda _, carrier, name, *message: deliver(self._node, carrier, name, message),
+            TRACED: lambda _, carrier, name, *message: deliver(host.ports, carrier, name, message),
             PORTS: lambda _, *reply: self._reply(reply, inspection.ports()),
         }
         self._offered: dict[str, Callable[..., Any]] = {}
-        self._evaluation_names: dict[str, Any] = {"node": node}  # kept, so that what is assigned is there the next time
+        self._evaluation_names: dict[str, Any] = {"node": host.node}  # kept, so that what is assigned is there the next time
 
     def offer(self, name: str, function: Callable[..., Any]) -> Callable[[], None]:
         """Let peers call `function(asker, *args)` by `name`; returns a function that ends it."""
-        if name in self._table or name in self._offered or self._node.mesh.handles(name):
-            raise ConfigError(f"{name!r} is offered on node {self._node.id} already")
+        if name in self._table or name in self._offered or self._host.mesh.handles(name):
+            raise ConfigError(f"{name!r} is offered on node {self._host.id} already")
         self._offered[name] = function
 
         def withdraw() -> None:
@@ -126,7 +127,7 @@ class Requests:
             if peer is None:
                 self._handle(peer, name, args)
             else:
-                self._node.passing.run(peer.node_id, peer.node_id, lambda: self._handle(peer, name, args))
+                self._host.passing.run(peer.node_id, peer.node_id, lambda: self._handle(peer, name, args))
         except (GmpError, TypeError, ValueError) as error:
             asker = self._asker(peer)
             self._tell("request failed", asker, f"request {show(name, 80)} from {asker} failed: {error}")
@@ -137,8 +138,8 @@ class Requests:
             request(peer, *args)
         elif not isinstance(name, str):
             self._complain(self._asker(peer), show(name, 80), "expected the name of a request")
-        elif peer is not None and self._node.mesh.handles(name):
-            self._node.mesh.handle(peer.node_id, name, args)
+        elif peer is not None and self._host.mesh.handles(name):
+            self._host.mesh.handle(peer.node_id, name, args)
         elif name in self._offered:
             self._defer(self._asker(peer), self._offered[name], self._asker(peer), *args)
         elif ":" in name:
@@ -147,16 +148,16 @@ class Requests:
             self._complain(self._asker(peer), repr(name[:LONGEST_NAME]), "unknown request")
 
     def _defer(self, asker: str, function: Callable[..., Any], *args: Any) -> None:
-        self._node.defer(self._node.peer_log.run, log, asker, function, *args)
+        self._host.defer(self._host.peer_log.run, log, asker, function, *args)
 
     def _asker(self, peer: Peer | None) -> str:
-        return self._node.id if peer is None else peer.node_id
+        return self._host.id if peer is None else peer.node_id
 
     def _complain(self, asker: str, name: str, problem: str) -> None:
         self._tell("request ignored", asker, f"request {name} from {asker} ignored: {problem}")
 
     def _tell(self, kind: str, asker: str, text: str) -> None:
-        self._node.peer_log.tell(log, logging.WARNING, kind, asker, text)
+        self._host.peer_log.tell(log, logging.WARNING, kind, asker, text)
 
     def _nothing(self, peer: Peer | None, *_: Any) -> None:
         """A keepalive."""
@@ -175,21 +176,21 @@ class Requests:
 
     def _mon1(self, peer: Peer | None, name: Any = "", *_: Any) -> None:
         if peer is not None:
-            self._node.monitors.mon1(peer.node_id, port_name(name))
+            self._host.monitors.mon1(peer.node_id, port_name(name))
 
     def _mon0(self, peer: Peer | None, name: Any = "", *_: Any) -> None:
         if peer is not None:
-            self._node.monitors.mon0(peer.node_id, port_name(name))
+            self._host.monitors.mon0(peer.node_id, port_name(name))
 
     def _kil0(self, peer: Peer | None, name: Any = "", *reason: Any) -> None:
         if peer is not None:
-            self._node.monitors.port_died(peer.node_id, port_name(name), reason)
+            self._host.monitors.port_died(peer.node_id, port_name(name), reason)
 
     def _kil1(self, peer: Peer | None, name: Any = "", *reason: Any) -> None:
         name = port_name(name)
         if not name:
             raise NotAllowed("the node port cannot be killed")
-        port = self._node.ports.by_name.get(name)
+        port = self._host.ports.by_name.get(name)
         if port is not None:
             port.kill(*reason)
 
@@ -201,7 +202,7 @@ class Requests:
         if not reply:
             return
         dest = reply[0]
-        if dest not in (self._node.id, f"{self._node.id}#"):
+        if dest not in (self._host.id, f"{self._host.id}#"):
             self._pass_on(dest, (*reply[1:], *results))
         elif self._own:
             raise NotAllowed("a request to this node itself, made by such a request")
@@ -209,26 +210,26 @@ class Requests:
             self._run_callback(self._handle_own, self._for, (*reply[1:], *results))
 
     def _pass_on(self, dest: Any, message: tuple[Any, ...]) -> None:
-        node, asker = self._node, self._for
+        host, asker = self._host, self._for
         receiver = split_port_id(dest)[0]
-        if asker == node.id or receiver in (asker, node.id):  # an asker's answers to itself are counted with its request
-            node.send_soon(dest, *message)
+        if asker == host.id or receiver in (asker, host.id):  # an asker's answers to itself are counted with its request
+            host.send_soon(dest, *message)
         else:
-            node.passing.run(asker, receiver, lambda: node.send_soon(dest, *message))
+            host.passing.run(asker, receiver, lambda: host.send_soon(dest, *message))
 
     def _handle_own(self, asker: str, message: tuple[Any, ...]) -> None:
         self._own, self._for = True, asker
         try:
-            if asker == self._node.id:
+            if asker == self._host.id:
                 self.handle(None, message)
             else:
-                self._node.passing.run(asker, asker, lambda: self.handle(None, message))
+                self._host.passing.run(asker, asker, lambda: self.handle(None, message))
         finally:
-            self._own, self._for = False, self._node.id
+            self._own, self._for = False, self._host.id
 
     def _can(self, peer: Peer | None, name: Any = "", *reply: Any) -> None:
         name = port_name(name)
-        known = name in self._table or name in self._offered or self._node.mesh.handles(name)
+        known = name in self._table or name in self._offered or self._host.mesh.handles(name)
         self._reply(reply, "1" if known else "")
 
     def _time(self, peer: Peer | None, *reply: Any) -> None:
@@ -236,9 +237,9 @@ class Requests:
 
     def _eval(self, peer: Peer | None, source: Any = "", *reply: Any) -> None:
         if source == UP_NODES:  # tells no more than `gmp.info`: answered whatever `allow_eval` says
-            connected = [node_id for node_id in self._node.up_nodes() if self._node.is_linked(node_id)]
+            connected = [node_id for node_id in self._host.up_nodes() if self._host.peer(node_id).is_linked]
             self._reply(reply, "", *connected)
-        elif self._node.settings.allow_eval:
+        elif self._host.settings.allow_eval:
             self._defer(self._asker(peer), self._evaluate, self._for, source, reply)
         elif reply:
             self._reply(reply, "eval is not allowed on this node")
@@ -261,18 +262,18 @@ class Requests:
 
     def _spawn(self, peer: Peer | None, name: Any = "", function: Any = "", *args: Any) -> None:
         """race: messages and ``mon1`` for the new port follow in the same stream, so it is made at once."""
-        name, ports = port_name(name), self._node.ports
+        name, ports = port_name(name), self._host.ports
         maker = peer.link.newest if peer is not None and peer.is_gmp else ""
         if ports.is_used(name) or not self._names.claim(name, maker):
             raise NotAllowed(f"a port cannot be spawned under the name {name[:LONGEST_NAME]!r}")
-        if self._node.closed:
-            ports.remember_end(name, ("leaving", self._node.id))
+        if self._host.closed:
+            ports.remember_end(name, ("leaving", self._host.id))
         else:
             ports.make(self._run_spawned, (self._asker(peer), function, args), name=name)
 
     def _run_spawned(self, port: Port, asker: str, function: Any, args: tuple[Any, ...]) -> None:
         try:
-            found = resolve(function, self._node.settings.allow, for_spawn=True)
+            found = resolve(function, self._host.settings.allow, for_spawn=True)
         except NotAllowed as error:
             self._complain(asker, f"{function!r:.{LONGEST_NAME}}", str(error))
             port.kill("not_allowed", str(error))
@@ -281,7 +282,7 @@ class Requests:
 
     def _call_function(self, asker: str, name: str, args: tuple[Any, ...]) -> None:
         try:
-            found = resolve(name, self._node.settings.allow, for_spawn=False)
+            found = resolve(name, self._host.settings.allow, for_spawn=False)
         except NotAllowed as error:
             self._complain(asker, repr(name[:LONGEST_NAME]), str(error))
         else:
@@ -292,5 +293,5 @@ class Requests:
             peer.barrier_passed(token)
 
     def _leaving(self, peer: Peer | None, *_: Any) -> None:
-        if peer is not None:
-            self._node.peer_leaves(peer)
+        if peer is not None and peer.connection is not None:
+            peer.connection.close(CloseReason.LEAVING)

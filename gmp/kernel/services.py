@@ -20,15 +20,15 @@ from gmp.servicelist import Service
 from gmp.showing import show_reason
 
 if TYPE_CHECKING:
-    from gmp.kernel.node import Node
+    from gmp.kernel.host import Host
 
 log = logging.getLogger("gmp")
 
 
-def start_services(node: Node, services: Sequence[Service]) -> list[tuple[str, Port]]:
+def start_services(host: Host, services: Sequence[Service]) -> list[tuple[str, Port]]:
     """Start them; return the name and port of each. *Raises:* `ConfigError` for one that is not there; none is started."""
     functions = [find(service) for service in services]
-    return [_start(node, service, function) for service, function in zip(services, functions, strict=True) if function]
+    return [_start(host, service, function) for service, function in zip(services, functions, strict=True) if function]
 
 
 def find(service: Service) -> Callable[..., Any] | None:
@@ -51,22 +51,22 @@ def find(service: Service) -> Callable[..., Any] | None:
     return found
 
 
-def _start(node: Node, service: Service, function: Callable[..., Any]) -> tuple[str, Port]:
+def _start(host: Host, service: Service, function: Callable[..., Any]) -> tuple[str, Port]:
     def body(port: Port) -> None:
         function(port, *service.args, **service.keywords)
 
     def ended(*reason: Any) -> None:
-        _tell(node, str(service), reason)
+        _tell(host.id, str(service), reason)
 
-    port = node.port(body)
-    node.monitor(port, ended)
+    port = host.ports.make(body)
+    host.monitor(port, ended)
     return str(service), port
 
 
-def _tell(node: Node, name: str, reason: Reason) -> None:
+def _tell(node_id: str, name: str, reason: Reason) -> None:
     if not reason:
-        log.info("%s: service %s ended", node.id, name)
+        log.info("%s: service %s ended", node_id, name)
     elif reason[0] == "leaving":
-        log.debug("%s: service %s ended with its node", node.id, name)
+        log.debug("%s: service %s ended with its node", node_id, name)
     else:
-        log.error("%s: service %s died: %s", node.id, name, show_reason(reason[:2]))
+        log.error("%s: service %s died: %s", node_id, name, show_reason(reason[:2]))

@@ -84,6 +84,17 @@ def _perl_name(name: str) -> tuple[str, str, str]:
     return module.replace("::", ".") or "__main__", colon, function  # "::name" is one of the main program
 
 
+def run_function(port: Any, function: Callable[..., Any] | None, name: str, args: tuple[Any, ...]) -> None:
+    """The body of a port that is spawned on the own node: `function`, or whatever has that name."""
+    if function is None:
+        try:
+            function = resolve(name, ("*",), for_spawn=True)
+        except GmpError as error:
+            port.kill("not_allowed", str(error))
+            return
+    function(port, *args)
+
+
 class SpawnedNames:
     """The names that peers have given to ports here."""
 

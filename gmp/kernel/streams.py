@@ -32,7 +32,7 @@ from gmp.ports.port import Port
 from gmp.wire.requests import CONNECT, EXPECT, SND
 
 if TYPE_CHECKING:
-    from gmp.kernel.node import Node
+    from gmp.kernel.host import Host
     from gmp.net.peer import Peer
 
 log = logging.getLogger("gmp")
@@ -46,23 +46,24 @@ _CAME = object()  # a tag that no other node can send
 class Streams:
     """The streams that one node opens, and those that others open here."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, host: Host, resolve_address: Callable[[Address], list[Address]]) -> None:
+        self._host = host
+        self._resolve = resolve_address
 
     # ---- the opener
 
     def open(self, node_id: str, function: str | Callable[..., Any], args: tuple[Any, ...], timeout: float | None) -> Stream:
         """`Node.open_stream`."""
-        node, name = self._node, function_name(function)
-        if node_id == node.id:
+        host, name = self._host, function_name(function)
+        if node_id == host.id:
             return self._open_here(name, args)
-        limit = node.settings.connect_timeout + node.settings.handshake_timeout if timeout is None else timeout
-        stream_id, port = secrets.token_hex(16), node.port()
-        watch = node.monitor(node_id, port)
+        limit = host.settings.connect_timeout + host.settings.handshake_timeout if timeout is None else timeout
+        stream_id, port = secrets.token_hex(16), host.ports.make()
+        watch = host.monitor(node_id, port)
         try:
             with gevent.Timeout(limit, WaitTimeout(f"no stream to {name!r} on {node_id} within {limit:g} s")):
                 self._check_possible(node_id)
-                node.send(node_id, EXPECT, stream_id, port, limit, name, *args)
+                host.send(node_id, EXPECT, stream_id, port, limit, name, *args)
                 port.receive(READY)
                 return self._connect(node_id, stream_id, port, time.monotonic() + limit)
         except PortDied as error:
@@ -72,35 +73,35 @@ class Streams:
         finally:
             watch.cancel()
             port.kill()
-            node.network.expected_streams.forget(stream_id)
+            host.network.expected_streams.forget(stream_id)
 
     def _open_here(self, name: str, args: tuple[Any, ...]) -> Stream:
-        node = self._node
+        host = self._host
         function = resolve(name, ("*",), for_spawn=False)
-        ours, theirs = (node.network.add_stream(Stream(sock, node.id)) for sock in gevent.socket.socketpair())
-        node.defer(_serve, function, args, [theirs])
+        ours, theirs = (host.network.add_stream(Stream(sock, host.id)) for sock in gevent.socket.socketpair())
+        host.defer(_serve, function, args, [theirs])
         return ours
 
     def _check_possible(self, node_id: str) -> None:
         """Connect to the node. *Raises:* `GmpError` when there can be no stream, before anything is waited for."""
-        node = self._node
-        if not node.binds and not node.network.peer(node_id).dialled and self._known_addresses(node_id) == []:
+        host = self._host
+        if not host.network.binds and not host.network.peer(node_id).dialled and self._known_addresses(node_id) == []:
             raise GmpError(f"neither this node nor {node_id} listens: there can be no stream between them")
-        if not node.is_up(node_id):
-            node.call(node_id, SND, timeout=None)
-        if not node.network.peer(node_id).admits(EXPECT):
+        if not host.is_up(node_id):
+            host.call(node_id, (SND,), None)
+        if not host.network.peer(node_id).admits(EXPECT):
             raise GmpError(f"{node_id} is no gmp node: AnyEvent::MP 2.02 cannot take part in a stream")
 
     def _connect(self, node_id: str, stream_id: str, port: Port, deadline: float) -> Stream:
         """The other node waits: dial it, or let it dial."""
-        node, problem = self._node, "it listens nowhere"
+        host, problem = self._host, "it listens nowhere"
         try:
             return self._dial(node_id, stream_id)
         except WaitTimeout:
             raise
         except (GmpError, OSError) as error:
             problem = str(error)
-        if not node.binds:
+        if not host.network.binds:
             raise GmpError(f"no stream to {node_id}: {problem}; and this node does not listen")
 
         def take(stream: Stream) -> None:
@@ -109,8 +110,8 @@ class Streams:
             else:
                 stream.abort()
 
-        node.network.expected_streams.expect(stream_id, Expected(node_id, deadline, take), time.monotonic())
-        node.send(node_id, CONNECT, stream_id, node.id)
+        host.network.expected_streams.expect(stream_id, Expected(node_id, deadline, take), time.monotonic())
+        host.send(node_id, CONNECT, stream_id, host.id)
         stream: Stream = port.receive(_CAME)[0]
         return stream
 
@@ -119,7 +120,7 @@ class Streams:
         problem: Exception = GmpError("it listens nowhere")
         for address in self._addresses(node_id):
             try:
-                return self._node.network.dial_stream(address, node_id, stream_id)
+                return self._host.network.dial_stream(address, node_id, stream_id)
             except WaitTimeout:
                 raise
             except (GmpError, OSError) as error:
@@ -128,13 +129,13 @@ class Streams:
 
     def _addresses(self, node_id: str) -> Iterator[Address]:
         """Where to dial a node: where it was reached before, else what the directory says."""
-        dialled = self._node.network.peer(node_id).dialled
+        dialled = self._host.network.peer(node_id).dialled
         for text in [dialled] if dialled else (self._known_addresses(node_id) or [])[:MOST_DIALLED]:
-            yield from self._node.resolve(parse_seed(text))
+            yield from self._resolve(parse_seed(text))
 
     def _known_addresses(self, node_id: str) -> list[str] | None:
         answer: gevent.event.AsyncResult[list[str] | None] = gevent.event.AsyncResult()
-        self._node.backbone.find(node_id, answer.set)
+        self._host.mesh.backbone.find(node_id, answer.set)
         return answer.get()
 
     # ---- the other node
@@ -151,11 +152,11 @@ class Streams:
     def _prepare(
         self, peer: Peer, stream_id: str, port_id: str, wait: float, function: Any, args: tuple[Any, ...]
     ) -> None:
-        node = self._node
+        host = self._host
         try:
-            found = resolve(function, node.settings.allow, for_spawn=False)
+            found = resolve(function, host.settings.allow, for_spawn=False)
         except NotAllowed as error:
-            node.kill(port_id, FAILED, str(error))
+            host.kill(port_id, FAILED, str(error))
             return
         now = time.monotonic()
 
@@ -163,27 +164,27 @@ class Streams:
             self._defer(peer.node_id, _serve, found, args, [stream])
 
         expected = Expected(peer.node_id, now + wait, take, port_id)
-        node.network.expected_streams.expect(stream_id, expected, now)
+        host.network.expected_streams.expect(stream_id, expected, now)
         if peer.is_gmp:  # to Perl it would be a message without a handler
-            node.send_soon(port_id, READY)
+            host.send_soon(port_id, READY)
 
     def connect(self, peer: Peer | None, stream_id: Any) -> None:
         """``_connect``: the other node cannot dial us; dial it."""
         expected = None
         if peer is not None and isinstance(stream_id, str):
-            expected = self._node.network.expected_streams.take(stream_id, peer.node_id, time.monotonic())
+            expected = self._host.network.expected_streams.take(stream_id, peer.node_id, time.monotonic())
         if expected is None:
             raise NotAllowed(f"no stream {stream_id!r:.80} is expected")
         self._defer(expected.node_id, self._dial_back, expected, stream_id)
 
     def _defer(self, asker: str, function: Callable[..., Any], *args: Any) -> None:
-        self._node.defer(self._node.peer_log.run, log, asker, function, *args)
+        self._host.defer(self._host.peer_log.run, log, asker, function, *args)
 
     def _dial_back(self, expected: Expected, stream_id: str) -> None:
         try:
             stream = self._dial(expected.node_id, stream_id)
         except (GmpError, OSError) as error:
-            self._node.kill(expected.port_id, FAILED, f"cannot dial back: {error}")
+            self._host.kill(expected.port_id, FAILED, f"cannot dial back: {error}")
         else:
             expected.take(stream)
 

@@ -30,7 +30,7 @@ from gmp.ports.port import Port
 from gmp.showing import show
 
 if TYPE_CHECKING:
-    from gmp.kernel.node import Node
+    from gmp.kernel.host import Host
 
 log = logging.getLogger("gmp")
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
@@ -181,7 +181,7 @@ class _Supervision:
     def __init__(self, plan: Supervisor, port: Port) -> None:
         self._plan = plan
         self._port = port
-        self._node: Node = port.node
+        self._host: Host = port.ports.host
         self._limit = RestartLimit(plan.max_restarts, plan.period)
         self._running = [_Running() for _ in plan.children]
         self._starts = 0
@@ -209,7 +209,7 @@ class _Supervision:
 
     def _reply(self, reply: list[Any], *message: Any) -> None:
         if len(reply) == 1 and isinstance(reply[0], Port | str):
-            self._node.send_soon(reply[0], *message)
+            self._host.send_soon(reply[0], *message)
 
     def _died(self, index: int, reason: Reason) -> bool:
         """A child has died; return whether to go on."""
@@ -230,18 +230,18 @@ class _Supervision:
         return True
 
     def _start(self, indices: Iterable[int]) -> None:
-        node = self._node
+        host = self._host
         for index in indices:
             child, run = self._plan.children[index], self._running[index]
             self._starts += 1
             run.number = self._starts
             if not isinstance(child.start, str):
-                run.port_id = node.port(child.start, *child.args).id
+                run.port_id = host.ports.make(child.start, child.args).id
             elif "::" in child.start:  # a Perl function: that node has no `supervised`
-                run.port_id = node.spawn(str(child.node), child.start, *child.args)
+                run.port_id = host.spawn(str(child.node), child.start, *child.args)
             else:
-                run.port_id = node.spawn(str(child.node), supervised, self._port.id, child.start, *child.args)
-            run.monitor = node.monitor(run.port_id, self._port, _DEATH, index, run.number)
+                run.port_id = host.spawn(str(child.node), supervised, self._port.id, child.start, *child.args)
+            run.monitor = host.monitor(run.port_id, self._port, _DEATH, index, run.number)
 
     def _stop(self, indices: range) -> None:
         """Stop children, the last one first, each when the one before is gone."""
@@ -249,28 +249,28 @@ class _Supervision:
             child, run = self._plan.children[index], self._running[index]
             port_id, monitor = run.port_id, run.monitor
             run.port_id = run.monitor = None
-            if port_id is None or self._node.closed:  # a node that closes kills its ports itself
+            if port_id is None or self._host.closed:  # a node that closes kills its ports itself
                 continue
             if monitor is not None:
                 monitor.cancel()
             gone = Event()
-            with self._node.monitor(port_id, lambda *_, gone=gone: gone.set()):
+            with self._host.monitor(port_id, lambda *_, gone=gone: gone.set()):
                 if child.stop is not None:
-                    self._node.send_soon(port_id, *child.stop)
+                    self._host.send_soon(port_id, *child.stop)
                     gone.wait(child.shutdown)
-                if not gone.is_set() and not self._node.closed:
-                    self._node.kill(port_id, SHUTDOWN)
+                if not gone.is_set() and not self._host.closed:
+                    self._host.kill(port_id, SHUTDOWN)
                     gone.wait()
 
 
 @spawnable
 def supervised(port: Port, supervisor: str, function: str, *args: Any) -> None:
     """What a supervisor spawns on another node: `function`, as a port that dies with its supervisor."""
-    node: Node = port.node
+    host: Host = port.ports.host
     try:
-        init = resolve(function, node.settings.allow, for_spawn=True)
+        init = resolve(function, host.settings.allow, for_spawn=True)
     except NotAllowed as error:
         port.kill("not_allowed", str(error))
         return
-    node.monitor(supervisor, port)
+    host.monitor(supervisor, port)
     init(port, *args)

@@ -14,7 +14,7 @@ no other one to the same port, nor is overtaken.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gmp.ids import split_port_id
 from gmp.kernel.routes import Routes
@@ -23,9 +23,6 @@ from gmp.ports.port import Port
 from gmp.ports.table import Ports
 from gmp.ports.tracing import Carrier, Tracer, TracingPort, with_carrier
 from gmp.wire.requests import TRACED
-
-if TYPE_CHECKING:
-    from gmp.kernel.node import Node
 
 
 class TracingRoutes(Routes):
@@ -74,13 +71,13 @@ def make_port_class(tracer: Tracer) -> type[Port]:
     return NodePort
 
 
-def deliver(node: Node, carrier: Any, name: Any, message: tuple[Any, ...]) -> None:
+def deliver(ports: Ports, carrier: Any, name: Any, message: tuple[Any, ...]) -> None:
     """The request ``gmp.traced``: a message for the local `name`, with its carrier when this node traces and it is one."""
-    destination = node.ports.by_name.get(name) if isinstance(name, str) else None
+    destination = ports.by_name.get(name) if isinstance(name, str) else None
     if destination is None:
-        node.ports.dropped += 1
+        ports.dropped += 1
         return
-    known = _carrier(carrier) if node.ports.port_class is not Port else None
+    known = _carrier(carrier) if ports.port_class is not Port else None
     destination.put(message if known is None else with_carrier(message, known))
 
 

@@ -67,6 +67,7 @@ class Ports:
         self.followed: dict[str, Callable[[str, str, Message], None]] = {}  #: whom the messages to a port are told to
         self.port_class: type[Port] = Port  #: what `make` makes; another one while the node traces
         self.node: Any = None  #: whose ports these are, for what runs in them and knows nothing else
+        self.host: Any = None  #: the same from within, a `gmp.kernel.host.Host`
         self.workers = Workers(node_id)
         self.hub = self.workers.hub
         self.run_callback = self.workers.run_callback

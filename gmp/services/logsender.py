@@ -117,7 +117,7 @@ class LogSender(logging.Handler):
         self._look_what_is_wanted()
 
     def _refuse(self, asker: str, why: str) -> None:
-        self.node.peer_log.tell(log, logging.WARNING, "logs refused", asker, f"{asker} asks for logs in vain: {why}")
+        self.node.complain(asker, "logs refused", f"{asker} asks for logs in vain: {why}")
 
     def _forget(self, port_id: str) -> None:
         catcher = self._catchers.pop(port_id, None)

@@ -1,0 +1,162 @@
+"""The node as the mesh and its groups see it: `gmp.mesh.ground.Ground` and `gmp.mesh.groups.GroupGround`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from gmp.config import Address
+from gmp.errors import GmpError
+from gmp.mesh.addresses import is_loopback
+from gmp.mesh.backlog import Backlog
+from gmp.mesh.failures import Complaints
+from gmp.net import names
+from gmp.net.connection import Connection
+from gmp.net.relaylink import RelayLink
+from gmp.ports.monitors import Monitor
+from gmp.ports.timers import Timer
+
+if TYPE_CHECKING:
+    from gmp.kernel.host import Host
+
+log = logging.getLogger("gmp")
+
+
+class MeshGround:
+    """What the mesh of one node gets handed in. `joined` is called when the node has a master, or is a seed itself."""
+
+    def __init__(self, host: Host, joined: Callable[[], None]) -> None:
+        self._host = host
+        self.id = host.id
+        self.incarnation = host.incarnation
+        self.joined = joined
+        self.request = host.request
+        self.defer = host.defer
+        self.send = host.send
+        self.is_up = host.is_up
+        self.up_nodes = host.up_nodes
+
+    # ---- other nodes
+
+    def pass_on(self, asker: str, receiver: str, *request: Any) -> None:
+        """`Ground.pass_on`."""
+        self._host.passing.run(asker, receiver, lambda: self.request(receiver, *request))
+
+    def complain(self, kind: str, node_id: str, text: str) -> None:
+        """`Ground.complain`."""
+        self._host.peer_log.tell(log, logging.WARNING, kind, node_id, text)
+
+    def backlog(self, node_id: str) -> Backlog:
+        """`Ground.backlog`."""
+        peer = self._host.network.peers.get(node_id)
+        connection = None if peer is None else peer.connection
+        written = 0 if connection is None else connection.sent_bytes
+        return Backlog(connection, written, 0 if peer is None else peer.waiting)
+
+    def is_linked(self, node_id: str) -> bool:
+        """`Ground.is_linked`."""
+        peer = self._host.network.peers.get(node_id)
+        return peer is not None and peer.is_linked
+
+    def admits(self, node_id: str, request: str) -> bool:
+        """`Ground.admits`."""
+        peer = self._host.network.peers.get(node_id)
+        return peer is not None and peer.admits(request)
+
+    def incarnation_of(self, node_id: str) -> str:
+        """`Ground.incarnation_of`."""
+        peer = self._host.network.peers.get(node_id)
+        return "" if peer is None else peer.link.newest
+
+    def is_former(self, node_id: str, incarnation: str) -> bool:
+        """`Ground.is_former`."""
+        peer = self._host.network.peers.get(node_id)
+        return peer is not None and peer.is_former(incarnation)
+
+    def is_near(self, node_id: str) -> bool:
+        """`Ground.is_near`."""
+        peer = self._host.network.peers.get(node_id)
+        return peer is not None and peer.connection is not None and is_loopback(peer.connection.address)
+
+    def may_be_seed(self, node_id: str) -> bool:
+        """`Ground.may_be_seed`: whoever has the secret, unless `cert_names` tells the nodes apart."""
+        host = self._host
+        if not host.settings.cert_names:
+            return True
+        if node_id == self.id:
+            return host.network.is_marked_seed
+        peer = host.network.peers.get(node_id)
+        connection = None if peer is None else peer.connection
+        if not isinstance(connection, Connection) or connection.tls is None:
+            return False
+        return connection.tls.marks_seed() or (not host.settings.cert_seeds and host.mesh.is_seed(node_id))
+
+    # ---- ways to them
+
+    def resolve(self, address: Address) -> list[Address]:
+        """`Ground.resolve`."""
+        return names.resolve(address)
+
+    def dial(self, address: Address, *, expect: str = "") -> str:
+        """`Ground.dial`."""
+        return self._host.network.dial(address, expect=expect)
+
+    def connect(self, node_id: str) -> None:
+        """`Ground.connect`."""
+        if node_id != self.id:
+            self._host.peer(node_id).want()
+
+    def relayed(
+        self, node_id: str, incarnation: str, token: str, via: str, carry: Callable[..., None]
+    ) -> RelayLink | None:
+        """`Ground.relayed`."""
+        return self._host.network.relays.attach(node_id, incarnation, token, via, carry)
+
+    def probe(self, node_id: str) -> None:
+        """`Ground.probe`."""
+        self.request(node_id, "")
+
+    # ---- itself
+
+    def addresses(self) -> list[str]:
+        """`Ground.addresses`."""
+        return self._host.network.announced()
+
+    def portable(self, key: str, value: Any) -> Any:
+        """`Ground.portable`."""
+        return self._host.network.portable.copy(key, value)
+
+    def later(self, seconds: float, function: Callable[[], None]) -> Timer:
+        """`Ground.later`."""
+        return Timer(seconds, function)
+
+    def now(self) -> float:
+        """`Ground.now`."""
+        return time.monotonic()
+
+    # ---- for groups
+
+    @property
+    def complaints(self) -> Complaints:
+        """`GroupGround.complaints`."""
+        return self._host.mesh.complaints
+
+    def check_message(self, destinations: Iterable[str], message: tuple[Any, ...]) -> None:
+        """`GroupGround.check_message`."""
+        self._host.check_message(destinations, message)
+
+    def trouble(self) -> str:
+        """`GroupGround.trouble`."""
+        return self._host.mesh.trouble()
+
+    def on_local_death(self, port: Any, callback: Callable[[], None]) -> Monitor:
+        """`GroupGround.on_local_death`."""
+        port_id = str(port)
+        local = self._host.ports.find(port_id)
+        if local is None:
+            raise GmpError(f"{port_id!r} is no live port of this node")
+        monitor = Monitor(lambda reason: callback(), local)
+        local.add_monitor(monitor)
+        return monitor
