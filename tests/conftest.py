@@ -157,7 +157,7 @@ def eventually(condition: Callable[[], object], timeout: float = 20.0) -> None:
 @pytest.fixture
 def short_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
     """For nodes with a peer that reads nothing any more: they would wait for it in vain when they leave."""
-    monkeypatch.setattr("gmp.kernel.node.GOODBYE", 0.1)
+    monkeypatch.setattr("gmp.kernel.life.GOODBYE", 0.1)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
     def set_clock(seconds: float) -> None:
         monkeypatch.setattr(
-            "gmp.kernel.node.make_incarnation", lambda now, bits: make_incarnation(now + int(seconds * 1e9), bits)
+            "gmp.kernel.core.make_incarnation", lambda now, bits: make_incarnation(now + int(seconds * 1e9), bits)
         )
 
     return set_clock

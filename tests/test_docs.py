@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from fnmatch import fnmatch
 from pathlib import Path
@@ -60,3 +61,26 @@ def test_the_page_on_the_tests_names_every_file() -> None:
     named: list[str] = re.findall(r"`([\w*/]+\.py)`", (folder / "README.md").read_text())
     assert not [path.name for path in folder.glob("test_*.py") if not any(fnmatch(path.name, name) for name in named)]
     assert not [name for name in named if not list(folder.glob(name))]
+
+
+def listed(owner: str) -> set[str]:
+    """The members of `owner` that the reference lists by name."""
+    text = (DOCS / "reference.rst").read_text()
+    (members,) = re.findall(rf"auto\w+:: {re.escape(owner)}\n   :members: ((?:[\w, ]|\n {{6,}})+)", text)
+    return {name.strip() for name in members.split(",")}
+
+
+def test_the_reference_lists_what_node_shows_and_nothing_else() -> None:
+    assert listed("gmp.Node") == {name for name in dir(gmp.Node) if not name.startswith("_")}
+    made = gmp.Node("seen", binds=[])
+    assert {name for name in vars(made) if not name.startswith("_")} == {"id", "settings"}
+    made.close()
+
+
+def test_the_functions_of_the_module_are_methods_of_node() -> None:
+    found = [getattr(gmp, name) for name in gmp.__all__]
+    functions = {each.__name__ for each in found if inspect.isfunction(each) and each.__module__ == "gmp.face"}
+    assert listed("gmp.face") == functions
+    own = {"configure", "node", "node_of", "serve_forever"}  # of the default node, or of no node
+    assert functions - own <= set(dir(gmp.Node))
+    assert listed("gmp.Port") <= set(dir(gmp.Port))

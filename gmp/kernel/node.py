@@ -33,7 +33,8 @@ from gmp.wire.requests import EVAL, SND
 class Node:
     """One participant of the network. Many can live in one process.
 
-    Takes the settings of `gmp.configure`; usable in ``with``, which starts and closes it.
+    Takes the settings of `gmp.configure`; usable in ``with``, which starts and closes it. `id` is its node ID, `settings`
+    are the `gmp.config.Settings` that it was made with.
     """
 
     def __init__(
