@@ -230,11 +230,12 @@ class Figures:
         traced = tracemalloc.get_traced_memory()[0] if tracemalloc.is_tracing() else 0
         self.resident.append(self._process.memory_info().rss / 2**20)
         used, free = malloc_figures()
-        backbone = node._core.mesh.backbone
+        core = node._core
+        backbone = core.mesh.backbone
         subscriptions = sum(map(len, backbone.registry._queries._subscribers.values()))
         print(
             f"{at:>6} {self.resident[-1]:9.1f} {traced / 2**20:7.1f} {used:7.1f} {free:7.1f} {len(gc.get_objects()):8} "
-            f"{len(node._core.network.peers):6} {len(node._core.ports.by_name):6} {len(backbone._copies.families):7} {subscriptions:14}",
+            f"{len(core.network.peers):6} {len(core.ports.by_name):6} {len(backbone._copies.families):7} {subscriptions:14}",
             flush=True,
         )
 

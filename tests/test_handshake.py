@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 import gmp
 from gmp.config import Address
 from gmp.net.between import Policy, Way, make_end, parse_end
+from gmp.net.dialling import SelfDial
 from gmp.net.listening import interface_addresses_4, interface_addresses_6
-from gmp.net.network import SelfDial
 from gmp.testing import FaultProxy
 from gmp.wire import auth
 from tests.certificates import self_signed
@@ -413,7 +413,7 @@ def test_a_node_that_dials_itself_is_told_so(
             host, _, port = where.rpartition(":")
             with pytest.raises(SelfDial, match=f"{where} is this node itself"):
                 node._core.network.dial(Address(host, int(port)))
-        eventually(lambda: not node._core.network._handshakes)
+        eventually(lambda: not node._core.network.handshakes.pending)
     assert nobody_is_up(node)
     assert "handshake" not in caplog.text
 
@@ -453,7 +453,7 @@ def test_a_seed_that_is_connected_already_is_known_by_its_proof(
         seed._core.network.dial(Address("127.0.0.1", int(node.binds[0].rpartition(":")[2])))
         for _ in range(3):
             assert node._core.network.dial(Address("127.0.0.1", int(seed.binds[0].rpartition(":")[2]))) == seed.id
-        eventually(lambda: not (node._core.network._handshakes or seed._core.network._handshakes))
+        eventually(lambda: not (node._core.network.handshakes.pending or seed._core.network.handshakes.pending))
     assert node.is_up(seed.id)
     assert seed.is_up(node.id)
     assert "handshake" not in caplog.text

@@ -67,7 +67,8 @@ def test_a_peer_that_makes_too_much_is_bounded_and_named(
             for number in range(500):
                 perl.request("g_upd", f"f{number}", {"key": None}, [])
         perl.barrier()
-        view = {name: len(node._core.mesh.backbone.items(name)) for name in node._core.mesh.backbone.families() if not name.startswith("'")}
+        backbone = node._core.mesh.backbone
+        view = {name: len(backbone.items(name)) for name in backbone.families() if not name.startswith("'")}
         assert sum(view.values()) <= 50
         assert view["ours"] == 1
         assert caplog.text.count("entries of ") == 1

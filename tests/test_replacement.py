@@ -44,7 +44,7 @@ def test_the_second_of_two_live_nodes_of_one_id_is_refused_by_both_addresses(
 def test_a_node_that_dials_another_one_of_its_own_name_is_told_so(make_node: Any) -> None:
     first = make_node("same")
     with pytest.raises(gmp.GmpError, match="another node"):
-        make_node("same", seeds=[]).dial(_address(first))
+        make_node("same", seeds=[])._core.ground.dial(_address(first))
 
 
 def _address(node: gmp.Node) -> Address:
@@ -144,7 +144,7 @@ def _disconnected(*nodes: gmp.Node) -> bool:
     for connection in up:
         if connection is not None:
             connection.close(CloseReason.RESET)
-    return not up and not any(node._core.network._handshakes for node in nodes)
+    return not up and not any(node._core.network.handshakes.pending for node in nodes)
 
 
 def _try_dial(one: gmp.Node, other: gmp.Node) -> None:

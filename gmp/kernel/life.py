@@ -18,7 +18,7 @@ from gmp.kernel.forking import let_go_in_children
 from gmp.kernel.leaving import GOODBYE
 from gmp.kernel.services import start_services
 from gmp.net import names
-from gmp.net.network import SelfDial
+from gmp.net.dialling import SelfDial
 
 if TYPE_CHECKING:
     from gmp.kernel.host import Parts

@@ -6,7 +6,9 @@ import hashlib
 import os
 import socket
 from functools import cache
+from typing import Any
 
+from gmp.net.between import Way, make_end
 from gmp.net.names import family_of
 
 _ANY_PORT = 9  # nothing is sent to it
@@ -54,3 +56,10 @@ def machine_name() -> str:
     except OSError:
         return ""
     return hashlib.sha3_256(f"gmp {boot} {namespace}".encode()).hexdigest()[:32]
+
+
+def way_between(own: tuple[Any, ...], other: tuple[Any, ...], *, dialled: bool) -> Way:
+    """A TCP connection by the names of its two sockets."""
+    ends = make_end(*own[:2]), make_end(*other[:2])
+    near = ends[1].is_loopback or is_own(ends[1].host)
+    return Way(dialled, *ends, near, machine_name())

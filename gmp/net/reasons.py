@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import errno
+from typing import Protocol
 
 
 class CloseReason(enum.Enum):
@@ -42,3 +43,17 @@ _UNREACHABLE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 def reason_of(error: Exception) -> CloseReason:
     """The reason behind what the kernel reports of a connection."""
     return CloseReason.LOST if isinstance(error, OSError) and error.errno in _UNREACHABLE else CloseReason.RESET
+
+
+class Ended(Protocol):
+    """A connection that has ended."""
+
+    reason: CloseReason | None
+    detail: str
+
+
+def describe(connection: Ended) -> str:
+    """The reason of a connection's end in words."""
+    reason = connection.reason
+    text = "" if reason is None else reason.value
+    return f"{text}: {connection.detail}" if connection.detail else text

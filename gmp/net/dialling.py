@@ -1,0 +1,132 @@
+"""Dialling: a TCP connection to an address, its handshake, and what came of it, told to whoever waits.
+
+race: both sides dial at once, and one connection wins: the other's end is no failure (`DialAgain`, `gmp.net.handshakes`).
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import gevent
+import gevent.event
+import gevent.socket
+
+from gmp.config import Address, Settings
+from gmp.errors import GmpError
+from gmp.net.between import Way
+from gmp.net.connection import Connection
+from gmp.net.listening import format_address
+from gmp.net.machine import way_between
+from gmp.net.names import family_of
+from gmp.net.reasons import CloseReason
+from gmp.net.streams import Stream
+
+if TYPE_CHECKING:
+    from gmp.net.peer import Peer
+
+FIRST_DELAY, MOST_DELAY = 0.1, 2.0  # seconds before dialling again, doubling, while the other side clears up
+
+
+class Dial(NamedTuple):
+    """What a connection was dialled for; `result` gets the ID of the node there, or the stream."""
+
+    result: gevent.event.AsyncResult[Any]
+    expect: str  #: the only node ID to accept; empty: any
+    stream_id: str  #: empty: it is to be a way to that node
+
+
+class SelfDial(GmpError):
+    """The address that was dialled is this node's own."""
+
+
+class DialAgain(GmpError):
+    """The other side closed the connection, but most likely for the sake of another one with this node."""
+
+    def __init__(self, text: str, peer: Peer) -> None:
+        super().__init__(text)
+        self.peer = peer
+
+
+class Dialling:
+    """What one node dials. `start` makes a connection of a socket; `is_closed` tells whether the node still dials."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        start: Callable[[int, str, Way, Dial], Connection | None],
+        is_closed: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._start = start
+        self._is_closed = is_closed
+
+    def dial(self, address: Address, *, expect: str = "") -> str:
+        """Connect to the numeric `address` and return the ID of the node there. `expect`: the only node ID to accept.
+
+        *Blocks:* for up to the settings' `address_timeout` for TCP and `handshake_timeout` for the handshake; while the
+        other side takes another connection with this node for up, it dials again, for up to `connect_timeout`.
+        *Raises:* `SelfDial`, or `GmpError` or `OSError` that tell what happened.
+        """
+        deadline, delay = time.monotonic() + self._settings.connect_timeout, FIRST_DELAY
+        while True:
+            try:
+                return str(self._dial(address, Dial(gevent.event.AsyncResult(), expect, "")))
+            except DialAgain as again:
+                if time.monotonic() + delay > deadline:
+                    raise
+                if again.peer.is_up and not again.peer.is_linked:
+                    gevent.sleep(delay)  # it is relayed; nothing tells when it is no more
+                else:
+                    again.peer.came_up.wait(delay)
+                if again.peer.is_linked:
+                    return again.peer.node_id
+                delay = min(2 * delay, MOST_DELAY)
+
+    def dial_stream(self, address: Address, node_id: str, stream_id: str) -> Stream:
+        """Connect to the numeric `address` of `node_id` for a stream that is expected there.
+
+        *Blocks:*, *Raises:* as `dial`.
+        """
+        stream = self._dial(address, Dial(gevent.event.AsyncResult(), node_id, stream_id))
+        assert isinstance(stream, Stream)
+        return stream
+
+    def _dial(self, address: Address, dial: Dial) -> str | Stream:
+        if self._is_closed():
+            raise GmpError("the node is closed")
+        family = family_of(address.host)
+        if family is None:
+            raise GmpError(f"{address.host!r} is not resolved yet")
+        where = format_address(*address)
+        sock = gevent.socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(self._settings.address_timeout)
+            sock.connect(address)
+            own, other = sock.getsockname(), sock.getpeername()
+            if own == other:
+                raise ConnectionRefusedError("TCP connected to itself")
+            if self._is_closed():
+                raise GmpError("the node is closed")
+            connection = self._start(sock.detach(), where, way_between(own, other, dialled=True), dial)
+        finally:
+            sock.close()
+        if connection is None:
+            raise GmpError(f"{where}: the connection broke at once")
+        try:
+            dial.result.wait()
+        finally:
+            if not dial.result.ready():  # whoever wanted it has another connection
+                connection.close(CloseReason.DUPLICATE)
+        result: str | Stream | None = dial.result.value
+        error = dial.result.exception
+        del dial, connection  # an error's traceback refers to this frame: in it they would be garbage that is a cycle
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
+        assert result is not None
+        return result

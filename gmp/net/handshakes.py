@@ -1,0 +1,288 @@
+"""Handshakes: from a socket to a connection that its peer may take, a stream, or a refusal.
+
+Walk of a connection: accepted or dialled → `start` → `greeted` (the arbiter waits, everybody else sends its authentication
+line) → authenticated, of which `gmp.net.network` is told → `done`, or `failed`. Before that nothing is believed.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Protocol
+
+import gevent.socket
+
+from gmp.config import Settings
+from gmp.errors import AuthenticationError, GmpError, ProtocolError
+from gmp.ids import is_peer_node_id
+from gmp.net.between import Policy, Way
+from gmp.net.connection import Connection
+from gmp.net.dialling import Dial, DialAgain, SelfDial
+from gmp.net.heartbeat import Limits
+from gmp.net.peer import Peer
+from gmp.net.peerstate import is_arbiter
+from gmp.net.reasons import CloseReason, describe
+from gmp.net.streams import DATACONN, STREAM_ID, ExpectedStreams, Stream
+from gmp.net.visitors import Visitors, host_of
+from gmp.peerlog import PeerLog
+from gmp.wire.chunks import layer_for
+from gmp.wire.framing import default_framings
+from gmp.wire.requests import CHUNKS, RUNS
+from gmp.wire.session import Session
+
+log = logging.getLogger("gmp.net")
+_EXPECTED = {  # ends of a handshake that are no refusal
+    CloseReason.SELF,
+    CloseReason.DUPLICATE,
+    CloseReason.TAKEN,
+    CloseReason.REPLACED,
+    CloseReason.RESTARTED,
+    CloseReason.NODE_CLOSED,
+    CloseReason.LEAVING,
+}
+_REFUSED_HERE = {CloseReason.AUTHENTICATION_FAILED, CloseReason.PROTOCOL_ERROR}
+_CLOSED_THERE = {CloseReason.EOF, CloseReason.RESET}
+
+
+class Table(Protocol):
+    """The peers of the node."""
+
+    peers: dict[str, Peer]
+
+    def peer(self, node_id: str) -> Peer:
+        """The peer of that ID, made when it is new."""
+
+
+class Handshakes:
+    """The connections of one node that are in handshake, each with the dial that it is for (None: it was accepted).
+
+    `make` makes a connection of a socket, a session and what is known of its ends; `add_stream` keeps a stream.
+    """
+
+    def __init__(
+        self,
+        node_id: str,
+        incarnation: str,
+        settings: Settings,
+        table: Table,
+        *,
+        visitors: Visitors,
+        limits: Limits,
+        peer_log: PeerLog,
+        make: Callable[[int, Session, str, Way, int], Connection],
+        add_stream: Callable[[Stream], Stream],
+    ) -> None:
+        self.pending: dict[Connection, Dial | None] = {}
+        self.begun = 0  #: connections, so far
+        self.expected_streams = ExpectedStreams()
+        self._node_id, self._incarnation = node_id, incarnation
+        self._settings = settings
+        self._table = table
+        self._visitors = visitors
+        self._limits = limits
+        self._tell = partial(peer_log.tell, log)
+        self._make = make
+        self._add_stream = add_stream
+        self._framings = settings.framings or default_framings()
+        self.closed = False  #: whether the node is
+        self.announces(())
+
+    def announces(self, advertised: Iterable[str]) -> None:
+        """The addresses that this node tells others, by which they may have dialled it."""
+        settings = self._settings
+        self._between = Policy(self._node_id, settings.reached_at, advertised, require_roles=settings.require_roles)
+
+    def start(self, fd: int, address: str, way: Way, dial: Dial | None) -> Connection | None:
+        """Begin the handshake of a connection; None when it broke at once."""
+        settings = self._settings
+        stream_id = "" if dial is None else dial.stream_id
+        self.begun += 1
+        session = Session(
+            node_id=self._node_id,
+            nonce=b64encode(secrets.token_bytes(66)).decode(),
+            secret=settings.secret,
+            framings=self._framings,
+            keys={
+                "gmp": "1",
+                "incarnation": self._incarnation,
+                "heartbeat": f"{self._limits.heartbeat:g}",
+                "keepalive": str(self._limits.keepalive),
+                "mproto": "1",
+                "gproto": "1",
+                RUNS.name: RUNS.value,
+                CHUNKS.name: CHUNKS.value,
+                **way.keys(),
+                **({STREAM_ID: stream_id} if stream_id else {}),
+            },
+            protocol=DATACONN if stream_id else "aemp",
+            tls=settings.cert is not None,
+            require_tls=settings.tls_required,
+            allow_cleartext=settings.allow_cleartext,
+            allow_anonymous=settings.allow_anonymous,
+            max_message=settings.max_message,
+            perl_strings=settings.perl_strings,
+        )
+        connection = self._make(fd, session, address, way, self.begun)
+        if connection.reason is not None:
+            return None
+        self.pending[connection] = dial
+        return connection
+
+    def greeted(self, connection: Connection) -> bool:
+        """`Owner.greeted`."""
+        greeting = connection.session.greeting
+        if not is_peer_node_id(greeting.node_id):
+            raise ProtocolError(f"unusable node ID {greeting.node_id!r}")
+        dial = self.pending[connection]
+        if dial is not None:
+            if dial.expect and dial.expect != greeting.node_id:
+                raise AuthenticationError(f"expected node {dial.expect!r}, but {greeting.node_id!r} answered")
+            if greeting.protocol != "aemp":
+                raise ProtocolError(f"{greeting.protocol!r} in an answer, expected 'aemp'")
+        self._check_nobody_between(connection)
+        if greeting.node_id == self._node_id:
+            self._meet_itself(connection)
+            return False
+        if self.is_stream(connection):
+            return True
+        if self.is_arbiter(connection):
+            return False
+        peer = self._table.peers.get(greeting.node_id)
+        if peer is not None:
+            peer.link.offered(connection, incarnation_of(connection))
+        return True
+
+    def _meet_itself(self, connection: Connection) -> None:
+        """The other side says that it is this node. Believed when the other end is here, and has said and heard the same.
+
+        Otherwise whoever mirrors a greeting would make us take a seed for ourselves. The first of the two ends waits.
+        """
+        other = next((each for each in self.pending if connection.session.is_other_end(each.session)), None)
+        for end in () if other is None else (connection, other):
+            dial = self.pending[end]
+            if dial is not None:
+                dial.result.set_exception(SelfDial(f"{end.address} is this node itself"))
+            end.close(CloseReason.SELF)
+
+    def _check_nobody_between(self, connection: Connection) -> None:
+        """Before our authentication line, which is what somebody in between would need."""
+        greeting, tls = connection.session.greeting, connection.session.tls_active
+        try:
+            self._between.check(connection.way, greeting.node_id, greeting.keys, tls=tls)
+        except AuthenticationError as error:
+            if "gmp" in greeting.keys and not tls:
+                connection.turn_away(str(error))
+            raise
+
+    def is_arbiter(self, connection: Connection) -> bool:
+        """Whether this node is the one that decides which of two connections is kept."""
+        greeting = connection.session.greeting
+        return is_arbiter(self._node_id, greeting.node_id, peer_is_gmp="gmp" in greeting.keys)
+
+    def is_stream(self, connection: Connection) -> bool:
+        """Whether it was made for a stream."""
+        dial = self.pending[connection]
+        return connection.session.greeting.protocol == DATACONN if dial is None else bool(dial.stream_id)
+
+    def done(self, connection: Connection) -> Dial | None:
+        """It was taken: return the dial that it was for."""
+        self._visitors.proved(connection)
+        return self.pending.pop(connection)
+
+    def take_stream(self, connection: Connection) -> None:
+        """Only now is anything believed: who opens which stream. An ID is used up by the first who may use it."""
+        greeting, take = connection.session.greeting, None
+        if self.pending[connection] is None:
+            stream_id = greeting.keys.get(STREAM_ID, "")
+            expected = self.expected_streams.take(stream_id, greeting.node_id, time.monotonic())
+            if expected is None:
+                raise ProtocolError(f"no stream {stream_id[:40]!r} is expected from node {greeting.node_id!r}")
+            take = expected.take
+        fd, tls, read_ahead = connection.hand_over()
+        dial = self.done(connection)
+        layer = layer_for(greeting.keys) if tls is None else tls
+        stream = self._add_stream(Stream(gevent.socket.socket(fileno=fd), greeting.node_id, layer, read_ahead))
+        if dial is not None:
+            dial.result.set(stream)
+        elif take is not None:
+            take(stream)
+
+    def failed(self, connection: Connection, reason: CloseReason) -> None:
+        """It has ended before it was taken: tell who has dialled, and the log."""
+        dial = self.pending.pop(connection)
+        node_id = connection.session.greeting.node_id if connection.session.has_greeting else ""
+        if dial is not None and not dial.result.ready():
+            self._dial_failed(connection, reason, node_id, dial)
+        if reason not in _EXPECTED and not connection.refused:
+            self._log_refusal(connection, logging.WARNING if dial is None else logging.INFO)  # who dials is told
+
+    def _dial_failed(self, connection: Connection, reason: CloseReason, node_id: str, dial: Dial) -> None:
+        result = dial.result
+        peer = self._table.peer(node_id) if reason is CloseReason.TAKEN else self._table.peers.get(node_id)
+        text = f"{connection.address}: {describe(connection)}{self._perhaps(connection)}"
+        if node_id == self._node_id and incarnation_of(connection) != self._incarnation:
+            result.set_exception(GmpError(f"{connection.address} is another node with the ID {node_id!r} of this one"))
+        elif not dial.stream_id and (reason is CloseReason.DUPLICATE or self._is_linked_otherwise(peer, connection)):
+            # race: both dialled at once and the other connection won
+            result.set(node_id)
+        elif peer is not None and not dial.stream_id and self._closed_for_another(peer, connection):
+            result.set_exception(DialAgain(text, peer))
+        else:
+            error = AuthenticationError if reason is CloseReason.AUTHENTICATION_FAILED else ProtocolError
+            result.set_exception(error(text))
+
+    def _perhaps(self, connection: Connection) -> str:
+        """What most likely made the other side close a connection in the handshake: it does not say."""
+        if connection.reason not in _CLOSED_THERE:
+            return ""
+        if not connection.session.has_greeting:
+            return " before it said anything: perhaps it is no gmp node"
+        greeting = connection.session.greeting
+        perhaps = "the secrets differ"
+        if greeting.offers_tls and self._settings.cert is None:
+            perhaps = "it requires TLS (setting cert), or the secrets differ"
+        elif self._settings.cert is not None:
+            perhaps = "it does not accept our certificate, or the secrets differ"
+        return f", node {greeting.node_id!r}, in the handshake: perhaps {perhaps}; its log tells"
+
+    def _is_linked_otherwise(self, peer: Peer | None, connection: Connection) -> bool:
+        """Whether the node that was dialled is connected by another connection, for which it has closed this one."""
+        return peer is not None and peer.is_linked and self._has_another(peer, connection)
+
+    def _closed_for_another(self, peer: Peer, connection: Connection) -> bool:
+        if connection.reason is CloseReason.TAKEN:
+            return True  # race: what makes that one up here is still on the way
+        closed_there = connection.reason in _CLOSED_THERE and self._has_another(peer, connection)
+        return closed_there and peer.link.dial_again(incarnation_of(connection))
+
+    def _has_another(self, peer: Peer, connection: Connection) -> bool:
+        """Whether that node has closed `connection` since it has another one.
+
+        A gmp node proves who it is when it says so, or whoever is at a seed's address could name another node as that
+        seed. A Perl node closes without a word: it is taken for that when the node is known as one of Perl's; with
+        `cert_names` its certificate has proved it by then.
+        """
+        if connection.reason is CloseReason.TAKEN:
+            return True
+        if not peer.link.known or peer.link.newest or connection.reason in _REFUSED_HERE:  # gmp nodes have an incarnation
+            return False
+        return not self._settings.cert_names or (connection.tls is not None and connection.tls.ready)
+
+    def _log_refusal(self, connection: Connection, level: int) -> None:
+        text = f"handshake with {connection.address} failed: {describe(connection)}{self._perhaps(connection)}"
+        self._tell(level, "handshake failed", host_of(connection.address), text)
+
+    def hold(self, connection: Connection) -> bool:
+        """`Owner.hold`: a wrong login of an address that keeps failing is told so after a while."""
+        accepted = connection in self.pending and self.pending[connection] is None
+        return self._visitors.ended(connection, visitor=accepted and not self.closed)
+
+
+
+def incarnation_of(connection: Connection) -> str:
+    """What the greeting of the other side claims; empty: it has none (Perl)."""
+    return connection.session.greeting.keys.get("incarnation", "")
