@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import gmp
+from gmp.kernel.node import local_node
 
 TAGS = ["a", "b"]
 LIMIT = 5
@@ -56,7 +57,7 @@ class Model:
 class PortMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.node = gmp.Node.local()
+        self.node = local_node()
         self.number = 0
         self.agenda: deque[tuple[str, Model | None]] = deque()
         self.models: list[Model] = []
@@ -289,7 +290,7 @@ STEPS = st.lists(
 @example([("on", "a"), ("send", "a"), *[("send", "b"), ("receive", "b")] * 99, ("send", "b"), ("send", "a"), ("on", "b")])
 def test_what_waits_for_handlers_begins_in_the_order_in_which_it_came_whenever_each_was_set(steps: list[Any]) -> None:
     """Handlers that block one by one: a message is claimed while earlier and later ones have begun, or have not."""
-    node = gmp.Node.local()
+    node = local_node()
     here = node.port()
     gate = gevent.lock.Semaphore(0)
     begun: list[int] = []

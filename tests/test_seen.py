@@ -53,7 +53,7 @@ ERRORS = {
     "monitor callback": "port = gmp.port(); gmp.monitor(port, fail); port.kill()",
     "group monitor": "gmp.group('g').monitor(fail)",
     "family monitor": "gmp.family('f').monitor(fail)",
-    "node monitor": "gmp.Node.local(); gmp.node().monitor_known_nodes(fail)",
+    "node monitor": "gmp.node().monitor_known_nodes(fail)",
     "spawn": "gmp.spawn(gmp.node().id, gmp.spawnable(fail))",
     "supervised": "gmp.supervise([fail], max_restarts=1)",
     "owned": "port = gmp.port(); port.own(Fails()); port.kill()",
@@ -94,7 +94,7 @@ def test_a_configured_logging_is_respected(where: str) -> None:
 
 
 def test_a_log_sender_does_not_swallow_what_nobody_else_shows() -> None:
-    sender = "from gmp.services.logcatcher import LogSender; LogSender(); LogSender(gmp.Node.local(), logger='gmp')"
+    sender = "from gmp.kernel.node import local_node; from gmp.services.logcatcher import LogSender; LogSender(); LogSender(local_node(), logger='gmp')"
     _, errors = run(PROGRAM.format(before=sender, doing=ERRORS["body"] + "; import logging; logging.warning('mine')"))
     assert errors.count("ValueError: as asked\n") == 1, errors
     assert errors.count("mine\n") == 1
