@@ -12,7 +12,8 @@ import gevent.event
 from gmp.errors import ConfigError
 from gmp.ids import split_port_id
 from gmp.kernel.core import Core
-from gmp.kernel.node import Node, core_of, local_node
+from gmp.kernel.ground import MeshGround
+from gmp.kernel.node import Node, core_of, family_name, local_node
 from gmp.kernel.supervision import Strategy
 from gmp.mesh.groups import Family, Group
 from gmp.ports.monitors import Monitor
@@ -71,13 +72,17 @@ def configure(
     if _core is not None and not _core.closed and (_core.life.started or _core.ports.by_name):
         raise ConfigError("the default node is in use already: call configure once, before ports are made")
     new = Node(node_id, binds=binds, seeds=seeds, secret=secret, cert=cert, profile=profile, services=services, **settings)
-    old = _default
+    old, before = _default, None if _core is None or _core.closed else _core
     _use(new)  # a service's module may use gmp's functions while it is imported
     try:
+        if before is not None:
+            core().take_over(before)
         new.start()
     except BaseException:
         _use(old)
         raise
+    if before is not None:
+        before.give_way(core_of(new))
     _configured.set()
     _configured.clear()
     return new
@@ -110,6 +115,17 @@ def core() -> Core:
         _use(local_node(parent=_default))
     assert _core is not None
     return _core
+
+
+def _finding(what: str) -> Callable[[], MeshGround]:
+    """For handles of the default node, whichever that is when they are used."""
+
+    def find() -> MeshGround:
+        found = core()
+        found.warn_if_left_by_fork(what)
+        return found.place()
+
+    return find
 
 
 def node_of(port: Port | str) -> str:
@@ -379,7 +395,7 @@ def group(name: str) -> Group:
     >>> worker.receive()
     ('work',)
     """
-    return node().group(name)
+    return Group(family_name(name), _finding(f"group {name!r}"))
 
 
 def family(name: str) -> Family:
@@ -391,7 +407,7 @@ def family(name: str) -> Family:
     >>> settings.items()
     {'colour': 'red'}
     """
-    return node().family(name)
+    return Family(family_name(name), _finding(f"family {name!r}"))
 
 
 def flush(timeout: float | None = None) -> bool:

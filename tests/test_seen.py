@@ -94,7 +94,7 @@ def test_a_configured_logging_is_respected(where: str) -> None:
 
 
 def test_a_log_sender_does_not_swallow_what_nobody_else_shows() -> None:
-    sender = "from gmp.kernel.node import local_node; from gmp.services.logcatcher import LogSender; LogSender(); LogSender(local_node(), logger='gmp')"
+    sender = "from gmp.services.logcatcher import LogSender; LogSender(); LogSender(gmp.Node('n', binds=[]), logger='gmp')"
     _, errors = run(PROGRAM.format(before=sender, doing=ERRORS["body"] + "; import logging; logging.warning('mine')"))
     assert errors.count("ValueError: as asked\n") == 1, errors
     assert errors.count("mine\n") == 1

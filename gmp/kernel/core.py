@@ -60,6 +60,7 @@ class Core:
         self.ports.node, self.ports.host = node, self
         self.changed = gevent.event.Event()  #: set when a node has come or gone, or this one has joined the network
         self.services: list[tuple[str, Port]] = []  #: name and port of each service that was started
+        self.successor: Core | None = None  #: the node that has taken this one's place as the default one
         self._unsaid = ""  # the ID of the node that the parent process has, until it was warned of
         self.left_by_fork = ""  #: the same, for good
         self.peer_log = PeerLog(self.id, Timer)
@@ -87,6 +88,7 @@ class Core:
         self.send_tuple: Callable[[Any, tuple[Any, ...]], Any] = self.routes.send  #: `send` with the message as a tuple
         self.send_changed: Callable[[], None] = _nothing  #: is called when that is another one
         self._sent: Sent | None = None
+        self.tracer: Tracer | None = None  #: who is asked for the trace context of messages
         self._watching = Watching(self)
         self.monitor, self.watch, self.link = self._watching.monitor, self._watching.watch, self._watching.link
         self.calls = Calls(self.ports, self.routes.send_soon, self.watch, self._why_unreached)
@@ -101,6 +103,38 @@ class Core:
     def check_open(self) -> None:
         """*Raises:* `GmpError` in another native thread, and when the node is closed."""
         self.ports.check()
+
+    # ---- the default node before `gmp.configure`, and the one that takes its place
+
+    def latest(self) -> Core:
+        """This node, or the one that has taken its place."""
+        core = self
+        while core.successor is not None:
+            core = core.successor
+        return core
+
+    def place(self) -> MeshGround:
+        """What groups and families need of the latest node. *Raises:* `GmpError` when that is closed."""
+        core = self.latest()
+        core.check_open()
+        return core.ground
+
+    def take_over(self, before: Core) -> None:
+        """Take what was set on the local node `before`; this one has not started. *Raises:* `MessageError`."""
+        for family, entries in before.mesh.backbone.own_entries().items():
+            for key, value in entries.items():
+                self.mesh.backbone.set(family, key, value)
+        self.requests.take_over(before.requests)
+        self.events.take_over(before.events)
+        if before.tracer is not None:
+            self.trace_messages(before.tracer)
+
+    def give_way(self, successor: Core) -> None:
+        """The node `successor` is the default one now: what watches here goes on there. *Blocks:* as closing a node."""
+        self.successor = successor
+        self.ports.closed_because = "was replaced by gmp.configure: gmp.node() is the default node now"
+        self.life.close()
+        self.ground.go_on_at(successor.ground)
 
     # ---- messages
 
@@ -149,6 +183,7 @@ class Core:
 
     def trace_messages(self, tracer: Tracer | None) -> None:
         """`gmp.Node.trace_messages`."""
+        self.tracer = tracer
         arguments = (self.ports, self.peer, self.requests.handle)
         self.routes = Routes(*arguments) if tracer is None else TracingRoutes(*arguments, tracer)
         self.routes.ways, self.routes.runs = self.ways, self.runs  # `gmp.send` knows these
@@ -197,7 +232,13 @@ class Core:
             return Timer(seconds, lambda: None if self.closed else self._send_later(port_id, message))
         if not callable(action):
             raise GmpError(f"after: {action!r} is neither a callback nor a port")
-        return Timer(seconds, lambda: None if self.closed else self.defer(action, *message))
+
+        def due() -> None:
+            core = self.latest()
+            if not core.closed:
+                core.defer(action, *message)
+
+        return Timer(seconds, due)
 
     def _send_later(self, port_id: str, message: tuple[Any, ...]) -> None:
         try:

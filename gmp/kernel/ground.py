@@ -1,4 +1,4 @@
-"""The node as the mesh and its groups see it: `gmp.mesh.ground.Ground` and `gmp.mesh.groups.GroupGround`."""
+"""The node as the mesh and its groups see it: `gmp.mesh.ground.Ground` and `gmp.mesh.subscriptions.GroupGround`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from gmp.config import Address
 from gmp.errors import GmpError
 from gmp.mesh.addresses import is_loopback
+from gmp.mesh.backbone import Backbone
 from gmp.mesh.backlog import Backlog
 from gmp.mesh.failures import Complaints
+from gmp.mesh.subscriptions import GroupGround
 from gmp.net import names
 from gmp.net.connection import Connection
 from gmp.net.relaylink import RelayLink
@@ -29,6 +31,7 @@ class MeshGround:
 
     def __init__(self, host: Host, joined: Callable[[], None]) -> None:
         self._host = host
+        self._followers: dict[Callable[[GroupGround | None], None], None] = {}
         self.id = host.id
         self.incarnation = host.incarnation
         self.joined = joined
@@ -137,6 +140,25 @@ class MeshGround:
         return time.monotonic()
 
     # ---- for groups
+
+    @property
+    def backbone(self) -> Backbone:
+        """`GroupGround.backbone`."""
+        return self._host.mesh.backbone
+
+    def follow(self, successor: Callable[[GroupGround | None], None]) -> Callable[[], None]:
+        """`GroupGround.follow`."""
+        self._followers[successor] = None
+        return lambda: self._followers.pop(successor, None)
+
+    def go_on_at(self, ground: MeshGround | None) -> None:
+        """The node `ground` takes the place of this one; None: this one is closed. Tell those who follow."""
+        while self._followers:
+            self._followers.popitem()[0](ground)
+
+    def why_closed(self) -> str:
+        """`GroupGround.why_closed`."""
+        return f"node {self.id} {self._host.ports.closed_because}"
 
     @property
     def complaints(self) -> Complaints:

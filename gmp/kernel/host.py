@@ -114,6 +114,13 @@ class Searching(Protocol):
         """End them. *Blocks:* until they have ended, with `block`."""
 
 
+class Followed(Protocol):
+    """What watches a node: monitors of groups, and those who wait for members."""
+
+    def go_on_at(self, ground: None) -> None:
+        """The node is closed: it ends."""
+
+
 class NodePort(Protocol):
     """The node port."""
 
@@ -131,6 +138,14 @@ class Parts(Host, Protocol):
     calls: Calls
     routes: Routes
     threads: ThreadDoor
+
+    @property
+    def successor(self) -> Parts | None:
+        """The node that has taken this one's place as the default one."""
+
+    @property
+    def ground(self) -> Followed:
+        """The node as its groups see it."""
 
     @property
     def life(self) -> State:

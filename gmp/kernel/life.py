@@ -96,6 +96,8 @@ class Life:
             parts.changed.set()
             parts.network.stop_listening()
             parts.ports.leave(("leaving", self.id))
+            if parts.successor is None:
+                parts.ground.go_on_at(None)
         elif self.state == "closed":
             return
         self._ending.close()
@@ -144,3 +146,4 @@ class Life:
         parts.mesh.forked()
         parts.reactions.stop_searching(block=False)
         parts.network.abandon()
+        parts.ground.go_on_at(None)

@@ -19,7 +19,8 @@ from gmp.kernel.supervision import Supervisor
 from gmp.kernel.waiting import wait_up
 from gmp.kernel.watching import KILL_CURRENT
 from gmp.mesh.addresses import ADDRESSES
-from gmp.mesh.groups import Family, Group, watch
+from gmp.mesh.groups import Family, Group
+from gmp.mesh.subscriptions import Subscription
 from gmp.net.streams import Stream
 from gmp.ports.history import Death
 from gmp.ports.monitors import Monitor
@@ -268,13 +269,13 @@ class Node:
         """The group of that name; see `gmp.group`."""
         self._core.check_open()
         self._core.warn_if_left_by_fork(f"group {name!r}")
-        return Group(_family_name(name), self._core.ground, self._core.mesh.backbone)
+        return Group(family_name(name), self._core.place)
 
     def family(self, name: str) -> Family:
         """The family of that name; see `gmp.family`."""
         self._core.check_open()
         self._core.warn_if_left_by_fork(f"family {name!r}")
-        return Family(_family_name(name), self._core.ground, self._core.mesh.backbone)
+        return Family(family_name(name), self._core.place)
 
     def is_up(self, node_id: str) -> bool:
         """Whether that node is connected; the own one is. *Blocks:* never."""
@@ -305,7 +306,7 @@ class Node:
             known, added, _, removed = (list(filter(is_peer_node_id, each)) for each in lists)
             callback(sorted(known), added, removed)
 
-        return watch(self._core.ground, self._core.mesh.backbone, ADDRESSES, changed).cancel
+        return Subscription(self._core.ground, ADDRESSES, changed).cancel
 
     def monitor_nodes(self, callback: Callable[..., Any]) -> Callable[[], None]:
         """Call `callback(node_id, up, *reason)` whenever a node is connected or lost; returns a function that ends it.
@@ -389,10 +390,11 @@ def core_of(node: Node) -> Core:
     return node._core
 
 
-def _family_name(name: object) -> str:
+def family_name(name: object) -> str:
+    """`name`, if it can be a group's or family's. *Raises:* `ConfigError`."""
     if not isinstance(name, str) or not name or name.startswith("'") or not is_encodable(name):
         raise ConfigError(f"{shown(name)} cannot be a group's or family's name: expected a text that does not begin with '")
     return str.__str__(name)
 
 
-__all__ = ["Node", "core_of", "local_node"]
+__all__ = ["Node", "core_of", "family_name", "local_node"]

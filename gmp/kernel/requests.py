@@ -115,6 +115,10 @@ class Requests:
 
         return withdraw
 
+    def take_over(self, before: Requests) -> None:
+        """What is offered on the node `before` is offered here as well, until that ends."""
+        self._offered = before._offered
+
     def handle(self, peer: Peer | None, message: tuple[Any, ...]) -> None:
         """Do what a message to the node port asks for; what it raises is logged, the asker hears nothing."""
         name = request_name(message[0]) if message else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import gevent
 import gevent.event
 
-from gmp.errors import WaitTimeout
+from gmp.errors import GmpError, WaitTimeout
 from gmp.mesh.failures import Wait, in_words
 from gmp.ports.monitors import Monitor, Reason
 
@@ -40,6 +40,8 @@ def wait_up(
 
     def has_come() -> bool:
         check_open()
+        if host.closed:
+            raise GmpError(f"node {host.id} {host.ports.closed_because}: nothing comes up any more")
         return host.mesh.joined if node_id is None else host.is_up(node_id)
 
     wait = Wait(host.mesh.complaints, lambda: f"node {node_id}" if node_id else "a seed", why)

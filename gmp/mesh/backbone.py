@@ -165,6 +165,10 @@ class Backbone:
         self._notify(difference(family, before, self._pick(family, keys)))
         self._echoes.ask()
 
+    def own_entries(self) -> Database:
+        """What this node's program has set, by family."""
+        return {family: dict(entries) for family, entries in self._own.items() if not family.startswith("'")}
+
     def items(self, family: str) -> Family:
         """The entries of a family as this node knows them, own ones included, those of lost nodes left out."""
         items = dict(self._listed(family))
@@ -386,7 +390,8 @@ class Backbone:
     def stop(self) -> None:
         """The node ends."""
         self._copies.stop()
-        self._lookups.end()
+        for _, found in self._lookups.end():
+            found(None)  # whoever asked waits for nothing more
         if self._tidying is not None:
             self._tidying.cancel()
         self.registry.stop()

@@ -1,0 +1,223 @@
+"""Who is told when a group or family changes: monitors and waits, on the node that they began on and on the one after it.
+
+The default node before `gmp.configure` is a local one, and another takes its place: what watches there goes on at that one,
+and is told of what differs. When a node is closed what watches there ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+from weakref import ref
+
+from gmp.mesh.backbone import Backbone
+from gmp.mesh.directory import Change, is_same
+from gmp.mesh.directory import Family as Items
+from gmp.mesh.failures import Complaints
+from gmp.mesh.ground import Cancellable
+
+MembersCallback = Callable[[Mapping[str, Any], list[str], list[str], list[str]], Any]
+
+
+class GroupGround(Protocol):
+    """What a group needs of the node, beside the directory."""
+
+    id: str
+
+    def send(self, destination: Any, *message: Any) -> None:
+        """Send a message."""
+
+    def check_message(self, destinations: Iterable[str], message: tuple[Any, ...]) -> None:
+        """Check that `message` can travel to all of these ports. *Raises:* `MessageError`."""
+
+    def defer(self, function: Callable[..., Any], *args: Any) -> object:
+        """Run `function` in a greenlet of its own."""
+
+    def trouble(self) -> str:
+        """Why the network is not seen from here; empty: nothing is known to be wrong."""
+
+    @property
+    def backbone(self) -> Backbone:
+        """The directory as that node sees it."""
+
+    def follow(self, successor: Callable[[GroupGround | None], None]) -> Callable[[], None]:
+        """Call `successor` once: with the node that takes this one's place, or with None when this one is closed.
+
+        Returns a function that ends it.
+        """
+
+    def why_closed(self) -> str:
+        """What is wrong with the node once it is closed."""
+
+    @property
+    def complaints(self) -> Complaints:
+        """What was logged about waiting in vain."""
+
+    def on_local_death(self, port: Any, callback: Callable[[], None]) -> Cancellable:
+        """Call `callback` when the local `port` is dead. *Raises:* `GmpError` when it is dead or not local."""
+
+
+class Changes:
+    """Tells of each change of a family, on whatever node it is watched.
+
+    `begins(ground)` is called at once, and when another node takes the place of the one that it was watched on; `changed`
+    with each change; `ended` when the node is closed.
+    """
+
+    def __init__(
+        self,
+        ground: GroupGround,
+        family: str,
+        *,
+        begins: Callable[[GroupGround], None],
+        changed: Callable[[Change], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._family = family
+        self._begins, self._changed, self._ended = begins, changed, ended
+        self._begin(ground)
+
+    def _begin(self, ground: GroupGround) -> None:
+        self.ground = ground
+        self._unfollow = ground.follow(self._go_on_at)
+        ground.backbone.watch(self._family, self._changed)
+        self._begins(ground)
+
+    def _go_on_at(self, ground: GroupGround | None) -> None:
+        self.cancel()
+        if ground is None:
+            self._ended()
+        else:
+            self._begin(ground)
+
+    def cancel(self) -> None:
+        """Tell of nothing more."""
+        self._unfollow()
+        self.ground.backbone.unwatch(self._family, self._changed)
+
+
+class Snapshot(Mapping[str, Any]):
+    """Entries as they are at one moment, read-only. To make one costs nothing: it is copied when they change, if it is still
+    kept then.
+    """
+
+    __slots__ = ("__weakref__", "_items")
+
+    def __init__(self, items: Items) -> None:
+        self._items = items
+
+    def detach(self) -> None:
+        """What it was made of is about to change."""
+        self._items = dict(self._items)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._items
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+
+class _Seen:
+    """What the callback of one monitor was told of, and the keys that may have changed since."""
+
+    def __init__(self, family: str) -> None:
+        self._family = family
+        self._items: Items | None = None
+        self._touched: dict[str, None] = {}
+        self._last: Callable[[], Snapshot | None] = lambda: None  # the snapshot that was given out last
+
+    def look_at(self, backbone: Backbone) -> None:
+        """Entries are those of this directory from now on."""
+        self._backbone = backbone
+        if self._items is not None:
+            self._touched.update(dict.fromkeys([*self._items, *backbone.items(self._family)]))
+
+    def touch(self, change: Change) -> None:
+        """Something changed."""
+        self._touched.update(dict.fromkeys(change.set))
+        self._touched.update(dict.fromkeys(change.deleted))
+
+    def next(self) -> tuple[Snapshot, list[str], list[str], list[str]] | None:
+        """What to tell now, None for nothing: all entries, and the keys that were added, changed and removed."""
+        touched, self._touched = self._touched, {}
+        if self._items is None:
+            self._items = self._backbone.items(self._family)
+            return self._tell([*self._items], [], [])
+        known, now = self._items, self._backbone.pick(self._family, touched)
+        added = [key for key in now if key not in known]
+        changed = [key for key in now if key in known and not is_same(known[key], now[key])]
+        removed = [key for key in touched if key in known and key not in now]
+        if not (added or changed or removed):
+            return None
+        last = self._last()
+        if last is not None:
+            last.detach()
+        known.update(now)
+        for key in removed:
+            del known[key]
+        return self._tell(added, changed, removed)
+
+    def _tell(self, *keys: list[str]) -> tuple[Snapshot, list[str], list[str], list[str]]:
+        assert self._items is not None
+        snapshot = Snapshot(self._items)
+        self._last = ref(snapshot)
+        return snapshot, *keys  # type: ignore[return-value]  # three of them
+
+
+class Subscription:
+    """A running monitor of a group or family; `cancel` ends it.
+
+    `callback(items, added, changed, removed)` is called at once and after each change; calls never overlap.
+    """
+
+    def __init__(self, ground: GroupGround, family: str, callback: MembersCallback) -> None:
+        self._seen = _Seen(family)
+        self._callback = callback
+        self._running = False
+        self._active = True
+        self._changes = Changes(ground, family, begins=self._begin_at, changed=self._change, ended=self._end)
+
+    def _begin_at(self, ground: GroupGround) -> None:
+        self._ground = ground
+        self._seen.look_at(ground.backbone)
+        self._report_soon()
+
+    def _change(self, change: Change) -> None:
+        self._seen.touch(change)
+        self._report_soon()
+
+    def _report_soon(self) -> None:
+        if not self._running:
+            self._running = True
+            self._ground.defer(self._report)
+
+    def _report(self) -> None:
+        try:
+            while self._active and (news := self._seen.next()) is not None:
+                self._callback(*news)
+                del news  # or a snapshot that nobody keeps would be copied
+        finally:
+            self._running = False
+
+    def _end(self) -> None:
+        self._active = False
+
+    def cancel(self) -> None:
+        """No longer call the callback."""
+        self._active = False
+        self._changes.cancel()
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()
