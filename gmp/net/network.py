@@ -42,7 +42,6 @@ from gmp.wire.dispatch import Decoded
 from gmp.wire.framing import default_framings
 from gmp.wire.perl_strings import PERL_STRINGS
 from gmp.wire.portable import Portable
-from gmp.wire.requests import CHUNKS, RUNS
 from gmp.wire.session import Session
 
 log = logging.getLogger("gmp.net")
