@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmp.cli.failures import Failure
+from gmp.cli.common.failures import Failure
+from gmp.cli.common.output import as_json, as_text, as_words, parse_argument, plain
+from gmp.cli.common.show import amount, duration, milliseconds, safe
+from gmp.cli.common.survey import Answer
 from gmp.cli.gauge import Gauge
 from gmp.cli.graph import dot, make_graph, svg, tree
-from gmp.cli.output import as_json, as_text, as_words, parse_argument, plain
-from gmp.cli.show import amount, duration, milliseconds, safe
-from gmp.cli.survey import Answer
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),

@@ -19,7 +19,7 @@ import pytest
 from gevent.event import Event
 
 import gmp
-from gmp.mesh.groups import Snapshot
+from gmp.mesh.subscriptions import Snapshot
 from gmp.net.peer import Peer
 from tests.conftest import Recorder, eventually
 from tests.hot_path import GMP

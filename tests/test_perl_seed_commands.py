@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import gmp
-from gmp.cli.output import as_json, as_text, plain
+from gmp.cli.common.output import as_json, as_text, plain
 
 from .conftest import eventually
 from .gmp_command import Commands

@@ -18,7 +18,7 @@ import gevent
 import gevent.subprocess as subprocess
 
 import gmp
-from gmp.cli.interrupts import held
+from gmp.cli.common.interrupts import held
 from gmp.wire.requests import SND
 
 START_TIMEOUT = 30.0

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import gmp
-from gmp.cli.access import COMMANDS
-from gmp.cli.failures import Failure
+from gmp.cli.common.access import COMMANDS
+from gmp.cli.common.failures import Failure
 from gmp.config import SEED_MARK
 
 BACKDATED = datetime.timedelta(hours=1)  # clocks differ

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import gmp
-from gmp.cli.failures import Failure
+from gmp.cli.common.failures import Failure
 from gmp.config import check_file
 from gmp.configfile import parse_config, read_config
 

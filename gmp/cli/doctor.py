@@ -18,9 +18,9 @@ import gevent
 import gevent.socket
 
 import gmp
-from gmp.cli.access import COMMANDS, EAGER_COMMANDS, LEAVE, Access, seed_nodes, why_not_up
-from gmp.cli.failures import Failure
-from gmp.cli.survey import NOT_GMP, Answer, ask, ask_all, known_nodes
+from gmp.cli.common.access import COMMANDS, EAGER_COMMANDS, LEAVE, Access, seed_nodes, why_not_up
+from gmp.cli.common.failures import Failure
+from gmp.cli.common.survey import NOT_GMP, Answer, ask, ask_all, known_nodes
 from gmp.config import Settings, load_settings, own_name, parse_bind, parse_seed
 from gmp.secretfile import fingerprint
 from gmp.wire.requests import INFO, STATS

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import click
 
 import gmp
-from gmp.cli.access import Access
-from gmp.cli.failures import FAILED, Failure
-from gmp.cli.output import print_json
-from gmp.cli.show import safe
-from gmp.cli.targets import reach
+from gmp.cli.common.access import Access
+from gmp.cli.common.failures import FAILED, Failure
+from gmp.cli.common.output import print_json
+from gmp.cli.common.show import safe
+from gmp.cli.common.targets import reach
 from gmp.wire.requests import FOLLOW
 
 OTHERS = "another node"  # a message from elsewhere carries no sender

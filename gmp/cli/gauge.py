@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 import gmp
-from gmp.cli.survey import NOT_GMP, Answer, ask_all, lasting_nodes
+from gmp.cli.common.survey import NOT_GMP, Answer, ask_all, lasting_nodes
 from gmp.wire.requests import STATS
 
 STATES = ("lost", "silent", "busy", "up", "no gmp")

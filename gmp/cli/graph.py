@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
-from gmp.cli.access import is_command
-from gmp.cli.show import safe
-from gmp.cli.survey import NOT_GMP, Answer
+from gmp.cli.common.access import is_command
+from gmp.cli.common.show import safe
+from gmp.cli.common.survey import NOT_GMP, Answer
 
 Edge = tuple[str, str]
 

@@ -13,8 +13,8 @@ import click
 
 import gmp
 from gmp.cli import commands
-from gmp.cli.failures import EXIT_CODES, as_click, hide_logs
-from gmp.cli.interrupts import INTERRUPTED, interruptible
+from gmp.cli.common.failures import EXIT_CODES, as_click, hide_logs
+from gmp.cli.common.interrupts import INTERRUPTED, interruptible
 
 SECTIONS = ("Run nodes", "Talk to a network", "Look at a network", "Set up", "Try out")
 

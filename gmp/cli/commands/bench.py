@@ -8,11 +8,11 @@ from dataclasses import asdict
 import click
 
 import gmp
-from gmp.cli.access import Access, with_access
-from gmp.cli.completion import complete_nodes
-from gmp.cli.output import print_json
-from gmp.cli.show import amount, print_table
-from gmp.cli.targets import reach
+from gmp.cli.common.access import Access, with_access
+from gmp.cli.common.network_completion import complete_nodes
+from gmp.cli.common.output import print_json
+from gmp.cli.common.show import amount, print_table
+from gmp.cli.common.targets import reach
 
 SECTION = "Try out"
 

@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 import gmp
-from gmp.cli.access import Access, with_access
-from gmp.cli.completion import complete_destinations
-from gmp.cli.output import as_words, parse_arguments, print_json
-from gmp.cli.targets import destinations, reach
+from gmp.cli.common.access import Access, with_access
+from gmp.cli.common.network_completion import complete_destinations
+from gmp.cli.common.output import as_words, parse_arguments, print_json
+from gmp.cli.common.targets import destinations, reach
 
 SECTION = "Talk to a network"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 import gmp
-from gmp.cli.output import print_json
-from gmp.cli.show import print_table
+from gmp.cli.common.output import print_json
+from gmp.cli.common.show import print_table
 from gmp.config import convert
 from gmp.configfile import config_path
 

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 import gmp
-from gmp.cli.completion import complete_profiles, complete_settings
+from gmp.cli.common.completion import complete_profiles, complete_settings
+from gmp.cli.common.failures import USAGE, Failure
+from gmp.cli.common.output import as_text, parse_argument, plain, print_json
+from gmp.cli.common.show import print_table
 from gmp.cli.configedit import editing, set_value, table
-from gmp.cli.failures import USAGE, Failure
-from gmp.cli.output import as_text, parse_argument, plain, print_json
-from gmp.cli.show import print_table
 from gmp.config import convert, defaults, effective, is_secret
 from gmp.configfile import config_path, read_config
 

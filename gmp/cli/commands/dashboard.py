@@ -8,8 +8,8 @@ import secrets
 
 import click
 
-from gmp.cli.access import Access, with_access
-from gmp.cli.failures import USAGE, Failure
+from gmp.cli.common.access import Access, with_access
+from gmp.cli.common.failures import USAGE, Failure
 from gmp.config import parse_bind
 
 SECTION = "Look at a network"

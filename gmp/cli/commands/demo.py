@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from gmp.cli.output import print_json
+from gmp.cli.common.output import print_json
 
 SECTION = "Try out"
 
@@ -24,8 +24,8 @@ def command(paths: tuple[Path, ...], workers: int, kill: bool, as_json: bool) ->
     Without PATHS: the sources of the running Python's standard library. Ends with exit code 1 when the totals differ from
     a count made in one process, 130 after Ctrl-C.
     """
-    from gmp.cli.demo import Demo
-    from gmp.cli.demo_report import as_table, report
+    from gmp.cli.demo.network import Demo
+    from gmp.cli.demo.report import as_table, report
 
     roots = list(paths) or [Path(sysconfig.get_paths()["stdlib"])]
     outcome = Demo(roots, workers=workers, kill=kill).run()

@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 import click
 
-from gmp.cli.access import Access, with_access
-from gmp.cli.output import print_json
-from gmp.cli.show import console, safe
+from gmp.cli.common.access import Access, with_access
+from gmp.cli.common.output import print_json
+from gmp.cli.common.show import console, safe
 
 SECTION = "Look at a network"
 

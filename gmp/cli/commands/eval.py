@@ -6,11 +6,11 @@ import sys
 
 import click
 
-from gmp.cli.access import Access, with_access
-from gmp.cli.completion import complete_nodes
-from gmp.cli.failures import Failure
-from gmp.cli.output import as_text, print_json
-from gmp.cli.targets import reach
+from gmp.cli.common.access import Access, with_access
+from gmp.cli.common.failures import Failure
+from gmp.cli.common.network_completion import complete_nodes
+from gmp.cli.common.output import as_text, print_json
+from gmp.cli.common.targets import reach
 from gmp.wire.requests import EVAL
 
 SECTION = "Talk to a network"

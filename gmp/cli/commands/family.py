@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from gmp.cli.access import Access, with_access
-from gmp.cli.failures import Unreachable
-from gmp.cli.output import as_text, print_json
-from gmp.cli.show import print_table
-from gmp.cli.survey import known_families
-from gmp.cli.targets import settle
+from gmp.cli.common.access import Access, with_access
+from gmp.cli.common.failures import Unreachable
+from gmp.cli.common.output import as_text, print_json
+from gmp.cli.common.show import print_table
+from gmp.cli.common.survey import known_families
+from gmp.cli.common.targets import settle
 
 SECTION = "Look at a network"
 

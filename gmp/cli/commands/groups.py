@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 import gmp
-from gmp.cli.access import Access, with_access
-from gmp.cli.completion import complete_groups
-from gmp.cli.output import as_text, print_json
-from gmp.cli.show import print_table
-from gmp.cli.survey import known_families
-from gmp.cli.targets import members
+from gmp.cli.common.access import Access, with_access
+from gmp.cli.common.network_completion import complete_groups
+from gmp.cli.common.output import as_text, print_json
+from gmp.cli.common.show import print_table
+from gmp.cli.common.survey import known_families
+from gmp.cli.common.targets import members
 
 SECTION = "Look at a network"
 

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 import gmp
-from gmp.cli.access import Access, with_access
-from gmp.cli.completion import complete_nodes
-from gmp.cli.output import print_json
-from gmp.cli.show import safe
-from gmp.cli.targets import reach, settle
+from gmp.cli.common.access import Access, with_access
+from gmp.cli.common.network_completion import complete_nodes
+from gmp.cli.common.output import print_json
+from gmp.cli.common.show import safe
+from gmp.cli.common.targets import reach, settle
 
 SECTION = "Look at a network"
 ASKING = 1.0  # seconds for nodes to tell whether they have the service on

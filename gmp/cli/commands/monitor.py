@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 import gmp
-from gmp.cli.access import Access, with_access
-from gmp.cli.completion import complete_destinations
-from gmp.cli.failures import FAILED, NO_ANSWER, UNREACHABLE, Failure
-from gmp.cli.output import as_words, print_json
-from gmp.cli.targets import destinations, reach
+from gmp.cli.common.access import Access, with_access
+from gmp.cli.common.failures import FAILED, NO_ANSWER, UNREACHABLE, Failure
+from gmp.cli.common.network_completion import complete_destinations
+from gmp.cli.common.output import as_words, print_json
+from gmp.cli.common.targets import destinations, reach
 
 SECTION = "Talk to a network"
 

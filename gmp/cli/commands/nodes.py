@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from gmp.cli.access import Access, is_command, with_access
-from gmp.cli.output import print_json
-from gmp.cli.show import duration, print_table, safe
-from gmp.cli.survey import NOT_GMP, Answer, ask_all, known_nodes
+from gmp.cli.common.access import Access, is_command, with_access
+from gmp.cli.common.output import print_json
+from gmp.cli.common.show import duration, print_table, safe
+from gmp.cli.common.survey import NOT_GMP, Answer, ask_all, known_nodes
 from gmp.wire.requests import INFO
 
 SECTION = "Look at a network"

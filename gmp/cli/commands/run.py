@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from gmp.cli.completion import complete_profiles
-from gmp.cli.failures import USAGE, Failure
-from gmp.cli.output import parse_argument
+from gmp.cli.common.completion import complete_profiles
+from gmp.cli.common.failures import USAGE, Failure
+from gmp.cli.common.output import parse_argument
 
 SECTION = "Run nodes"
 LEVELS = ("debug", "info", "warning", "error", "critical")

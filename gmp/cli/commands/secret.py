@@ -7,7 +7,7 @@ import os
 import click
 
 import gmp
-from gmp.cli.output import print_json
+from gmp.cli.common.output import print_json
 from gmp.config import effective
 from gmp.configfile import config_path
 from gmp.secretfile import fingerprint, replace_secret, user_secret

@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from gmp.cli.access import Access, with_access
-from gmp.cli.completion import complete_destinations
-from gmp.cli.failures import Unreachable
-from gmp.cli.output import parse_arguments, print_json
-from gmp.cli.targets import Watch, destinations
+from gmp.cli.common.access import Access, with_access
+from gmp.cli.common.failures import Unreachable
+from gmp.cli.common.network_completion import complete_destinations
+from gmp.cli.common.output import parse_arguments, print_json
+from gmp.cli.common.targets import Watch, destinations
 
 SECTION = "Talk to a network"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from gmp.cli.access import Access, with_access
-from gmp.cli.completion import complete_nodes
-from gmp.cli.failures import UNREACHABLE, Failure
+from gmp.cli.common.access import Access, with_access
+from gmp.cli.common.failures import UNREACHABLE, Failure
+from gmp.cli.common.network_completion import complete_nodes
 
 SECTION = "Talk to a network"
 PROMPTS = ("ptpython", "ipython", "python")

@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from gmp.cli.access import Access, with_access
-from gmp.cli.completion import complete_nodes
-from gmp.cli.failures import Failure
-from gmp.cli.output import as_words, parse_arguments, print_json
-from gmp.cli.targets import Watch, reach
+from gmp.cli.common.access import Access, with_access
+from gmp.cli.common.failures import Failure
+from gmp.cli.common.network_completion import complete_nodes
+from gmp.cli.common.output import as_words, parse_arguments, print_json
+from gmp.cli.common.targets import Watch, reach
 
 SECTION = "Talk to a network"
 

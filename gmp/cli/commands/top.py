@@ -12,10 +12,10 @@ import click
 import gevent
 
 import gmp
-from gmp.cli.access import Access, with_access
-from gmp.cli.output import print_json
-from gmp.cli.show import amount, console, duration, milliseconds, print_table, safe
-from gmp.cli.survey import known_nodes
+from gmp.cli.common.access import Access, with_access
+from gmp.cli.common.output import print_json
+from gmp.cli.common.show import amount, console, duration, milliseconds, print_table, safe
+from gmp.cli.common.survey import known_nodes
 
 if TYPE_CHECKING:
     from gmp.cli.gauge import Row

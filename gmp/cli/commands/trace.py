@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 import gmp
-from gmp.cli.access import Access, with_access
-from gmp.cli.completion import complete_destinations
-from gmp.cli.output import print_json
-from gmp.cli.show import WIDE, console, safe
-from gmp.cli.survey import NOT_GMP, ask_all, known_nodes
+from gmp.cli.common.access import Access, with_access
+from gmp.cli.common.network_completion import complete_destinations
+from gmp.cli.common.output import print_json
+from gmp.cli.common.show import WIDE, console, safe
+from gmp.cli.common.survey import NOT_GMP, ask_all, known_nodes
 from gmp.wire.requests import INFO, UP_NODES
 
 SECTION = "Look at a network"

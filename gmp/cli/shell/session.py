@@ -17,9 +17,9 @@ from typing import Any
 import gevent
 
 import gmp
-from gmp.cli.output import as_text
+from gmp.cli.common.output import as_text
+from gmp.cli.common.show import safe
 from gmp.cli.shell.names import Names
-from gmp.cli.show import safe
 from gmp.showing import show
 from gmp.wire.requests import CAN, EVAL, INFO
 

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import gmp
-from gmp.cli.access import Access
-from gmp.cli.failures import USAGE, Failure
+from gmp.cli.common.access import Access
+from gmp.cli.common.failures import USAGE, Failure
 from gmp.cli.shell.session import Session
 from gmp.config import load_settings, own_name
 

@@ -17,10 +17,10 @@ from typing import Any
 import gevent
 
 import gmp
-from gmp.cli.access import Access, is_command, seed_nodes
-from gmp.cli.output import as_text
-from gmp.cli.show import safe
-from gmp.cli.targets import settle
+from gmp.cli.common.access import Access, is_command, seed_nodes
+from gmp.cli.common.output import as_text
+from gmp.cli.common.show import safe
+from gmp.cli.common.targets import settle
 from gmp.wire.requests import CAN, FAMILIES, TIME
 
 

@@ -7,7 +7,7 @@ import logging
 import click
 
 import gmp
-from gmp.cli.show import safe
+from gmp.cli.common.show import safe
 
 FAILED, USAGE, UNREACHABLE, NO_ANSWER = 1, 2, 3, 4
 EXIT_CODES = (

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from gmp.cli.show import safe
+from gmp.cli.common.show import safe
 
 _NO_CONTROLS = dict.fromkeys(map(ord, "\t\n\r\xa0\xad"))  # what texts may have though it is not printable
 LONGEST_INTEGER = 10_000  # bits: larger ones Python does not write in decimals

@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from gmp.cli.demo import Outcome
+from gmp.cli.demo.network import Outcome
 from gmp.cli.graph import Graph, tree
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import click
 
 import gmp
-from gmp.cli.completion import complete_profiles
-from gmp.cli.failures import USAGE, Failure, Unreachable
+from gmp.cli.common.completion import complete_profiles
+from gmp.cli.common.failures import USAGE, Failure, Unreachable
 from gmp.config import load_settings, own_name, parse_bind
 
 COMMANDS = "cli/"  # what the node IDs of commands begin with

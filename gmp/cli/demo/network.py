@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import gmp
-from gmp.cli.demo_worker import count_words
-from gmp.cli.interrupts import held
+from gmp.cli.common.interrupts import held
+from gmp.cli.demo.worker import count_words
 
 WINDOW = 4  # files under way to one worker
 SUFFIXES = {".py", ".txt", ".md", ".rst", ".c", ".h", ".toml", ".cfg", ".ini", ".html", ".css", ".js", ".json", ".pyi"}
@@ -56,7 +56,7 @@ class Child:
     def __init__(self, role: str, node_id: str, *seeds: str) -> None:
         self.node_id = node_id
         self.process = gevent.subprocess.Popen(
-            [sys.executable, "-m", "gmp.cli.demo_worker", role, node_id, *seeds],
+            [sys.executable, "-m", "gmp.cli.demo.worker", role, node_id, *seeds],
             stdin=gevent.subprocess.PIPE,
             stdout=gevent.subprocess.PIPE,
             process_group=0,  # Ctrl-C at the terminal is for the parent, which ends them in order

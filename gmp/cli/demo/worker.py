@@ -15,7 +15,7 @@ from typing import Any
 from gevent.os import make_nonblocking, nb_read
 
 import gmp
-from gmp.cli.failures import hide_logs
+from gmp.cli.common.failures import hide_logs
 
 WORD = re.compile(r"[^\W\d_]+")
 

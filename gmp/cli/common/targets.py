@@ -11,8 +11,8 @@ from typing import Any
 import gevent
 
 import gmp
-from gmp.cli.access import Access, seed_nodes
-from gmp.cli.failures import NO_ANSWER, Failure, Unreachable
+from gmp.cli.common.access import Access, seed_nodes
+from gmp.cli.common.failures import NO_ANSWER, Failure, Unreachable
 from gmp.wire.requests import TIME
 
 

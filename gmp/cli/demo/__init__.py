@@ -1,0 +1,1 @@
+"""``gmp demo``: a network of worker processes, the jobs they do while some are killed, and the report."""
