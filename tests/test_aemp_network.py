@@ -284,7 +284,7 @@ def test_queries_of_a_node_without_a_network_are_answered() -> None:
     assert first.wait() == [({"local": 1},)]
     configure(nodeid="own", binds=[], secret="geheim")
     db_keys("f", second)
-    assert second.wait() == [([],)]
+    assert second.wait() == [(["local"],)]
 
 
 def test_whoever_waits_for_a_network_when_the_node_is_closed_is_let_go(

@@ -10,7 +10,10 @@ import gevent
 import pytest
 
 import gmp
+from gmp.config import Address
+from gmp.kernel.ground import MeshGround
 from gmp.mesh import claims, seeds
+from gmp.net.reasons import CloseReason
 from gmp.testing import FaultProxy
 from tests.addresses import free_addresses
 from tests.conftest import Recorder, eventually
@@ -305,3 +308,29 @@ def test_a_gmp_seed_and_a_perl_seed_share_one_directory(make_node: MakeNode) -> 
         port.kill()
         assert perl.expect("", "g_upd", "Fam") == [{}, [port.id]]
     eventually(lambda: not slave.group("Fam").members())
+
+
+def test_a_seed_whose_connection_is_lost_before_its_dial_is_told_becomes_the_master_later(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = make_node("seed", seeds=[])
+    dial = MeshGround.dial
+    lost: list[str] = []
+
+    def dial_and_lose(ground: MeshGround, address: Address, *, expect: str = "") -> str:
+        node_id = dial(ground, address, expect=expect)
+        if not lost:
+            lost.append(node_id)
+            connection = ground._host.network.peers[node_id].connection
+            assert connection is not None
+            connection.close(CloseReason.RESET)
+            eventually(lambda: not ground.is_up(node_id))
+        return node_id
+
+    monkeypatch.setattr(MeshGround, "dial", dial_and_lose)
+    node = make_node("node", binds=[], seeds=seed.binds)
+    assert node.master is None or node.is_up("seed")
+    port = node.port()
+    node.group("members").join(port)
+    assert list(seed.group("members").wait(timeout=20)) == [port.id]
+    assert lost == ["seed"]

@@ -290,7 +290,7 @@ class Node:
 
         The first call subscribes to the directory: on a node that is no seed its answer comes a moment later.
         """
-        self._core.ports.check_thread()
+        self._core.check_open()
         backbone = self._core.mesh.backbone
         backbone.subscribe(ADDRESSES)
         return sorted({self.id, *filter(is_peer_node_id, backbone.items(ADDRESSES)), *self.up_nodes()})
@@ -313,7 +313,7 @@ class Node:
 
         *Blocks:* never.
         """
-        self._core.ports.check_thread()
+        self._core.check_open()
         return self._core.events.monitor(callback)
 
     def monitor_busy(self, callback: Callable[..., Any]) -> Callable[[], None]:
@@ -323,7 +323,7 @@ class Node:
         has lasted. A node that is lost meanwhile is told of by `monitor_nodes` alone. Returns a function that ends it.
         *Blocks:* never.
         """
-        self._core.ports.check_thread()
+        self._core.check_open()
         return self._core.events.monitor_busy(callback)
 
     def wait_up(self, node_id: str | None = None, timeout: float | None = None) -> None:

@@ -272,8 +272,13 @@ class SeedManager:
             target.retry.failed(self._ground.now(), random.random())
             self._failed(seed, explain(error, target.address))
         else:
-            self._connected(seed, target)
-            self._seed_up(target.node_id)
+            if self._ground.is_linked(target.node_id):
+                self._connected(seed, target)
+                self._seed_up(target.node_id)
+            else:  # race: it was lost before this greenlet went on
+                target.retry.cut(self._ground.now(), random.random())
+                seed.unsteady = True
+                self._failed(seed, "the connection was lost at once")
         finally:
             target.dialling = False
             self._changed.set()

@@ -12,7 +12,6 @@ from gmp.config import defaults
 from gmp.configfile import config_path, read_config
 
 
-
 def complete_profiles(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The profiles of the configuration file."""
     try:
