@@ -84,3 +84,12 @@ def test_the_functions_of_the_module_are_methods_of_node() -> None:
     own = {"configure", "node", "node_of", "serve_forever"}  # of the default node, or of no node
     assert functions - own <= set(dir(gmp.Node))
     assert listed("gmp.Port") <= set(dir(gmp.Port))
+
+
+def test_the_architecture_has_every_file_and_no_other() -> None:
+    page = (DOCS / "architecture.md").read_text()
+    listed = set(re.findall(r"^\| `([\w/]+\.py)` \|", page, re.M))
+    package = DOCS.parent / "gmp"
+    paths = [path for path in package.rglob("*.py") if path.name != "__init__.py" or path.parent == package]
+    files = {str(path.relative_to(package)) for path in paths}
+    assert listed == files
