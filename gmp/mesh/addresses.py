@@ -12,7 +12,7 @@ from typing import Any
 
 from gmp.config import SRV_PREFIX, parse_seed
 from gmp.errors import ConfigError
-from gmp.mesh.directory import Database, Family
+from gmp.mesh.directory import Family
 
 ADDRESSES = "'l"
 MOST_DIALLED = 32  #: addresses of one node that are dialled, whatever it says of itself
@@ -54,11 +54,6 @@ def for_others(family: str, entries: Mapping[str, Any], *, near: bool) -> Family
     if near or family != ADDRESSES:
         return dict(entries)
     return {key: _without_loopback(value) for key, value in entries.items()}
-
-
-def for_others_in(database: Database, *, near: bool) -> Database:
-    """`for_others` for each family of a database."""
-    return {family: for_others(family, entries, near=near) for family, entries in database.items()}
 
 
 def _without_loopback(value: Any) -> Any:

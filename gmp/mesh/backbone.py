@@ -25,11 +25,11 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from gmp.errors import GmpError
-from gmp.mesh.addresses import ADDRESSES, address_list, for_others, for_others_in
+from gmp.mesh.addresses import ADDRESSES, address_list
+from gmp.mesh.border import Border
 from gmp.mesh.copies import Copies, owner_of
 from gmp.mesh.directory import Change, Database, Family, PortIndex, clean_keys, difference, is_same
 from gmp.mesh.echoes import Echoes
-from gmp.mesh.entries import Entries
 from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.lookups import Found, Lookups
 from gmp.mesh.quota import USUAL, Limits, Quota
@@ -66,10 +66,10 @@ class Backbone:
     def __init__(self, ground: Ground, poke: Callable[[], None], limits: Limits = USUAL) -> None:
         self.master: str | None = None
         self.is_global = False
-        self.registry = Registry(ground, self._registry_changed, limits)
+        self.border = Border(ground)
+        self.registry = Registry(ground, self._registry_changed, limits, self.border)
         self._declined = False  # somebody was told that this node is no seed
         self._ground = ground
-        self._entries = Entries(ground)
         self._poke = poke  # what `wanted` returns may have changed
         self._id = ground.id
         self._prefix = ground.id + "#"  # of the own ports
@@ -100,7 +100,7 @@ class Backbone:
 
     def set(self, family: str, key: str, value: Any) -> None:
         """Set an entry of this node. *Raises:* `MessageError`; `GmpError` when it has as much as one node may have."""
-        value = self._entries.own(family, key, value)  # raises before anything has changed
+        value = self.border.own(family, key, value)  # raises before anything has changed
         own = self._own.get(family, {})
         if key not in own or not is_same(own[key], value):
             self._take_room(family, key, value)
@@ -157,7 +157,7 @@ class Backbone:
         self._counter += 1
         self._hide_echoes(family, deleted)
         if self.master is not None:
-            shown = for_others(family, changed, near=self._ground.is_near(self.master))
+            shown = self.border.shown(self.master, family, changed)
             if self._ground.admits(self.master, UPDATE):
                 self._ground.request(self.master, UPDATE, self._counter, family, shown, deleted)
             else:
@@ -317,7 +317,7 @@ class Backbone:
         if self.is_global or self.master is not None or not self._seeds:
             return
         self.master = master = self._seeds[0]
-        shown = for_others_in(self._own, near=self._ground.is_near(master))
+        shown = self.border.shown_database(master, self._own)
         self._counter += 1
         if self._ground.admits(master, ATTACH):
             self._ground.request(master, ATTACH, self._ground.incarnation, self._counter, shown)
@@ -455,20 +455,19 @@ class Backbone:
             for family, keys in self._echoes.answered().items():
                 self._notify(Change(family, self._pick(family, keys), []))  # somebody else has such a key as well
         if sender in self._seeds and isinstance(node_id, str):
-            known = for_others(ADDRESSES, {node_id: addresses}, near=self._ground.is_near(sender))[node_id]
-            self._lookups.answered(node_id, address_list(known))
+            self._lookups.answered(node_id, self.border.heard_addresses(sender, addresses))
 
     def _g_chg1(self, sender: str, family: Any, entries: Any = None, *_: Any) -> None:
         if sender == self.master and family in self._copies:
             before = self.items(family)
-            listed = self._entries.family(sender, family, entries)
+            listed = self.border.heard(sender, sender, family, entries)
             self._copies.replace(family, self._copies.of_others(listed), {sender, *self._hidden})
             self._copy_changed(family, self._copies.families[family])
             self._notify(difference(family, before, self.items(family)))
 
     def _g_chg2(self, sender: str, family: Any, changed: Any = None, deleted: Any = None, *_: Any) -> None:
         if sender == self.master and family in self._copies:
-            entries = self._copies.of_others(self._entries.family(sender, family, changed))
+            entries = self._copies.of_others(self.border.heard(sender, sender, family, changed))
             keys = clean_keys(deleted)
             before = self._pick(family, [*entries, *keys])
             self._copies.change(family, entries, keys)

@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import Any
 
 from gmp.ids import base62
-from gmp.mesh.addresses import dialable
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.ground import Ground, RelayedWay
 from gmp.mesh.relay import ACCEPT, ASK, CLOSE, DIAL, LOST, OPEN, REFUSE, Router
@@ -175,7 +174,7 @@ class Detours:
     def _arrived(self, sender: str, kind: str, token: str, origin: str, args: tuple[Any, ...]) -> None:
         text = args[0] if args and isinstance(args[0], str) else ""
         if kind == DIAL:
-            addresses = dialable(args[0] if args else (), near=self._ground.is_near(sender))
+            addresses = self._backbone.border.dialable(sender, args[0] if args else ())
             if addresses and not self._ground.is_linked(origin):
                 self._dial_back(origin, addresses)
         elif kind == ASK:

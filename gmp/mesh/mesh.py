@@ -32,7 +32,7 @@ class Mesh:
 
     def __init__(self, ground: Ground, settings: Settings) -> None:
         self.backbone = Backbone(ground, self._poke, Limits(settings.max_entries, settings.max_entries_size))
-        self.router = Router(ground, self.backbone.registry, high_mark=settings.high_mark)
+        self.router = Router(ground, self.backbone.registry, self.backbone.border, high_mark=settings.high_mark)
         self.detours = Detours(ground, self.backbone, self.router, self._dial_back)
         self.complaints = Complaints(ground.id)
         self._ground = ground

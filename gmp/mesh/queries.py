@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gmp.mesh.addresses import ADDRESSES, for_others
+from gmp.mesh.addresses import ADDRESSES
+from gmp.mesh.border import Border
 from gmp.mesh.directory import Change, Directory, Family
 from gmp.mesh.ground import Ground
 from gmp.wire.requests import G_CHG1, G_CHG2, G_DB_FAMILY, G_DB_KEYS, G_DB_VALUES, G_FIND, G_FOUND, G_MON0, G_MON1, G_REPLY
@@ -16,8 +17,9 @@ LONGEST_NAME = 1000  #: characters of the name of a family
 class Queries:
     """The queries that one node answers; one that is not global has an empty directory."""
 
-    def __init__(self, ground: Ground, directory: Directory, most: int) -> None:
+    def __init__(self, ground: Ground, directory: Directory, most: int, border: Border) -> None:
         self._ground = ground
+        self._border = border
         self._directory = directory
         self._most = most  # families that one node may subscribe to
         self._subscribers: dict[str, set[str]] = {}
@@ -35,7 +37,7 @@ class Queries:
         """The merged view changed: tell the subscribers."""
         for family, changed, deleted in changes:
             for node_id in self._subscribers.get(family, ()):
-                shown = for_others(family, changed, near=self._ground.is_near(node_id))
+                shown = self._border.shown(node_id, family, changed)
                 self._ground.request(node_id, G_CHG2, family, shown, deleted)
 
     def node_down(self, node_id: str) -> None:
@@ -51,12 +53,12 @@ class Queries:
 
     def _view(self, sender: str, family: Any) -> Family:
         view = self._directory.view(family) if isinstance(family, str) else {}
-        return for_others(str(family), view, near=self._ground.is_near(sender))
+        return self._border.shown(sender, str(family), view)
 
     def _find(self, sender: str, node_id: Any, *_: Any) -> None:
         if isinstance(node_id, str):
             found = self._directory.lookup(ADDRESSES, node_id)
-            shown = for_others(ADDRESSES, {node_id: found}, near=self._ground.is_near(sender))[node_id]
+            shown = self._border.shown_addresses(sender, found)
             self._ground.request(sender, G_FOUND, node_id, shown)
 
     def _subscribe(self, sender: str, family: Any, *_: Any) -> None:

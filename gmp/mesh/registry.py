@@ -22,18 +22,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from gmp.mesh.addresses import ADDRESSES, for_others, for_others_in
+from gmp.mesh.addresses import ADDRESSES
+from gmp.mesh.border import Border
 from gmp.mesh.claims import Claims, Step, Version
-from gmp.mesh.directory import (
-    Change,
-    Database,
-    Directory,
-    Family,
-    clean_keys,
-    difference,
-    families_of,
-)
-from gmp.mesh.entries import Entries
+from gmp.mesh.directory import Change, Database, Directory, Family, clean_keys, difference, families_of
 from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.queries import Queries
 from gmp.mesh.quota import Limits
@@ -47,21 +39,21 @@ FORMER = "\uffff#former master"  # no node's ID, and behind all of them in rank
 class Registry:
     """The directory as one global node keeps it."""
 
-    def __init__(self, ground: Ground, changed: Callable[[list[Change]], None], limits: Limits) -> None:
+    def __init__(self, ground: Ground, changed: Callable[[list[Change]], None], limits: Limits, border: Border) -> None:
         self.directory = Directory(ground.id, limits, self._left_out)
         self._limits = limits
         self.claims = Claims()
         self.globals: set[str] = set()  #: connected nodes that said they are global; kept also while this node is not
         self._untrusted: set[str] = set()  # connected nodes that said so, and are not believed
         self._ground = ground
-        self._entries = Entries(ground)
+        self._border = border
         self._id = ground.id
         self._changed = changed
         self._active = False
         self._counter = 0
         self._perl_slaves: set[str] = set()
         self._told_perl: Database = {}  # what Perl global nodes know of this node
-        self._queries = Queries(ground, self.directory, limits.entries)
+        self._queries = Queries(ground, self.directory, limits.entries, border)
         self._unattached = Unattached(ground, self._is_attached)
         self._expiry: Cancellable | None = None
         self._expiry_due = 0.0
@@ -145,7 +137,7 @@ class Registry:
             self._ground.request(node_id, SET, report)
         else:
             self._sync_all_perl(but=node_id)
-            self._ground.request(node_id, G_SET, for_others_in(self._told_perl, near=self._ground.is_near(node_id)))
+            self._ground.request(node_id, G_SET, self._border.shown_database(node_id, self._told_perl))
         self._note_global(node_id)
 
     def _note_global(self, node_id: str) -> None:
@@ -221,7 +213,7 @@ class Registry:
     def _shown(self, node_id: str, owner: str) -> Database:
         """The entries of an owner as `node_id` may see them; the own ones with those of Perl slaves."""
         owners = self._reported() if owner == self._id else [owner]
-        return for_others_in(self.directory.merged_database(owners), near=self._ground.is_near(node_id))
+        return self._border.shown_database(node_id, self.directory.merged_database(owners))
 
     def _reported(self) -> list[str]:
         """Whose entries gmp nodes see as the own ones."""
@@ -240,7 +232,7 @@ class Registry:
     def _tell_change(self, owner: str, family: str, changed: Family, deleted: list[str]) -> None:
         version = self._version(owner)
         for node_id in self._gmp_globals():
-            shown = for_others(family, changed, near=self._ground.is_near(node_id))
+            shown = self._border.shown(node_id, family, changed)
             self._ground.request(node_id, CHANGE, owner, *version, family, shown, deleted)
 
     def _perl_globals(self) -> list[str]:
@@ -283,7 +275,7 @@ class Registry:
         if not known:
             del self._told_perl[family]
         for node_id in told:
-            shown = for_others(family, changed, near=self._ground.is_near(node_id))
+            shown = self._border.shown(node_id, family, changed)
             self._ground.request(node_id, G_UPD, family, shown, deleted)
 
     def _left_out(self, owner: str, family: str, count: int) -> None:
@@ -334,7 +326,7 @@ class Registry:
 
     def _attach(self, sender: str, incarnation: Any, counter: Any, database: Any, *_: Any) -> None:
         version = self._version_of(sender, sender, incarnation, counter)
-        shard = for_others_in(self._entries.database(sender, database), near=self._ground.is_near(sender))
+        shard = self._border.heard_database(sender, sender, database)
         if version is None or not self._active or sender in self.globals:
             return
         self._take(sender, self._id, version, shard)
@@ -366,7 +358,7 @@ class Registry:
         incarnation, _before = self.claims.version(sender)
         if self.claims.change(sender, self._id, (incarnation, counter)) is not Step.APPLY:
             return
-        entries = for_others(family, self._entries.family(sender, family, changed), near=self._ground.is_near(sender))
+        entries = self._border.heard(sender, sender, family, changed)
         keys = clean_keys(deleted)
         self._tell_change(sender, family, entries, keys)
         self._apply(sender, family, entries, keys)
@@ -386,7 +378,7 @@ class Registry:
     def _claim(self, sender: str, owner: Any, incarnation: Any, counter: Any, database: Any, *_: Any) -> None:
         version = self._version_of(sender, owner, incarnation, counter)
         if version is not None and self._from_global(sender, owner):
-            shard = for_others_in(self._entries.database(owner, database), near=self._ground.is_near(sender))
+            shard = self._border.heard_database(sender, owner, database)
             self._take(owner, sender, version, shard)
             if owner == sender:
                 self._note_global(sender)
@@ -401,7 +393,7 @@ class Registry:
         if step is Step.ASK:
             self._ground.request(sender, WANT, owner)
         elif step is Step.APPLY:
-            entries = for_others(family, self._entries.family(owner, family, changed), near=self._ground.is_near(sender))
+            entries = self._border.heard(sender, owner, family, changed)
             self._apply(owner, family, entries, clean_keys(deleted))
             if owner == sender and family == ADDRESSES:
                 self._note_global(sender)
@@ -436,19 +428,19 @@ class Registry:
         """``g_slave`` with a database: that node is attached here."""
         if sender not in self.globals:
             self._perl_slaves.add(sender)
-            shard = for_others_in(self._entries.database(sender, database), near=self._ground.is_near(sender))
+            shard = self._border.heard_database(sender, sender, database)
             self._replace_reported(sender, shard)
 
     def _g_set(self, sender: str, database: Any = None, *_: Any) -> None:
         if self._active and sender in self.globals and not self._ground.admits(sender, SET):
-            shard = for_others_in(self._entries.database(sender, database), near=self._ground.is_near(sender))
+            shard = self._border.heard_database(sender, sender, database)
             self._emit(self.directory.replace(sender, shard))
             self._note_global(sender)
 
     def _g_upd(self, sender: str, family: Any, changed: Any = None, deleted: Any = None, *_: Any) -> None:
         if not self._active or not isinstance(family, str):
             return
-        entries = for_others(family, self._entries.family(sender, family, changed), near=self._ground.is_near(sender))
+        entries = self._border.heard(sender, sender, family, changed)
         keys = clean_keys(deleted)
         if sender in self.globals:
             self._emit(self.directory.update(sender, family, entries, keys))

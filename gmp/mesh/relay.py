@@ -24,8 +24,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from gmp.mesh.addresses import address_list, is_loopback
 from gmp.mesh.backlog import Share
+from gmp.mesh.border import Border
 from gmp.mesh.ground import Ground
 from gmp.mesh.registry import Registry
 from gmp.wire.requests import DEVNULL, RELAY, SND
@@ -56,9 +56,10 @@ class Pair:
 class Router:
     """The pairs that one seed carries."""
 
-    def __init__(self, ground: Ground, registry: Registry, *, high_mark: int) -> None:
+    def __init__(self, ground: Ground, registry: Registry, border: Border, *, high_mark: int) -> None:
         self._ground = ground
         self._registry = registry
+        self._border = border
         self._high_mark = high_mark
         self._pairs: dict[str, Pair] = {}
         self._tokens: dict[tuple[str, str], str] = {}  # of each pair, by its ends
@@ -170,8 +171,8 @@ class Router:
         return True
 
     def _pass(self, sender: str, hop: str, kind: str, token: str, to: str, origin: str, args: tuple[Any, ...]) -> None:
-        if kind == DIAL and not self._ground.is_near(hop):
-            args = ([address for address in address_list(args[0] if args else ()) or () if not is_loopback(address)],)
+        if kind == DIAL:
+            args = tuple(self._border.shown_addresses(hop, addresses) for addresses in args)
         self._hand_on(sender, hop, RELAY, kind, token, to, origin, *args)
 
     def _hand_on(self, sender: str, hop: str, *request: Any) -> None:

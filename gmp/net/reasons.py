@@ -22,8 +22,6 @@ class CloseReason(enum.Enum):
     TAKEN = "the other side has another connection with this node"
     REPLACED = "replaced by a newer connection"
     RESTARTED = "the node was restarted"
-    WRONG_NODE = "another node answered"
-    ID_IN_USE = "its node ID is in use"
     REFUSED = "refused by the other side"
     TOO_MUCH = "it asks for too much"
     LEAVING = "the other node is leaving"
