@@ -66,9 +66,9 @@ def test_nothing_but_the_border_asks_who_is_near_or_filters() -> None:
     for path in ROOT.rglob("*.py"):
         name = path.relative_to(ROOT).as_posix()
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute) and node.attr == "is_near":
-                asks.add(name)
-            elif isinstance(node, ast.keyword) and node.arg == "near" and not name.startswith("net/"):
+            asks_who = isinstance(node, ast.Attribute) and node.attr == "is_near"
+            filters = isinstance(node, ast.keyword) and node.arg == "near" and not name.startswith("net/")
+            if asks_who or filters:
                 asks.add(name)
             elif isinstance(node, ast.ImportFrom) and {alias.name for alias in node.names} & (RULES | CHECKS):
                 imports.add(name)

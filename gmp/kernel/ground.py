@@ -15,7 +15,6 @@ from gmp.mesh.backlog import Backlog
 from gmp.mesh.failures import Complaints
 from gmp.mesh.subscriptions import GroupGround
 from gmp.net import names
-from gmp.net.connection import Connection
 from gmp.net.relaylink import RelayLink
 from gmp.ports.monitors import Monitor
 from gmp.ports.timers import Timer
@@ -92,7 +91,7 @@ class MeshGround:
             return host.network.is_marked_seed
         peer = host.network.peers.get(node_id)
         connection = None if peer is None else peer.connection
-        if not isinstance(connection, Connection) or connection.tls is None:
+        if connection is None or connection.tls is None:
             return False
         return connection.tls.marks_seed() or (not host.settings.cert_seeds and host.mesh.is_seed(node_id))
 

@@ -2,7 +2,8 @@
 
 Loopback addresses mean something on one machine only: they cross a connection only when that is on loopback itself. Whatever
 another node reports passes `heard…` before it is believed, and whatever another node is told passes `shown…`
-(`tests/test_border.py` sees that nothing passes by). A forgotten filter would leak loopback addresses, or make this node dial itself.
+(`tests/test_border.py` sees that nothing passes by). A forgotten filter would leak loopback addresses, or make this node
+dial itself.
 """
 
 from __future__ import annotations

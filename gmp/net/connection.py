@@ -1,12 +1,12 @@
 """One TCP connection: watchers, outbox, and the session that gives the bytes their meaning.
 
-States: *handshake* (bytes go to the session; a timer bounds it in all), *up* (bytes go to the decoder, messages to
+States: *handshake* (bytes go to the session; a timer limits it), *up* (bytes go to the decoder, messages to
 their destinations), *closed*. The owner, a `Network`, decides what becomes of it; this file moves bytes.
 
 Reading happens in the callback of a read watcher, once per turn of the loop, into a buffer that all connections of
-a network share (it is consumed before the callback returns). Nothing in the callback blocks and no user code runs.
+a network share (it is consumed before the callback returns). Nothing in the callback blocks, and no user code runs in it.
 
-Sending is in the base, `Outbox`. With TLS (`gmp.net.tls`) bytes are decrypted between socket and session, and encrypted
+Sending is in the base class, `Outbox`. With TLS (`gmp.net.tls`) bytes are decrypted between socket and session, and encrypted
 between outbox and socket.
 """
 
@@ -25,6 +25,7 @@ from gmp.net.heartbeat import Limits
 from gmp.net.outbox import Outbox
 from gmp.net.reasons import CloseReason, reason_of
 from gmp.net.tls import Contexts, Tls, names_node
+from gmp.net.way import Watch
 from gmp.wire.admitting import AdmittingEncoder
 from gmp.wire.dispatch import Decoded
 from gmp.wire.events import NEED_DATA, Authenticated, Greeted
@@ -32,70 +33,48 @@ from gmp.wire.requests import REFUSAL, REFUSED, admits
 
 if TYPE_CHECKING:
     from gmp.net.between import Way
-    from gmp.net.housekeeper import Watch
     from gmp.wire.perl_strings import PerlStrings
     from gmp.wire.session import Session
 
 log = logging.getLogger("gmp.net")
 READ = 1
-# ends after which what was written cannot arrive, or must not: the other side is told by a RST
+# ends after which what was written cannot or must not arrive: the other side gets a RST
 _ABORT = {CloseReason.RESET, CloseReason.LOST, CloseReason.HUNG, CloseReason.REPLACED}
 
 
 class Owner(Protocol):
-    """What a connection tells; every method is called in the hub and must not block."""
+    """What a connection reports; every method is called in the hub and must not block."""
 
     def greeted(self, connection: Connection) -> bool:
-        """The other side has said who it claims to be: return whether to send our authentication line now."""
+        """The other side has said who it claims to be: return whether to send this side's authentication line now."""
 
     def authenticated(self, connection: Connection) -> None:
         """The other side has proved itself: call `Connection.accept` or `Connection.close`."""
 
     def received(self, connection: Connection, message: Decoded) -> None:
-        """A message whose destination is not in the table (the node port, an unknown or dead port), or `Undecodable`."""
+        """A message arrived whose destination is not in the table (node port, unknown or dead port), or `Undecodable`."""
 
     def hold(self, connection: Connection) -> bool:
-        """The handshake has failed: return True to keep the socket open for a while, and close it yourself."""
+        """The handshake has failed: return True to keep the socket open, and close it later."""
 
     def closed(self, connection: Connection) -> None:
-        """The connection has ended; `Connection.reason` and `.detail` tell why."""
+        """The connection has ended; `Connection.reason` and `.detail` say why."""
 
 
 class Connection(Outbox):
     """A connection to another node, dialled or accepted.
 
-    `buffer` and `scratch` are for what is read and what TLS makes of it; they are shared, as they are only used within a
-    callback. `contexts` are there when this node can do TLS; `cert_names` is the setting of that name.
+    `buffer` and `scratch` hold what is read and what TLS makes of it; all connections share them, as they are used only
+    within a callback. `contexts` is None when this node has no certificate; `cert_names` is the setting of that name.
     """
 
-    # slots, as so many attributes would not be looked up fast in an instance's dict
+    # slots: an instance's dict with so many attributes would be slow to look up
     __slots__ = (
-        "_auth_wanted",
-        "_buffer",
-        "_cert_names",
-        "_contexts",
-        "_deadline",
-        "_dispatch",
-        "_find",
-        "_owner",
-        "_paused",
-        "_reader",
-        "_scratch",
-        "_view",
-        "address",
-        "auth_sent",
-        "detail",
-        "incarnation",
-        "node_id",
-        "number",
-        "received_bytes",
-        "received_messages",
-        "refused",
-        "retry_bounded",
-        "session",
-        "watch",
-        "way",
-    )
+        "_auth_wanted", "_buffer", "_cert_names", "_contexts", "_deadline", "_dispatch", "_find", "_owner", "_paused",
+        "_reader", "_scratch", "_view", "address", "auth_sent", "detail", "incarnation", "node_id", "number",
+        "received_bytes", "received_messages", "refused", "retry_bounded", "session", "watch", "way",
+    )  # fmt: skip
+    is_direct = True
 
     def __init__(
         self,
@@ -121,14 +100,14 @@ class Connection(Outbox):
         self.session = session
         self.address = address  #: of the other side, ``host:port``
         self.way = way
-        self.number = number  #: greater than that of every connection that began before
+        self.number = number  #: greater than that of every earlier connection
         self.detail = ""
         self.auth_sent = False
-        self.refused = False  #: the other side was told that it is not wanted, and is to close
+        self.refused = False  #: the other side was told that it is refused, and has to close
         self.node_id = ""  #: of the other side, once it has proved it
         self.incarnation = ""
         self.received_messages = self.received_bytes = 0
-        self.watch: Watch | None = None  #: what the housekeeper knows of it, once it is up
+        self.watch: Watch | None = None  #: what the housekeeper knows of it, while it is up
         self._owner = owner
         self._find = destinations.get
         self._buffer = buffer
@@ -139,7 +118,7 @@ class Connection(Outbox):
         self.retry_bounded = tcp.set_keepalive(self.sock, limits)
         tcp.bound_send_buffer(self.sock, send_buffer)
         self._paused = False
-        self._auth_wanted = False  # our authentication line goes out as soon as it may
+        self._auth_wanted = False  # send our authentication line as soon as TLS is ready
         self._dispatch: Any = None
         loop = hub.loop
         self._reader = loop.io(fd, READ)
@@ -172,6 +151,16 @@ class Connection(Outbox):
         """As `Session.strings`."""
         return self.session.strings
 
+    @property
+    def outbox(self) -> Outbox:
+        """This very connection: `gmp.send` may add to its runs."""
+        return self
+
+    def stats(self) -> dict[str, Any]:
+        """Return where the other side sees this node, and what TLS does, if it is used."""
+        seen_as = self.session.greeting.keys.get("peeraddr", "")
+        return {"seen_as": seen_as, **({} if self.tls is None else self.tls.stats())}
+
     # ---- receiving
 
     def _readable(self) -> None:
@@ -185,7 +174,7 @@ class Connection(Outbox):
                 return
             if count == 0:
                 self.close(CloseReason.EOF)
-            elif self.up and self.tls is None:  # as `_read`, in fewer frames: this is the hot path
+            elif self.up and self.tls is None:  # as `_read` does, in fewer frames: this is the hot path
                 self.received_bytes += count
                 self.received_messages += self._dispatch(self._view[:count], self._find, self._unaddressed)
             else:
@@ -194,37 +183,37 @@ class Connection(Outbox):
             self._failed(error)
 
     def _read(self, count: int) -> None:
-        """So many bytes were read into the buffer."""
+        """Handle `count` bytes that were read into the buffer."""
         self.received_bytes += count
         self._guard(self._process if self.tls is None else self._receive, self._view[:count])
 
     def _write_failed(self, error: Exception) -> None:
-        """race: the other side is gone, and a write tells so before its last words were read: they may say why."""
+        """race: a write fails as the other side is gone, before its last words were read: they may say why."""
         try:
             while self.up and self.reason is None and (count := self.sock.recv_into(self._buffer)):
                 self._read(count)
         except OSError:
-            pass  # all is read; the error that is told is the first one
+            pass  # everything is read; the first error is the one to report
         self.close(reason_of(error), str(error))
 
     def _guard(self, function: Callable[..., None], *args: Any) -> None:
-        """Call `function`; what it raises ends this connection by name."""
+        """Call `function`; what it raises ends this connection with a named reason."""
         try:
             function(*args)
         except BaseException as error:
             self._failed(error)
 
     def _failed(self, error: BaseException) -> None:
-        """In the handler of what was raised: end this connection by name. What interrupts the program goes on."""
+        """End this connection with the reason for `error`; re-raise what is meant to interrupt the program."""
         if isinstance(error, AuthenticationError):
             self.close(CloseReason.AUTHENTICATION_FAILED, str(error))
         elif isinstance(error, ProtocolError):
             self.close(CloseReason.PROTOCOL_ERROR, str(error))
-        elif not isinstance(error, Exception):  # race: Ctrl-C: what was read is decoded and delivered in part
+        elif not isinstance(error, Exception):  # race: Ctrl-C: what was read may be delivered in part
             self._torn(error)
             raise error
         else:
-            # a bug of ours must end this connection, not leave it open and deaf
+            # a bug in gmp must end this connection, not leave it open and deaf
             log.error("%s: connection with %s failed", self.session.node_id, self.address, exc_info=error)
             self.close(CloseReason.INTERNAL_ERROR, repr(error))
 
@@ -232,13 +221,13 @@ class Connection(Outbox):
         self.close(CloseReason.INTERRUPTED, type(error).__name__)
 
     def _receive(self, data: memoryview) -> None:
-        """Encrypted bytes from the socket."""
+        """Handle encrypted bytes from the socket."""
         assert self.tls is not None
         self.tls.feed(data)
         self._run_tls(self.tls)
 
     def _process(self, data: memoryview) -> None:
-        """Bytes in the clear."""
+        """Handle bytes in the clear."""
         if self.up:
             self.received_messages += self._dispatch(data, self._find, self._unaddressed)
         elif not self.refused:
@@ -246,14 +235,14 @@ class Connection(Outbox):
             self._advance()
 
     def _run_tls(self, tls: Tls) -> None:
-        """Go on as far as TLS has bytes for; no event of the socket tells of what it still has."""
+        """Handle all that TLS has: no event of the socket reports what is buffered there."""
         if not tls.ready:
             if tls.handshake():
                 self._secured(tls)
             self._flush()
         while self.reason is None and tls.ready:
             plain = tls.read()
-            self._flush()  # a read may have made TLS answer
+            self._flush()  # reading may have made TLS send something
             if plain:
                 self._process(plain)
             elif tls.ended:
@@ -270,14 +259,14 @@ class Connection(Outbox):
             self.send_auth()
 
     def _start_tls(self, role: Literal["client", "server"]) -> None:
-        self._flush()  # our greeting goes in the clear
+        self._flush()  # our greeting is sent in the clear
         assert self._contexts is not None
         self.tls = tls = Tls(self._contexts, role, self._scratch)
         tls.feed(self.session.trailing_data())
         self._run_tls(tls)
 
     def _advance(self) -> None:
-        """Let the session go on with what it has, as far as the handshake goes."""
+        """Run the handshake as far as what was received allows."""
         while self.reason is None and not self.up:
             event = self.session.next_event()
             if event is NEED_DATA:
@@ -285,7 +274,7 @@ class Connection(Outbox):
             if isinstance(event, Greeted):
                 self._auth_wanted = self._owner.greeted(self)
                 if self.reason is not None:
-                    return  # it was a dial to ourselves
+                    return  # this node has dialled itself
                 if event.tls_role is not None:
                     self._start_tls(event.tls_role)
                 elif self._auth_wanted:
@@ -297,14 +286,14 @@ class Connection(Outbox):
                 self._owner.authenticated(self)
 
     def send_auth(self) -> None:
-        """Send our authentication line, once."""
+        """Send this side's authentication line, once."""
         if not self.auth_sent:
             self.auth_sent = True
             self.session.send_auth()
             self.write(self.session.data_to_send())
 
     def accept(self) -> None:
-        """The connection is up: from now on messages flow; what came behind the other's line is read first."""
+        """Make the connection ready for messages; what arrived after the other side's line is handled by `read_ahead`."""
         self.send_auth()
         self._deadline.close()
         self._read_on()
@@ -313,7 +302,7 @@ class Connection(Outbox):
         self.up = True
 
     def hand_over(self) -> tuple[int, Tls | None, bytes]:
-        """Give the socket away: its descriptor, TLS, and what was read too far. This connection is closed, in silence.
+        """Give the socket away and close this connection silently: return descriptor, TLS, and what was read ahead.
 
         *Raises:* `ProtocolError`.
         """
@@ -328,7 +317,7 @@ class Connection(Outbox):
         return self.sock.detach(), self.tls, self.session.trailing_data()
 
     def probe(self) -> None:
-        """Send a no-op, so that the kernels find out whether the connection is dead; nothing before it is up."""
+        """Send a no-op, so that the kernels find out whether the connection is dead. Does nothing before it is up."""
         if self.up:
             self.send("", ())
 
@@ -338,7 +327,7 @@ class Connection(Outbox):
         self._reader.stop()
 
     def refuse(self, text: str) -> None:
-        """Tell the other side, which has proved itself, why it is not wanted. It closes, or the time limit does."""
+        """Tell the other side, which has proved itself, why it is refused. It closes, or the handshake times out."""
         self.refused = True
         if not self.admits(REFUSAL):
             self.close(CloseReason.DUPLICATE)
@@ -352,7 +341,7 @@ class Connection(Outbox):
         self._read_on()
 
     def close_second(self) -> None:
-        """Close a connection that is not needed; a gmp node is told so with a proof, or anybody could say it in our name."""
+        """Close a connection that is not needed. A gmp node is told so with a proof, as anybody could say it in our name."""
         if self.admits(REFUSAL) and not self.auth_sent and self.reason is None:
             self.auth_sent = True
             self.session.send_auth(refused=CloseReason.TAKEN.value)
@@ -365,11 +354,13 @@ class Connection(Outbox):
         self._reader.start(self._readable)
 
     def mend(self) -> None:
-        """Go on where an interrupt has struck: gevent stops the watcher of a socket for good when its callback raises.
+        """Resume after an interrupt: gevent stops the watcher of a socket for good when its callback raises.
 
-        `_readable` ends the connection when it was struck; but that does not help where it began.
+        `_readable` ends the connection when interrupted, but not when the interrupt comes at its very beginning. An end that
+        an interrupt kept from being reported is reported again.
         """
         if self.reason is not None:
+            self._owner.closed(self)
             return
         if not self._reader.active and not self._paused:
             self._reader.start(self._readable)
@@ -379,20 +370,20 @@ class Connection(Outbox):
             super().mend()
 
     def turn_away(self, text: str) -> None:
-        """Tell a gmp node, in the place of our authentication line, why it gets none; the caller ends the connection."""
+        """Tell a gmp node why it gets no authentication line from us; the caller ends the connection."""
         if not self.auth_sent:
             self.session.send_refusal(text)
             self.write(self.session.data_to_send())
             self._flush()
 
     def read_ahead(self) -> None:
-        """Dispatch what was read too far during the handshake; no watcher fires for that."""
+        """Handle what was read ahead during the handshake: no watcher fires for that."""
         rest = self.session.trailing_data()
         if rest and self.reason is None:
             self._guard(self._process, memoryview(rest))
 
     def _unaddressed(self, message: Decoded) -> bool:
-        """A message for the node port, for a port that is not in the table, or `Undecodable`; return whether to stop."""
+        """Pass on a message whose destination is not in the table, or `Undecodable`; return whether to stop."""
         self._owner.received(self, message)
         return self.reason is not None
 
@@ -416,7 +407,7 @@ class Connection(Outbox):
             self._discard()
             if self.up or not self._owner.hold(self):
                 self.sock.close()
-        finally:  # race: Ctrl-C: the monitors fire all the same, nothing is delivered any more, the other side sees the end
+        finally:  # race: Ctrl-C: the monitors still fire, nothing more is delivered, and the other side sees the end
             self._reader.close()
             self._discard()
             if self.up:
@@ -425,7 +416,7 @@ class Connection(Outbox):
             self.watch = None  # it refers to this connection
 
     def half_close(self) -> None:
-        """Close our direction, once everything is written; the other one is read on."""
+        """Close this side's direction once everything is written; the other direction stays open."""
         if self.reason is None:
             if self.tls is not None:
                 self._last_words(self.tls)
@@ -435,7 +426,7 @@ class Connection(Outbox):
                 self._run_callback(self._write_failed, error)
 
     def abandon(self) -> None:
-        """Let go of the socket without a byte, in a child of `fork`: it is the parent's."""
+        """Let go of the socket without sending a byte, in a child of `fork`: it is the parent's."""
         if self.reason is None:
             self.reason = CloseReason.NODE_CLOSED
             for watcher in (self._deadline, self._reader, self._writer):
@@ -443,13 +434,13 @@ class Connection(Outbox):
             os.close(self.sock.detach())
 
     def _last_words(self, tls: Tls) -> None:
-        """Tell the other side by TLS's own means, an alert or its proper end, when the socket takes it."""
+        """Send TLS's own alert or closing message, if the socket takes it."""
         data = tls.end()
         if data and not self._front:
             try:
                 self.sock.send(data)
             except OSError:
-                pass  # the other side will see the end of the connection, which says the same
+                pass  # the end of the connection tells the other side the same
 
     def __str__(self) -> str:
         return f"{self.node_id or 'unknown node'} at {self.address}"

@@ -1,9 +1,9 @@
-"""The housekeeper of a node: one timer that looks at every way to a peer that is up, and at this node's own loop.
+"""The housekeeper of a node: one timer that checks every way to a peer that is up, and this node's own loop.
 
-Of a way through seeds only the program at its end is judged: whether hosts are lost is for each hop to see.
+For a way through seeds only the program at its end is judged: each hop sees for itself whether its host is lost.
 
 It reads counters and the kernel's figures, asks the pure rules of `heartbeat`, and does what they say: sends a heartbeat,
-tells that a peer is busy or no longer is, ends a connection that is lost or hung. Nothing on the way of a message
+reports that a peer is busy or no longer is, ends a connection that is lost or hung. No code on the path of a message
 knows of it.
 """
 
@@ -12,54 +12,26 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from gmp.net import heartbeat, tcp
-from gmp.net.heartbeat import Limits, OwnTime, Pulse, Reach, Sign
+from gmp.net.connection import Connection
+from gmp.net.heartbeat import Limits, OwnTime, Reach, Sign
+from gmp.net.peer import Peer
 from gmp.net.reasons import CloseReason, reason_of
-from gmp.wire.requests import HEARTBEAT
-
-if TYPE_CHECKING:
-    from gmp.net.connection import Connection
-    from gmp.net.peer import Peer
-    from gmp.net.relaylink import RelayLink
+from gmp.net.way import PeerWay, Watch
 
 log = logging.getLogger("gmp.net")
 
 
 class HousekeeperEvents(Protocol):
-    """What the kernel is told; called in the hub, must not block."""
+    """What the housekeeper reports to the kernel; called in the hub, must not block."""
 
     def peer_busy(self, peer: Peer, busy: bool, seconds: float) -> None:
-        """A peer's program has been silent for `seconds`; or was, and is back."""
+        """A peer's program has been silent for `seconds` (`busy`), or has answered after so long."""
 
     def loop_late(self, seconds: float, sent: int) -> None:
-        """This node's own loop was held up for `seconds`, and `sent` messages were sent since the look before."""
-
-
-class Watch:
-    """What the housekeeper knows of one way to a peer: the pulse of the program at its end.
-
-    `interval`: how often that program said it sends heartbeats, in seconds; None: it sends none.
-    """
-
-    def __init__(self, way: Connection | RelayLink, limits: Limits, interval: float | None, now: float) -> None:
-        self.pulse = Pulse(limits, interval, now)
-        self._way = way
-
-    def look(self, now: float) -> Sign:
-        """See what is to be done at own time `now`."""
-        return self.pulse.look(now, self._way.received_bytes)
-
-    def beat(self, now: float) -> None:
-        """Send a heartbeat when it is time."""
-        way, pulse = self._way, self.pulse
-        if pulse.heartbeat_due(now, way.sent_bytes, way.queued):
-            way.send("", (HEARTBEAT, pulse.next_token(now, time.monotonic())))
-
-    def stats(self) -> dict[str, Any]:
-        """Whether the peer is busy, and the last round trip of a heartbeat in seconds, None before the first."""
-        return {"busy": self.pulse.busy, "round_trip": self.pulse.round_trip}
+        """This node's own loop was held up for `seconds`; `sent` messages were written since the look before."""
 
 
 class ConnectionWatch(Watch):
@@ -77,7 +49,7 @@ class ConnectionWatch(Watch):
         )
 
     def look(self, now: float) -> Sign:
-        """See what is to be done at own time `now`; ends the connection when it is lost."""
+        """Return what is to be done at own time `now`; end the connection if it is lost."""
         connection = self._connection
         try:
             figures = tcp.read_figures(connection.sock)
@@ -91,7 +63,7 @@ class ConnectionWatch(Watch):
 
 
 class Housekeeper:
-    """Looks after the connections of one node."""
+    """The housekeeper of one node."""
 
     def __init__(
         self,
@@ -105,7 +77,7 @@ class Housekeeper:
         self._hub = hub
         self._limits = limits
         self._up_peers = up_peers
-        self._mend = mend  # what an interrupt has struck
+        self._mend = mend  # resumes what an interrupt stopped in the middle
         self._forget_idle = forget_idle
         self._events = events
         self._time = OwnTime(time.monotonic(), limits)
@@ -113,27 +85,30 @@ class Housekeeper:
         self._timer: Any = None
 
     def start(self) -> None:
-        """Look from now on."""
+        """Begin to look."""
         self._time = OwnTime(time.monotonic(), self._limits)
         self._timer = self._hub.loop.timer(self._limits.tick, self._limits.tick, ref=False)
         self._timer.start(self._look)
 
     def stop(self) -> None:
-        """Look no more. Idempotent."""
+        """Stop looking. Idempotent."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.close()
 
     def watch(self, connection: Connection) -> Watch:
-        """A connection is up."""
+        """Return the watch for a connection that has come up."""
         return ConnectionWatch(connection, self._limits, self._time.now)
 
-    def watch_relayed(self, link: RelayLink) -> Watch:
-        """A way through seeds is open. No greeting was exchanged, but gmp nodes never beat more seldom than `HEARTBEAT`."""
+    def watch_relayed(self, link: PeerWay) -> Watch:
+        """Return the watch for a way through seeds that has opened.
+
+        No greeting was exchanged on it, but gmp nodes never beat more seldom than every `HEARTBEAT` seconds.
+        """
         return Watch(link, self._limits, heartbeat.HEARTBEAT, self._time.now)
 
     def stats(self) -> dict[str, Any]:
-        """By how many seconds the last look came late, and the most so far."""
+        """Return by how many seconds the last look came late, and the most so far."""
         return {"loop_lag": self._time.lag, "loop_lag_peak": self._time.peak}
 
     def _look(self) -> None:
@@ -149,11 +124,11 @@ class Housekeeper:
                 self._look_at(peer, connection, connection.watch, now)
         self._forget_idle()
 
-    def _look_at(self, peer: Peer, connection: Connection | RelayLink, watch: Watch, now: float) -> None:
+    def _look_at(self, peer: Peer, connection: PeerWay, watch: Watch, now: float) -> None:
         heard = watch.pulse.heard
         sign = watch.look(now)
         if connection.reason is not None:
-            return  # race: it was lost in this very look
+            return  # race: this very look found it lost
         if sign is Sign.HUNG:
             connection.close(CloseReason.HUNG, f"no sign of life from the program for {now - heard:.0f} s")
             return
@@ -165,7 +140,7 @@ class Housekeeper:
 
 
 def _seconds(text: str | None) -> float | None:
-    """A greeting's number of seconds; None for what is none."""
+    """Return a greeting's number of seconds; None if it is not one."""
     try:
         value = float(text or "")
     except ValueError:

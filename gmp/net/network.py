@@ -37,6 +37,7 @@ from gmp.net.resting import Resting
 from gmp.net.streams import Stream
 from gmp.net.tls import RECORD, make_contexts, marks_seed
 from gmp.net.visitors import Visitors
+from gmp.net.way import PeerWay
 from gmp.peerlog import PeerLog
 from gmp.wire.dispatch import Decoded
 from gmp.wire.framing import default_framings
@@ -252,7 +253,7 @@ class Network:
         """Wait for the goodbyes of closed streams to go out. *Blocks:* up to `timeout` seconds."""
         gevent.joinall([stream.lingering for stream in self._streams if stream.lingering is not None], timeout)
 
-    def _lose(self, peer: Peer, connection: Connection) -> None:
+    def _lose(self, peer: Peer, connection: PeerWay) -> None:
         reason = connection.reason
         assert reason is not None
         if peer.connection is connection:
@@ -353,23 +354,15 @@ class Network:
         """Let every socket go on whose callback Ctrl-C has struck, and tell of the ends that it kept from being told."""
         self._listeners.mend()
         for connection in list(self.handshakes.pending):
-            self._mend_connection(connection)
+            connection.mend()
         for peer in self.up_peers():
             way = peer.connection
-            if isinstance(way, Connection):
-                self._mend_connection(way)
-                if way.reason is not None:
-                    self._lose(peer, way)
-            elif way is not None:
+            if way is not None:
                 way.mend()
+                if way.is_direct and way.reason is not None:
+                    self._lose(peer, way)
             if peer.relay is not None:
                 peer.relay.mend()
-
-    def _mend_connection(self, connection: Connection) -> None:
-        if connection.reason is None:
-            connection.mend()
-        else:
-            self.closed(connection)
 
     def abandon(self) -> None:
         """Let go of every socket without a byte, in a child of `fork`: they are the parent's."""
@@ -379,7 +372,7 @@ class Network:
         self.visitors.abandon()
         for stream in list(self._streams):
             stream.abandon()
-        up = [peer.connection for peer in self.peers.values() if isinstance(peer.connection, Connection)]
+        up = [peer.connection for peer in self.peers.values() if peer.connection is not None]
         for connection in (*self.handshakes.pending, *up):
             connection.abandon()
 

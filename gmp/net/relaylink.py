@@ -1,27 +1,25 @@
-"""A way to another node through seeds, in the place of a connection: what stands in a `Peer` when neither can dial.
+"""A way to another node through seeds: what a `Peer` uses in place of a connection when neither node can dial the other.
 
 It is a stream of bytes, cut into pieces that travel as requests between nodes (`gmp.mesh.detours` opens it and knows the
-way). At most `WINDOW` bytes are under way without an acknowledgement; the rest waits here and counts towards the peer's high
-mark, so that a slow receiver blocks the sender and no seed between them has to keep much.
+route). At most `WINDOW` bytes are in flight without an acknowledgement; the rest waits here and counts towards the peer's
+high mark, so that a slow receiver blocks the sender and no seed between them has to keep much.
 
-Its end is always told to the other side, and its loss is the peer's loss, as that of a connection is. When a direct
-connection replaces it, the last piece of each direction is a *barrier*: `gmp.net.peer` says how.
+The other side is always told of its end, and its loss is the loss of the peer, as with a connection. When a direct
+connection replaces it, the last piece of each direction is a *barrier* (`gmp.net.handover`).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from gmp.errors import ProtocolError
 from gmp.net.reasons import CloseReason
+from gmp.net.way import Watch
 from gmp.wire.dispatch import Decoded, Undecodable
 from gmp.wire.framing import make_decoder, make_encoder
 from gmp.wire.requests import EVERYBODY, OF_GMP, key_of
-
-if TYPE_CHECKING:
-    from gmp.net.housekeeper import Watch
 
 WINDOW = 256 * 1024
 PIECE = 64 * 1024
@@ -29,27 +27,28 @@ DATA, ACK, BARRIER, CLOSE, LOST = "data", "ack", "barrier", "close", "lost"
 
 
 class RelayOwner(Protocol):
-    """What a link tells; called in any greenlet, must not block."""
+    """What a link reports; called in any greenlet, must not block."""
 
     def relay_received(self, link: RelayLink, message: Decoded) -> None:
         """A message whose destination is not in the table, or that cannot be decoded."""
 
     def relay_barrier(self, link: RelayLink) -> None:
-        """The other side sends nothing more this way."""
+        """The other side's barrier has arrived: it sends nothing more this way."""
 
     def relay_drained(self, link: RelayLink) -> None:
         """The bytes that wait have fallen to the low mark."""
 
     def relay_closed(self, link: RelayLink) -> None:
-        """It has ended; `reason` and `detail` tell why."""
+        """The link has ended; `reason` and `detail` say why."""
 
 
 class RelayLink:
-    """One way through seeds. `carry(kind, *args)` sends a piece or a sign to the other end."""
+    """A `PeerWay` through seeds. `carry(kind, *args)` sends a piece or a sign to the other end."""
 
     framing = "msgpack"
-    strings = None
+    strings = outbox = tls = None
     is_gmp = admits_all = True
+    is_direct = encrypting = False
 
     def __init__(
         self,
@@ -64,7 +63,7 @@ class RelayLink:
         max_message: int,
     ) -> None:
         self.node_id, self.incarnation, self.token = node_id, incarnation, token
-        self.via = via  #: the seed that this node hands the pieces to
+        self.via = via  #: the seed to which this node hands the pieces
         self.address = f"relayed by {via}"
         self.reason: CloseReason | None = None
         self.detail = ""
@@ -73,8 +72,8 @@ class RelayLink:
         self.sent_messages = self.received_messages = 0
         self.sent_bytes = self.received_bytes = 0
         self.queued = 0  #: bytes that wait for the window
-        self.watch: Watch | None = None  #: what the housekeeper knows of it, once it is open
-        self.barrier_seen = False  #: the other side's barrier has come
+        self.watch: Watch | None = None  #: what the housekeeper knows of it, while it is open
+        self.barrier_seen = False  #: the other side's barrier has arrived
         self.barrier_acknowledged = False  #: the other side has seen ours
         self._carry = carry
         self._owner = owner
@@ -82,7 +81,7 @@ class RelayLink:
         self._encode = make_encoder("msgpack", max_message).encode
         self._decoder = make_decoder("msgpack", max_message)
         self._waiting: deque[bytes] = deque()
-        self._early: list[tuple[str, tuple[Any, ...]]] | None = []  # what came before it was the peer's way
+        self._early: list[tuple[str, tuple[Any, ...]]] | None = []  # what arrived before this was the peer's way
         self._barrier_waits = False
         self._pumping = False
         self._acknowledged = 0
@@ -90,8 +89,12 @@ class RelayLink:
 
     @staticmethod
     def admits(name: str) -> bool:
-        """Whether the other end knows the request or addition `name`: there was no greeting, but it is a gmp node."""
+        """Whether the other end knows the request or addition `name`: it sent no greeting, but it is a gmp node."""
         return key_of(name) in (EVERYBODY, OF_GMP)
+
+    def stats(self) -> dict[str, Any]:
+        """Return no figures: all are those of any way."""
+        return {}
 
     # ---- sending
 
@@ -109,19 +112,19 @@ class RelayLink:
             self._pump()
 
     def barrier(self) -> None:
-        """Nothing more is sent this way: say so behind what waits."""
+        """Send the barrier behind what waits: nothing more is sent this way."""
         self._barrier_waits = True
         self._pump()
 
     def _pump(self) -> None:
-        if self._pumping:  # race: a signal handler sends: whoever it has struck goes on behind it
+        if self._pumping:  # race: a signal handler sends: the code that it interrupted sends this too, afterwards
             return
         self._pumping = True
         try:
             self._pump_on()
         except Exception:
             raise
-        except BaseException as error:  # race: Ctrl-C: nobody knows whether the piece is on its way
+        except BaseException as error:  # race: Ctrl-C: the piece may or may not be on its way
             self.close(CloseReason.INTERRUPTED, type(error).__name__)
             raise
         finally:
@@ -146,7 +149,7 @@ class RelayLink:
     # ---- what the other end sends
 
     def arrived(self, kind: str, args: tuple[Any, ...]) -> None:
-        """A piece or sign of the other end; one that is not well formed ends the link."""
+        """Handle a piece or sign of the other end; one that is not well formed ends the link."""
         if self._early is not None:
             self._early.append((kind, args))
             return
@@ -162,7 +165,7 @@ class RelayLink:
             self.barrier_seen = True
             self._owner.relay_barrier(self)
         elif kind == CLOSE and self.barrier_seen:
-            pass  # race: it has finished its hand-over before we have: the acknowledgement comes by the connection
+            pass  # race: the other side has finished its hand-over before us: the acknowledgement comes by the connection
         elif kind in (CLOSE, LOST):
             self.close(CloseReason.RELAY_LOST, str(argument or ""), told=True)
         else:
@@ -190,7 +193,7 @@ class RelayLink:
             self.close(CloseReason.PROTOCOL_ERROR, str(error))
 
     def read_ahead(self) -> None:
-        """It is a way to the peer from now on: take what came before."""
+        """Handle what arrived before this was the way to the peer."""
         early, self._early = self._early, None
         for kind, args in early or ():
             self.arrived(kind, args)
@@ -198,7 +201,7 @@ class RelayLink:
     # ---- the end
 
     def close(self, reason: CloseReason, detail: str = "", *, told: bool = False) -> None:
-        """End it; what waits is lost. `told`: the other side knows. Idempotent."""
+        """End the link; what waits is lost. `told`: the other side knows already. Idempotent."""
         if self.reason is not None:
             return
         self.reason, self.detail = reason, detail
@@ -210,9 +213,18 @@ class RelayLink:
         self.watch = None  # it refers to this link
 
     def mend(self) -> None:
-        """race: Ctrl-C has struck its end: tell of it."""
+        """race: Ctrl-C came while it ended: report the end again."""
         if self.reason is not None:
             self._owner.relay_closed(self)
+
+    def flush(self) -> None:
+        """Do nothing: what may be sent has been handed on already."""
+
+    def half_close(self) -> None:
+        """Do nothing: there is no socket."""
+
+    def abandon(self) -> None:
+        """Do nothing: there is no socket."""
 
     def __str__(self) -> str:
         return f"{self.node_id} {self.address}"

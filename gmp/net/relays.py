@@ -1,4 +1,4 @@
-"""The relay links of one node, and what their events mean for its peers."""
+"""The relay links of one node: making them, and what their events mean for its peers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from gmp.net.connection import Connection
-from gmp.net.housekeeper import Watch
 from gmp.net.peer import Peer
 from gmp.net.peerstate import PeerState
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
+from gmp.net.way import Watch, is_relayed
 from gmp.peerlog import PeerLog
 from gmp.wire.dispatch import Decoded
 
@@ -20,7 +19,7 @@ log = logging.getLogger("gmp.net")
 
 
 class Relays:
-    """Makes relay links and joins them with peers."""
+    """Makes relay links and attaches them to peers."""
 
     def __init__(
         self,
@@ -45,7 +44,7 @@ class Relays:
     def attach(
         self, node_id: str, incarnation: str, token: str, via: str, carry: Callable[..., None]
     ) -> RelayLink | None:
-        """A link with that node is open; it is the peer's way from now on. None when it comes from a former incarnation."""
+        """Make the link that has opened with a node the way to it; return None if it comes from a former incarnation."""
         peer = self._peer(node_id)
         if peer.is_former(incarnation):
             return None
@@ -64,19 +63,19 @@ class Relays:
 
     def _join(self, peer: Peer, link: RelayLink, number: int) -> None:
         if link.reason is not None:
-            return  # race: it has ended while it waited
+            return  # race: the link has ended while it waited
         if peer.is_former(link.incarnation):
-            link.close(CloseReason.RELAY_LOST, "of a former incarnation")  # race: a newer one was taken meanwhile
+            link.close(CloseReason.RELAY_LOST, "of a former incarnation")  # race: a newer one has connected meanwhile
             return
         old = peer.connection
         if old is not None and link.incarnation != old.incarnation:
             old.close(CloseReason.RESTARTED)
-        elif isinstance(old, RelayLink):
+        elif is_relayed(old):
             old.close(CloseReason.RELAY_LOST, "opened anew", told=True)
         peer.link.met(link.incarnation, number)
-        if peer.state is PeerState.LOST:  # what is sent before the loss is told must not find a way
+        if peer.state is PeerState.LOST:  # what is sent before the watchers know of the loss must not find a way
             peer.after_loss(partial(self._join, peer, link, number))
-        elif isinstance(peer.connection, Connection):
+        elif peer.is_linked:
             peer.join_relay(link)
         else:
             link.watch = self._watch(link)
@@ -98,13 +97,13 @@ class Relays:
         self._peer(link.node_id).wake_senders()
 
     def relay_closed(self, link: RelayLink) -> None:
-        """`RelayOwner.relay_closed`: as with a connection, the way is gone and with it the peer."""
+        """`RelayOwner.relay_closed`: the way is gone and with it the peer, as with a connection."""
         peer = self._peer(link.node_id)
         reason = link.reason
         assert reason is not None
         text = f"{reason.value}: {link.detail}" if link.detail else reason.value
-        if peer.relay is link and isinstance(peer.connection, Connection):
-            # race: it ended before both barriers had passed, so something may be lost: a silent hole if the peer stayed up
+        if peer.relay is link and peer.connection is not None:
+            # race: it ended before both barriers passed, so something may be lost: a silent hole if the peer stayed up
             peer.connection.close(CloseReason.RELAY_LOST, text)
         elif peer.connection is link:
             leaving = peer.ended = reason is CloseReason.LEAVING

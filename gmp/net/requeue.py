@@ -1,0 +1,57 @@
+"""Sending again, over a way that has come up, what was packed before its framing and the requests it admits were known.
+
+race: a message is queued while the peer's framing is not known, and that framing cannot carry it. Had it been known, the
+send would have raised: so that message alone is dropped, and logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from gmp.errors import MessageError
+from gmp.net.way import PeerWay
+from gmp.texts import MOST_TOLD, told
+from gmp.wire.admitting import NotAdmitted
+from gmp.wire.framing import make_decoder
+from gmp.wire.requests import KIL0, KIL1
+
+log = logging.getLogger("gmp.net")
+DEATHS = (KIL0, KIL1)  #: requests with a port's name and a reason
+
+
+def send_again(node_id: str, way: PeerWay, queue: list[bytes], max_message: int) -> int:
+    """Pack what waited for `node_id` once more and send it over `way`; return how many messages could not be sent."""
+    decoder = make_decoder("msgpack", max_message)
+    unfit: list[MessageError] = []
+    for message in decoder.decode(b"".join(queue)):
+        assert isinstance(message, list)  # they are our own
+        try:
+            if message[0]:
+                way.send(message[0], tuple(message[1:]))
+            else:
+                send_request(way.send, tuple(message[1:]), max_message)
+        except MessageError as error:
+            unfit.append(error)
+    if unfit:
+        unknown = isinstance(unfit[0], NotAdmitted)
+        more = f", and {len(unfit) - 1} more" if len(unfit) > 1 else ""
+        log.error(
+            "node %s %s what was sent before it was connected: %s%s",
+            node_id,
+            "does not know" if unknown else f"reads {way.framing} only, which cannot carry",
+            unfit[0],
+            more,
+        )
+    return len(unfit)
+
+
+def send_request(send: Callable[[str, tuple[Any, ...]], bool], request: tuple[Any, ...], max_message: int) -> None:
+    """Send a request to the node port; the reason of a death is shortened until it fits. *Raises:* `MessageError`."""
+    try:
+        send("", request)
+    except MessageError:
+        if not request or request[0] not in DEATHS:
+            raise
+        send("", (*request[:2], *told(request[2:], min(MOST_TOLD, max_message // 16))))
