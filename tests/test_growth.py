@@ -119,7 +119,7 @@ def kept(node: gmp.Node) -> tuple[int, ...]:
     backbone = node._core.mesh.backbone
     queries = backbone.registry._queries
     return (
-        len(backbone._copies.families), len(backbone._watchers), len(backbone._own), len(backbone._members),
+        len(backbone._copies.families), len(backbone._watchers), len(backbone._own.families), len(backbone._own.members),
         len(backbone._interests), len(queries._subscribers), len(queries._subscriptions), len(backbone.families()),
     )  # fmt: skip
 

@@ -24,30 +24,17 @@ from itertools import takewhile
 from typing import Any
 from weakref import WeakValueDictionary
 
-from gmp.errors import GmpError
 from gmp.mesh.addresses import ADDRESSES, address_list
 from gmp.mesh.border import Border
 from gmp.mesh.copies import Copies, owner_of
-from gmp.mesh.directory import Change, Database, Family, PortIndex, clean_keys, difference, is_same
+from gmp.mesh.directory import Change, Database, Family, PortIndex, clean_keys, difference
 from gmp.mesh.echoes import Echoes
 from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.lookups import Found, Lookups
-from gmp.mesh.quota import USUAL, Limits, Quota
+from gmp.mesh.ownentries import OwnEntries
+from gmp.mesh.quota import USUAL, Limits
 from gmp.mesh.registry import GLOBALS, Registry
-from gmp.wire.requests import (
-    ATTACH,
-    G_CHG1,
-    G_CHG2,
-    G_FIND,
-    G_FOUND,
-    G_GLOBAL,
-    G_MON0,
-    G_MON1,
-    G_REPLY,
-    G_SLAVE,
-    G_UPD,
-    UPDATE,
-)
+from gmp.wire.requests import ATTACH, G_CHG1, G_CHG2, G_FIND, G_FOUND, G_GLOBAL, G_MON0, G_MON1, G_SLAVE, G_UPD, UPDATE
 
 log = logging.getLogger("gmp.mesh")
 Watcher = Callable[[Change], None]
@@ -73,9 +60,7 @@ class Backbone:
         self._poke = poke  # what `wanted` returns may have changed
         self._id = ground.id
         self._prefix = ground.id + "#"  # of the own ports
-        self._own: Database = {}
-        self._members: dict[tuple[str, str], Cancellable] = {}  # what watches the death of own ports, by family and port ID
-        self._quota = Quota(limits)  # for the own entries
+        self._own = OwnEntries(ground.id, self.border, limits)
         self._counter = 0
         self._seeds: list[str] = []  # seed nodes that are up, in the order they came
         self._copies = Copies(ground, self._change_copy)
@@ -93,33 +78,19 @@ class Backbone:
             G_FOUND: self._g_found,
             G_CHG1: self._g_chg1,
             G_CHG2: self._g_chg2,
-            G_REPLY: self._g_reply,
         }
 
     # ---- what the own node does
 
     def set(self, family: str, key: str, value: Any) -> None:
         """Set an entry of this node. *Raises:* `MessageError`; `GmpError` when it has as much as one node may have."""
-        value = self.border.own(family, key, value)  # raises before anything has changed
-        own = self._own.get(family, {})
-        if key not in own or not is_same(own[key], value):
-            self._take_room(family, key, value)
-            self._change_own(family, {key: value}, [])
-
-    def _take_room(self, family: str, key: str, value: Any) -> None:
-        before = self._own.get(family, {})
-        if key in before:
-            self._quota.remove(self._id, family, key)
-        if not self._quota.add(self._id, family, key, value):
-            if key in before:
-                self._quota.add(self._id, family, key, before[key], bounded=False)
-            raise GmpError(
-                f"{family!r}: there is no room for {key!r}: one node may have {self._quota.limits} in groups and families"
-            )
+        changed = self._own.admit(family, key, value)
+        if changed:
+            self._change_own(family, changed, [])
 
     def delete(self, family: str, key: str) -> None:
         """Delete an entry of this node; nothing when it has none."""
-        if key in self._own.get(family, {}):
+        if key in self._own.of(family):
             self._change_own(family, {}, [key])
 
     def join(self, family: str, port_id: str, value: Any, monitor: Cancellable) -> None:
@@ -129,28 +100,17 @@ class Backbone:
         except BaseException:
             monitor.cancel()
             raise
-        before = self._members.pop((family, port_id), None)
-        if before is not None:
-            before.cancel()
-        self._members[family, port_id] = monitor
+        self._own.watch(family, port_id, monitor)
 
     def leave(self, family: str, port_id: str) -> None:
         """A port of this node leaves a group; nothing when it is no member."""
-        monitor = self._members.pop((family, port_id), None)
-        if monitor is not None:
-            monitor.cancel()
+        self._own.unwatch(family, port_id)
         self.delete(family, port_id)
 
     def _change_own(self, family: str, changed: Family, deleted: list[str]) -> None:
         keys = [*changed, *deleted]
         before = self._pick(family, keys)
-        entries = self._own.setdefault(family, {})
-        entries.update(changed)
-        for key in deleted:
-            del entries[key]
-            self._quota.remove(self._id, family, key)
-        if not entries:
-            del self._own[family]
+        self._own.change(family, changed, deleted)
         if self.is_global:
             self.registry.set_own(family, changed, deleted)
             return  # the registry tells of what changed in the merged view
@@ -167,7 +127,7 @@ class Backbone:
 
     def own_entries(self) -> Database:
         """What this node's program has set, by family."""
-        return {family: dict(entries) for family, entries in self._own.items() if not family.startswith("'")}
+        return {family: dict(entries) for family, entries in self._own.families.items() if not family.startswith("'")}
 
     def items(self, family: str) -> Family:
         """The entries of a family as this node knows them, own ones included, those of lost nodes left out."""
@@ -177,7 +137,7 @@ class Backbone:
                 del items[key]
         for key in self._echoes.of(family):
             items.pop(key, None)
-        items.update(self._own.get(family, {}))
+        items.update(self._own.of(family))
         return items
 
     def pick(self, family: str, keys: Iterable[str]) -> Family:
@@ -194,7 +154,7 @@ class Backbone:
 
     def _pick(self, family: str, keys: Iterable[str]) -> Family:
         """The entries of a family with these keys, where there are any."""
-        known, own, echoes = self._listed(family), self._own.get(family, {}), self._echoes.of(family)
+        known, own, echoes = self._listed(family), self._own.of(family), self._echoes.of(family)
         result: Family = {}
         for key in keys:
             if key in own:
@@ -211,7 +171,7 @@ class Backbone:
     def families(self) -> frozenset[str]:
         """The names of the families that are known here; only a global node knows them all."""
         known = self.registry.directory.families() if self.is_global else self._copies.families
-        return frozenset((*known, *self._own))
+        return frozenset((*known, *self._own.families))
 
     def watch(self, family: str, watcher: Watcher) -> None:
         """Call `watcher` with each change from now on."""
@@ -270,9 +230,9 @@ class Backbone:
         if any(copies.values()):
             self.registry.provisional(copies)
         self._echoes.clear()
-        self._own.setdefault(GLOBALS, {})[self._id] = None
+        self._own.families.setdefault(GLOBALS, {})[self._id] = None
         self.is_global = True
-        self.registry.start(self._own, self._counter + 1)
+        self.registry.start(self._own.families, self._counter + 1)
         for family, entries in before.items():
             self._notify(difference(family, entries, self.items(family)))
         for node_id, found in self._lookups.end():
@@ -317,7 +277,7 @@ class Backbone:
         if self.is_global or self.master is not None or not self._seeds:
             return
         self.master = master = self._seeds[0]
-        shown = self.border.shown_database(master, self._own)
+        shown = self.border.shown_database(master, self._own.families)
         self._counter += 1
         if self._ground.admits(master, ATTACH):
             self._ground.request(master, ATTACH, self._ground.incarnation, self._counter, shown)
@@ -359,7 +319,7 @@ class Backbone:
             del self._doubtful[family]
             if self._listed(family) or family in self._watchers:
                 continue  # it will be looked at when that is over
-            if family in self._interests or family in self._own:
+            if family in self._interests or family in self._own.families:
                 self._doubt(family)
             else:
                 self._give_up(family)
@@ -485,6 +445,3 @@ class Backbone:
         self._poke_about(family, changed)
         if not self._copies.families[family]:
             self._doubt(family)
-
-    def _g_reply(self, sender: str, *_: Any) -> None:
-        """The answer to a ``g_db_*`` query; this node keeps copies and asks none."""

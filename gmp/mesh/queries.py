@@ -31,6 +31,7 @@ class Queries:
             G_DB_FAMILY: self._entries,
             G_DB_KEYS: self._keys,
             G_DB_VALUES: self._values,
+            G_REPLY: self._reply,
         }
 
     def tell(self, changes: list[Change]) -> None:
@@ -82,3 +83,6 @@ class Queries:
 
     def _values(self, sender: str, family: Any, request_id: Any = None, *_: Any) -> None:
         self._ground.request(sender, G_REPLY, request_id, list(self._view(sender, family).values()))
+
+    def _reply(self, sender: str, *_: Any) -> None:
+        """Ignore the answer to a ``g_db_*`` query: this node keeps copies, and sends none."""

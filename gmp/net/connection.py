@@ -6,8 +6,8 @@ their destinations), *closed*. The owner, a `Network`, decides what becomes of i
 Reading happens in the callback of a read watcher, once per turn of the loop, into a buffer that all connections of
 a network share (it is consumed before the callback returns). Nothing in the callback blocks, and no user code runs in it.
 
-Sending is in the base class, `Outbox`. With TLS (`gmp.net.tls`) bytes are decrypted between socket and session, and encrypted
-between outbox and socket.
+Sending is in the base class, `Outbox`. With TLS (`gmp.net.tls`) bytes are decrypted between socket and session, and
+encrypted between outbox and socket.
 """
 
 from __future__ import annotations

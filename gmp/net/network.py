@@ -126,14 +126,17 @@ class Network:
         self._challenges: dict[Connection, gevent.Greenlet[..., None]] = {}
         self._acts = self._acts_of_rule()
         self._closed = False
-        self.relays = Relays(
-            node_id,
+        self.relays = self._make_relays(peer_log)
+
+    def _make_relays(self, peer_log: PeerLog) -> Relays:
+        return Relays(
+            self.node_id,
             self.peer,
-            events.node_port_message,
-            destinations,
-            settings.max_message,
+            self._events.node_port_message,
+            self._destinations,
+            self._settings.max_message,
             self.housekeeper.watch_relayed,
-            lambda: handshakes.begun,
+            lambda: self.handshakes.begun,
             peer_log,
         )
 

@@ -50,43 +50,13 @@ WRITE = 2
 class Outbox:
     """What is to be sent over one socket. `drained` is told when what waits has fallen to the low mark."""
 
-    # slots, as so many attributes would not be looked up fast in an instance's dict
+    # slots: an instance's dict with so many attributes would be slow to look up
     __slots__ = (
-        "_budget",
-        "_check",
-        "_drained",
-        "_encrypting",
-        "_flush_at",
-        "_front",
-        "_longest_row",
-        "_loop",
-        "_max_message",
-        "_outbox",
-        "_plain",
-        "_queued",
-        "_repack",
-        "_row_limit",
-        "_run_callback",
-        "_run_name",
-        "_sealed",
-        "_short",
-        "_slow",
-        "_slow_next",
-        "_tight",
-        "_turn",
-        "_writer",
-        "_writing",
-        "high_mark",
-        "low_mark",
-        "pack",
-        "reason",
-        "run",
-        "sent_bytes",
-        "sent_messages",
-        "sock",
-        "tls",
-        "up",
-    )
+        "_budget", "_check", "_drained", "_encrypting", "_flush_at", "_front", "_longest_row", "_loop",
+        "_max_message", "_outbox", "_plain", "_queued", "_repack", "_row_limit", "_run_callback", "_run_name",
+        "_sealed", "_short", "_slow", "_slow_next", "_tight", "_turn", "_writer", "_writing", "high_mark", "low_mark",
+        "pack", "reason", "run", "sent_bytes", "sent_messages", "sock", "tls", "up",
+    )  # fmt: skip
 
     def __init__(self, sock: _socket.socket, loop: Any, drained: Callable[[Any], None]) -> None:
         self.sock = sock
