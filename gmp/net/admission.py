@@ -1,12 +1,12 @@
 """Who may be in handshake, and how long a refusal takes: pure decisions, told the time.
 
 Accepted connections that have not proved themselves are *visitors*. There are at most `limit` of them, and at most
-`limit_per_address` from one address; for one more the oldest goes. A visitor is *in handshake*, or *refused*: its login
-was wrong, but it is told so only after a delay that grows with each failure of its address, up to `LONGEST_DELAY`. All in
-all a visitor stays for `patience` seconds at most.
+`limit_per_address` from one address; for one more the oldest is closed. A visitor is *in handshake*, or *refused*: its login
+was wrong, but it learns so only after a delay that grows with each failure of its address, up to `LONGEST_DELAY`. In
+total a visitor stays for `patience` seconds at most.
 
-It is the refusal that is delayed, not the handshake: whoever guesses waits, and an honest node that shares its address
-(one host, one NAT) does not. For the same reason the refused go first when room is needed. A success clears an address.
+The refusal is delayed, not the handshake: a guesser waits, and an honest node that shares its address (one host, one
+NAT) does not. For the same reason the refused are closed first when room is needed. A success clears an address.
 
 Every table is bounded, as anybody can fill them.
 """
@@ -26,7 +26,7 @@ MOST_ADDRESSES = 1024
 
 @dataclass
 class _Address:
-    """What is remembered of an address."""
+    """The failures of one address."""
 
     failures: int = 0
     last_failure: float = float("-inf")
@@ -43,7 +43,7 @@ class Admission(Generic[Visitor]):
         self._addresses: dict[str, _Address] = {}
 
     def make_room(self, host: str) -> Visitor | None:
-        """The visitor that must go before another one from `host` may `enter`, None when there is room."""
+        """Return the visitor that must be closed before another one from `host` may `enter`; None if there is room."""
         by_age = [*self._refused.items(), *self._in_handshake.items()]
         same = [visitor for visitor, address in by_age if address == host]
         if len(same) >= self._limit_per_address:
@@ -51,24 +51,24 @@ class Admission(Generic[Visitor]):
         return by_age[0][0] if len(by_age) >= self._limit else None
 
     def enter(self, visitor: Visitor, host: str, now: float) -> None:
-        """A connection from `host` was accepted."""
+        """Add a connection accepted from `host`."""
         self._in_handshake[visitor] = host
         self._since[visitor] = now
 
     def leave(self, visitor: Visitor) -> None:
-        """It has proved itself, or is closed."""
+        """Remove a visitor that has proved itself or is closed."""
         self._in_handshake.pop(visitor, None)
         self._refused.pop(visitor, None)
         self._since.pop(visitor, None)
 
     def refuse(self, visitor: Visitor, now: float) -> float:
-        """Its login was wrong: return how many seconds it is to wait before it is closed and has to `leave`."""
+        """Mark a visitor as refused; return for how many seconds to keep it before it is closed and has to `leave`."""
         host = self._in_handshake.pop(visitor)
         self._refused[visitor] = host
         return max(0.0, min(self.failed(host, now), self._since[visitor] + self._patience - now))
 
     def failed(self, host: str, now: float) -> float:
-        """Count a failure of an address; return how many seconds its next refusal takes."""
+        """Count a failure of an address; return by how many seconds to delay its refusal."""
         address = self._touch(host)
         address.failures = 1 if now - address.last_failure > FORGET_AFTER else address.failures + 1
         address.last_failure = now
@@ -76,12 +76,12 @@ class Admission(Generic[Visitor]):
         return 0.0 if beyond <= 0 else min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(beyond - 1, 10))
 
     def succeeded(self, host: str) -> None:
-        """A node at that address has proved itself."""
+        """Forget the failures of an address, as a node there has proved itself."""
         if host in self._addresses:
             self._addresses[host].failures = 0
 
     def _touch(self, host: str) -> _Address:
-        """The entry of an address, the youngest from now on."""
+        """Return the entry of an address, and make it the youngest."""
         address = self._addresses.pop(host, None) or _Address()
         self._addresses[host] = address
         if len(self._addresses) > MOST_ADDRESSES:

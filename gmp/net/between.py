@@ -1,10 +1,10 @@
-"""Who stands between two nodes in a handshake: the rule that refuses lines which somebody passes on. Pure.
+"""The rule that refuses a handshake which a third party relays between two nodes. Pure.
 
-A digest covers both greetings, so none of what they say can be altered by somebody without the secret; but he can carry the
-lines of two honest nodes to one another and own the connection that they take for theirs. So each greeting says what
-its sender sees of the connection, and whoever gets it compares (`docs/handshake.md` has who can pass what to whom):
+A digest covers both greetings, so nobody without the secret can alter what they say; but an attacker can relay the lines of
+two honest nodes to one another and own the connection that they take for theirs. So each greeting says what its sender
+sees of the connection, and the receiver compares (`docs/handshake.md` has who can pass what to whom):
 
-- ``role``: whether the sender dialled or was dialled. Two of one kind have somebody between them.
+- ``role``: whether the sender dialled or was dialled. Two of one kind have a third party between them.
 - ``peeraddr``: the address of the other end. What one node has dialled must be where it came in at the other.
 - ``machine`` and ``ownaddr``, when the dialler has dialled an address of its own machine: both ends must then be on that
   machine, and hold both ends of one connection. There an address alone proves little: any user may take a free port.
@@ -13,8 +13,8 @@ The node that was dialled compares the addresses, as it is the one that knows un
 so before its authentication line, without which the dialler does nothing. A peer that does not say ``gmp`` is Perl: it has
 no roles and compares nothing, so that a dialler, too, compares what Perl says.
 
-NAT, port mappings, proxies and tunnels pass connections on by the user's will. On a network they cannot be told from
-somebody else's, so that there the rule is strict only when the setting `reached_at` is given; on one machine, and towards
+NAT, port mappings, proxies and tunnels forward connections because the user wants it. On a network they cannot be told
+from an attacker's, so there the rule is strict only when the setting `reached_at` is given; on one machine, and towards
 Perl nodes that were not dialled, it is strict always.
 """
 
@@ -44,19 +44,19 @@ class End(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it is on loopback."""
+        """Whether the host is a loopback address."""
         return ipaddress.ip_address(self.host).is_loopback
 
 
 def make_end(host: str, port: int) -> End:
-    """The end at `host`: without the zone of IPv6, and IPv4 as such. *Raises:* `ValueError`."""
+    """Return the end at `host`, without an IPv6 zone and with mapped IPv4 as IPv4. *Raises:* `ValueError`."""
     address = ipaddress.ip_address(host.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return End(str(mapped or address), port)
 
 
 def parse_end(text: str) -> End | None:
-    """An end as a greeting tells it, ``host:port``; None when it is none, or its port is 0."""
+    """Return the end that a greeting names as ``host:port``; None if it is not one, or its port is 0."""
     host, _, port = text.rpartition(":")
     if not (port.isascii() and port.isdigit() and 0 < len(port) <= 5 and int(port) > 0):
         return None
@@ -77,7 +77,7 @@ class Way:
     machine: str  #: `gmp.net.machine.machine_name`
 
     def keys(self) -> dict[str, str]:
-        """What a greeting says of it."""
+        """Return the keys by which a greeting describes it."""
         keys = {ROLE: DIALLED if self.dialled else ACCEPTED, PEER_ADDRESS: str(self.other)}
         if self.dialled and self.near:  # nobody on another machine learns of these
             keys |= {OWN_ADDRESS: str(self.own), MACHINE: self.machine or UNKNOWN_MACHINE}
@@ -85,7 +85,7 @@ class Way:
 
 
 class Policy:
-    """What a node's settings say about it. `reached_at`, `advertise`, `require_roles`: the settings of those names."""
+    """The rule under a node's settings `reached_at`, `advertise` and `require_roles`."""
 
     def __init__(
         self, node_id: str, reached_at: Iterable[str] | None, advertise: Iterable[str], *, require_roles: bool
@@ -99,9 +99,9 @@ class Policy:
         self._require_roles = require_roles
 
     def check(self, way: Way, node_id: str, keys: Mapping[str, str], *, tls: bool) -> None:
-        """See that nobody stands between us and the node whose greeting has the name `node_id` and these `keys`.
+        """Check that no third party relays between us and the node whose greeting has the name `node_id` and these `keys`.
 
-        `tls`: the connection will be TLS from end to end, so that whoever stands between can do nothing but cut it.
+        `tls`: the connection will be TLS from end to end, so that a third party can do nothing but cut it.
         *Raises:* `AuthenticationError`, whose text names what was dialled, what was reached, and the setting for it.
         """
         if "gmp" in keys:
@@ -131,13 +131,13 @@ class Policy:
             )
 
     def _admits(self, target: End, way: Way) -> bool:
-        """Whether the user has said that something of his passes on to us what is dialled at `target`."""
+        """Return whether the user has declared that connections dialled at `target` are forwarded to this node."""
         if target in self._announced and target != way.own:
             return True
         return (target.host, target.port) in self._reached_at or (target.host, 0) in self._reached_at
 
     def _check_dialler(self, way: Way, node_id: str, keys: Mapping[str, str]) -> None:
-        """A gmp node says that it has dialled us."""
+        """Check what a gmp node says that it has dialled."""
         said = keys.get(PEER_ADDRESS, "")
         target = parse_end(said)
         if target is None:
@@ -152,7 +152,7 @@ class Policy:
             raise self._passed_on(node_id, target, way, "")
 
     def _check_near(self, way: Way, node_id: str, keys: Mapping[str, str], target: End) -> None:
-        """The right address was dialled, and one end says that the other is on its machine."""
+        """Check both ends: the right address was dialled, and one end says that the other is on its machine."""
         machine = keys.get(MACHINE, "")
         unknown = machine == UNKNOWN_MACHINE or (machine and not way.machine)
         if not way.near or (machine != way.machine and not unknown):
@@ -161,7 +161,7 @@ class Policy:
             raise self._passed_on(node_id, target, way, " by another socket than the one that came here")
 
     def _check_perl(self, way: Way, node_id: str, keys: Mapping[str, str]) -> None:
-        """A node without roles says at most which address the other end has as it sees it.
+        """Check a node without roles, which says at most the address of the other end as it sees it.
 
         Real ones always do, but one that has dialled a host name (from the directory, seeds are numeric) says that name.
         """
@@ -178,7 +178,7 @@ class Policy:
             )
 
     def _passed_on(self, node_id: str, target: End, way: Way, how: str) -> AuthenticationError:
-        """What is wrong, the same for each try: the port of who dialled would make it another one each time."""
+        """Return the error, whose text is the same for each try: the dialler's port, which changes, is not in it."""
         return AuthenticationError(
             f"node {node_id!r} has dialled {target}{how}, but reached {way.own} from {way.other.host}: somebody passes the"
             f" lines on; where that is your own tunnel, proxy or port mapping, set reached_at=['{target}']"

@@ -1,7 +1,7 @@
-"""Whether a kernel still answers for a connection that is believed up: asked when a newer incarnation wants its place.
+"""Asking the other kernel whether a connection that is believed up still lives, when a newer incarnation wants its place.
 
-A process that died has left nothing behind that acknowledges: its kernel answers the no-op by a RST, a host that is gone
-does not answer. Whoever acknowledges is a process that lives, so that the newcomer is another one of the same name.
+Nothing acknowledges for a process that died: its kernel answers the no-op by a RST, and a host that is gone does not
+answer. An acknowledgement means that the process lives, so the newcomer is another one of the same name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STEP = 0.01  # seconds between two looks; no event tells of an acknowledgement
 
 
 def answered_for(connection: Connection) -> bool:
-    """Send a no-op and see whether it is acknowledged. *Blocks:* up to a second."""
+    """Send a no-op and return whether it is acknowledged. *Blocks:* up to a second."""
     try:
         before = tcp.read_figures(connection.sock)
         connection.probe()
@@ -29,5 +29,5 @@ def answered_for(connection: Connection) -> bool:
             if figures is not None and figures.established and figures.segments_in != before.segments_in:
                 return connection.reason is None
     except OSError:
-        pass  # broken: its end is told by its own watcher
+        pass  # broken: its own watcher reports its end
     return False

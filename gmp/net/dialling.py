@@ -1,6 +1,7 @@
-"""Dialling: a TCP connection to an address, its handshake, and what came of it, told to whoever waits.
+"""Dialling: making a TCP connection to an address, waiting for its handshake, and returning the outcome.
 
-race: both sides dial at once, and one connection wins: the other's end is no failure (`DialAgain`, `gmp.net.handshakes`).
+race: both sides dial at once, and one connection wins: the end of the other is no failure
+(`DialAgain`, `gmp.net.handshakes`).
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from gmp.net.streams import Stream
 if TYPE_CHECKING:
     from gmp.net.peer import Peer
 
-FIRST_DELAY, MOST_DELAY = 0.1, 2.0  # seconds before dialling again, doubling, while the other side clears up
+FIRST_DELAY, MOST_DELAY = 0.1, 2.0  # seconds before dialling again, doubling, while the other side settles
 
 
 class Dial(NamedTuple):
-    """What a connection was dialled for; `result` gets the ID of the node there, or the stream."""
+    """The purpose of a dialled connection; `result` gets the ID of the node there, or the stream."""
 
     result: gevent.event.AsyncResult[Any]
     expect: str  #: the only node ID to accept; empty: any
-    stream_id: str  #: empty: it is to be a way to that node
+    stream_id: str  #: empty: the connection is to be a way to that node
 
 
 class SelfDial(GmpError):
@@ -43,7 +44,7 @@ class SelfDial(GmpError):
 
 
 class DialAgain(GmpError):
-    """The other side closed the connection, but most likely for the sake of another one with this node."""
+    """The other side closed the connection, most likely in favour of another one with this node."""
 
     def __init__(self, text: str, peer: Peer) -> None:
         super().__init__(text)
@@ -51,7 +52,7 @@ class DialAgain(GmpError):
 
 
 class Dialling:
-    """What one node dials. `start` makes a connection of a socket; `is_closed` tells whether the node still dials."""
+    """Dials for one node. `start` makes a connection of a socket; `is_closed` returns whether the node is closed."""
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class Dialling:
                 if time.monotonic() + delay > deadline:
                     raise
                 if again.peer.is_up and not again.peer.is_linked:
-                    gevent.sleep(delay)  # it is relayed; nothing tells when it is no more
+                    gevent.sleep(delay)  # it is relayed; no event reports the end of that
                 else:
                     again.peer.came_up.wait(delay)
                 if again.peer.is_linked:
@@ -118,11 +119,11 @@ class Dialling:
         try:
             dial.result.wait()
         finally:
-            if not dial.result.ready():  # whoever wanted it has another connection
+            if not dial.result.ready():  # the caller has another connection by now, or gave up
                 connection.close(CloseReason.DUPLICATE)
         result: str | Stream | None = dial.result.value
         error = dial.result.exception
-        del dial, connection  # an error's traceback refers to this frame: in it they would be garbage that is a cycle
+        del dial, connection  # an error's traceback refers to this frame: with them it would be a reference cycle
         try:
             if error is not None:
                 raise error

@@ -1,7 +1,7 @@
 """Handshakes: from a socket to a connection that its peer may take, a stream, or a refusal.
 
-Walk of a connection: accepted or dialled → `start` → `greeted` (the arbiter waits, everybody else sends its authentication
-line) → authenticated, of which `gmp.net.network` is told → `done`, or `failed`. Before that nothing is believed.
+The walk of a connection: accepted or dialled → `start` → `greeted` (the arbiter waits, the other node sends its
+authentication line) → authenticated, which `gmp.net.network` handles → `done`, or `failed`. Before that nothing is believed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from gmp.wire.requests import CHUNKS, RUNS
 from gmp.wire.session import Session
 
 log = logging.getLogger("gmp.net")
-_EXPECTED = {  # ends of a handshake that are no refusal
+_EXPECTED = {  # ends of a handshake that are neither a refusal nor a fault, and not logged
     CloseReason.SELF,
     CloseReason.DUPLICATE,
     CloseReason.TAKEN,
@@ -49,12 +49,12 @@ _CLOSED_THERE = {CloseReason.EOF, CloseReason.RESET}
 
 
 class Table(Protocol):
-    """The peers of the node."""
+    """The table of the node's peers."""
 
     peers: dict[str, Peer]
 
     def peer(self, node_id: str) -> Peer:
-        """The peer of that ID, made when it is new."""
+        """Return the peer of that ID, made if it is new."""
 
 
 class Handshakes:
@@ -92,12 +92,12 @@ class Handshakes:
         self.announces(())
 
     def announces(self, advertised: Iterable[str]) -> None:
-        """The addresses that this node tells others, by which they may have dialled it."""
+        """Set the addresses that this node tells others, by which they may have dialled it."""
         settings = self._settings
         self._between = Policy(self._node_id, settings.reached_at, advertised, require_roles=settings.require_roles)
 
     def start(self, fd: int, address: str, way: Way, dial: Dial | None) -> Connection | None:
-        """Begin the handshake of a connection; None when it broke at once."""
+        """Begin the handshake of a connection; return None if it broke at once."""
         settings = self._settings
         stream_id = "" if dial is None else dial.stream_id
         self.begun += 1
@@ -157,9 +157,9 @@ class Handshakes:
         return True
 
     def _meet_itself(self, connection: Connection) -> None:
-        """The other side says that it is this node. Believed when the other end is here, and has said and heard the same.
+        """Handle a greeting that claims to be this node's; believe it if the other end is here, with the same greetings.
 
-        Otherwise whoever mirrors a greeting would make us take a seed for ourselves. The first of the two ends waits.
+        Otherwise a node that mirrors a greeting could pass for this one, a seed say. The first of the two ends waits.
         """
         other = next((each for each in self.pending if connection.session.is_other_end(each.session)), None)
         for end in () if other is None else (connection, other):
@@ -169,7 +169,7 @@ class Handshakes:
             end.close(CloseReason.SELF)
 
     def _check_nobody_between(self, connection: Connection) -> None:
-        """Before our authentication line, which is what somebody in between would need."""
+        """Check for a third party before we send our authentication line, which is what one would need."""
         greeting, tls = connection.session.greeting, connection.session.tls_active
         try:
             self._between.check(connection.way, greeting.node_id, greeting.keys, tls=tls)
@@ -179,22 +179,22 @@ class Handshakes:
             raise
 
     def is_arbiter(self, connection: Connection) -> bool:
-        """Whether this node is the one that decides which of two connections is kept."""
+        """Return whether this node decides which of two connections is kept."""
         greeting = connection.session.greeting
         return is_arbiter(self._node_id, greeting.node_id, peer_is_gmp="gmp" in greeting.keys)
 
     def is_stream(self, connection: Connection) -> bool:
-        """Whether it was made for a stream."""
+        """Return whether a connection was made for a stream."""
         dial = self.pending[connection]
         return connection.session.greeting.protocol == DATACONN if dial is None else bool(dial.stream_id)
 
     def done(self, connection: Connection) -> Dial | None:
-        """It was taken: return the dial that it was for."""
+        """Remove a connection that its peer has taken; return the dial that it was for."""
         self._visitors.proved(connection)
         return self.pending.pop(connection)
 
     def take_stream(self, connection: Connection) -> None:
-        """Only now is anything believed: who opens which stream. An ID is used up by the first who may use it."""
+        """Make an authenticated connection a stream. An ID is used up by the first node that may use it."""
         greeting, take = connection.session.greeting, None
         if self.pending[connection] is None:
             stream_id = greeting.keys.get(STREAM_ID, "")
@@ -212,13 +212,13 @@ class Handshakes:
             take(stream)
 
     def failed(self, connection: Connection, reason: CloseReason) -> None:
-        """It has ended before it was taken: tell who has dialled, and the log."""
+        """Handle a connection that ended before it was taken: report that to its dialler, and to the log."""
         dial = self.pending.pop(connection)
         node_id = connection.session.greeting.node_id if connection.session.has_greeting else ""
         if dial is not None and not dial.result.ready():
             self._dial_failed(connection, reason, node_id, dial)
         if reason not in _EXPECTED and not connection.refused:
-            self._log_refusal(connection, logging.WARNING if dial is None else logging.INFO)  # who dials is told
+            self._log_refusal(connection, logging.WARNING if dial is None else logging.INFO)  # a dialler gets the error
 
     def _dial_failed(self, connection: Connection, reason: CloseReason, node_id: str, dial: Dial) -> None:
         result = dial.result
@@ -236,7 +236,7 @@ class Handshakes:
             result.set_exception(error(text))
 
     def _perhaps(self, connection: Connection) -> str:
-        """What most likely made the other side close a connection in the handshake: it does not say."""
+        """Return why the other side most likely closed a connection in the handshake: it does not say."""
         if connection.reason not in _CLOSED_THERE:
             return ""
         if not connection.session.has_greeting:
@@ -250,19 +250,19 @@ class Handshakes:
         return f", node {greeting.node_id!r}, in the handshake: perhaps {perhaps}; its log tells"
 
     def _is_linked_otherwise(self, peer: Peer | None, connection: Connection) -> bool:
-        """Whether the node that was dialled is connected by another connection, for which it has closed this one."""
+        """Return whether the node that was dialled has closed this connection in favour of one that is up."""
         return peer is not None and peer.is_linked and self._has_another(peer, connection)
 
     def _closed_for_another(self, peer: Peer, connection: Connection) -> bool:
         if connection.reason is CloseReason.TAKEN:
-            return True  # race: what makes that one up here is still on the way
+            return True  # race: what makes the other one up here is still on the way
         closed_there = connection.reason in _CLOSED_THERE and self._has_another(peer, connection)
         return closed_there and peer.link.dial_again(incarnation_of(connection))
 
     def _has_another(self, peer: Peer, connection: Connection) -> bool:
-        """Whether that node has closed `connection` since it has another one.
+        """Return whether that node has closed `connection` as it has another one.
 
-        A gmp node proves who it is when it says so, or whoever is at a seed's address could name another node as that
+        A gmp node proves who it is when it says so, otherwise a node at a seed's address could name another one as that
         seed. A Perl node closes without a word: it is taken for that when the node is known as one of Perl's; with
         `cert_names` its certificate has proved it by then.
         """
@@ -277,12 +277,12 @@ class Handshakes:
         self._tell(level, "handshake failed", host_of(connection.address), text)
 
     def hold(self, connection: Connection) -> bool:
-        """`Owner.hold`: a wrong login of an address that keeps failing is told so after a while."""
+        """`Owner.hold`: a wrong login from an address that keeps failing is refused after a delay."""
         accepted = connection in self.pending and self.pending[connection] is None
         return self._visitors.ended(connection, visitor=accepted and not self.closed)
 
 
 
 def incarnation_of(connection: Connection) -> str:
-    """What the greeting of the other side claims; empty: it has none (Perl)."""
+    """Return the incarnation that the other side's greeting claims; empty if it has none (Perl)."""
     return connection.session.greeting.keys.get("incarnation", "")

@@ -1,10 +1,10 @@
-"""Who is busy, hung or lost: the pure rules. They take the time and figures, and return what to do.
+"""When a peer is busy, hung or lost: pure rules, which take the time and figures and return what to do.
 
 The kernel answers for the host, the heartbeat for the program. A program that only computes still has a kernel that
 acknowledges, so *lost* is decided from TCP's own figures (`Reach`), *busy* and *hung* from a silence of the program
 (`Pulse`). Each side sends a heartbeat when it has sent nothing for a while; anything received is a sign of life.
 
-Time here is that in which this node ran itself (`OwnTime`): a stall of this node counts against nobody.
+Time here is the time during which this node itself ran (`OwnTime`): a stall of this node counts against no peer.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-HEARTBEAT = 2.0  # seconds without traffic in one direction after which a heartbeat goes out
-MEASURE = 5  # heartbeat intervals after which one goes out all the same, for the round-trip time
+HEARTBEAT = 2.0  # seconds without traffic in one direction after which a heartbeat is sent
+MEASURE = 5  # heartbeat intervals after which one is sent all the same, to measure the round trip
 
 
 class Limits(NamedTuple):
@@ -47,7 +47,7 @@ class Limits(NamedTuple):
 class OwnTime:
     """The time in which this node ran. `lag` is by how much the last look came late, `peak` the most so far.
 
-    Between two looks a heartbeat's time counts at most, however long this node did not run.
+    Between two looks at most one heartbeat's interval counts, however long this node did not run.
     """
 
     def __init__(self, now: float, limits: Limits) -> None:
@@ -57,7 +57,7 @@ class OwnTime:
         self._last = now
 
     def advance(self, now: float) -> float:
-        """A look at monotonic time `now`; returns the own time."""
+        """Advance to monotonic time `now`; return the own time."""
         elapsed, self._last = now - self._last, now
         self.now += min(elapsed, self._most)
         self.lag = max(0.0, elapsed - self._tick)
@@ -77,7 +77,7 @@ class Sign(enum.Enum):
 class Pulse:
     """The program at the other end of one connection. `interval` is how often it said it sends heartbeats.
 
-    None: it sends none (a Perl node), so that its silence says nothing.
+    None: it sends none (a Perl node), so its silence means nothing.
     """
 
     def __init__(self, limits: Limits, interval: float | None, now: float) -> None:
@@ -86,7 +86,7 @@ class Pulse:
         self.round_trip: float | None = None  #: seconds from the last answered heartbeat to its answer
         self._interval = interval
         self._every = limits.heartbeat
-        # who sends more seldom than this node tolerates is judged by what it promised
+        # a peer that sends less often than this node tolerates is judged by what it promised
         patience = 0.0 if interval is None else interval * 2.5
         self._busy_after = None if limits.busy_after is None else max(limits.busy_after, patience)
         self._hung_after = None if limits.hung_after is None else max(limits.hung_after, patience)
@@ -96,11 +96,11 @@ class Pulse:
         self._asked: float | None = None
 
     def carry_on(self, former: Pulse) -> None:
-        """This way replaces that of `former`: a peer that was busy is told of as no longer so at the next look."""
+        """Take over from `former`, whose way this one replaces: a busy peer is reported as not busy at the next look."""
         self.heard, self.busy = former.heard, former.busy
 
     def look(self, now: float, received: int) -> Sign:
-        """At own time `now`, with `received` bytes so far: what the silence calls for."""
+        """Return what the silence calls for at own time `now`, with `received` bytes so far."""
         if received != self._received:
             self._received = received
             self.heard = now
@@ -119,7 +119,7 @@ class Pulse:
         return Sign.NOTHING
 
     def heartbeat_due(self, now: float, sent: int, queued: int) -> bool:
-        """Whether a heartbeat should go out: nothing was sent for a while, and nothing waits to be."""
+        """Return whether to send a heartbeat: nothing was sent for a while, and nothing waits to be sent."""
         if self._interval is None:
             return False
         if queued:
@@ -131,14 +131,14 @@ class Pulse:
         return now - self._spoke >= self._every or now - self._beat >= MEASURE * self._every
 
     def next_token(self, now: float, clock: float) -> int:
-        """A heartbeat goes out at own time `now`, wall or monotonic `clock`: what it carries."""
+        """Return the token of a heartbeat sent at own time `now`, wall or monotonic `clock`."""
         self._beat = self._spoke = now
         self._token += 1
         self._asked = clock
         return self._token
 
     def answered(self, token: object, clock: float) -> None:
-        """An answer came; one to an older heartbeat, or to none, says nothing about time."""
+        """Note an answer; one to an older heartbeat, or to none, says nothing about the round trip."""
         if token == self._token and self._asked is not None:
             self.round_trip = clock - self._asked
             self._asked = None
@@ -159,10 +159,10 @@ class TcpFigures(NamedTuple):
 class Reach:
     """The host at the other end of one connection: the rule by which it is lost.
 
-    Any segment that comes in is a sign of life, the peer's own keepalives too. While nothing is unacknowledged the kernel's
-    keepalive decides, and ends the connection by itself. `retry_bounded`: the kernel was told to try again at least
-    every tenth of `lost_after` (TCP_RTO_MAX_MS), so that silence means what it seems to; without that it may be backing
-    off, and must first have tried late enough. `peer_keepalive`: seconds between the peer's probes, None when it did
+    Any segment that arrives is a sign of life, the peer's own keepalives included. While nothing is unacknowledged the
+    kernel's keepalive decides, and ends the connection by itself. `retry_bounded`: the kernel was told to retry at least
+    every tenth of `lost_after` (TCP_RTO_MAX_MS), so silence means a loss; without that it may be backing off, and must
+    first have retried late enough. `peer_keepalive`: seconds between the peer's probes, None when it did
     not say.
 
     What was tried and does not work: the age of the last acknowledgement (window probes to a program that does not read back
@@ -178,7 +178,7 @@ class Reach:
         self._segments = -1
 
     def lost(self, now: float, tcp: TcpFigures) -> bool:
-        """Whether the host is lost, at own time `now`."""
+        """Return whether the host is lost, at own time `now`."""
         if tcp.segments_in != self._segments:
             self._segments = tcp.segments_in
             self.heard = now
@@ -190,5 +190,5 @@ class Reach:
             return True
         if tcp.unacked > 0:
             return tcp.last_ack_received - tcp.last_data_sent >= self._lost_after * 625
-        # the peer's window is closed: its program does not read. Its kernel's keepalives, or our window probes, tell
+        # the peer's window is closed, as its program does not read: its kernel's keepalives or our window probes decide
         return self._peer_probes or tcp.probes >= 2

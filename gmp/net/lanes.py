@@ -1,8 +1,8 @@
 """The slow lane of a connection: large messages that wait for the socket, which small ones may overtake.
 
 It is used only while the socket is full. Order between two ports is kept: a message may overtake only if none for the
-same port waits here, and messages to the node port (monitors, kills, spawns, which are about other ports) neither
-overtake nor are overtaken: while one waits here, everything behind it waits too.
+same port waits here. Messages to the node port (monitors, kills, spawns, which concern other ports) neither overtake
+nor are overtaken: while one waits here, everything after it waits too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ LARGE = 32 * 1024  #: bytes from which on a message takes the slow lane
 
 
 class SlowLane:
-    """Messages that wait, in their order, and how many of them are for which port."""
+    """Messages that wait, in order, and the number of them for each port."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[str, bytes]] = deque()
@@ -23,24 +23,24 @@ class SlowLane:
         return bool(self._waiting)
 
     def is_for(self, name: str, data: bytes) -> bool:
-        """Whether a message for the port `name` must wait here."""
+        """Return whether a message for the port `name` must wait here."""
         if len(data) >= LARGE:
             return True
         ports = self._ports
         return bool(self._waiting) and (not name or name in ports or "" in ports)
 
     def put(self, name: str, data: bytes) -> None:
-        """Let a message wait."""
+        """Add a message."""
         waiting, ports = self._waiting, self._ports
         entry = [(name, data)]
-        if name in ports:  # race: Ctrl-C, or a signal handler that sends: no call is from here on
+        if name in ports:  # race: Ctrl-C, or a signal handler that sends: no call follows, so neither can come in between
             ports[name] += 1
         else:
             ports[name] = 1
         waiting += entry
 
     def pop_into(self, to: list[bytes | memoryview]) -> bool:
-        """Add the next message to `to`; False when there is none."""
+        """Move the next message to `to`; return False if there is none."""
         waiting, ports = self._waiting, self._ports
         if not waiting:
             return False
@@ -55,6 +55,6 @@ class SlowLane:
         return True
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all messages."""
         self._waiting.clear()
         self._ports.clear()

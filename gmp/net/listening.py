@@ -3,8 +3,8 @@
 ``*`` as host is every address, IPv4 and, where the machine has it, IPv6 at the same port, with a socket for each so that
 addresses of peers stay what they are. A name is each of its addresses. Either all binds can be had or none is kept.
 
-Announced are the numeric addresses; for ``*`` those of the machine's interfaces, loopback last (it is told to nodes on this
-machine only: `gmp.mesh.addresses`). The setting `advertise` replaces all of it: behind NAT or in a container only
+Announced are the numeric addresses; for ``*`` those of the machine's interfaces, loopback last (only nodes on this machine
+are told it: `gmp.mesh.border`). The setting `advertise` replaces all of it: behind NAT or in a container only
 the user knows.
 """
 
@@ -46,7 +46,7 @@ class Listeners:
     def listen(self, binds: Sequence[Address]) -> None:
         """Listen on each of `binds`. *Blocks:* while names are resolved.
 
-        *Raises:* `ConfigError` naming the one that cannot be had, and why; then none is open.
+        *Raises:* `ConfigError` naming the bind that failed, and why; then none is open.
         """
         listeners: list[Any] = []
         try:
@@ -73,7 +73,7 @@ class Listeners:
         self._servers.clear()
 
     def mend(self) -> None:
-        """Go on accepting where an interrupt has struck: gevent stops the watcher of a socket then."""
+        """Resume accepting after an interrupt, which makes gevent stop the watcher of a socket."""
         servers: list[Any] = self._servers
         for server in servers:
             if server.started and server._timer is None and not server._watcher.active:
@@ -81,14 +81,14 @@ class Listeners:
                 server.start_accepting()
 
     def abandon(self) -> None:
-        """Let go of the sockets, in a child of `fork`: they are the parent's."""
+        """Let go of the sockets without closing them, in a child of `fork`: they are the parent's."""
         for server in self._servers:
             server.stop_accepting()
             os.close(server.socket.detach())
         self._servers.clear()
 
     def announced(self, advertise: Sequence[Address] | None) -> list[str]:
-        """What others are told; `advertise`: the setting, a port of 0 in it is that of the first bind."""
+        """Return the addresses to announce; `advertise`: the setting, in which port 0 means the port of the first bind."""
         ports = [int(bind.rpartition(":")[2]) for bind in self.binds]
         if advertise is not None:
             if not ports and any(not address.port for address in advertise):
@@ -107,7 +107,7 @@ def _is_loopback(address: str) -> bool:
 
 
 def _open(bind: Address) -> list[Any]:
-    """The listening sockets of one bind."""
+    """Open and return the listening sockets of one bind."""
     if bind.host == "*":
         return _open_everywhere(bind.port)
     addresses = resolve(bind)
@@ -138,7 +138,7 @@ def _open_everywhere(port: int) -> list[Any]:
         except OSError as error:
             if error.errno in _NOT_HERE or not socket.has_ipv6:
                 return [four]
-            # race: somebody else has just this port on IPv6; when any will do, take another
+            # race: another program has this very port on IPv6; if any port will do, try another
             four.close()
             if port or attempt == PORT_TRIES - 1:
                 raise
@@ -162,7 +162,7 @@ def _listen(host: str, port: int) -> Any:
 
 
 def interface_addresses_4() -> list[str]:
-    """The IPv4 addresses of this machine's interfaces that are up."""
+    """Return the IPv4 addresses of this machine's interfaces that are up."""
     space = array.array("B", bytes(IFREQ_SIZE * 256))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
@@ -175,7 +175,7 @@ def interface_addresses_4() -> list[str]:
 
 
 def interface_addresses_6() -> list[str]:
-    """The IPv6 addresses of this machine's interfaces, link-local ones left out: they need an interface's name."""
+    """Return the IPv6 addresses of this machine's interfaces, without link-local ones: they need an interface's name."""
     try:
         with open("/proc/net/if_inet6", encoding="ascii") as file:
             found = [ipaddress.IPv6Address(int(line.split()[0], 16)) for line in file]
@@ -193,5 +193,5 @@ def _addresses_of_own_name(family: socket.AddressFamily) -> list[str]:
 
 
 def format_address(host: str, port: int) -> str:
-    """``host:port``, IPv6 in brackets."""
+    """Return ``host:port``, with IPv6 in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,6 +1,6 @@
-"""What a ``host:port`` stands for now: numeric addresses, by the system's resolver or a DNS SRV look-up.
+"""Resolving a ``host:port`` to numeric addresses, by the system's resolver or a DNS SRV look-up.
 
-A numeric address is itself, without the resolver, whose thread pool costs 10 to 20 ms to start. SRV names,
+A numeric address is returned as it is, without the resolver, whose thread pool costs 10 to 20 ms to start. SRV names,
 ``srv+_gmp._tcp.example.org``, need dnspython (extra ``dns``); it runs in the hub's thread pool, as it blocks.
 """
 
@@ -18,7 +18,7 @@ from gmp.errors import ConfigError, GmpError
 
 
 def family_of(host: str) -> socket.AddressFamily | None:
-    """The address family of a numeric host; None for a name."""
+    """Return the address family of a numeric host; None for a name."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, host.partition("%")[0])
@@ -29,7 +29,7 @@ def family_of(host: str) -> socket.AddressFamily | None:
 
 
 def resolve(address: Address) -> list[Address]:
-    """The numeric addresses that `address` stands for, each once.
+    """Return the numeric addresses that `address` stands for, each once.
 
     *Blocks:* while it looks names up. *Raises:* `OSError` or `GmpError` that names it.
     """
@@ -45,7 +45,7 @@ def resolve(address: Address) -> list[Address]:
 
 
 def check_seed(address: Address) -> None:
-    """*Raises:* `ConfigError` when what it takes to look `address` up is not installed."""
+    """Check that `address` can be looked up. *Raises:* `ConfigError` if a package for it is not installed."""
     if address.host.startswith(SRV_PREFIX):
         _dns()
 
@@ -58,7 +58,7 @@ def _dns() -> Any:
 
 
 def _ask(dns: Any, question: str) -> Any:
-    """In the thread pool, which would print what is raised here: the answer, or the error."""
+    """Return the answer or the error: the thread pool, in which this runs, would print what is raised."""
     try:
         return dns.resolve(question, "SRV")
     except Exception as error:
@@ -66,7 +66,7 @@ def _ask(dns: Any, question: str) -> Any:
 
 
 def _look_up_srv(name: str) -> list[Address]:
-    """The targets of an SRV name, best first."""
+    """Return the targets of an SRV name, best first."""
     dns = _dns()
     question = name.removeprefix(SRV_PREFIX)
     answer = gevent.get_hub().threadpool.apply(_ask, (dns, question))

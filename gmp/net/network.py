@@ -46,12 +46,12 @@ from gmp.wire.portable import Portable
 from gmp.wire.session import Session
 
 log = logging.getLogger("gmp.net")
-READ_SIZE = 64 * 1024  # what it becomes stays in the processor's cache until it is used
-_ENDED = {CloseReason.EOF, CloseReason.LEAVING, CloseReason.RESTARTED}  # what shows that a process is gone
+READ_SIZE = 64 * 1024  # so much that the decoded messages stay in the processor's cache until they are used
+_ENDED = {CloseReason.EOF, CloseReason.LEAVING, CloseReason.RESTARTED}  # ends which show that the process is gone
 
 
 class NetworkEvents(PeerEvents, HousekeeperEvents, Protocol):
-    """What the kernel is told by the network."""
+    """What the network reports to the kernel."""
 
     def peer_drained(self, peer: Peer) -> None:
         """What waited for `peer` has fallen to its low mark."""
@@ -60,10 +60,10 @@ class NetworkEvents(PeerEvents, HousekeeperEvents, Protocol):
         """A peer that was relayed is connected directly now."""
 
     def peers_forgotten(self, peers: set[Peer]) -> None:
-        """These were idle for long, and nothing is known of them any more."""
+        """These peers were idle for long, and were forgotten."""
 
     def node_port_message(self, peer: Peer, message: Decoded) -> None:
-        """A message from `peer` for the node port, for a port that is not in the table, or that cannot be decoded."""
+        """A message from `peer` has arrived for the node port, for a port not in the table, or one that does not decode."""
 
 
 class Network:
@@ -95,7 +95,7 @@ class Network:
         self._buffer = bytearray(READ_SIZE)
         self._scratch = bytearray(READ_SIZE + 2 * RECORD if settings.cert else 0)
         framings = settings.framings or default_framings()
-        self.portable = Portable(  # raises for a framing that cannot be
+        self.portable = Portable(  # raises for an unknown framing
             framings, settings.max_message, PERL_STRINGS[settings.perl_strings]
         )
         self._contexts = make_contexts(settings.cert) if settings.cert else None
@@ -141,7 +141,7 @@ class Network:
         )
 
     def _acts_of_rule(self) -> dict[Act, Callable[[Peer, Connection], object]]:
-        """What the rule of the one connection may want done."""
+        """Return how to do each act of the rule of the one connection."""
         return {
             Act.ACCEPT: self._accept,
             Act.CLOSE_OLD: lambda peer, connection: connection.close(CloseReason.OLD_INCARNATION),
@@ -164,7 +164,7 @@ class Network:
             self.handshakes.announces(self.announced())
 
     def announced(self) -> list[str]:
-        """The addresses to tell others."""
+        """Return the addresses to tell others."""
         advertise = self._settings.advertise
         return self._listeners.announced(None if advertise is None else [parse_advertised(text) for text in advertise])
 
@@ -219,7 +219,7 @@ class Network:
         )
 
     def _run(self, peer: Peer, todo: list[Do[Connection]]) -> None:
-        """Do what the rule of the one connection says."""
+        """Carry out what the rule of the one connection has decided."""
         for act, connection in todo:
             self._acts[act](peer, connection)
 
@@ -248,7 +248,7 @@ class Network:
             dial.result.set(connection.node_id)
 
     def add_stream(self, stream: Stream) -> Stream:
-        """This node has a part in it: it ends with the node."""
+        """Track a stream so that it closes with the node; return it."""
         self._streams.add(stream)
         return stream
 
@@ -265,15 +265,15 @@ class Network:
                 peer.lose(("leaving", peer.node_id))
             else:
                 peer.lose(("transport_error", peer.node_id, describe(connection)))
-        if not self._closed:  # at last: a handler of the log may block, or send
+        if not self._closed:  # comes last: a logging handler may block, or send
             text = f"connection with {connection} ended: {describe(connection)}"
             self._tell(logging.INFO, f"connection ended, {reason.value}", peer.node_id, text)
 
     def _challenge(self, peer: Peer, connection: Connection) -> None:
-        """Another incarnation wants the place of `connection`: it waits until the kernel has told whether that one lives."""
+        """Let another incarnation, which wants the place of `connection`, wait until the kernel tells whether that lives."""
         for challenger in peer.link.held:
             challenger.pause()
-        if peer.state is PeerState.LOST:  # race: `connection` waits itself, so there is no no-op yet to ask the kernel about
+        if peer.state is PeerState.LOST:  # race: `connection` waits itself, so no no-op can be sent on it yet
             peer.after_loss(partial(self._challenge, peer, connection))
             return
         if connection not in self._challenges:
@@ -318,7 +318,7 @@ class Network:
     # ---- peers
 
     def peer(self, node_id: str) -> Peer:
-        """The peer object of that node, made when it is new."""
+        """Return the peer of that node, made if it is new."""
         peer = self.peers.get(node_id)
         if peer is None:
             settings = self._settings
@@ -334,13 +334,13 @@ class Network:
         return peer
 
     def rest(self, peer: Peer, *, was_up: bool) -> None:
-        """A peer is new, or was lost: it is forgotten when it stays idle."""
+        """Note that a peer is new or was lost, and is to be forgotten if it stays idle."""
         now = time.monotonic()
         peer.rests(now, was_up=was_up)
         self._resting.rest(peer, now)
 
     def _forget_idle(self) -> None:
-        """What is left of a peer that was idle for long is memory: forget it, as a peer that was never seen."""
+        """Forget the peers that were idle for long, as if they had never been seen."""
         forgotten = self._resting.over(time.monotonic())
         if forgotten:
             for peer in forgotten:
@@ -350,11 +350,11 @@ class Network:
                 peer.forgotten()
 
     def up_peers(self) -> Iterator[Peer]:
-        """The peers that are connected now."""
+        """Return the peers that are connected now."""
         return (peer for peer in list(self.peers.values()) if peer.is_up)
 
     def _mend(self) -> None:
-        """Let every socket go on whose callback Ctrl-C has struck, and tell of the ends that it kept from being told."""
+        """Resume every socket whose callback Ctrl-C has interrupted, and report the ends that were not reported for it."""
         self._listeners.mend()
         for connection in list(self.handshakes.pending):
             connection.mend()
@@ -368,7 +368,7 @@ class Network:
                 peer.relay.mend()
 
     def abandon(self) -> None:
-        """Let go of every socket without a byte, in a child of `fork`: they are the parent's."""
+        """Let go of every socket without sending a byte, in a child of `fork`: they are the parent's."""
         self._closed = self.handshakes.closed = True
         self.housekeeper.stop()
         self._listeners.abandon()
@@ -380,7 +380,7 @@ class Network:
             connection.abandon()
 
     def close(self) -> None:
-        """Close every socket, in silence."""
+        """Close every socket silently."""
         self._closed = self.handshakes.closed = True
         self.housekeeper.stop()
         gevent.killall(list(self._challenges.values()), block=False)

@@ -1,24 +1,24 @@
 """The half of a connection that sends: what waits to be written, in which order, and when. `Connection` is built on it.
 
-The first message in a pass of the loop is written at once, and costs no callback; with the second a turn begins: the rest is
-written when it ends, or after 4, 16 and then each 64 KiB (the other side has something to do while a hundred callers send
-one after the other); what the socket does not take waits for the write watcher. Never a system call per message. One
-pass of the loop writes `A_TURN` bytes at most, or a stream of large messages would keep everybody else waiting.
+The first message in a pass of the loop is written at once, and costs no callback; the second begins a turn: the rest is
+written when the turn ends, or after 4, 16 and then each 64 KiB (so that the other side has work while a hundred callers
+send one after the other); what the socket does not take waits for the write watcher. There is never a system call per
+message. One pass of the loop writes at most `A_TURN` bytes, otherwise a stream of large messages would starve the rest.
 
-Messages in a row for one port go out as a *run* when the other side reads them (`gmp.wire.runs`): `run` is the one that
-is being collected (`gmp.net.run`), also by `gmp.send` behind our back. It joins the outbox before anything else does, and
-before the outbox is written. The first two messages of a turn are in none.
+Successive messages for one port are sent as a *run* if the other side reads runs (`gmp.wire.runs`): `run` is the one being
+collected (`gmp.net.run`), also by `gmp.send` directly. It joins the outbox before anything else does, and before the
+outbox is written. The first two messages of a turn are in none.
 
-The outbox is three things in a row: `_front`, what goes over the wire next; `_outbox`; and, only while the socket is
+The outbox consists of three things: `_front`, what goes over the wire next; `_outbox`; and, only while the socket is
 full, the `SlowLane` of large messages, which small ones for other ports may overtake. race: a small message is
-followed by a large one for the same port: what is in the outbox when one takes the slow lane is sealed, and goes first.
+followed by a large one for the same port: what is in the outbox when one takes the slow lane is sealed, and sent first.
 
 With TLS bytes are encrypted between outbox and `_front`: what waits stays plaintext until the socket has room.
 
-race: Ctrl-C, or a signal handler that sends, strikes wherever Python looks for signals (`gmp.ports.workers`). So each piece
-goes on in one step, without a call in it: a ``for`` over ``map(sock.send, …)`` writes and has the count before anybody can
-strike. Behind an interrupt, and below a handler, everything is either still where it was or already further on. Only in
-the middle of TLS that cannot be: the connection ends then. What an interrupt left undone, `mend` does.
+race: Ctrl-C, or a signal handler that sends, runs wherever Python checks for signals (`gmp.ports.workers`). So each piece
+moves on in one step that contains no call: a ``for`` over ``map(sock.send, …)`` writes and has the count before a signal is
+handled. After an interrupt, and in a handler, each piece is either still where it was or already further on. Only TLS
+cannot do that: an interrupt in the middle of it ends the connection. `mend` does what an interrupt left undone.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ WRITE = 2
 
 
 class Outbox:
-    """What is to be sent over one socket. `drained` is told when what waits has fallen to the low mark."""
+    """What is to be sent over one socket. `drained` is called when what waits has fallen to the low mark."""
 
     # slots: an instance's dict with so many attributes would be slow to look up
     __slots__ = (
@@ -71,7 +71,7 @@ class Outbox:
         self._row_limit = -1  # bytes of a message that may go in a run
         self._longest_row = -1  # the same, while that is allowed
         self.run: Run | None = None  #: the one that is being collected
-        self._run_name: str | None = None  # the port that it is for, or would be; the very text
+        self._run_name: str | None = None  # the port that it is for, or would be: that very string object
         self._outbox: list[bytes] = []
         self._sealed: list[bytes] = []  # was in the outbox when a message took the slow lane
         self._tight = 0  # how many pieces at the front of the outbox need not be joined with others
@@ -100,7 +100,7 @@ class Outbox:
         raise NotImplementedError
 
     def _send_by(self, encoder: Encoder, keys: Mapping[str, str]) -> None:
-        """`send` is possible from now on; `keys` are those of the other side's greeting."""
+        """Allow `send` from now on; `keys` are those of the other side's greeting."""
         self.sent_messages = -len(self._outbox)  # they are counted as they are written, and lines are no messages
         self.pack, self._repack, self._check = encoder.pack, encoder.repack, encoder.check
         self._max_message = encoder.max_message
@@ -109,7 +109,7 @@ class Outbox:
         self._row_limit = self._longest_row = limit
 
     def _discard(self) -> None:
-        """Nothing is written any more."""
+        """Drop everything: nothing is written any more."""
         self._writer.close()
         self._outbox.clear()
         self._tight = 0
@@ -130,7 +130,7 @@ class Outbox:
 
     @property
     def encrypting(self) -> bool:
-        """Whether bytes are being encrypted: who sees this is a signal handler that has struck there."""
+        """Whether bytes are being encrypted: only a signal handler that interrupted the encryption sees this."""
         return self._encrypting
 
     def send(self, name: str, message: tuple[Any, ...]) -> bool:
@@ -198,14 +198,14 @@ class Outbox:
         return False if len(run.rows) < run.room else self.make_room(run)
 
     def make_room(self, run: Run) -> bool:
-        """Go on behind a message that was added to `run` without knowing of room: find some, or write. Else as `send`."""
-        if run is not self.run:  # race: it has ended while the message was packed
+        """Find room, or write, after a message was added to `run` without knowing of any. Returns as `send`."""
+        if run is not self.run:  # race: the run has ended while the message was packed
             self._put_rows(run)
             return self._queued >= self._flush_at and self._push()
         if run.room != run.given:
-            return self._push()  # for long ones room is counted closely enough
+            return self._push()  # with long messages room is counted closely enough
         left = self._flush_at - self._queued - run.measure()
-        if left <= self._flush_at >> 4:  # near enough: no look for each of the last ones
+        if left <= self._flush_at >> 4:  # near enough: do not measure for each of the last ones
             return self._push()
         run.room = run.given = run.measured + left // ROW
         return False
@@ -217,7 +217,7 @@ class Outbox:
                 return
 
     def _end_run(self) -> None:
-        """Put the run into the outbox, which must not be written, or be added to, without that."""
+        """Put the run into the outbox, which must be done before the outbox is written or added to."""
         while (run := self.run) is not None:
             self._put_rows(run)
 
@@ -227,9 +227,9 @@ class Outbox:
         count = len(taken)
         data = b"".join([run_head(run.name, count), *taken])
         size = len(data)
-        # race: Ctrl-C, or a signal handler that sends. No call follows, so they strike before or behind all of this
+        # race: Ctrl-C, or a signal handler that sends. No call follows, so they come before or after all of this
         if rows[count:] or (taken and not rows):
-            return  # it has grown, or was put there
+            return  # it has grown, or was put there already
         del rows[:]
         run.room, run.pack = 0, None  # as `Run.end`
         if self.run is run:
@@ -240,12 +240,12 @@ class Outbox:
             self.sent_messages += count - 1  # as one piece it will count for one
 
     def stop_runs(self) -> None:
-        """Let the next message go by itself."""
+        """End the run; the next message is sent by itself."""
         self._end_run()
         self._run_name = None
 
     def _may_go(self, name: str, message: tuple[Any, ...], data: bytes) -> bool:
-        """Check a message that is not short; return whether it may go into the outbox, or must take the slow lane."""
+        """Check a message that is not short; return True if it may go into the outbox, False for the slow lane."""
         size = len(data)
         if size > SHORT:
             if size > self._max_message:
@@ -256,7 +256,7 @@ class Outbox:
         if not waits or not ((self._slow or size >= LARGE) and self._slow.is_for(name, data)):
             return True
         self.stop_runs()
-        self._short = self._longest_row = -1  # as long as somebody waits there, each message must ask
+        self._short = self._longest_row = -1  # as long as a message waits there, each one must be checked
         outbox = self._outbox
         self._sealed += outbox  # what was sent before it stays before it
         del outbox[:]
@@ -266,7 +266,7 @@ class Outbox:
     def _push(self) -> bool:
         if self._flush_at == 0:
             turn = self._loop.iteration
-            if turn != self._turn and self.low_mark:  # 0: somebody waits for the last byte, and is told when a turn ends
+            if turn != self._turn and self.low_mark:  # 0: a caller waits for the last byte, and is told when a turn ends
                 self._turn = turn
                 self._write_first()
                 return self._queued > self.high_mark
@@ -284,7 +284,7 @@ class Outbox:
         return self._queued > self.high_mark
 
     def _write_first(self) -> None:
-        """Write the first message of a turn: a round trip is made of such messages."""
+        """Write the first message of a turn: round trips consist of such messages."""
         self._run_name = None  # there is no run of one
         outbox = self._outbox
         try:
@@ -313,9 +313,9 @@ class Outbox:
             self._flush()
 
     def _tighten(self) -> None:
-        """Join messages that wait for a full socket: a tiny one takes five times its length as long as it is by itself."""
+        """Join messages that wait for a full socket: a tiny one by itself takes five times its length."""
         outbox, start = self._outbox, self._tight
-        end = len(outbox) - (1 if outbox and len(outbox[-1]) >= PIECE else 0)  # what is long enough is not copied
+        end = len(outbox) - (1 if outbox and len(outbox[-1]) >= PIECE else 0)  # a piece that is long enough is not copied
         if end - start > 1:
             parts = outbox[start:end]
             joined = b"".join(parts)
@@ -342,7 +342,7 @@ class Outbox:
                 self._run_callback(self._turn_ends)
                 return
             self._flush_at, self._run_name, self._turn = 0, None, NO_TURN
-            if self.low_mark == 0:  # somebody waits for the last byte
+            if self.low_mark == 0:  # a caller waits for the last byte
                 self._drained(self)
 
     def flush(self) -> None:
@@ -371,20 +371,20 @@ class Outbox:
                     self._wait_writable()
                     return
                 if self._queued == 0 and self.run is None and self.tls is None:
-                    return  # TLS may have something of its own to say
+                    return  # TLS may have something of its own to send
             if not self._encrypting and (self.tls is None or self.tls.ready):
-                self._queued = 0  # race: Ctrl-C has struck before what it sent was counted
+                self._queued = 0  # race: Ctrl-C came before what was sent was counted
         except (BlockingIOError, InterruptedError):
             self._wait_writable()
         except (OSError, ProtocolError) as error:
-            # race: the owner may be in the middle of a send: let the loop tell of the end
+            # race: the owner may be in the middle of a send: let the loop report the end
             self._run_callback(self._write_failed, error)
 
     def _next_piece(self) -> bool:
-        """Put what is to be written next in front, as it goes over the wire; False: there is nothing."""
+        """Put what is to be written next in front, as it goes over the wire; return False if there is nothing."""
         if self.tls is None:
             return self._take(self._front)
-        if self._encrypting:  # race: this is a signal handler that sends; whoever it has struck goes on behind it
+        if self._encrypting:  # race: this is a signal handler that sends; the code that it interrupted resumes afterwards
             return False
         if self.tls.ready and not self._plain:
             self._take(self._plain)
@@ -394,7 +394,7 @@ class Outbox:
         except ProtocolError:
             self._encrypting = False
             raise
-        except BaseException as error:  # race: a piece may be encrypted and not be in front: nothing more is written
+        except BaseException as error:  # race: a piece may be encrypted but not in front: nothing more may be written
             self._run_callback(self._torn, error)
             raise
         self._encrypting = False
@@ -417,11 +417,11 @@ class Outbox:
         self._queued += len(data) - size
 
     def _take(self, to: list[bytes | memoryview]) -> bool:
-        """Add the small messages that wait to `to`, or one of the slow lane in turn, so that neither starves the other."""
+        """Move the small messages that wait to `to`, or one of the slow lane in turn, so that neither starves."""
         self._end_run()
         while True:
             outbox = self._sealed or self._outbox
-            if self._short < 0 and not self._sealed and (self._slow_next or not outbox):  # somebody waits in the slow lane
+            if self._short < 0 and not self._sealed and (self._slow_next or not outbox):  # the slow lane is in use
                 self._slow_next = False
                 taken = self._slow.pop_into(to)
                 if not self._slow:
@@ -434,7 +434,7 @@ class Outbox:
                 return False
             tight = self._tight and outbox is self._outbox
             parts = outbox[:1] if tight else outbox[:]
-            count, data = len(parts), b"".join(parts)  # which copies nothing of a single one
+            count, data = len(parts), b"".join(parts)  # which does not copy a single one
             if outbox[:count] == parts:  # race: a signal handler has sent, and taken them, meanwhile
                 to += [data]
                 del outbox[:count]
@@ -445,7 +445,7 @@ class Outbox:
                 return True
 
     def _wait_writable(self) -> None:
-        self._end_run()  # or it would grow by as much each time the socket takes a bit: none may be longer than is read
+        self._end_run()  # otherwise it would grow whenever the socket takes a bit: a run has a longest length
         if self._writing:  # race: a signal handler has sent meanwhile
             return
         self._writing = True
@@ -470,7 +470,7 @@ class Outbox:
             self._drained(self)
 
     def mend(self) -> None:
-        """Go on where an interrupt has struck a callback of the loop, or a send; in the hub."""
+        """Resume after an interrupt of a callback of the loop, or of a send; in the hub."""
         if self._writing:
             if not self._writer.active:
                 self._writable()

@@ -40,7 +40,7 @@ class PeerState(enum.Enum):
 
 
 class Verdict(enum.Enum):
-    """What becomes of a connection whose other side has just proved itself."""
+    """The decision on a connection whose other side has just proved itself."""
 
     ACCEPT = "accept"  #: it is up
     REPLACE = "replace"  #: the one believed up is dead: fire its monitors, then this one is up
@@ -50,7 +50,7 @@ class Verdict(enum.Enum):
 
 
 class Act(enum.Enum):
-    """What whoever holds the sockets has to do, in the order given."""
+    """What the holder of the sockets has to do, in the order given."""
 
     ACCEPT = "accept"  #: the connection is up; send our authentication line if that was not done
     CLOSE_OLD = "close_old"  #: close it, it comes from an older incarnation
@@ -64,14 +64,14 @@ class Act(enum.Enum):
 
 
 class Do(NamedTuple, Generic[C]):
-    """One thing to do, with one connection."""
+    """One act on one connection."""
 
     act: Act
     connection: C
 
 
 def is_arbiter(own_id: str, peer_id: str, *, peer_is_gmp: bool) -> bool:
-    """Whether this node decides which connection with `peer_id` is kept."""
+    """Return whether this node decides which connection with `peer_id` is kept."""
     return not peer_is_gmp or own_id.encode() < peer_id.encode()
 
 
@@ -92,7 +92,7 @@ def judge(*, arbiter: bool, up: str | None, newest: str, incarnation: str, earli
 
 
 class Link(Generic[C]):
-    """The state of the rule for one peer. It is told what happens to connections and returns what to do."""
+    """The state of the rule for one peer: its methods are told what happens to connections, and return what to do."""
 
     __slots__ = ("held", "known", "newest", "number", "pending", "up", "up_incarnation")
 
@@ -111,11 +111,11 @@ class Link(Generic[C]):
         return self.up is None and not self.pending and not self.held
 
     def offered(self, connection: C, incarnation: str) -> None:
-        """Our authentication line went out first; `incarnation` is what the greeting claims, and not believed."""
+        """Note that this side has sent its authentication line first; `incarnation` is what the greeting claims."""
         self.pending[connection] = incarnation
 
     def authenticated(self, connection: C, incarnation: str, number: int, *, arbiter: bool) -> list[Do[C]]:
-        """The other side's authentication line came and is right; `number` tells when the connection began here."""
+        """Judge a connection whose authentication line is right; `number` orders connections by when they began here."""
         self.pending.pop(connection, None)
         up = self.up
         verdict = judge(
@@ -142,13 +142,13 @@ class Link(Generic[C]):
         return [Do(Act.ACCEPT, connection)]
 
     def met(self, incarnation: str, number: int) -> None:
-        """That incarnation has proved itself; what comes of others by connections that began before `number` is late."""
+        """Note that an incarnation has proved itself; others on connections that began before `number` are late."""
         if incarnation and incarnation != self.newest:
             self.newest, self.number = incarnation, number
         self.known = True
 
     def closed(self, connection: C) -> list[Do[C]]:
-        """A connection has ended, whoever ended it; one that was never up has no consequences."""
+        """Handle the end of a connection, whichever side ended it; one that was never up has no consequences."""
         self.pending.pop(connection, None)
         self.held.pop(connection, None)
         if connection != self.up:
@@ -157,9 +157,9 @@ class Link(Generic[C]):
         return [Do(Act.LOSE, connection), *self._judge_held()]
 
     def challenged(self, connection: C, *, alive: bool) -> list[Do[C]]:
-        """The kernel has told whether `connection`, believed up, is answered for."""
+        """Go on with the challengers: the kernel has told whether `connection`, believed up, is `alive`."""
         if connection != self.up or not self.held:
-            return []  # race: it ended meanwhile, or the challengers gave up
+            return []  # race: the connection ended meanwhile, or the challengers gave up
         if alive:
             refused = list(self.held)
             self.held.clear()
@@ -175,7 +175,7 @@ class Link(Generic[C]):
         return todo
 
     def dial_again(self, incarnation: str) -> bool:
-        """The other side closed a connection that we dialled, before it was up: whether to dial again.
+        """Return whether to dial again after the other side closed a connection that we dialled, before it was up.
 
         It may believe another connection to be up. race: its line on that one is still on the way; or that one is dead,
         which the no-op it has sent there will show. `incarnation` is what its greeting claimed.

@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class CloseReason(enum.Enum):
-    """The named reason of a connection's end."""
+    """The named reason for the end of a connection."""
 
     EOF = "connection closed by the other side"
     RESET = "connection broken"
@@ -39,7 +39,7 @@ _UNREACHABLE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 
 
 def reason_of(error: Exception) -> CloseReason:
-    """The reason behind what the kernel reports of a connection."""
+    """Return the reason for what the kernel reports of a connection."""
     return CloseReason.LOST if isinstance(error, OSError) and error.errno in _UNREACHABLE else CloseReason.RESET
 
 
@@ -51,7 +51,7 @@ class Ended(Protocol):
 
 
 def describe(connection: Ended) -> str:
-    """The reason of a connection's end in words."""
+    """Return the reason for a connection's end in words."""
     reason = connection.reason
     text = "" if reason is None else reason.value
     return f"{text}: {connection.detail}" if connection.detail else text

@@ -1,10 +1,10 @@
 """How long an idle peer is remembered: the pure rule.
 
-A node may meet any number of others in its life, most of them once. What is kept of one that is idle serves two purposes:
-a late line of an older incarnation is told from the newest's (`gmp.net.peerstate`), and a connection that the other side
-closes for the sake of one that it still believes in is dialled again. The first is over when every handshake is that
-began before: `handshake_timeout` seconds. So is the second when the other process was seen to end; else it is when the
-other kernel has found its end of the connection out, with gmp as with Perl: `LOST_KEPT` seconds.
+A node may meet any number of others in its life, most of them once. What is kept of an idle one serves two purposes: to
+tell a late line of an older incarnation from the newest's (`gmp.net.peerstate`), and to dial again when the other side
+closes a connection in favour of one that it still believes to be up. The first ends with the last handshake that began
+before: after `handshake_timeout` seconds. So does the second if the other process was seen to end; otherwise it ends when
+the other kernel has noticed the end of the connection, with gmp as with Perl: after `LOST_KEPT` seconds.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Resting:
         self._others: tuple[float, dict[Peer, float]] = (max(kept, LOST_KEPT), {})
 
     def rest(self, peer: Peer, now: float) -> None:
-        """`peer` is idle from now on, as far as is known."""
+        """Note that `peer` is idle from now on, as far as is known."""
         for _, since in (self._ended, self._others):
             since.pop(peer, None)
         _, since = self._ended if peer.ended or not peer.link.known else self._others
         since[peer] = now
 
     def over(self, now: float) -> set[Peer]:
-        """The peers whose time is up: they are to be forgotten."""
+        """Return the peers whose time is up, and which are to be forgotten."""
         found = set()
         for kept, since in (self._ended, self._others):
             while since:

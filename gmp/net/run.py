@@ -1,11 +1,11 @@
 """A run that is being collected: messages in a row for one port, which go out as one piece (`gmp.wire.runs`).
 
-`gmp.send` adds to it by itself as long as there is *room*: it packs, appends, and asks for nothing else. Room is counted in
-messages, of which each is taken for as long as a short one can be, so that no length is added up for each of them; when it
-is used up, or the message is not short, the `Outbox` takes a closer look.
+`gmp.send` adds to it by itself as long as there is *room*: it packs and appends, and checks nothing else. Room is counted
+in messages, each assumed to be as long as a short one can be, so that lengths need not be added up; when it is used up,
+or a message is not short, the `Outbox` takes a closer look.
 
-race: a signal handler that sends, or Python's `__del__`, strikes while a message is packed, and the run ends. Its room is 0
-for ever then, so whoever appends to it finds that out behind it, and sends the message by another way.
+race: a signal handler that sends, or Python's `__del__`, runs while a message is packed, and the run ends. Its room is 0
+from then on, so the code that appends to it notices that afterwards, and sends the message in another way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROW = 1 << ROW_BITS  #: bytes that a short message takes at most, with those
 
 
 class Run:
-    """Messages for the port `name`. Who has appended one to `rows`, and there was no room, calls `Outbox.make_room`."""
+    """Messages for the port `name`. Code that appends one to `rows` when there was no room calls `Outbox.make_room`."""
 
     __slots__ = ("_size", "bits", "given", "longest", "measured", "name", "pack", "room", "rows", "short")
 
@@ -29,7 +29,7 @@ class Run:
         self.name = name
         self.longest = longest  #: bytes of a message that may go in a run
         self.pack: Any = pack  #: makes octets of the elements; None when it has ended, as it belongs to the connection
-        self.room = room  #: so many rows may be there before somebody must look; 0 when it has ended
+        self.room = room  #: how many rows may be there before the outbox must be asked; 0 when it has ended
         self.rows: list[bytes] = []  #: the messages, packed without the name
         self.short, self.bits = SHORT, ROW_BITS  #: bytes of a message that may be appended as it is
         self.given = room  #: the room without what long ones have taken
@@ -37,20 +37,20 @@ class Run:
         self._size = 0  # of these
 
     def is_flat(self, message: tuple[Any, ...], size: int) -> bool:
-        """Whether it is octets at its end that make a message long: then it cannot be nested too deep."""
+        """Return whether only octets at its end make a message long: then it cannot be nested too deep."""
         last = message[-1]
         return type(last) is bytes and size - len(last) <= SHORT
 
     def end(self) -> None:
-        """Nothing joins it any more, and what is in it is gone. No call: a signal handler strikes before or behind it."""
+        """End the run and drop what is in it. Nothing is called here, so a signal handler runs before or after it all."""
         del self.rows[:]
         self.room, self.pack = 0, None
 
     def measure(self) -> int:
-        """Bytes of memory that it takes, with the rows that are there now."""
+        """Return the bytes of memory that it takes with its present rows."""
         start, size = self.measured, self._size
         new = self.rows[start:]
         count = len(new)
         self._size = size = size + sum(map(len, new)) + KEPT * count
-        self.measured = start + count  # race: a signal handler has measured meanwhile: this is as true
+        self.measured = start + count  # race: a signal handler has measured meanwhile: this is just as true
         return size

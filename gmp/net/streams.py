@@ -1,16 +1,16 @@
 """Byte streams between nodes: what a connection becomes when its greeting began with ``aemp-dataconn``.
 
 The greeting and the authentication are those of any connection (PROTOCOL.md section 14); then the socket is handed over,
-with TLS where it was agreed on, and with the bytes that were read too far. Which streams may come is in a table: an ID is
-for the one node that was told of it, and for one use.
+with TLS where it was agreed on, and with the bytes that were read ahead. A table holds which streams may come: an ID is
+for the one node that was told it, and for one use.
 
 A `Stream` is cooperative: one greenlet may read while another writes. Between it and the socket is a layer: TLS, or
 chunks (`gmp.wire.chunks`). Each has a goodbye, which `close` and `shutdown` send; an end of TCP without it is a cut, whoever
 made it (a crash, a kill, `abort`, the network), and reading raises `ConnectionResetError`.
 
-Of TLS one must know: what is written must go out in the order in which it was encrypted, so one greenlet at a time
-writes, and what a read makes TLS say is left to the writer when there is one. To close one's direction wrecks what was
-received and not yet decrypted, so that is read before.
+With TLS, bytes must be sent in the order in which they were encrypted, so only one greenlet at a time writes, and what a
+read makes TLS send is left to the writer if there is one. Closing one's direction destroys what was received and not yet
+decrypted, so that is read first.
 
 race: the kernel has no room for the goodbye when the stream is closed: a greenlet waits for it, and keeps the socket.
 """
@@ -56,9 +56,9 @@ class Stream:
         self.lingering: gevent.Greenlet[..., None] | None = None  #: waits for room for the goodbye
         self._sock = sock
         self._layer: Layer = Chunks() if layer is None else layer
-        self._rest: bytes | memoryview = b""  # in the clear, not yet asked for
+        self._rest: bytes | memoryview = b""  # decrypted, not yet read
         self._writing = Semaphore(1)
-        self._shut = False  # our direction is closed
+        self._shut = False  # this side's direction is closed
         self._closed = False
         self._buffer = bytearray(READ_SIZE if isinstance(layer, Tls) else PLAIN_READ_SIZE)
         if isinstance(layer, Tls):
@@ -74,7 +74,7 @@ class Stream:
 
     @property
     def encrypted(self) -> bool:
-        """Whether TLS is below."""
+        """Whether the stream is encrypted by TLS."""
         return isinstance(self._layer, Tls)
 
     # ---- writing
@@ -91,7 +91,7 @@ class Stream:
                 if answer := self._layer.output():
                     self._sock.sendall(answer)
             except BaseException as error:
-                self._shut = True  # half of a record or chunk may be out: nothing can follow it, and no goodbye
+                self._shut = True  # half of a record or chunk may have been sent: nothing can follow it, not even a goodbye
                 if isinstance(error, ProtocolError):
                     raise ConnectionResetError(str(error)) from error
                 raise
@@ -105,7 +105,7 @@ class Stream:
     # ---- reading
 
     def recv(self, size: int) -> bytes:
-        """The next bytes, `size` at most; none: the other side has closed its direction.
+        """Return the next bytes, at most `size`; empty when the other side has closed its direction.
 
         *Blocks:* until there are some. *Raises:* `TimeoutError`, `OSError`; `ConnectionResetError` when it was cut.
         """
@@ -150,7 +150,7 @@ class Stream:
     def makefile(
         self, mode: str = "r", buffering: int = -1, *, encoding: str | None = None, newline: str | None = None
     ) -> Any:
-        """A file on the stream, as `socket.socket.makefile` makes one. Closing it leaves the stream open.
+        """Return a file on the stream, as `socket.socket.makefile` makes one. Closing it leaves the stream open.
 
         *Raises:* `ValueError` for another mode than r, w or rw, with b or without.
         """
@@ -172,7 +172,7 @@ class Stream:
     # ---- the rest of a socket
 
     def shutdown(self, how: int) -> None:
-        """Close our direction (`socket.SHUT_WR`): the other side reads the end, and may go on writing; or both.
+        """Close this side's direction (`socket.SHUT_WR`): the other side reads the end, and may go on writing; or both.
 
         *Blocks:* until what is being written is out. *Raises:* `OSError`.
         """
@@ -191,7 +191,7 @@ class Stream:
         return type(self._layer) is Raw
 
     def _goodbye(self) -> bytes:
-        """Close our direction; what has come by TLS and was not decrypted is, before."""
+        """Close this side's direction, after decrypting what TLS has received; return what is to be sent."""
         if isinstance(self._layer, Tls):
             pieces = [bytes(self._rest)]
             try:
@@ -220,20 +220,20 @@ class Stream:
             self._sock.close()
 
     def _send_now(self, data: bytes) -> bytes:
-        """Send without waiting; return what is left."""
+        """Send as much as is possible without waiting; return the rest."""
         try:
             return data[self._sock._sock.send(data) :] if data else b""
         except BlockingIOError:
             return data
         except OSError:
-            return b""  # it is cut already, and we do not listen to the other side any more
+            return b""  # it is cut already, and nothing more is read
 
     def _linger(self, rest: bytes) -> None:
         try:
             self._sock.settimeout(LINGER)
             self._sock.sendall(rest)
         except OSError:
-            pass  # the other side reads nothing, or is gone: for it the stream is cut
+            pass  # the other side does not read, or is gone: for it the stream is cut
         finally:
             self.lingering = None
             self._sock.close()
@@ -246,12 +246,12 @@ class Stream:
         if self._closed:
             return
         if self._ends_by_tcp and not self._shut:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset is all there is
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset is the only way
         self._closed = self._shut = True
         self._sock.close()
 
     def abandon(self) -> None:
-        """Let go of the socket without a byte, in a child of `fork`: it is the parent's."""
+        """Let go of the socket without sending a byte, in a child of `fork`: it is the parent's."""
         if not self._closed or self.lingering is not None:
             self._closed = self._shut = True
             os.close(self._sock.detach())
@@ -259,24 +259,24 @@ class Stream:
                 self.lingering.kill(block=False)
 
     def settimeout(self, seconds: float | None) -> None:
-        """How long each operation may block; None: without end."""
+        """Set how many seconds each operation may block; None: without limit."""
         self._sock.settimeout(seconds)
 
     def gettimeout(self) -> float | None:
-        """What `settimeout` has set."""
+        """Return the seconds that `settimeout` has set."""
         seconds: float | None = self._sock.gettimeout()
         return seconds
 
     def fileno(self) -> int:
-        """The descriptor of the socket below, -1 when closed."""
+        """Return the descriptor of the socket, -1 when closed."""
         return -1 if self._closed else int(self._sock.fileno())
 
     def getpeername(self) -> Any:
-        """The other side's address. *Raises:* `OSError`."""
+        """Return the other side's address. *Raises:* `OSError`."""
         return self._sock.getpeername()
 
     def getsockname(self) -> Any:
-        """Our address. *Raises:* `OSError`."""
+        """Return this side's address. *Raises:* `OSError`."""
         return self._sock.getsockname()
 
     def __enter__(self) -> Stream:
@@ -302,7 +302,7 @@ class Stream:
 
 
 class _RawFile(io.RawIOBase):
-    """What `Stream.makefile` puts a buffer on."""
+    """The raw file below the buffer that `Stream.makefile` returns."""
 
     def __init__(self, stream: Stream, readable: bool, writable: bool) -> None:
         self._stream = stream
@@ -325,22 +325,22 @@ class _RawFile(io.RawIOBase):
 
 
 class Expected(NamedTuple):
-    """A stream that may come: from that node, until then."""
+    """A stream that may arrive from the node `node_id` until `deadline`."""
 
     node_id: str
     deadline: float
     take: Callable[[Stream], object]
-    port_id: str = ""  #: whom to kill when it comes to nothing
+    port_id: str = ""  #: the port to kill when the stream does not come about
 
 
 class ExpectedStreams:
-    """The streams that this node waits for, by ID. Pure; bounded, the oldest goes first."""
+    """The streams that this node waits for, by ID. Pure; bounded: the oldest is dropped first."""
 
     def __init__(self) -> None:
         self._table: dict[str, Expected] = {}
 
     def expect(self, stream_id: str, expected: Expected, now: float) -> None:
-        """A stream of that ID may come, once."""
+        """Expect a stream of that ID, once."""
         for old in [each for each, entry in self._table.items() if entry.deadline <= now]:
             del self._table[old]
         if len(self._table) >= MOST_EXPECTED:
@@ -348,9 +348,9 @@ class ExpectedStreams:
         self._table[stream_id] = expected
 
     def take(self, stream_id: str, node_id: str, now: float) -> Expected | None:
-        """Who waits for the stream that `node_id` has opened or opens now; None when nobody does, or not for that node.
+        """Return and remove the entry of a stream that `node_id` opens; None if none is expected from that node.
 
-        An ID that another node names stays as it was.
+        An ID that another node names stays expected.
         """
         expected = self._table.get(stream_id)
         if expected is None or expected.node_id != node_id or expected.deadline <= now:
@@ -358,5 +358,5 @@ class ExpectedStreams:
         return self._table.pop(stream_id)
 
     def forget(self, stream_id: str) -> None:
-        """It is not waited for any more."""
+        """Stop expecting a stream."""
         self._table.pop(stream_id, None)

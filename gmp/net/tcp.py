@@ -20,7 +20,7 @@ _ABORT = struct.pack("ii", 1, 0)
 
 
 def set_keepalive(sock: _socket.socket, limits: Limits) -> bool:
-    """Let the kernel notice a vanished host; return whether its retries are bounded (see `heartbeat.Reach`)."""
+    """Make the kernel notice a vanished host; return whether its retries are bounded (see `heartbeat.Reach`)."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     keepalive = limits.keepalive
     for option, value in (("TCP_KEEPIDLE", keepalive), ("TCP_KEEPINTVL", keepalive), ("TCP_KEEPCNT", limits.probes)):
@@ -37,16 +37,16 @@ def set_keepalive(sock: _socket.socket, limits: Limits) -> bool:
 
 
 def bound_send_buffer(sock: _socket.socket, size: int | None) -> None:
-    """Bound what waits in the kernel to about `size` bytes; None: on loopback only, where more of it just costs.
+    """Bound what waits in the kernel to about `size` bytes; None: bound it on loopback only, where more only costs.
 
     There a buffer that grows puts each small message behind megabytes, and what is written falls out of the processor's
-    cache before it is read. On a long way a bound would be one on the throughput, so there the kernel chooses.
+    cache before it is read. Over a long distance a bound would limit the throughput, so the kernel chooses there.
     """
     if size is None:
         try:
             name = sock.getpeername()[0]
         except OSError:
-            return  # race: it has ended already, which the reader will see
+            return  # race: the connection has ended already, which the reader will see
         if not name.startswith("127.") and name != "::1":
             return
         size = _LOOPBACK_SEND_BUFFER
@@ -54,7 +54,7 @@ def bound_send_buffer(sock: _socket.socket, size: int | None) -> None:
 
 
 def read_figures(sock: _socket.socket) -> TcpFigures | None:
-    """What the kernel says of the connection now; None where it does not say. *Raises:* `OSError`."""
+    """Return the kernel's figures of the connection; None where the system has none. *Raises:* `OSError`."""
     if _INFO is None:
         return None
     data = sock.getsockopt(socket.IPPROTO_TCP, _INFO, _INFO_SIZE)
@@ -65,5 +65,5 @@ def read_figures(sock: _socket.socket) -> TcpFigures | None:
 
 
 def abort_on_close(sock: _socket.socket) -> None:
-    """Let `close` send a RST: the other side learns of the end though what was written cannot arrive."""
+    """Make `close` send a RST: the other side learns of the end though what was written cannot arrive."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)

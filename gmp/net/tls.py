@@ -7,8 +7,8 @@ by the nonces, so a context of each kind is kept.
 
 States: *handshake* (`ready` is False) → *ready* → `ended`, when the other side has closed its direction properly.
 
-What OpenSSL does that one must know: a read gives one record of at most 16 KiB though more is there, and no event of
-the socket tells of the rest, so one reads until nothing is left. A buffer without room would look like the end. Tickets
+Behaviour of OpenSSL to know: a read returns one record of at most 16 KiB though more is there, and no event of the socket
+reports the rest, so read until nothing is left. A buffer without room would look like the end. Tickets
 and renegotiation would need answers at any time: both are off. A TLS 1.3 client has finished before the server has seen
 its certificate, so *ready* does not mean that the other side has accepted us: its first decrypted bytes do.
 """
@@ -37,14 +37,14 @@ _NAMES = ("DNS", "URI")
 
 
 class Contexts(NamedTuple):
-    """What a node needs for TLS, whichever side of it a connection turns out to be."""
+    """The contexts of a node, one for each side that a connection may turn out to be."""
 
     client: ssl.SSLContext
     server: ssl.SSLContext
 
 
 def make_contexts(pem: str) -> Contexts:
-    """Contexts for a PEM text with key, certificate, and whatever else is trusted. *Raises:* `ConfigError`."""
+    """Make the contexts for a PEM text with key, certificate, and whatever else is trusted. *Raises:* `ConfigError`."""
     trusted = "\n".join(_CERTIFICATE.findall(pem))
     if not trusted or "PRIVATE KEY-----" not in pem:
         raise ConfigError("cert: expected a PEM text, or the path of one, with a private key and a certificate")
@@ -70,7 +70,7 @@ def _no_password() -> NoReturn:
 
 @contextmanager
 def _readable(pem: str) -> Iterator[str]:
-    """A path with the text, for the ssl module reads keys from files only; only this user can read it."""
+    """Yield the path of a file with the text, readable by this user only: the ssl module reads keys from files only."""
     descriptor, path = tempfile.mkstemp(prefix="gmp-", suffix=".pem")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -81,7 +81,7 @@ def _readable(pem: str) -> Iterator[str]:
 
 
 class Tls:
-    """TLS on one connection. `scratch` is the buffer that decrypted bytes appear in; it may be shared."""
+    """TLS on one connection. `scratch` is the buffer in which decrypted bytes appear; it may be shared."""
 
     def __init__(self, contexts: Contexts, role: Literal["client", "server"], scratch: bytearray) -> None:
         self.ready = False  #: whether data can flow
@@ -92,33 +92,33 @@ class Tls:
         self._scratch = memoryview(scratch)
 
     def use_scratch(self, scratch: bytearray) -> None:
-        """Let decrypted bytes appear in another buffer from now on."""
+        """Use another buffer for decrypted bytes from now on."""
         self._scratch = memoryview(scratch)
 
     @property
     def version(self) -> str | None:
-        """Such as ``TLSv1.3``, once ready."""
+        """The version, such as ``TLSv1.3``, once ready."""
         return self._object.version()
 
     def peer_names(self) -> list[str]:
-        """What the other side's certificate calls it: its alternative names and its common name."""
+        """Return the alternative names and the common name in the other side's certificate."""
         return certificate_names(self._object.getpeercert() or {})
 
     def marks_seed(self) -> bool:
-        """Whether the other side's certificate says that it is a seed's."""
+        """Return whether the other side's certificate says that it is a seed's."""
         return ("URI", SEED_MARK) in (self._object.getpeercert() or {}).get("subjectAltName", ())
 
     def stats(self) -> dict[str, Any]:
-        """The version, and until when (seconds since 1970) the other side's certificate is valid."""
+        """Return the version, and until when (seconds since 1970) the other side's certificate is valid."""
         until = (self._object.getpeercert() or {}).get("notAfter")
         return {"tls": self.version, "cert_until": ssl.cert_time_to_seconds(str(until)) if until else None}
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Take what came from the socket."""
+        """Take bytes that came from the socket."""
         self._incoming.write(data)
 
     def feed_end(self) -> None:
-        """The socket has ended. *Raises:* `ProtocolError` when the other side did not say so before: a cut."""
+        """Take the end of the socket. *Raises:* `ProtocolError` if the other side did not announce it: a cut."""
         self._incoming.write_eof()
         if self.read():
             raise ProtocolError("TLS: data behind the end")
@@ -126,7 +126,7 @@ class Tls:
             raise ProtocolError("TLS: cut off")
 
     def handshake(self) -> bool:
-        """Go on with the handshake; return whether it is done. What is to be sent is in `output` afterwards.
+        """Continue the handshake; return whether it is done. What is to be sent is in `output` afterwards.
 
         *Raises:* `AuthenticationError`.
         """
@@ -140,7 +140,7 @@ class Tls:
         return True
 
     def read(self) -> memoryview:
-        """Decrypt what was fed, as much as the scratch buffer holds; nothing left: an empty view.
+        """Decrypt as much of what was fed as the scratch buffer holds; return an empty view if nothing is left.
 
         The view is valid until the next `read` of any connection that shares the buffer. *Raises:* `ProtocolError`.
         """
@@ -162,7 +162,7 @@ class Tls:
         return scratch[:end]
 
     def encrypt(self, data: bytes | memoryview) -> bytes:
-        """The bytes to send for `data`, and whatever else is to be sent before them. *Raises:* `ProtocolError`."""
+        """Return the bytes to send for `data`, with whatever is to be sent before them. *Raises:* `ProtocolError`."""
         write = self._object.write
         view = memoryview(data)
         try:
@@ -173,11 +173,11 @@ class Tls:
         return self._outgoing.read()
 
     def output(self) -> bytes:
-        """What TLS itself wants to be sent: parts of the handshake, alerts, answers."""
+        """Return what TLS itself has to send: parts of the handshake, alerts, answers."""
         return self._outgoing.read()
 
     def end(self) -> bytes:
-        """Close our direction, once, with everything read that was there; return what is to be sent.
+        """Close this side's direction, once everything fed has been read; return what is to be sent.
 
         The other direction stays open: go on with `read` until `ended`.
         """
@@ -190,7 +190,7 @@ class Tls:
 
 
 def marks_seed(contexts: Contexts) -> bool:
-    """Whether the own certificate says that it is a seed's: TLS with ourselves shows it as others see it."""
+    """Return whether this node's certificate says that it is a seed's; TLS with itself shows it as others see it."""
     scratch = bytearray(2 * RECORD)
     client, server = Tls(contexts, "client", scratch), Tls(contexts, "server", scratch)
     try:
@@ -202,15 +202,14 @@ def marks_seed(contexts: Contexts) -> bool:
             if client.ready:
                 return client.marks_seed()
     except AuthenticationError:
-        pass  # others do not accept it either, and will say why
+        pass  # other nodes do not accept it either, and will say why
     return False
 
 
 def _words(error: Exception) -> str:
-    """What is wrong. Of a certificate that is refused both sides say the same, and each whose it is.
+    """Return what is wrong, in words. Both sides word the refusal of a certificate alike, and say whose it is.
 
-    Which side finds out, and which one is told so by an alert, is a matter of the roles, which change from one connection
-    to the next.
+    Which side notices, and which one gets an alert, depends on the roles, which change from one connection to the next.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         fault = EXPIRED if error.verify_code == _HAS_EXPIRED else error.verify_message
@@ -227,7 +226,7 @@ def _words(error: Exception) -> str:
 
 
 def certificate_names(certificate: Mapping[str, Any]) -> list[str]:
-    """The names in a certificate, as `ssl.SSLObject.getpeercert` gives it."""
+    """Return the names in a certificate, given as by `ssl.SSLObject.getpeercert`."""
     names = [name for kind, name in certificate.get("subjectAltName", ()) if kind in _NAMES]
     for part in certificate.get("subject", ()):
         names += [value for key, value in part if key == "commonName"]
@@ -235,5 +234,5 @@ def certificate_names(certificate: Mapping[str, Any]) -> list[str]:
 
 
 def names_node(names: list[str], node_id: str) -> bool:
-    """Whether one of `names` is that node ID, or ends in ``/`` and is what it begins with (IDs with a random part)."""
+    """Return whether one of `names` is that node ID, or ends in ``/`` and is a prefix of it (IDs with a random part)."""
     return any(name == node_id or (name.endswith("/") and node_id.startswith(name)) for name in names)

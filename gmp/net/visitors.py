@@ -1,6 +1,6 @@
 """Accepted connections that have not proved themselves, and the sockets of those that were refused: `admission` carried out.
 
-race: room is needed while a refused one still waits for its end: it is closed then, and its timer with it.
+race: room is needed while a refused connection still waits for its end: it is closed then, and its timer with it.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ class Visitors:
         self._hub = hub
 
     def make_room(self, host: str) -> None:
-        """One more comes from `host`: somebody may have to go."""
+        """Make room for one more connection from `host`; another one may have to be closed."""
         leaver = self._admission.make_room(host)
         if leaver is not None:
             leaver.close(CloseReason.TOO_MANY)
             self._close_refused(leaver)
 
     def enter(self, connection: Connection, host: str) -> None:
-        """It has come."""
+        """Add an accepted connection."""
         self._admission.enter(connection, host, time.monotonic())
 
     def proved(self, connection: Connection) -> None:
-        """A connection, accepted or dialled, has proved itself."""
+        """Remove a connection, accepted or dialled, that has proved itself."""
         self._admission.leave(connection)
         self._admission.succeeded(host_of(connection.address))
 
     def ended(self, connection: Connection, *, visitor: bool) -> bool:
-        """A handshake has failed; return whether the socket is kept open for now. `visitor`: the connection was accepted."""
+        """Handle a failed handshake; return whether the socket stays open. `visitor`: the connection was accepted."""
         delay = 0.0
         if visitor and connection.reason in _REFUSALS:
             delay = self._admission.refuse(connection, time.monotonic())
@@ -62,17 +62,17 @@ class Visitors:
             connection.sock.close()
 
     def abandon(self) -> None:
-        """Let go of the sockets without a byte: they are a parent process's."""
+        """Let go of the sockets without sending a byte: they are the parent process's."""
         for connection, timer in self.refused.items():
             timer.close()
             os.close(connection.sock.detach())
 
     def close(self) -> None:
-        """Close the sockets of the refused."""
+        """Close the sockets of refused connections."""
         for connection in list(self.refused):
             self._close_refused(connection)
 
 
 def host_of(address: str) -> str:
-    """The host of a ``host:port``, without the brackets of IPv6."""
+    """Return the host of a ``host:port``, without the brackets of IPv6."""
     return address.rpartition(":")[0].strip("[]")
