@@ -1,7 +1,7 @@
 """Listen addresses as they travel in the directory: lists of ``host:port``. Pure.
 
-Loopback addresses mean something on one machine only. They cross a connection only when that connection is on loopback
-itself, so that whoever has one got it over a chain of neighbours on this machine.
+Loopback addresses mean something on one machine only. They cross a connection only if that is on loopback itself, so that
+a node that has one got it over a chain of neighbours on this machine. `gmp.mesh.border` applies these rules.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from gmp.errors import ConfigError
 from gmp.mesh.directory import Family
 
 ADDRESSES = "'l"
-MOST_DIALLED = 32  #: addresses of one node that are dialled, whatever it says of itself
+MOST_DIALLED = 32  #: addresses of one node that are dialled at most, however many it reports
 
 
 def is_loopback(address: str) -> bool:
-    """Whether `address`, a ``host:port``, leads to loopback: in any spelling, and the address that means any."""
+    """Return whether `address`, a ``host:port``, is on loopback, in any spelling; the unspecified address is too."""
     host = address.rpartition(":")[0].strip("[]").lower()
     try:
         numeric = ipaddress.ip_address(host.partition("%")[0])
@@ -30,7 +30,7 @@ def is_loopback(address: str) -> bool:
 
 
 def dialable(value: object, *, near: bool) -> list[str]:
-    """Those of the addresses at which a peer asks to be dialled that can be, not too many; `near`: see `for_others`."""
+    """Return those addresses, not too many, that can be dialled as a peer asks; `near`: see `for_others`."""
     found = dict.fromkeys(filter(_is_dialable, address_list(value) or ()))
     return [address for address in found if near or not is_loopback(address)][:MOST_DIALLED]
 
@@ -43,14 +43,14 @@ def _is_dialable(address: str) -> bool:
 
 
 def address_list(value: object) -> list[str] | None:
-    """Addresses as a peer reported them; None when it knows none."""
+    """Return addresses as a peer reported them; None if it reported none."""
     if not isinstance(value, list | tuple):
         return None
     return [item for item in value if isinstance(item, str)]
 
 
 def for_others(family: str, entries: Mapping[str, Any], *, near: bool) -> Family:
-    """The entries of a family as they may cross a connection; `near`: it is on loopback."""
+    """Return the entries of a family as they may cross a connection; `near`: whether that is on loopback."""
     if near or family != ADDRESSES:
         return dict(entries)
     return {key: _without_loopback(value) for key, value in entries.items()}

@@ -2,18 +2,18 @@
 
 *Global* nodes (the seeds) keep the directory and tell each other of changes: `Registry`. Every other node is the *slave*
 of one of them, its *master*: it reports its own entries, subscribes to the families it watches and asks where a node is.
-A node becomes global when it has no seeds, when somebody asks it by ``g_slave``, or when one of its seeds is itself.
+A node becomes global if it has no seeds, if another node asks it by ``g_slave``, or if one of its seeds is itself.
 
 A slave is connected to all of its seeds, so that another one takes over in the moment when its master is lost. Its copies
 stay meanwhile and are compared with the next master's contents: a change of master shows only what really changed.
 race: ``g_chg*`` from a former master is ignored. race: an own key that was deleted here is still in the master's reports
 for a moment: `gmp.mesh.echoes`.
 
-A copy (`gmp.mesh.copies`) is given up when it is empty and nobody watches or holds the family: a name may have been used
+A copy (`gmp.mesh.copies`) is given up when it is empty and nothing watches or holds the family: a name may have been used
 for one session only.
 
 The ports of a lost peer are *hidden* from the loss on, and shown again once it is up, if they are still listed; as long as
-they are, `wanted` has that node, so that somebody dials it.
+they are, `wanted` has that node, so that it is dialled.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ from gmp.wire.requests import ATTACH, G_CHG1, G_CHG2, G_FIND, G_FOUND, G_GLOBAL,
 
 log = logging.getLogger("gmp.mesh")
 Watcher = Callable[[Change], None]
-TIDY = 10.0  #: seconds for which a family is kept, or a lost node remembered, that nobody needs any more
+TIDY = 10.0  #: seconds for which a family is kept, or a lost node remembered, that is not needed any more
 
 
 class Interest:
-    """Somebody holds a family: its copy is kept as long as this is."""
+    """A hold on a family: its copy is kept as long as this object is."""
 
     __slots__ = ("__weakref__",)
 
 
 class Backbone:
-    """What this node keeps in the directory, and what it sees of it. `poke()` is called when `wanted` may have changed."""
+    """What one node keeps in the directory, and what it sees of it. `poke()` is called when `wanted` may have changed."""
 
     def __init__(self, ground: Ground, poke: Callable[[], None], limits: Limits = USUAL) -> None:
         self.master: str | None = None
         self.is_global = False
         self.border = Border(ground)
         self.registry = Registry(ground, self._registry_changed, limits, self.border)
-        self._declined = False  # somebody was told that this node is no seed
+        self._declined = False  # the log was told that a node wrongly takes this one for a seed
         self._ground = ground
         self._poke = poke  # what `wanted` returns may have changed
         self._id = ground.id
@@ -83,18 +83,18 @@ class Backbone:
     # ---- what the own node does
 
     def set(self, family: str, key: str, value: Any) -> None:
-        """Set an entry of this node. *Raises:* `MessageError`; `GmpError` when it has as much as one node may have."""
+        """Set an entry of this node. *Raises:* `MessageError`; `GmpError` if it has as much as one node may have."""
         changed = self._own.admit(family, key, value)
         if changed:
             self._change_own(family, changed, [])
 
     def delete(self, family: str, key: str) -> None:
-        """Delete an entry of this node; nothing when it has none."""
+        """Delete an entry of this node. Does nothing if it has none."""
         if key in self._own.of(family):
             self._change_own(family, {}, [key])
 
     def join(self, family: str, port_id: str, value: Any, monitor: Cancellable) -> None:
-        """A port of this node joins a group, or changes its value there; `monitor` calls `leave` at its death."""
+        """Add a port of this node to a group, or change its value there; `monitor` calls `leave` at its death."""
         try:
             self.set(family, port_id, value)
         except BaseException:
@@ -103,7 +103,7 @@ class Backbone:
         self._own.watch(family, port_id, monitor)
 
     def leave(self, family: str, port_id: str) -> None:
-        """A port of this node leaves a group; nothing when it is no member."""
+        """Remove a port of this node from a group. Does nothing if it is no member."""
         self._own.unwatch(family, port_id)
         self.delete(family, port_id)
 
@@ -126,11 +126,11 @@ class Backbone:
         self._echoes.ask()
 
     def own_entries(self) -> Database:
-        """What this node's program has set, by family."""
+        """Return what this node's program has set, by family."""
         return {family: dict(entries) for family, entries in self._own.families.items() if not family.startswith("'")}
 
     def items(self, family: str) -> Family:
-        """The entries of a family as this node knows them, own ones included, those of lost nodes left out."""
+        """Return the entries of a family as this node knows them, with its own and without those of lost nodes."""
         items = dict(self._listed(family))
         for node_id in self._hidden.keys() & self._ports.nodes():
             for key in self._ports.of(node_id).get(family, ()):
@@ -141,7 +141,7 @@ class Backbone:
         return items
 
     def pick(self, family: str, keys: Iterable[str]) -> Family:
-        """Those of `items` that have these keys."""
+        """Return those of `items` that have these keys."""
         return self._pick(family, keys)
 
     def _listed(self, family: str) -> Mapping[str, Any]:
@@ -149,11 +149,11 @@ class Backbone:
 
     @property
     def _ports(self) -> PortIndex:
-        """Of what is listed."""
+        """The index of the ports that are listed."""
         return self.registry.directory.ports if self.is_global else self._copies.ports
 
     def _pick(self, family: str, keys: Iterable[str]) -> Family:
-        """The entries of a family with these keys, where there are any."""
+        """Return the entries of a family that have these keys."""
         known, own, echoes = self._listed(family), self._own.of(family), self._echoes.of(family)
         result: Family = {}
         for key in keys:
@@ -164,17 +164,17 @@ class Backbone:
         return result
 
     def _is_hidden(self, key: str) -> bool:
-        """Whether that entry is a port of a lost node."""
+        """Return whether an entry is a port of a lost node."""
         node_id, sharp, _ = key.partition("#")
         return bool(sharp) and node_id in self._hidden
 
     def families(self) -> frozenset[str]:
-        """The names of the families that are known here; only a global node knows them all."""
+        """Return the names of the families that are known here; only a global node knows them all."""
         known = self.registry.directory.families() if self.is_global else self._copies.families
         return frozenset((*known, *self._own.families))
 
     def watch(self, family: str, watcher: Watcher) -> None:
-        """Call `watcher` with each change from now on."""
+        """Call `watcher` with each change of a family from now on."""
         self._watchers.setdefault(family, []).append(watcher)
         self.subscribe(family)
 
@@ -188,7 +188,7 @@ class Backbone:
             self._doubt(family)
 
     def subscribe(self, family: str) -> Interest:
-        """Keep a copy of that family from now on, empty or not as long as what is returned is kept."""
+        """Keep a copy of a family from now on, even if it is empty as long as the returned object is kept."""
         if family not in self._copies:
             self._copies.families[family] = {}
             if not self.is_global and self.master is not None:
@@ -200,24 +200,24 @@ class Backbone:
         return interest
 
     def find(self, node_id: str, found: Found) -> None:
-        """Ask where a node listens; `found` gets its addresses, or None when nobody knows it."""
+        """Ask where a node listens; `found` gets its addresses, or None if it is unknown."""
         if self.is_global:
             found(address_list(self.registry.directory.lookup(ADDRESSES, node_id)))
             return
         self._lookups.ask(node_id, found, self.master)
 
     def find_no_more(self, node_id: str, found: Found) -> None:
-        """`found` waits no longer for an answer; nothing when it has one."""
+        """Drop `found`, which no longer waits for an answer. Does nothing if it has one."""
         self._lookups.no_more(node_id, found)
 
     def announce(self) -> None:
-        """The own node listens now: tell where."""
+        """Tell where this node listens, which it does now."""
         self.set(ADDRESSES, self._id, list(self._ground.addresses()))
 
     # ---- roles
 
     def become_global(self) -> None:
-        """Keep the directory from now on."""
+        """Keep the directory from now on, as a global node."""
         if self.is_global:
             return
         families = {*self._copies, *self._watchers}
@@ -239,7 +239,7 @@ class Backbone:
             self.find(node_id, found)
 
     def seed_up(self, node_id: str) -> None:
-        """A node that is one of the configured seeds is connected."""
+        """Handle the connection of a configured seed."""
         if not self._ground.may_be_seed(node_id):
             problem = "answers at a seed's address, but its certificate is not marked as a seed's"
             log.warning("%s: %s %s", self._id, node_id, problem)
@@ -251,7 +251,7 @@ class Backbone:
         self._choose_master()
 
     def node_up(self, node_id: str) -> None:
-        """A node is connected, directly or through seeds."""
+        """Handle the connection of a node, direct or through seeds."""
         self.registry.node_up(node_id)
         if node_id in self._hidden:
             del self._hidden[node_id]
@@ -259,7 +259,7 @@ class Backbone:
                 self._notify(Change(family, self._pick(family, keys), []))
 
     def node_down(self, node_id: str, *, ended: bool) -> None:
-        """The way to a node is gone, or none was found; `ended`: it left, or its process was seen to end."""
+        """Handle the loss of a node, or that no way was found; `ended`: it left, or its process was seen to end."""
         if node_id in self._seeds:
             self._seeds.remove(node_id)
         shown = {family: list(self._pick(family, keys)) for family, keys in self._ports.of(node_id).items()}
@@ -291,19 +291,19 @@ class Backbone:
         self._echoes.new_master()
 
     def wanted(self) -> frozenset[str]:
-        """The nodes to which a connection is wanted though nobody sends: other global nodes, and hidden members' nodes."""
+        """Return the nodes to connect with though nothing is sent: other global nodes, and those of hidden members."""
         globals_ = self.registry.directory.view(GLOBALS) if self.is_global else ()
         wanted = {node_id for node_id in globals_ if node_id != self._id and not self._ground.is_linked(node_id)}
         return frozenset(wanted.union(filter(self._is_listed, self._hidden.keys() & self._ports.nodes())))
 
     def _is_listed(self, node_id: str) -> bool:
-        """Whether a family that somebody here has asked for has ports of that node."""
+        """Return whether a family that is copied here has ports of a node."""
         return any(family in self._copies for family in self._ports.of(node_id))
 
-    # ---- what nobody needs any more
+    # ---- what is not needed any more
 
     def _doubt(self, family: str) -> None:
-        """That family may be needed no longer: look at it in a while."""
+        """Note that a family may be needed no longer: it is looked at in a while."""
         if family in self._copies:
             self._doubtful.setdefault(family, self._ground.now())
             self._tidy_later()
@@ -348,10 +348,10 @@ class Backbone:
         return self.master is not None
 
     def stop(self) -> None:
-        """The node ends."""
+        """Stop, as this node ends."""
         self._copies.stop()
         for _, found in self._lookups.end():
-            found(None)  # whoever asked waits for nothing more
+            found(None)  # the callers wait for nothing more
         if self._tidying is not None:
             self._tidying.cancel()
         self.registry.stop()
@@ -380,11 +380,11 @@ class Backbone:
     # ---- requests
 
     def handles(self, name: str) -> bool:
-        """Whether `name` is a request of this protocol."""
+        """Return whether `name` is a request of this protocol."""
         return name in self._requests
 
     def handle(self, sender: str, name: str, args: tuple[Any, ...]) -> None:
-        """A request from the node `sender`; one with missing or unusable arguments does nothing."""
+        """Handle a request from the node `sender`; one with missing or unusable arguments does nothing."""
         self._requests[name](sender, *args)
 
     def _g_global(self, sender: str, *_: Any) -> None:
@@ -403,9 +403,9 @@ class Backbone:
             self.registry.perl_slave(sender, database)
 
     def _may_become_global_for(self, sender: str) -> bool:
-        """Whether to become global because `sender` asks for it, and not by this node's own settings.
+        """Return whether to become global because `sender` asks for it, against this node's own settings.
 
-        The seeds of this node would not believe it, if they do not take it for one, and it would know of nothing any more.
+        Seeds that do not take this node for one would not believe it, and it would learn nothing any more.
         """
         may_be_seed = self._ground.may_be_seed
         return not self._seeds or may_be_seed(self._id) or may_be_seed(sender)
@@ -413,7 +413,7 @@ class Backbone:
     def _g_found(self, sender: str, node_id: Any, addresses: Any = None, *_: Any) -> None:
         if sender == self.master and node_id == self._id:
             for family, keys in self._echoes.answered().items():
-                self._notify(Change(family, self._pick(family, keys), []))  # somebody else has such a key as well
+                self._notify(Change(family, self._pick(family, keys), []))  # another node has such a key as well
         if sender in self._seeds and isinstance(node_id, str):
             self._lookups.answered(node_id, self.border.heard_addresses(sender, addresses))
 
@@ -435,7 +435,7 @@ class Backbone:
             self._notify(difference(family, before, self._pick(family, [*entries, *keys])))
 
     def _change_copy(self, family: str, gone: Collection[str]) -> None:
-        """The time of a remnant is up."""
+        """Remove what is left of a remnant, as its time is up."""
         before = self._pick(family, gone)
         self._copies.change(family, {}, gone)
         self._copy_changed(family, {})

@@ -1,7 +1,7 @@
-"""How much waits of what one node has asked to be sent to another one. Pure.
+"""How much still waits of what one node has asked to be sent to another one. Pure.
 
-What is still there is known by its place in what the receiver's connection has to write: messages go out about in the order
-they came in.
+What still waits is known by its place in what the receiver's connection has to write: messages are written about in the
+order in which they arrived.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-_STEP = 4096  # bytes within which the places of messages are not told apart
+_STEP = 4096  # bytes within which the places of messages are not distinguished
 
 
 class Backlog(NamedTuple):
@@ -21,7 +21,7 @@ class Backlog(NamedTuple):
 
 
 class Share:
-    """What of a backlog is one asker's."""
+    """The part of a backlog that one asker has caused."""
 
     __slots__ = ("_connection", "_places", "waiting")
 
@@ -31,7 +31,7 @@ class Share:
         self._places: deque[list[int]] = deque()  # for each message, or some, the place of its end and its size
 
     def add(self, before: Backlog, now: Backlog) -> int:
-        """A message was sent meanwhile; return how many bytes had waited before it."""
+        """Count a message that was sent between the two moments; return how many bytes had waited before it."""
         self.clear(before)
         waited, size = self.waiting, now.waiting - before.waiting
         if size > 0:
@@ -45,7 +45,7 @@ class Share:
         return waited
 
     def clear(self, now: Backlog) -> None:
-        """Forget what is written, or went with a connection."""
+        """Forget what has been written, or was lost with a connection."""
         if now.waiting == 0 or (self._connection is not now.connection and self._connection is not None):
             self.waiting = 0
             self._places.clear()

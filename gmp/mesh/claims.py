@@ -2,22 +2,23 @@
 
 Each gmp node numbers the states of its entries: a *version* is its incarnation and a counter that it raises at each change
 and each time it attaches to a master. A global node *claims* the nodes that are attached to it. The highest version
-wins, whoever reports it, and whoever reports the highest version is the only claimant, so that reports may come in
-any order over any links and all end alike.
+wins, whichever node reports it, and that node is the only claimant, so that reports may arrive in any order over any
+links and all nodes end up alike.
 
-An incarnation is the start time by the wall clock, and that may have been set back meanwhile. But whoever has a connection
-with a node knows which of its incarnations lives. When that compares smaller than the one known before, its versions are
-told with a *rank* in its place: both, joined, which compares greater than the former and smaller than any later one.
+An incarnation is the start time by the wall clock, and that may have been set back meanwhile. But a seed that has a
+connection with a node knows which of its incarnations lives. When that compares smaller than the one known before, its
+versions are told with a *rank* in its place: both, joined, which compares greater than the former and smaller than any
+later one.
 
-An owner that nobody claims is an *orphan*: its master is lost, and it may attach to another one in a moment. It keeps its
-entries for `GRACE` seconds. One whose end was seen (it left, or its process ended) goes at once, and its version is
-remembered. race: a report that was on its way when the owner ended comes after it: not newer, so it is ignored.
+An owner that no seed claims is an *orphan*: its master is lost, and it may attach to another one in a moment. It keeps its
+entries for `GRACE` seconds. One whose end was seen (it left, or its process ended) is dropped at once, and its version is
+remembered. race: a report that was on its way when the owner ended arrives afterwards: it is not newer, so it is ignored.
 
 race: what was seen was not its end: something between closed the connection (a proxy that is restarted), the owner lives,
 and the seed that it is attached to reports no newer version. So the end is forgotten as soon as the owner is connected
-again, and after `REMEMBERED` seconds in any case; then who reported it meanwhile is to be asked. race: a seed that was cut
-off when a node came back with an earlier clock knows the former incarnation only, which it takes for the newer: whoever
-reports less than is known is asked when that goes.
+again, and after `REMEMBERED` seconds in any case; then the seed that reported it meanwhile is asked. race: a seed that was
+cut off when a node came back with an earlier clock knows the former incarnation only, which it takes for the newer: a seed
+that reports less than is known is asked when that is dropped.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ import enum
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
-GRACE = 5.0  #: seconds for which an owner that nobody claims keeps its entries
+GRACE = 5.0  #: seconds for which an owner that no seed claims keeps its entries
 REMEMBERED = 30.0  #: seconds for which the end of an owner is remembered: no report is under way for longer
 Version = tuple[str, int]  #: incarnation, or its rank, and counter
 JOINT = "+"
 
 
 class Step(enum.Enum):
-    """What to do with a change that is reported."""
+    """What to do with a reported change."""
 
     APPLY = "apply"
-    IGNORE = "ignore"  #: it is known already
+    IGNORE = "ignore"  #: the change is known already
     ASK = "ask"  #: something is missing before it: ask for the whole
 
 
 @dataclass
 class Record:
-    """An owner: the version of what is known of it, who claims it (None: an orphan), and who has reported less since."""
+    """An owner: the version known of it, the seed that claims it (None: an orphan), and one that reported less since."""
 
     version: Version
     claimant: str | None
@@ -51,7 +52,7 @@ class Record:
 
 @dataclass
 class End:
-    """An owner whose end was seen: at which version, when, and who has reported that version since."""
+    """An owner whose end was seen: at which version, when, and a seed that has reported that version since."""
 
     version: Version
     since: float
@@ -70,16 +71,16 @@ class Claims:
         return owner in self._records
 
     def claimant(self, owner: str) -> str | None:
-        """Who claims `owner`; None when nobody does."""
+        """Return the seed that claims `owner`; None if none does."""
         record = self._records.get(owner)
         return None if record is None else record.claimant
 
     def version(self, owner: str) -> Version:
-        """The version of what is known of `owner`. *Raises:* `KeyError`."""
+        """Return the version known of `owner`. *Raises:* `KeyError`."""
         return self._records[owner].version
 
     def rank(self, owner: str, incarnation: str) -> str:
-        """What stands for `incarnation` of `owner`, which is known to live, in its versions: no less than what is known."""
+        """Return the rank of `incarnation` of `owner`, which is known to live: no less than what is known."""
         ranks = [known.version[0] for known in (self._records.get(owner), self._ended.get(owner)) if known is not None]
         newest = max(ranks, default="")
         before, joint, last = newest.rpartition(JOINT)
@@ -90,11 +91,11 @@ class Claims:
         return before + joint + incarnation if incarnation > last else newest + JOINT + incarnation
 
     def claimed_by(self, seed: str) -> list[str]:
-        """The owners that `seed` claims."""
+        """Return the owners that `seed` claims."""
         return [owner for owner, record in self._records.items() if record.claimant == seed]
 
     def claim(self, owner: str, seed: str, version: Version) -> bool:
-        """`seed` reports the whole of `owner`; return whether its contents are to be taken."""
+        """Handle a report by `seed` of the whole of `owner`; return whether to take its contents."""
         end = self._ended.get(owner)
         if end is not None and version <= end.version:
             end.reporter = seed
@@ -112,7 +113,7 @@ class Claims:
         return False
 
     def change(self, owner: str, seed: str, version: Version) -> Step:
-        """`seed` reports a change of `owner`, which leads to `version`."""
+        """Handle a report by `seed` of a change of `owner`, which leads to `version`."""
         record = self._records.get(owner)
         if record is not None and version <= record.version:
             return Step.IGNORE
@@ -123,10 +124,10 @@ class Claims:
         return Step.APPLY
 
     def release(self, owner: str, version: Version, *, ended: bool, now: float) -> bool:
-        """Who claimed `owner` at `version` no longer does; `ended`: nor will anybody. Return whether to drop it now."""
+        """End the claim on `owner` at `version`; `ended`: no seed will claim it again. Return whether to drop it now."""
         record = self._records.get(owner)
         if record is not None and version < record.version:
-            return False  # race: it has attached to somebody else meanwhile
+            return False  # race: it has attached to another seed meanwhile
         if not ended:
             if record is not None and record.claimant is not None:
                 self._orphan(owner, record, now)
@@ -142,14 +143,14 @@ class Claims:
         self._orphans[owner] = now
 
     def end(self, owner: str, *, now: float) -> bool:
-        """The end of `owner` was seen: when nobody claims it, it goes now. Return whether to drop it."""
+        """Note that the end of `owner` was seen; return whether to drop it now, as no seed claims it."""
         record = self._records.get(owner)
         if record is None or record.claimant is not None:
             return False
         return self.release(owner, record.version, ended=True, now=now)
 
     def lives(self, owner: str, incarnation: str) -> bool:
-        """`owner` is connected; return whether its end was believed, wrongly: it is to be asked for."""
+        """Note that `owner` is connected; return whether its end was wrongly believed, so that it must be asked for."""
         end = self._ended.get(owner)
         if end is None or end.version[0].rpartition(JOINT)[2] != incarnation:
             return False
@@ -157,26 +158,26 @@ class Claims:
         return True
 
     def seed_lost(self, seed: str, now: float) -> None:
-        """What `seed` claims is known to nobody who can be asked."""
+        """Orphan what `seed` claims, as it cannot be asked any more."""
         for owner in self.claimed_by(seed):
             self._orphan(owner, self._records[owner], now)
 
     def expire(self, now: float) -> list[tuple[str, str | None]]:
-        """The owners whose time is up: drop them. Each with whom to ask then, as it may have known better."""
+        """Return the owners to drop, as their time is up, each with a seed to ask then, which may know better."""
         gone = list(takewhile(lambda owner: self._orphans[owner] + GRACE <= now, self._orphans))
         for owner in gone:
             del self._orphans[owner]
         return [(owner, self._records.pop(owner).reporter) for owner in gone]
 
     def forget_ends(self, now: float) -> list[tuple[str, str]]:
-        """Forget the ends whose time is up; return the owners that were reported since, each with who did."""
+        """Forget the ends whose time is up; return the owners that were reported since, each with the seed that did."""
         old = list(takewhile(lambda item: item[1].since + REMEMBERED <= now, self._ended.items()))
         for owner, _ in old:
             del self._ended[owner]
         return [(owner, end.reporter) for owner, end in old if end.reporter is not None]
 
     def next_expiry(self) -> float | None:
-        """When an orphan's time will be up, or an end is to be forgotten; None without one."""
+        """Return when the next orphan's time is up, or an end is to be forgotten; None without one."""
         times = [since + GRACE for since in islice(self._orphans.values(), 1)]
         times += [end.since + REMEMBERED for end in islice(self._ended.values(), 1)]
         return min(times, default=None)

@@ -2,10 +2,9 @@
 
 One `Search` runs for each node that is wanted and not connected. Its addresses come from the directory, are resolved, and
 dialled in order: the next attempt begins when the one before has failed, or after `STAGGER` seconds beside it; the
-first success ends the others. Nobody's knowing the node may end in a moment, as when it is just starting, so the directory
-is asked again, soon at first.
+first success ends the others. A node that is unknown may just be starting, so the directory is asked again, soon at first.
 
-race: the other node dials us meanwhile: each step looks whether it is connected, and whoever connects it wakes the search.
+race: the other node dials us meanwhile: each step checks whether it is connected, and a connection wakes the search.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ STAGGER = 0.25  # seconds after which the next address is tried beside the one b
 
 
 class Search:
-    """The search for a way to one node; `directly`: a way through seeds does not count."""
+    """A search for a way to one node; `directly`: a way through seeds does not count."""
 
     def __init__(self, ground: Ground, backbone: Backbone, node_id: str, *, directly: bool = False) -> None:
         self.node_id = node_id
@@ -47,7 +46,7 @@ class Search:
 
     @property
     def age(self) -> float:
-        """Seconds since it began."""
+        """The seconds since it began."""
         return self._ground.now() - self._began
 
     def run(self, detour: Callable[[Search], bool], timeout: float) -> str:
@@ -57,7 +56,7 @@ class Search:
         just be starting, as one whose addresses nobody knows yet. *Blocks.*
         """
         pause = FIRST_ASK_AGAIN
-        with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block in silence
+        with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block without raising
             while not self.found:
                 addresses = self._ask()
                 if addresses is not None:
@@ -75,7 +74,7 @@ class Search:
             self.changed.wait(seconds)
 
     def _ask(self) -> list[str] | None:
-        """The addresses of the node; None when nobody knows it, or it is connected meanwhile."""
+        """Return the addresses of the node; None if it is unknown, or connected meanwhile."""
         answers: list[list[str] | None] = []
 
         def answered(addresses: list[str] | None) -> None:

@@ -1,8 +1,8 @@
 """What a slave keeps of the directory: copies of families, as its master reports them.
 
-Own ports are in none: what this node has is what it says. race: the master's echo of an own port that left here meanwhile.
+No copy has ports of this node, which knows best what it has. race: the master echoes a port that has left here meanwhile.
 
-race: all seeds were restarted, and the new master does not know yet what is still there: what it misses is a *remnant*, kept
+race: all seeds were restarted, and the new master does not know yet what still exists: what it misses is a *remnant*, kept
 for the time of grace.
 """
 
@@ -17,14 +17,14 @@ from gmp.mesh.ground import Cancellable, Ground
 
 
 class Remnant(NamedTuple):
-    """What a new master does not list of a family, and the timer at whose end it goes."""
+    """What a new master does not list of a family, and the timer that removes it."""
 
     keys: set[str]
     timer: Cancellable
 
 
 class Copies:
-    """The copies of one node. `over(family, keys)` is called when the time of a remnant is up: it is to `change` them."""
+    """The copies of one node. `over(family, keys)` is called when the time of a remnant is up, and has to `change` them."""
 
     def __init__(self, ground: Ground, over: Callable[[str, Collection[str]], None]) -> None:
         self.families: Database = {}
@@ -41,11 +41,11 @@ class Copies:
         return iter(self.families)
 
     def of_others(self, entries: Family) -> Family:
-        """What belongs in a copy."""
+        """Return the entries that belong in a copy."""
         return {key: value for key, value in entries.items() if not key.startswith(self._prefix)}
 
     def change(self, family: str, changed: Family, deleted: Iterable[str]) -> None:
-        """The master reports a change; nothing of it is of this node."""
+        """Apply a change that the master reports; nothing in it is this node's."""
         copy = self.families[family]
         for key in deleted:
             if key in copy and key not in changed:
@@ -59,7 +59,7 @@ class Copies:
             self._remnants[family].keys.difference_update(changed, deleted)
 
     def replace(self, family: str, listed: Family, lost: Collection[str]) -> None:
-        """The master lists all that it has; what it misses of nodes without any, and not `lost`, stays for now."""
+        """Apply all that the master lists; keep for now what it misses of unlisted nodes that are not `lost`."""
         if family in self._remnants:
             self._remnants.pop(family).timer.cancel()
         decided = {*lost, *map(owner_of, listed)}
@@ -74,19 +74,19 @@ class Copies:
         self._over(family, self._remnants.pop(family).keys)
 
     def give_away(self) -> Database:
-        """Keep the names alone, as this node is global now; return what there was."""
+        """Keep only the names, as this node is global now; return what there was."""
         self.stop()
         before, self.families = self.families, {family: {} for family in self.families}
         self.ports = PortIndex()
         return before
 
     def stop(self) -> None:
-        """Wait for nothing more."""
+        """Cancel all timers."""
         for remnant in self._remnants.values():
             remnant.timer.cancel()
         self._remnants.clear()
 
 
 def owner_of(key: str) -> str:
-    """The node of a port ID; any other key itself."""
+    """Return the node of a port ID; any other key itself."""
     return key.partition("#")[0]

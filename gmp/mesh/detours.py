@@ -9,9 +9,9 @@ anew ends the one before, and what is late of that is known by its token.
 
 States of a way, at the opener: *opening*, *up*; at the other: *asking*, *up*; without an entry there is none.
 race: ask and open cross: an ask that does not name the way that is up here was sent before its open arrived there.
-race: what is asked is lost on the way, and nobody tells: whoever gives up waiting forgets it, and asks anew (`give_up`).
-race: a direct connection comes up while a way is opened: whoever is asked refuses; whoever opened joins it behind the
-connection, as the other side may have sent something that way.
+race: a request is lost on the way, and no node reports that: the node that gives up waiting forgets it, and asks anew
+(`give_up`). race: a direct connection comes up while a way is opened: the node that is asked refuses; the one that opened
+joins the way behind the connection, as the other side may have sent something that way.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ class Detours:
         self._id = ground.id
         self._count = 0
         self._ways: dict[str, Detour] = {}
-        self._asked_to_dial: dict[str, Callable[[str], None]] = {}  # and whom to tell that it will not
+        self._asked_to_dial: dict[str, Callable[[str], None]] = {}  # and what to call if it will not
         self._last: dict[str, tuple[str, str]] = {}  # the newest token seen of each node, and the incarnation it is of
 
     def first_hop(self, node_id: str) -> str | None:
-        """The neighbour through which `node_id` may be reached: the master; for a seed the seed that has it."""
+        """Return the neighbour through which `node_id` may be reached: the master, or for a seed the seed that has it."""
         if self._backbone.is_global:
             return self._router.next_hop(node_id, from_seed=False)
         master = self._backbone.master
         return master if master is not None and self._ground.admits(master, RELAY) else None
 
     def open(self, node_id: str, failed: Callable[[str], None]) -> bool:
-        """Begin to open a way; `failed(why)` tells when that comes to nothing. Return whether there is a seed for it."""
+        """Begin to open a way; `failed(why)` is called if that fails. Return whether there is a seed for it."""
         via = self.first_hop(node_id)
         if via is None or via == node_id:
             return False
@@ -77,11 +77,11 @@ class Detours:
         return True
 
     def give_up(self, node_id: str, *, found: bool) -> None:
-        """Nobody waits any longer for the way to `node_id` to come up; `found`: it is connected otherwise.
+        """Stop waiting for the way to `node_id` to come up; `found`: the node is connected in another way.
 
-        race: what was asked, or its answer, is lost with the connection of a node on the way, and no seed tells: an entry
-        that stayed would keep every later search from asking again. A way that was opened and found otherwise stays: the
-        other side may have sent something that way.
+        race: the request, or its answer, is lost with the connection of a node on the way, and no seed reports that: an
+        entry that stayed would keep every later search from asking again. A way that was opened to a node that is found
+        stays: the other side may have sent something that way.
         """
         detour = self._ways.get(node_id)
         if detour is None or detour.way is not None:
@@ -93,7 +93,7 @@ class Detours:
             self._send(detour.via, LOST, detour.token, node_id, "no answer")
 
     def ask_to_dial(self, node_id: str, addresses: list[str], declined: Callable[[str], None]) -> bool:
-        """Ask that node, through a seed, to dial us; return whether there is a seed for it.
+        """Ask a node, through a seed, to dial us; return whether there is a seed for that.
 
         `declined(why)` is called if the seed knows no way to that node, until `dialled_no_more`.
         """
@@ -105,7 +105,7 @@ class Detours:
         return True
 
     def dialled_no_more(self, node_id: str) -> None:
-        """Nobody waits any longer for that node to dial us."""
+        """Stop waiting for a node to dial us."""
         self._asked_to_dial.pop(node_id, None)
 
     def _is_opener(self, node_id: str) -> bool:
@@ -138,13 +138,13 @@ class Detours:
         return self._ways.pop(node_id) if detour is not None and detour.token == token else None
 
     def node_down(self, node_id: str) -> None:
-        """The connection with a neighbour ended: the ways over it are gone."""
+        """End the ways over a neighbour whose connection has ended."""
         for other, detour in list(self._ways.items()):
             if detour.via == node_id:
                 self._end(other, detour, f"seed {node_id} is lost")
 
     def forget(self, node_ids: set[str]) -> None:
-        """Nothing of these nodes is on its way any more."""
+        """Forget nodes of which nothing is on its way any more."""
         for node_id in node_ids:
             self._last.pop(node_id, None)
 
@@ -158,7 +158,7 @@ class Detours:
     # ---- what arrives
 
     def handle(self, sender: str, *request: Any) -> None:
-        """A ``gmp.relay`` request of the neighbour `sender`: it ends here, or is passed on."""
+        """Handle a ``gmp.relay`` request of the neighbour `sender`: it is for this node, or is passed on."""
         kind, token, to, origin, *args = request
         if not (isinstance(kind, str) and isinstance(token, str) and isinstance(to, str) and isinstance(origin, str)):
             raise ValueError(f"relay request {request!r:.80}: expected kind, token, to and origin")
@@ -189,7 +189,7 @@ class Detours:
             return
         detour = self._ways.get(origin)
         if self._ground.is_linked(origin):
-            self._ground.probe(origin)  # whoever asks has lost the connection that we believe in: the kernels tell
+            self._ground.probe(origin)  # the asker has lost the connection that we believe to be up: the kernels decide
             self._send(sender, LOST, "", origin, "a direct connection is believed to be up")
         elif detour is None:
             self._begin(origin, sender, lambda _: None)

@@ -1,10 +1,10 @@
 """The database of the network: family → key → value, every entry owned by the node that set it. Pure.
 
 It is kept as *shards*, one for each owner: the own node, a gmp node, a Perl slave, a Perl global node with all that it
-reports. Readers see the merged view, which is kept up to date key by key. No vote is taken: where several shards have the
-same key, the own node's wins, else that of the smallest node ID, so that all choose alike.
+reports. Readers see the merged view, which is kept up to date key by key. If several shards have the same key, the own
+node's wins, else that of the smallest node ID, so that all nodes choose alike.
 
-Changes are returned, not announced: whoever calls tells the subscribers. What one owner may have is
+Changes are returned, not announced: the caller tells the subscribers. What one owner may have is
 bounded (`gmp.mesh.quota`).
 """
 
@@ -29,7 +29,7 @@ class Change(NamedTuple):
 
 
 def is_same(value: Any, other: Any) -> bool:
-    """Whether two values are equal and of the same types, of which 1, 1.0 and True are three."""
+    """Return whether two values are equal and of the same types (1, 1.0 and True are of three)."""
     kind = type(value)
     if kind is not type(other) or value != other:
         return False
@@ -41,30 +41,32 @@ def is_same(value: Any, other: Any) -> bool:
 
 
 def difference(family: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Change:
-    """What leads from `before` to `after`."""
+    """Return the change from `before` to `after`."""
     changed = {key: value for key, value in after.items() if key not in before or not is_same(before[key], value)}
     return Change(family, changed, [key for key in before if key not in after])
 
 
 def families_of(*databases: Database) -> list[str]:
-    """The families of all of them, those of the network itself first: who hears of an entry asks at once where its node
-    listens, which is in the family ``'l``."""
+    """Return the families of all databases, the network's own first.
+
+    A node that hears of an entry asks at once where its node listens, which is in the family ``'l``.
+    """
     return sorted({family for database in databases for family in database}, key=lambda family: not family.startswith("'"))
 
 
 def differences(before: Database, after: Database) -> list[Change]:
-    """What leads from one database to another, families without a change left out."""
+    """Return the changes from one database to another, without families that did not change."""
     changes = (difference(name, before.get(name, {}), after.get(name, {})) for name in families_of(before, after))
     return [change for change in changes if change.set or change.deleted]
 
 
 def clean_family(value: object) -> Family:
-    """The entries of a family as a peer sent them, with everything left out that cannot be one."""
+    """Return the entries of a family as a peer sent them, without what cannot be an entry."""
     return {key: item for key, item in value.items() if isinstance(key, str)} if isinstance(value, dict) else {}
 
 
 def clean_database(value: object) -> Database:
-    """A two-level hash as a peer sent it, with everything left out that is not of that shape."""
+    """Return a database as a peer sent it, without what is not of that shape."""
     if not isinstance(value, dict):
         return {}
     return {
@@ -75,24 +77,24 @@ def clean_database(value: object) -> Database:
 
 
 def clean_keys(value: object) -> list[str]:
-    """A list of keys as a peer sent it."""
+    """Return a list of keys as a peer sent it, without what cannot be a key."""
     return [key for key in value if isinstance(key, str)] if isinstance(value, list | tuple) else []
 
 
 class PortIndex:
-    """Which entries of a database are ports of which node, so that nobody looks through whole families for them."""
+    """Which entries of a database are ports of which node, so that whole families need not be searched for them."""
 
     def __init__(self) -> None:
         self._keys: dict[str, dict[str, set[str]]] = {}
 
     def add(self, family: str, key: str) -> None:
-        """An entry has come; nothing when its key is no port ID."""
+        """Add an entry. Does nothing if its key is no port ID."""
         node_id, sharp, _ = key.partition("#")
         if sharp:
             self._keys.setdefault(node_id, {}).setdefault(family, set()).add(key)
 
     def remove(self, family: str, key: str) -> None:
-        """An entry has gone."""
+        """Remove an entry."""
         node_id, sharp, _ = key.partition("#")
         if sharp:
             families = self._keys[node_id]
@@ -103,11 +105,11 @@ class PortIndex:
                     del self._keys[node_id]
 
     def of(self, node_id: str) -> Mapping[str, set[str]]:
-        """Family → keys of the ports of a node; not to be changed or kept."""
+        """Return family → keys of the ports of a node; not to be changed or kept."""
         return self._keys.get(node_id, {})
 
     def nodes(self) -> Set[str]:
-        """The nodes that have ports."""
+        """Return the nodes that have ports."""
         return self._keys.keys()
 
 
@@ -119,36 +121,36 @@ class Directory:
         self._quota = Quota(limits)
         self._left_out = left_out
         self._shards: dict[str, Database] = {}
-        self._owners: dict[str, dict[str, set[str]]] = {}  # family → key → who has it
+        self._owners: dict[str, dict[str, set[str]]] = {}  # family → key → the owners that have it
         self._views: dict[str, Family] = {}
         self.ports = PortIndex()  #: of the merged view
 
     def view(self, family: str) -> Mapping[str, Any]:
-        """The merged entries of a family; not to be changed or kept."""
+        """Return the merged entries of a family; not to be changed or kept."""
         return self._views.get(family, {})
 
     def families(self) -> list[str]:
-        """The names of all families that have entries."""
+        """Return the names of all families that have entries."""
         return list(self._views)
 
     def shard(self, owner: str) -> Database:
-        """What `owner` has; not to be changed."""
+        """Return what `owner` has; not to be changed."""
         return self._shards.get(owner, {})
 
     def lookup(self, family: str, key: str) -> Any:
-        """The value of one key, None without one; that of the key's namesake goes first: a node knows itself best."""
+        """Return the value of a key, or None; the entry of the node with that ID comes first, as it knows itself best."""
         own = self._shards.get(key, {}).get(family, {})
         return own[key] if key in own else self._views.get(family, {}).get(key)
 
     def merged(self, family: str, owners: Iterable[str]) -> Family:
-        """The entries of the shards of `owners` in one family, merged."""
+        """Return the entries of the shards of `owners` in one family, merged."""
         result: Family = {}
         for owner in sorted(owners, key=self._rank, reverse=True):
             result.update(self._shards.get(owner, {}).get(family, {}))
         return result
 
     def picked(self, family: str, keys: Iterable[str], counts: Callable[[str], bool]) -> Family:
-        """The entries of a family with these keys, merged of the shards of the owners that count."""
+        """Return the entries of a family with these keys, merged from the shards of the owners that count."""
         owners, result = self._owners.get(family, {}), {}
         for key in keys:
             having = [owner for owner in owners.get(key, ()) if counts(owner)]
@@ -157,13 +159,13 @@ class Directory:
         return result
 
     def merged_database(self, owners: Iterable[str]) -> Database:
-        """The entries of the shards of `owners`, merged."""
+        """Return the entries of the shards of `owners`, merged."""
         owners = list(owners)
         families = families_of(*(self._shards.get(owner, {}) for owner in owners))
         return {family: self.merged(family, owners) for family in families}
 
     def replace(self, owner: str, database: Database) -> list[Change]:
-        """That is the shard of `owner` now."""
+        """Replace the shard of `owner`; return the changes."""
         return [
             change
             for family, changed, deleted in differences(self._shards.get(owner, {}), database)
@@ -171,11 +173,11 @@ class Directory:
         ]
 
     def drop(self, owner: str) -> list[Change]:
-        """`owner` is gone: its shard goes with it."""
+        """Drop the shard of an owner that is gone; return the changes."""
         return self.replace(owner, {})
 
     def update(self, owner: str, family: str, changed: Mapping[str, Any], deleted: Iterable[str]) -> list[Change]:
-        """Change the shard of `owner` in one family."""
+        """Change the shard of `owner` in one family; return the changes of the merged view."""
         shard = self._shards.setdefault(owner, {})
         entries = shard.setdefault(family, {})
         owners = self._owners.setdefault(family, {})
@@ -203,7 +205,7 @@ class Directory:
         return self._settle(family, touched)
 
     def _has_room(self, owner: str, family: str, key: str, value: Any, entries: Family) -> bool:
-        """Count an entry that `owner` is about to have. Those of the own node were checked where they were set."""
+        """Count an entry that `owner` is about to have. The own node's were checked where they were set."""
         bounded = owner != self._own_id
         if key not in entries:
             return self._quota.add(owner, family, key, value, bounded=bounded)

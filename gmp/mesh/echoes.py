@@ -1,8 +1,8 @@
 """What this node has deleted and its master may still list for a moment.
 
-A key of a family may be set by several nodes, so that one that was deleted here may stand in the copy rightly. Requests are
-answered in their order: so a deleted key is *hidden*, the master is asked something behind the deletion, and once that is
-answered the copy is right. One question is under way at a time; what is deleted meanwhile waits for the next.
+Several nodes may set a key of a family, so one that was deleted here may be in the copy rightly. Requests are answered in
+order: so a deleted key is *hidden*, the master is asked something after the deletion, and once that is answered the copy
+is right. One question is under way at a time; what is deleted meanwhile waits for the next.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 
 class Echoes:
-    """The hidden keys of one node. `ask` asks the master, and returns False when there is none."""
+    """The hidden keys of one node. `ask` asks the master, and returns False if there is none."""
 
     def __init__(self, ask: Callable[[], bool]) -> None:
         self._ask = ask
@@ -19,7 +19,7 @@ class Echoes:
         self._asked: dict[str, set[str]] = {}  # those that the question under way is about
 
     def hide(self, family: str, keys: Iterable[str]) -> None:
-        """These were deleted; call `ask` once the master has been told."""
+        """Hide keys that were deleted; call `ask` once the master has been told."""
         new = set(keys)
         if new:
             self._next.setdefault(family, set()).update(new)
@@ -30,21 +30,21 @@ class Echoes:
             self._asked, self._next = self._next, {}
 
     def new_master(self) -> None:
-        """There is another master, which was told what this node has now."""
+        """Ask another master, which has been told what this node has now."""
         if self._asked:
             self._ask()
         self.ask()
 
     def answered(self) -> dict[str, set[str]]:
-        """The master has answered: return the keys that are no longer hidden."""
+        """Handle the master's answer: return the keys that are no longer hidden."""
         shown, self._asked = self._asked, {}
         self.ask()
         return shown
 
     def of(self, family: str) -> set[str]:
-        """The hidden keys of a family."""
+        """Return the hidden keys of a family."""
         return self._next.get(family, set()) | self._asked.get(family, set())
 
     def clear(self) -> None:
-        """Nothing is hidden any more."""
+        """Hide nothing any more."""
         self._next, self._asked = {}, {}

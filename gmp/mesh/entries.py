@@ -1,8 +1,8 @@
-"""What may stand in the directory, checked where it comes in: when this node sets it, and when another one reports it.
+"""The check of what may be in the directory, made where an entry comes in: this node sets it, or another one reports it.
 
-An entry goes on from node to node, in whatever framing two of them use; and one that does not pack would take all others of
-the same report with it. So each must travel in every framing that this node offers. What this node sets itself raises before
-anything has changed; of what others report that entry alone is left out, and a line says whose it is.
+An entry travels from node to node, in whatever framing two of them use; one that does not pack would take all others of the
+same report with it. So each must travel in every framing that this node offers. When this node sets an unusable entry, that
+raises before anything has changed; when others report one, that entry alone is left out, and a log line names its owner.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from gmp.mesh.ground import Ground
 
 
 class Entries:
-    """The check of one node."""
+    """Checks entries for one node."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
 
     def own(self, family: str, key: str, value: Any) -> Any:
-        """A value that this node sets, as it is kept. *Raises:* `MessageError`."""
+        """Return a value that this node sets, as it is kept. *Raises:* `MessageError`."""
         try:
             return self._ground.portable(key, value)
         except MessageError as error:
             raise MessageError(f"entry of {family!r} cannot be shared: {error}") from error
 
     def family(self, owner: str, family: str, entries: object) -> Family:
-        """The entries of a family of `owner`, or that it reports, without what cannot be one."""
+        """Return the entries of a family of `owner`, or that it reports, without those that are unusable."""
         return self._kept(owner, family, clean_family(entries))
 
     def database(self, owner: str, database: object) -> Database:
-        """The same of a whole database."""
+        """Return a database of `owner`, or that it reports, without unusable entries."""
         return {family: self._kept(owner, family, entries) for family, entries in clean_database(database).items()}
 
     def _kept(self, owner: str, family: str, entries: Family) -> Family:

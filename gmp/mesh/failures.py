@@ -1,6 +1,6 @@
-"""Why a node is not reached, in words, and who is told while something waits for it.
+"""Why a node is not reached, in words, and the warnings while something waits for it.
 
-Everything that dials (`seeds`, `connector`) says by `explain` what went wrong. `Complaints` lets those who wait for the
+Everything that dials (`seeds`, `connector`) says by `explain` what went wrong. By `Complaints` callers that wait for the
 network log now and then what they wait for in vain: after `PATIENCE` seconds, again when the reason changes, and never
 more than a line in `INTERVAL` seconds, however many wait.
 """
@@ -16,13 +16,13 @@ import gevent.event
 from gmp.config import Address
 
 log = logging.getLogger("gmp.mesh")
-PATIENCE = 5.0  # seconds without success before somebody is told
+PATIENCE = 5.0  # seconds without success before a line is logged
 INTERVAL = 60.0  # seconds between two lines
-SAME_AGAIN = 600.0  # seconds before the same reason is told again
+SAME_AGAIN = 600.0  # seconds before the same reason is logged again
 
 
 def explain(error: Exception, address: Address | None = None) -> str:
-    """What went wrong with a dial or look-up, led by `address` unless the error's own text names it."""
+    """Return what went wrong with a dial or look-up, after `address` unless the error's own text names it."""
     if isinstance(error, ConnectionRefusedError):
         text = "nobody listens there (connection refused)"
     elif isinstance(error, TimeoutError):
@@ -35,7 +35,7 @@ def explain(error: Exception, address: Address | None = None) -> str:
 
 
 def in_words(reason: tuple[object, ...]) -> str:
-    """Why the way to a node is gone, of what its monitors get."""
+    """Return why the way to a node is gone, from the reason that its monitors get."""
     return str(reason[-1]) if reason[:1] == ("transport_error",) else " ".join(map(str, reason))
 
 
@@ -45,7 +45,7 @@ def _format(address: Address) -> str:
 
 
 class Complaints:
-    """What one node has logged about what is waited for in vain."""
+    """Logs what is waited for in vain, for one node."""
 
     def __init__(self, node_id: str) -> None:
         self._node_id = node_id
@@ -53,7 +53,7 @@ class Complaints:
         self._last = float("-inf")
 
     def complain(self, what: str, why: str, now: float) -> None:
-        """Log that `what` is waited for and does not come because of `why`, unless it was told just now."""
+        """Log that `what` is waited for and does not come because of `why`, unless that was logged just now."""
         if now - self._last < (SAME_AGAIN if why == self._why else INTERVAL):
             return
         self._why, self._last = why, now
@@ -61,7 +61,7 @@ class Complaints:
 
 
 class Wait:
-    """One wait for the network. `what` tells what for, `why` why it does not come (empty: nothing is wrong)."""
+    """A wait for the network. `what` returns what for, `why` why it does not come (empty: nothing is wrong)."""
 
     def __init__(self, complaints: Complaints, what: Callable[[], str], why: Callable[[], str]) -> None:
         self._complaints = complaints
@@ -69,7 +69,7 @@ class Wait:
         self._due = time.monotonic() + PATIENCE
 
     def pause(self, changed: gevent.event.Event, most: float = PATIENCE) -> None:
-        """Wait for `changed`, complaining when it is time to. *Blocks:* at most `most` seconds."""
+        """Wait for `changed`, complaining when a complaint is due. *Blocks:* at most `most` seconds."""
         changed.wait(max(min(self._due - time.monotonic(), most), 0.0))
         now = time.monotonic()
         if now >= self._due and not changed.is_set():

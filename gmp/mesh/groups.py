@@ -3,7 +3,7 @@
 A family is a set of keys with values, each set by one node. A group is a family whose keys are port IDs, so that Perl
 nodes see gmp's groups and the other way round.
 
-A handle has a name, and looks for its node at each use: one that was made on the default node before `gmp.configure` is
+A handle has a name, and looks up its node at each use: one that was made on the default node before `gmp.configure` is
 one of the configured node afterwards, and one of a node that was closed raises.
 """
 
@@ -27,7 +27,7 @@ Find = Callable[[], GroupGround]
 
 
 class _Handle:
-    """A name in the directory of the node that `find` gives; it raises `GmpError` when that is closed."""
+    """A name in the directory of the node that `find` returns; `find` raises `GmpError` if that is closed."""
 
     def __init__(self, name: str, find: Find) -> None:
         self.name = name
@@ -63,11 +63,11 @@ class Family(_Handle):
         self._at().backbone.set(self.name, str.__str__(key), value)
 
     def delete(self, key: str) -> None:
-        """Delete an entry of this node; nothing when it has none. *Blocks:* never."""
+        """Delete an entry of this node. Does nothing if it has none. *Blocks:* never."""
         self._at().backbone.delete(self.name, key)
 
     def items(self) -> Items:
-        """All entries of all nodes, as far as this node knows them by now. *Blocks:* never."""
+        """Return all entries of all nodes, as far as this node knows them by now. *Blocks:* never."""
         return self._at().backbone.items(self.name)
 
     def monitor(self, callback: MembersCallback) -> Subscription:
@@ -94,11 +94,11 @@ class Group(_Handle):
         backbone.join(name, port_id, value, monitor)
 
     def leave(self, port: Any) -> None:
-        """Remove a port of this node; nothing when it is no member. *Blocks:* never."""
+        """Remove a port of this node. Does nothing if it is no member. *Blocks:* never."""
         self._at().backbone.leave(self.name, str(port))
 
     def members(self) -> Items:
-        """The members known by now: port ID → value. Own ones at once, others soon. *Blocks:* never."""
+        """Return the members known by now: port ID → value. Own ones at once, others soon. *Blocks:* never."""
         return self._at().backbone.items(self.name)
 
     def monitor(self, callback: MembersCallback) -> Subscription:
@@ -163,13 +163,13 @@ class Group(_Handle):
             try:
                 ground.send(port_id, *message)
             except MessageError as error:
-                # race: it waited for room, and a member's node has connected meanwhile with another framing
+                # race: the send waited for room, and a member's node has connected meanwhile with another framing
                 refused = error
         if refused is not None:
             raise refused
 
     def pick(self) -> str | None:
-        """One member, of the own node when it has one, else any; None when the group is empty. *Blocks:* never."""
+        """Return a member, of this node if it has one, else any; None if the group is empty. *Blocks:* never."""
         members = self._ports()
         if not members:
             return None
@@ -177,7 +177,7 @@ class Group(_Handle):
         return random.choice(own or members)
 
     def _ports(self) -> list[str]:
-        """The members that are ports: any node may set an entry of that name, whatever its key."""
+        """Return the members that are ports: any node may set an entry of that name, whatever its key."""
         return list(filter(is_port_id, self.members()))
 
 

@@ -1,4 +1,4 @@
-"""Where a node listens, as a slave finds it out: it asks its master.
+"""How a slave finds out where a node listens: it asks its master.
 
 race: the master's program is busy, for long perhaps, though its host answers: after `ASK_OTHERS` seconds without an answer
 every other seed is asked too, and the first answer counts.
@@ -17,14 +17,14 @@ ASK_OTHERS = 1.0  # seconds
 
 
 class _Lookup(NamedTuple):
-    """One that is under way: who waits for it, and the timer at whose end other seeds are asked."""
+    """A look-up under way: the callbacks that wait for it, and the timer after which other seeds are asked."""
 
     waiting: list[Found]
     timer: Cancellable
 
 
 class Lookups:
-    """The look-ups of one node. `seeds` gives the seeds that are up, its master among them."""
+    """The look-ups of one node. `seeds` returns the seeds that are up, its master among them."""
 
     def __init__(self, ground: Ground, seeds: Callable[[], Iterable[str]]) -> None:
         self._ground = ground
@@ -32,7 +32,7 @@ class Lookups:
         self._running: dict[str, _Lookup] = {}
 
     def ask(self, node_id: str, found: Found, master: str | None) -> None:
-        """Ask where a node listens; `found` gets its addresses, or None when nobody knows it."""
+        """Ask where a node listens; `found` gets its addresses, or None if it is unknown."""
         if node_id in self._running:
             self._running[node_id].waiting.append(found)
             return
@@ -47,12 +47,12 @@ class Lookups:
                 self._ground.request(seed, G_FIND, node_id)
 
     def ask_again(self, master: str) -> None:
-        """There is another master."""
+        """Ask another master everything that is under way."""
         for node_id in self._running:
             self._ground.request(master, G_FIND, node_id)
 
     def no_more(self, node_id: str, found: Found) -> None:
-        """`found` waits no longer for an answer; nothing when it has one."""
+        """Drop `found`, which no longer waits for an answer. Does nothing if it has one."""
         lookup = self._running.get(node_id)
         if lookup is not None and found in lookup.waiting:
             lookup.waiting.remove(found)
@@ -60,7 +60,7 @@ class Lookups:
                 self._running.pop(node_id).timer.cancel()
 
     def answered(self, node_id: str, addresses: list[str] | None) -> None:
-        """A seed's answer; nothing when there was one already."""
+        """Handle a seed's answer; later ones are ignored."""
         lookup = self._running.pop(node_id, None)
         if lookup is not None:
             lookup.timer.cancel()
@@ -68,7 +68,7 @@ class Lookups:
                 found(addresses)
 
     def end(self) -> list[tuple[str, Found]]:
-        """Ask nobody any more; return who waited for which node."""
+        """Stop all look-ups; return each node with a callback that waited for it."""
         running, self._running = self._running, {}
         for lookup in running.values():
             lookup.timer.cancel()

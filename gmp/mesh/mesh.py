@@ -28,7 +28,7 @@ UPGRADE, MOST_UPGRADE = 2.0, 60.0  # seconds before a direct connection with a r
 
 
 class Mesh:
-    """How a node finds its way in the network."""
+    """Finds ways to other nodes, for one node."""
 
     def __init__(self, ground: Ground, settings: Settings) -> None:
         self.backbone = Backbone(ground, self._poke, Limits(settings.max_entries, settings.max_entries_size))
@@ -64,7 +64,7 @@ class Mesh:
         self._seeds.start()
 
     def stop(self) -> None:
-        """Dial no seeds any more. *Blocks:* until the dials have ended."""
+        """Stop dialling seeds. *Blocks:* until the dials have ended."""
         if self._seeds is not None:
             self._seeds.stop()
         self.backbone.stop()
@@ -72,22 +72,22 @@ class Mesh:
             upgrade.cancel()
 
     def forked(self) -> None:
-        """In a child of `fork`: search no more. The greenlets end when the loop runs, none of them is a user's."""
+        """Stop searching, in a child of `fork`. The greenlets end when the loop runs; none of them is a user's."""
         if self._seeds is not None:
             self._seeds.forked()
 
     def stats(self) -> list[dict[str, Any]]:
-        """Figures of the seeds."""
+        """Return figures of the seeds."""
         return [] if self._seeds is None else self._seeds.stats()
 
     def trouble(self) -> str:
-        """Why the network is not seen from here, or only a part of it; empty: nothing is known to be wrong."""
+        """Return why the network, or a part of it, is not seen from here; empty if nothing is known to be wrong."""
         if self._seeds is None:
             return "this node is local only, call gmp.configure first"
         return self._seeds.trouble(joined=self.backbone.master is not None and not self.backbone.is_global)
 
     def is_seed(self, node_id: str) -> bool:
-        """Whether a configured seed was that node when it was dialled last."""
+        """Return whether a configured seed was this node ID when it was last dialled."""
         return self._seeds is not None and self._seeds.is_seed(node_id)
 
     def _seed_up(self, node_id: str) -> None:
@@ -114,7 +114,7 @@ class Mesh:
                 del self._searches[node_id]
 
     def _detour(self, search: Search) -> bool:
-        """There is no direct way from here: from there, or through seeds. Return whether to look for a direct one again."""
+        """Try a dial from the other side, then seeds, as none from here works. Return whether to try a direct way again."""
         node_id = search.node_id
         failures: list[str] = []
 
@@ -143,7 +143,7 @@ class Mesh:
         return bool(addresses) and self.detours.ask_to_dial(node_id, addresses, declined)
 
     def _dial_back(self, node_id: str, addresses: list[str]) -> None:
-        """Dial a node that has asked for it; `addresses` are bounded already."""
+        """Dial a node that has asked for it; `addresses` are limited already."""
         now = self._ground.now()
         self._dialling_back = {each: until for each, until in self._dialling_back.items() if until > now}
         if node_id not in self._dialling_back and len(self._dialling_back) < MOST_DIALLING_BACK:
@@ -153,7 +153,7 @@ class Mesh:
     def _dial_them(self, node_id: str, addresses: list[str]) -> None:
         try:
             Search(self._ground, self.backbone, node_id, directly=True).dial_each(addresses)
-        finally:  # who asks without end is dialled once in a while
+        finally:  # a node that asks without end is dialled once in a while
             self._dialling_back[node_id] = self._ground.now() + DIAL_BACK
 
     # ---- from relayed to direct
@@ -177,10 +177,10 @@ class Mesh:
         self.detours.dialled_no_more(search.node_id)
         return False
 
-    # ---- what the node tells
+    # ---- what the node reports
 
     def node_up(self, node_id: str) -> None:
-        """A node is connected, directly or through seeds."""
+        """Handle the connection of a node, direct or through seeds."""
         self.backbone.node_up(node_id)
         if self._ground.is_linked(node_id):
             self._seed_back(node_id)
@@ -190,7 +190,7 @@ class Mesh:
             self._searches[node_id].changed.set()
 
     def node_linked(self, node_id: str) -> None:
-        """A relayed node is connected directly now."""
+        """Handle the direct connection of a node that was relayed."""
         self.backbone.registry.node_up(node_id)
         self._seed_back(node_id)
 
@@ -200,7 +200,7 @@ class Mesh:
             self.backbone.seed_up(node_id)  # race: it has dialled us before we dialled it again
 
     def node_down(self, node_id: str, why: str, *, ended: bool, refused: bool) -> None:
-        """The way to a node is gone, or none was found.
+        """Handle the loss of a node, or that no way was found.
 
         `ended`: it left, or its process was seen to end; `refused`: it has refused this node, and said so.
         """
@@ -212,15 +212,15 @@ class Mesh:
         self._poke()
 
     def forget(self, node_ids: set[str]) -> None:
-        """These nodes were not connected for long, and whatever was under way of theirs has come."""
+        """Forget nodes that were not connected for long: whatever was on its way from them has arrived."""
         self.detours.forget(node_ids)
 
     def handles(self, name: str) -> bool:
-        """Whether `name` is a request for the mesh."""
+        """Return whether `name` is a request for the mesh."""
         return name == RELAY or self.backbone.handles(name)
 
     def handle(self, sender: str, name: str, args: tuple[Any, ...]) -> None:
-        """A request from the node `sender`."""
+        """Handle a request from the node `sender`."""
         if name == RELAY:
             self.detours.handle(sender, *args)
         else:

@@ -1,4 +1,4 @@
-"""What other nodes ask a global node about the directory, and who subscribed to which family; gmp and Perl nodes alike."""
+"""Answers to what gmp and Perl nodes ask a global node about the directory, and their subscriptions to families."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Queries:
         }
 
     def tell(self, changes: list[Change]) -> None:
-        """The merged view changed: tell the subscribers."""
+        """Tell the subscribers how the merged view has changed."""
         for family, changed, deleted in changes:
             for node_id in self._subscribers.get(family, ()):
                 shown = self._border.shown(node_id, family, changed)
                 self._ground.request(node_id, G_CHG2, family, shown, deleted)
 
     def node_down(self, node_id: str) -> None:
-        """A subscriber is gone."""
+        """Remove the subscriptions of a node that is gone."""
         for family in list(self._subscriptions.get(node_id, ())):
             self._discard(node_id, family)
 

@@ -1,8 +1,8 @@
-"""How much one node may keep in the groups and families of all: a bound on what a peer can make others remember. Pure.
+"""How much one node may keep in groups and families: a bound on what a peer can make others remember. Pure.
 
-Each owner's entries are counted, and about the memory that they take. What is over the bound is left out, and what was
-there stays; the own node's entries are refused where they are set. All that other nodes have is bounded too, as one seed
-speaks for many owners.
+Each owner's entries are counted, and roughly the memory that they take. What is over the bound is left out, and what was
+there before stays; the own node's entries are refused where they are set. All that other nodes have is bounded too, as one
+seed speaks for many owners.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 ENTRY_SIZE, VALUE_SIZE = 512, 64  # bytes that an entry takes in the tables that it is in, and a value beside its characters
-ALL = 20  #: times as much as one node may all nodes have
+ALL = 20  #: how many times as much as one node all nodes together may have
 
 
 class Limits(NamedTuple):
-    """What one node may have."""
+    """How much one node may have."""
 
     entries: int = 100_000
     size: int = 64 << 20  #: bytes
@@ -27,16 +27,16 @@ USUAL = Limits()
 
 
 class Quota:
-    """What each owner has."""
+    """How much each owner has."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._used: dict[str, tuple[int, int]] = {}  # entries and bytes
-        self._sizes: dict[str, dict[tuple[str, str], int]] = {}  # of entries with a value, which somebody may alter
+        self._sizes: dict[str, dict[tuple[str, str], int]] = {}  # of entries with a value, as the value may be altered
         self._entries = self._size = 0
 
     def add(self, owner: str, family: str, key: str, value: Any, *, bounded: bool = True) -> bool:
-        """`owner` sets an entry that it does not have; return whether it may."""
+        """Count a new entry of `owner`; return False if it may not have it."""
         size = entry_size(key, value)
         entries, sizes = self._used.get(owner, (0, 0))
         limits = self.limits
@@ -53,7 +53,7 @@ class Quota:
         return True
 
     def remove(self, owner: str, family: str, key: str) -> None:
-        """An entry of `owner` goes."""
+        """Stop counting an entry of `owner`."""
         sizes = self._sizes.get(owner)
         size = None if sizes is None else sizes.pop((family, key), None)
         if size is None:
@@ -72,7 +72,7 @@ class Quota:
 
 
 def entry_size(key: str, value: Any) -> int:
-    """About how many bytes of memory an entry takes."""
+    """Return about how many bytes of memory an entry takes."""
     total, stack = ENTRY_SIZE + len(key), [] if value is None else [value]
     while stack:
         item = stack.pop()

@@ -14,7 +14,7 @@ that changes its master does not flap out of its groups:
 Perl nodes speak plain g_*. A Perl slave's entries are reported to gmp nodes as part of this node's own; a Perl global
 node's are a shard of their own, as in AnyEvent::MP, and it is told of everything that this node's slaves have, merged.
 
-Listen addresses on loopback never cross a connection that is not on loopback itself, in either direction.
+Listen addresses on loopback never cross a connection that is not on loopback itself, either way (`gmp.mesh.border`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Registry:
         self._limits = limits
         self.claims = Claims()
         self.globals: set[str] = set()  #: connected nodes that said they are global; kept also while this node is not
-        self._untrusted: set[str] = set()  # connected nodes that said so, and are not believed
+        self._untrusted: set[str] = set()  # connected nodes that said so and are not believed
         self._ground = ground
         self._border = border
         self._id = ground.id
@@ -78,7 +78,7 @@ class Registry:
     # ---- the own node
 
     def start(self, own: Database, counter: int) -> None:
-        """This node is global now, with these entries."""
+        """Keep the directory from now on, with `own` as this node's entries."""
         self._counter = counter
         self._emit(self.directory.replace(self._id, own))
         self._active = True
@@ -88,11 +88,11 @@ class Registry:
             self._meet(node_id)
 
     def set_own(self, family: str, changed: Family, deleted: list[str]) -> None:
-        """The own node's entries change."""
+        """Change this node's entries in a family."""
         self._change_reported(self._id, family, changed, deleted)
 
     def stop(self) -> None:
-        """The node ends."""
+        """Stop, as this node ends."""
         self._unattached.stop()
         if self._expiry is not None:
             self._expiry.cancel()
@@ -100,17 +100,17 @@ class Registry:
     # ---- meeting and parting
 
     def node_up(self, node_id: str) -> None:
-        """A node is connected; a relayed one is no neighbour."""
+        """Handle the connection of a node; one that is relayed is no neighbour."""
         if self.claims.lives(node_id, self._ground.incarnation_of(node_id)):
             self._tell_gmp(WANT, node_id)
         if self._active and self._ground.is_linked(node_id):
             self._ground.request(node_id, G_GLOBAL)
 
     def met_global(self, sender: str) -> None:
-        """``g_global``: that node keeps the directory too. race: it says so before this node does, so it is noted.
+        """Handle ``g_global``: the sender keeps the directory too. race: it says so before this node does: it is noted.
 
-        Whoever is among the global nodes speaks for others, in the directory and in relays, so not everybody gets there.
-        race: it says so before it is known to be one of the configured seeds: `trusted` comes then.
+        A global node speaks for others, in the directory and in relays, so not every node is accepted as one.
+        race: it says so before it is known to be one of the configured seeds: `trusted` is called then.
         """
         if not self._ground.may_be_seed(sender):
             self._untrusted.add(sender)
@@ -125,7 +125,7 @@ class Registry:
         self._meet(sender)
 
     def trusted(self, node_id: str) -> None:
-        """That node is one of the configured seeds, after all."""
+        """Believe a node that turns out to be one of the configured seeds."""
         if node_id in self._untrusted:
             self._untrusted.discard(node_id)
             self.met_global(node_id)
@@ -148,7 +148,7 @@ class Registry:
             self.set_own(ADDRESSES, {node_id: addresses}, [])
 
     def node_down(self, node_id: str, *, ended: bool) -> None:
-        """The way to a node is gone; `ended`: it left, or its process was seen to end."""
+        """Handle the loss of a node; `ended`: it left, or its process was seen to end."""
         self._queries.node_down(node_id)
         self._unattached.node_down(node_id)
         self._untrusted.discard(node_id)
@@ -171,7 +171,7 @@ class Registry:
         self._watch_expiry()
 
     def _give_up(self, owner: str, *, ended: bool) -> None:
-        """A gmp slave is no longer attached here."""
+        """Release a gmp slave that is no longer attached here."""
         if self.claims.claimant(owner) == self._id:
             version = self.claims.version(owner)
             if self.claims.release(owner, version, ended=ended, now=self._ground.now()):
@@ -181,7 +181,7 @@ class Registry:
             self._watch_expiry()
 
     def provisional(self, copies: Database) -> None:
-        """Show what the former master had for the time of grace: the reports of the other global nodes are on their way."""
+        """Show what the former master had for the time of grace, until the reports of the other global nodes arrive."""
         self.claims.claim(FORMER, FORMER, ("", 0))
         self.claims.seed_lost(FORMER, self._ground.now())
         self._emit(self.directory.replace(FORMER, copies))
@@ -190,7 +190,7 @@ class Registry:
     def _watch_expiry(self) -> None:
         due = self.claims.next_expiry()
         if due is None or (self._expiry is not None and self._expiry_due <= due):
-            return  # the timer may run for nothing; to begin a new one at each change costs more
+            return  # the timer may fire for nothing; a new one at each change would cost more
         if self._expiry is not None:
             self._expiry.cancel()
         self._expiry, self._expiry_due = self._ground.later(max(0.0, due - self._ground.now()), self._expire), due
@@ -211,12 +211,12 @@ class Registry:
         return (self._ground.incarnation, self._counter) if owner == self._id else self.claims.version(owner)
 
     def _shown(self, node_id: str, owner: str) -> Database:
-        """The entries of an owner as `node_id` may see them; the own ones with those of Perl slaves."""
+        """Return an owner's entries as `node_id` may see them; the own ones with those of Perl slaves."""
         owners = self._reported() if owner == self._id else [owner]
         return self._border.shown_database(node_id, self.directory.merged_database(owners))
 
     def _reported(self) -> list[str]:
-        """Whose entries gmp nodes see as the own ones."""
+        """Return the owners whose entries gmp nodes see as this node's."""
         return [self._id, *self._perl_slaves]
 
     def _is_reported(self, owner: str) -> bool:
@@ -239,7 +239,7 @@ class Registry:
         return [node_id for node_id in self.globals if not self._ground.admits(node_id, CHANGE)]
 
     def _sync_all_perl(self, *, but: str) -> None:
-        """As `_sync_perl`, of everything; the node `but` is told otherwise."""
+        """As `_sync_perl`, for everything; the node `but` is told in another way."""
         owners = [*self._reported(), *self.claims.claimed_by(self._id)]
         now = self.directory.merged_database(owners)
         told = [node_id for node_id in self._perl_globals() if node_id != but]
@@ -247,14 +247,14 @@ class Registry:
             self._tell_perl(told, difference(family, self._told_perl.get(family, {}), now.get(family, {})))
 
     def _sync_perl_about(self, owner: str) -> None:
-        """As `_sync_perl`, of what `owner` has: whether it is told has changed."""
+        """As `_sync_perl`, for what `owner` has, which Perl nodes may or may not be told from now on."""
         if self._perl_globals():
             shard = self.directory.shard(owner)
             for family in families_of(shard):
                 self._sync_perl(family, shard[family])
 
     def _sync_perl(self, family: str, keys: Iterable[str]) -> None:
-        """Tell Perl global nodes what has changed of these entries, as far as they are told of them."""
+        """Tell Perl global nodes what has changed in these entries, as far as they are told of them."""
         told = self._perl_globals()
         if told:
             known = self._told_perl.get(family, {})
@@ -283,7 +283,7 @@ class Registry:
         self._ground.complain("too many entries", owner, text)
 
     def _emit(self, changes: list[Change]) -> None:
-        """The merged view changed: tell subscribers and the own node."""
+        """Tell subscribers and this node how the merged view has changed."""
         self._queries.tell(changes)
         if changes and self._active:
             self._changed(changes)
@@ -291,7 +291,7 @@ class Registry:
     # ---- changes of what this node reports
 
     def _change_reported(self, owner: str, family: str, changed: Family, deleted: list[str]) -> None:
-        """The own node or a Perl slave changes a family."""
+        """Apply a change of a family by this node or a Perl slave."""
         keys = [*changed, *deleted]
         before = self.directory.picked(family, keys, self._is_reported)
         changes = self.directory.update(owner, family, changed, deleted)
@@ -310,7 +310,7 @@ class Registry:
                 self._change_reported(owner, family, changed, deleted)
 
     def _replace(self, owner: str, database: Database) -> None:
-        """The whole of a gmp owner."""
+        """Replace all entries of a gmp owner."""
         for family in families_of(self.directory.shard(owner), database):
             old, new = self.directory.shard(owner).get(family, {}), database.get(family, {})
             self._apply(owner, *difference(family, old, new))
@@ -332,7 +332,7 @@ class Registry:
         self._take(sender, self._id, version, shard)
 
     def _take(self, owner: str, seed: str, version: Version, database: Database) -> None:
-        """`seed` claims `owner`."""
+        """Handle the claim of `seed` on `owner`."""
         was_mine = self.claims.version(owner) if self.claims.claimant(owner) == self._id else None
         if not self.claims.claim(owner, seed, version):
             self._watch_expiry()
@@ -347,7 +347,7 @@ class Registry:
         self._watch_expiry()
 
     def _version_of(self, sender: str, owner: object, incarnation: object, counter: object) -> Version | None:
-        """A version as `sender` told it; None when it is none. What tells of itself lives, whatever its clock said."""
+        """Return a version as `sender` told it; None if unusable. A node that reports itself lives, whatever its clock."""
         if not isinstance(owner, str) or not isinstance(incarnation, str) or not isinstance(counter, int):
             return None
         return (self.claims.rank(owner, incarnation) if owner == sender else incarnation), counter
@@ -415,17 +415,17 @@ class Registry:
     # ---- requests of Perl nodes
 
     def perl_client(self, sender: str) -> None:
-        """``g_slave``: that node takes this one for a seed. A gmp node sees to its master itself."""
+        """Handle ``g_slave``: a node takes this one for a seed. A gmp node looks after its master itself."""
         if not self._ground.incarnation_of(sender):
             self._unattached.node_up(sender)
 
     def _is_attached(self, node_id: str) -> bool:
-        """Whether somebody reports that Perl node; a global one is its own master."""
+        """Return whether any seed reports a Perl node; a global one is its own master."""
         attached = node_id in self._perl_slaves or node_id in self.globals
         return attached or self.directory.lookup(ADDRESSES, node_id) is not None
 
     def perl_slave(self, sender: str, database: Any) -> None:
-        """``g_slave`` with a database: that node is attached here."""
+        """Handle ``g_slave`` with a database: a Perl node is attached here."""
         if sender not in self.globals:
             self._perl_slaves.add(sender)
             shard = self._border.heard_database(sender, sender, database)

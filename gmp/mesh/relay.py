@@ -1,11 +1,11 @@
-"""A seed's side of relaying: passing on what two nodes that cannot dial each other have for each other.
+"""A seed's side of relaying: passing on what two nodes that cannot dial each other send to each other.
 
 All of it is one request, ``gmp.relay kind token to origin …``. A way goes origin → its seed → the other seed → the other, so
 over two seeds at most, one when it is shared: what comes from another global node goes to a neighbour or nowhere.
 
 Only a global node speaks for others, for those that the directory says are attached to it; which nodes are taken for
 global ones `gmp.mesh.registry` decides. With `cert_names` these are the configured seeds and those whose certificate
-says so, so that no other node can write in somebody else's name.
+says so, so that no other node can write in another's name.
 
 ``open`` makes a *pair*, named by its token, and everything else with that token follows it; so a pair keeps its order. For
 each direction the seed counts the bytes that are under way and not acknowledged, and those that the next hop has not taken,
@@ -14,8 +14,8 @@ hops ends as well: both ends are told. Two nodes have one pair at most, and one 
 
 ``ask`` and ``dial`` go by the directory, without a pair.
 
-A node that is no gmp node cannot be relayed to: who wants to is told so at once. It can be made to dial, though: by asking
-it to send something.
+Nothing can be relayed to a node that is no gmp node: a node that tries is told so at once. Such a node can be made to
+dial, though, by asking it to send something.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LONGEST_SIGN, MOST_ADDRESSES = 1000, 100
 
 @dataclass
 class Pair:
-    """Two ends, the neighbour that is the next hop to each, and the bytes sent and acknowledged from each."""
+    """Two ends, the next hop to each, and the bytes sent and acknowledged from each."""
 
     ends: tuple[str, str]
     hops: tuple[str, str]
@@ -49,12 +49,12 @@ class Pair:
     shares: tuple[Share, Share] = field(default_factory=lambda: (Share(), Share()))  #: of what waits for the hops
 
     def side(self, origin: str) -> int:
-        """0 or 1 for an end. *Raises:* `ValueError`."""
+        """Return 0 or 1 for an end. *Raises:* `ValueError`."""
         return self.ends.index(origin)
 
 
 class Router:
-    """The pairs that one seed carries."""
+    """Carries the pairs of one seed."""
 
     def __init__(self, ground: Ground, registry: Registry, border: Border, *, high_mark: int) -> None:
         self._ground = ground
@@ -69,7 +69,7 @@ class Router:
         return len(self._pairs)
 
     def next_hop(self, to: str, *, from_seed: bool) -> str | None:
-        """The neighbour that leads to `to`; None when none does."""
+        """Return the neighbour that leads to `to`; None if none does."""
         if self._ground.is_linked(to):
             return to
         claimant = self._registry.claims.claimant(to)
@@ -81,14 +81,14 @@ class Router:
         return node_id in self._registry.globals and self._ground.is_linked(node_id) and self._ground.admits(node_id, RELAY)
 
     def speaks_for(self, sender: str, origin: str) -> bool:
-        """Whether the global node `sender` may begin something for `origin`: itself, or a node that is attached to it."""
+        """Return whether the global node `sender` may begin a way for `origin`: itself, or a node attached to it."""
         return origin == sender or self._registry.claims.claimant(origin) == sender
 
     def route(self, sender: str, kind: str, token: str, to: str, origin: str, args: tuple[Any, ...]) -> None:
         """Pass on what the neighbour `sender` sent."""
         from_seed = sender in self._registry.globals
         if not from_seed and origin != sender:
-            return  # nobody speaks for others but a seed, and it for those that are attached to it:
+            return  # only a seed speaks for others, and only for those that are attached to it:
         if kind in (ASK, DIAL, OPEN) and not self.speaks_for(sender, origin):
             self._back(sender, token, to, origin, f"seed {self._ground.id} does not know {origin} to be at {sender}")
             return
@@ -101,7 +101,7 @@ class Router:
             elif hop is None and kind != LOST:
                 self._back(sender, token, to, origin, f"seed {self._ground.id} knows no way to it")
             elif hop is None:
-                return  # who asked is gone
+                return  # the asker is gone
             elif kind == OPEN and self._is_others(token, origin, to):
                 self._back(sender, token, to, origin, "that way is another pair's")
             elif kind != OPEN or self._enter(token, Pair((origin, to), (sender, hop)), from_seed=from_seed):
@@ -128,7 +128,7 @@ class Router:
             self._lose(token, pair, self._too_much())
 
     def _no_gmp_node(self, sender: str, to: str, kind: str, token: str, origin: str) -> None:
-        """For a neighbour that does not know of relaying: let it connect with `origin`, if it is to dial; else say no."""
+        """Answer for a neighbour that knows no relaying: make it connect with `origin` if it is to dial; else refuse."""
         if kind == DIAL:
             self._hand_on(sender, to, SND, origin, DEVNULL)
         elif kind != LOST:
@@ -139,7 +139,7 @@ class Router:
         return pair is not None and pair.ends != (origin, to)
 
     def _enter(self, token: str, pair: Pair, *, from_seed: bool) -> bool:
-        """Carry a pair from now on, instead of another one of these ends; return whether that may be."""
+        """Carry a pair from now on, instead of a former one of these ends; return False if there are too many."""
         origin = pair.ends[0]
         before = self._tokens.get(pair.ends)
         if before is not None:
@@ -190,14 +190,14 @@ class Router:
             self._ground.request(pair.hops[side], RELAY, LOST, token, pair.ends[side], pair.ends[1 - side], why)
 
     def node_down(self, node_id: str) -> None:
-        """The connection with a neighbour ended."""
+        """End the pairs over a neighbour whose connection has ended."""
         for token, pair in list(self._pairs.items()):
             if node_id in pair.hops and token in self._pairs:
                 self._lose(token, pair, f"seed {self._ground.id} has lost {node_id}")
 
 
 def _is_sound(kind: str, args: tuple[Any, ...]) -> bool:
-    """Whether that is of the form in which nodes send it, so that its size is bounded where bytes are not counted."""
+    """Return whether a request is of the form in which nodes send it: that bounds its size where bytes are not counted."""
     if kind == DATA:
         return len(args) == 1 and isinstance(args[0], bytes)
     if kind == ACK:

@@ -11,7 +11,7 @@ that are wanted by ID: other global nodes, and those of members that are listed 
 
 Each look-up and dial runs in a greenlet of its own, so that a seed that does not answer holds up no other.
 
-A seed that was not reached for `PATIENCE` seconds is told of by a warning, and again when the reason changes, at most
+A warning is logged about a seed that was not reached for `PATIENCE` seconds, and again when the reason changes, at most
 every `INTERVAL` seconds. (Nodes that start together find each other before.)
 """
 
@@ -43,21 +43,21 @@ class Retry:
         self.due = 0.0  #: monotonic seconds
 
     def failed(self, now: float, jitter: float) -> None:
-        """A try failed, or began: wait longer before the next. `jitter` is between 0 and 1."""
+        """Wait longer before the next try, as one failed or began. `jitter` is between 0 and 1."""
         self.due = now + self.delay * (0.5 + jitter / 2)
         self.delay = min(self.delay * 2, MOST_DELAY)
 
     def connected(self) -> None:
-        """It is connected; the delay stays until that has lasted."""
+        """Note that it is connected; the delay stays until that has lasted."""
         self.due = 0.0
 
     def cut(self, now: float, jitter: float) -> None:
-        """The connection was cut, which is no reason to wait longer each time."""
+        """Note that the connection was cut, which is no reason to wait longer each time."""
         self.succeeded()
         self.due = now + self.delay * (0.5 + jitter / 2)
 
     def succeeded(self) -> None:
-        """It is connected, and stays so."""
+        """Reset the delay, as the connection has lasted."""
         self.delay = FIRST_DELAY
         self.due = 0.0
 
@@ -68,7 +68,7 @@ class Target:
     def __init__(self, address: Address) -> None:
         self.address = address
         self.retry = Retry()
-        self.node_id = ""  #: who answered there last
+        self.node_id = ""  #: the node that last answered there
         self.dialling = False
         self.is_self = False
         self.settling: object = None  #: while it is connected, but not for long
@@ -90,7 +90,7 @@ class Seed:
         self._told = ""
 
     def meet(self, addresses: Sequence[Address], is_up: Callable[[str], bool]) -> None:
-        """It stands for these addresses now."""
+        """Take `addresses` for those that the seed stands for now."""
         for address in addresses:
             self.targets.setdefault(address, Target(address))
         for address, target in list(self.targets.items()):
@@ -98,12 +98,12 @@ class Seed:
                 del self.targets[address]
 
     def begins(self, now: float) -> None:
-        """It is looked up or dialled."""
+        """Note that it is being looked up or dialled."""
         if self._trying_since is None:
             self._trying_since = now
 
     def failed(self, error: str, now: float) -> bool:
-        """A try failed; return whether it is time to warn."""
+        """Note that a try failed; return whether to warn now."""
         self.error = error
         since = now if self._trying_since is None else self._trying_since
         if error == self._told or now - since < PATIENCE or now - self._warned < INTERVAL:
@@ -112,7 +112,7 @@ class Seed:
         return True
 
     def succeeded(self) -> bool:
-        """It is connected; return whether it was warned of."""
+        """Note that the connection has lasted; return whether there was a warning before."""
         warned = bool(self._told)
         self.error = self._told = ""
         self.unsteady = False
@@ -121,16 +121,16 @@ class Seed:
 
     @property
     def problem(self) -> str:
-        """`error`, without the address where that is the seed's."""
+        """`error`, without the seed's own address."""
         return self.error.removeprefix(f"{self}: ")
 
     def to_dial(self, is_up: Callable[[str], bool]) -> list[Target]:
-        """The targets that should be connected and are not, without those that are dialled now."""
+        """Return the targets that should be connected and are not, without those being dialled now."""
         targets = self.targets.values()
         return [each for each in targets if not (each.is_self or each.dialling or is_up(each.node_id))]
 
     def due(self, is_up: Callable[[str], bool]) -> float:
-        """When to do something about it."""
+        """Return when to look it up or dial it, in monotonic seconds."""
         if not self.targets or self.retry.due:
             return self.retry.due
         waiting = [target.retry.due for target in self.to_dial(is_up)]
@@ -176,12 +176,12 @@ class SeedManager:
         gevent.killall([greenlet for greenlet in greenlets if greenlet is not gevent.getcurrent()])
 
     def forked(self) -> None:
-        """In a child of `fork`: as `stop`, without waiting."""
+        """As `stop`, without waiting: in a child of `fork`."""
         greenlets = [*self._running, *([] if self._greenlet is None else [self._greenlet])]
         gevent.killall(greenlets, block=False)
 
     def stats(self) -> list[dict[str, Any]]:
-        """Of each seed: its address, who answered there, whether it is connected, and why the last try failed."""
+        """Return for each seed its address, the nodes that answered there, whether it is up, and why the last try failed."""
         figures = []
         for seed in self.seeds:
             targets = [target for target in seed.targets.values() if not target.is_self]
@@ -191,7 +191,7 @@ class SeedManager:
         return figures
 
     def trouble(self, *, joined: bool) -> str:
-        """Of each seed that is not connected why not; if `joined`, only of those whose connections do not last."""
+        """Return why seeds are not connected; if `joined`, only those whose connections do not last."""
         failing = [seed for seed in self.seeds if seed.unsteady or not (joined or self._is_connected(seed))]
         return "; ".join(f"seed {seed} is not connected: {seed.problem or 'no answer yet'}" for seed in failing)
 
@@ -199,11 +199,11 @@ class SeedManager:
         return any(self._is_up(target.node_id) for target in seed.targets.values())
 
     def is_seed(self, node_id: str) -> bool:
-        """Whether a configured seed was that node when it was dialled last."""
+        """Return whether a configured seed was this node ID when it was last dialled."""
         return any(target.node_id == node_id for seed in self.seeds for target in seed.targets.values())
 
     def poke(self) -> None:
-        """Something changed: look at everything again."""
+        """Look at everything again, as something has changed."""
         self._changed.set()
 
     def _is_up(self, node_id: str) -> bool:
@@ -284,7 +284,7 @@ class SeedManager:
             self._changed.set()
 
     def connected(self, node_id: str) -> None:
-        """A seed is connected, whoever dialled."""
+        """Note that a seed is connected, whichever side dialled."""
         for seed in self.seeds:
             for target in seed.targets.values():
                 if target.node_id == node_id:
@@ -307,7 +307,7 @@ class SeedManager:
                 log.warning("%s: seed %s is connected now", self._ground.id, seed)
 
     def lost(self, node_id: str, why: str, *, refused: bool) -> None:
-        """The way to a node is gone. One that did not last is not dialled again at once.
+        """Handle the loss of a node. One whose connection did not last is not dialled again at once.
 
         `refused`: the other side has ended it, and said so; that counts as a failure.
         """

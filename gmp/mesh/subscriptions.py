@@ -1,7 +1,7 @@
-"""Who is told when a group or family changes: monitors and waits, on the node that they began on and on the one after it.
+"""Monitors of groups and families, and waits for them, on the node that they began on and on the one that replaces it.
 
 The default node before `gmp.configure` is a local one, and another takes its place: what watches there goes on at that one,
-and is told of what differs. When a node is closed what watches there ends.
+and is told what differs. When a node is closed, what watches there ends.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MembersCallback = Callable[[Mapping[str, Any], list[str], list[str], list[str]],
 
 
 class GroupGround(Protocol):
-    """What a group needs of the node, beside the directory."""
+    """What a group needs of the node besides the directory."""
 
     id: str
 
@@ -34,7 +34,7 @@ class GroupGround(Protocol):
         """Run `function` in a greenlet of its own."""
 
     def trouble(self) -> str:
-        """Why the network is not seen from here; empty: nothing is known to be wrong."""
+        """Return why the network is not seen from here; empty if nothing is known to be wrong."""
 
     @property
     def backbone(self) -> Backbone:
@@ -43,22 +43,22 @@ class GroupGround(Protocol):
     def follow(self, successor: Callable[[GroupGround | None], None]) -> Callable[[], None]:
         """Call `successor` once: with the node that takes this one's place, or with None when this one is closed.
 
-        Returns a function that ends it.
+        Returns a function that cancels this.
         """
 
     def why_closed(self) -> str:
-        """What is wrong with the node once it is closed."""
+        """Return what is wrong with the node once it is closed."""
 
     @property
     def complaints(self) -> Complaints:
         """What was logged about waiting in vain."""
 
     def on_local_death(self, port: Any, callback: Callable[[], None]) -> Cancellable:
-        """Call `callback` when the local `port` is dead. *Raises:* `GmpError` when it is dead or not local."""
+        """Call `callback` when the local `port` dies. *Raises:* `GmpError` if it is dead or not local."""
 
 
 class Changes:
-    """Tells of each change of a family, on whatever node it is watched.
+    """Reports each change of a family, on whatever node it is watched.
 
     `begins(ground)` is called at once, and when another node takes the place of the one that it was watched on; `changed`
     with each change; `ended` when the node is closed.
@@ -91,7 +91,7 @@ class Changes:
             self._begin(ground)
 
     def cancel(self) -> None:
-        """Tell of nothing more."""
+        """Stop calling the callbacks."""
         self._unfollow()
         self.ground.backbone.unwatch(self._family, self._changed)
 
@@ -107,7 +107,7 @@ class Snapshot(Mapping[str, Any]):
         self._items = items
 
     def detach(self) -> None:
-        """What it was made of is about to change."""
+        """Copy the entries, as those it was made of are about to change."""
         self._items = dict(self._items)
 
     def __getitem__(self, key: str) -> Any:
@@ -127,7 +127,7 @@ class Snapshot(Mapping[str, Any]):
 
 
 class _Seen:
-    """What the callback of one monitor was told of, and the keys that may have changed since."""
+    """What the callback of one monitor has been told, and the keys that may have changed since."""
 
     def __init__(self, family: str) -> None:
         self._family = family
@@ -136,18 +136,18 @@ class _Seen:
         self._last: Callable[[], Snapshot | None] = lambda: None  # the snapshot that was given out last
 
     def look_at(self, backbone: Backbone) -> None:
-        """Entries are those of this directory from now on."""
+        """Take the entries from this directory from now on."""
         self._backbone = backbone
         if self._items is not None:
             self._touched.update(dict.fromkeys([*self._items, *backbone.items(self._family)]))
 
     def touch(self, change: Change) -> None:
-        """Something changed."""
+        """Note which keys a change touches."""
         self._touched.update(dict.fromkeys(change.set))
         self._touched.update(dict.fromkeys(change.deleted))
 
     def next(self) -> tuple[Snapshot, list[str], list[str], list[str]] | None:
-        """What to tell now, None for nothing: all entries, and the keys that were added, changed and removed."""
+        """Return all entries and the keys that were added, changed and removed; None if there is nothing to report."""
         touched, self._touched = self._touched, {}
         if self._items is None:
             self._items = self._backbone.items(self._family)
@@ -204,7 +204,7 @@ class Subscription:
         try:
             while self._active and (news := self._seen.next()) is not None:
                 self._callback(*news)
-                del news  # or a snapshot that nobody keeps would be copied
+                del news  # otherwise a snapshot that the callback has not kept would be copied
         finally:
             self._running = False
 
@@ -212,7 +212,7 @@ class Subscription:
         self._active = False
 
     def cancel(self) -> None:
-        """No longer call the callback."""
+        """Stop calling the callback."""
         self._active = False
         self._changes.cancel()
 

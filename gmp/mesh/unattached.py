@@ -1,14 +1,14 @@
 """Perl nodes that have no master, and do not notice.
 
 AnyEvent::MP 2.02 stays attached to its master until that is lost, and then goes to another of its seeds at once. But each
-watch on a master has the same key, and the guard of the watch before takes it along: from then on the node does not notice
-when its master is lost, nor that it was restarted and knows nothing of it. Its groups and families are gone for everybody.
+watch on a master has the same key, and the guard of the watch before removes it too: from then on the node does not notice
+when its master is lost, nor that it was restarted and knows nothing of it. Its groups and families vanish everywhere.
 
-What cannot be overlooked is that nobody reports such a node. So each seed looks after the Perl nodes that take it for a
-seed (they said so, by ``g_slave``): one that nobody has reported for `PATIENCE` seconds is asked to attach again: to its
-master when it is connected with that, else to another seed. It is asked by ``eval``, which is how Perl nodes ask each other
-for what has no request; nodes that are `secure` refuse, with a line in their log. A node that is attached well, but to a
-seed that this one cannot see, loses nothing by that: it tells its master again what that knows.
+What can be seen is that no seed reports such a node. So each seed looks after the Perl nodes that take it for a seed (they
+say so, by ``g_slave``): one that no seed has reported for `PATIENCE` seconds is asked to attach again: to its master if it
+is connected with that, else to another seed. It is asked by ``eval``, by which Perl nodes ask each other for what has no
+request; nodes that are `secure` refuse, with a line in their log. A node that is properly attached, but to a seed that
+this one cannot see, loses nothing: it tells its master again what that knows.
 
 race: the node has not noticed the end of its connection with the master yet: it is asked again, less and less often.
 """
@@ -33,7 +33,7 @@ ATTACH_AGAIN = """{
 
 
 class Unattached:
-    """The Perl nodes that have this node among their seeds; `is_attached` tells whether somebody reports one."""
+    """The Perl nodes that have this node among their seeds; `is_attached` returns whether any seed reports one."""
 
     def __init__(self, ground: Ground, is_attached: Callable[[str], bool]) -> None:
         self._ground = ground
@@ -43,16 +43,16 @@ class Unattached:
         self._patience = PATIENCE
 
     def node_up(self, node_id: str) -> None:
-        """A Perl node takes this node for a seed."""
+        """Add a Perl node that takes this node for a seed."""
         self._nodes.add(node_id)
         self._look_later()
 
     def node_down(self, node_id: str) -> None:
-        """A node is not connected any more."""
+        """Remove a node that is not connected any more."""
         self._nodes.discard(node_id)
 
     def seed_lost(self) -> None:
-        """A seed is lost, which may have been the master of some."""
+        """Look sooner, as a seed is lost which may have been the master of some."""
         self._patience = PATIENCE
         self._look_later()
 
@@ -72,6 +72,6 @@ class Unattached:
             self._patience = PATIENCE
 
     def stop(self) -> None:
-        """The node ends."""
+        """Stop looking, as this node ends."""
         if self._timer is not None:
             self._timer.cancel()
