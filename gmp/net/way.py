@@ -1,6 +1,6 @@
-"""A way to a peer, as everybody above the socket sees it: a direct `Connection`, or a `RelayLink` through seeds.
+"""A way to a peer, as everything above the socket sees it: a direct `Connection`, or a `RelayLink` through seeds.
 
-It is no dataclass of addresses: that is `gmp.net.between.Way`, one end's view of a TCP connection.
+Not to be confused with `gmp.net.between.Way`, the addresses of a TCP connection as one end sees them.
 """
 
 from __future__ import annotations
