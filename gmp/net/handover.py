@@ -62,7 +62,11 @@ class HandOver:
             self._deadline.close()
             self.relay.close(CloseReason.DIRECT)
 
+    def stop(self) -> None:
+        """Wait for nothing more: another hand-over takes the place of this one."""
+        self._deadline.close()
+
     def cancel(self) -> None:
-        """Give up: the peer is lost."""
+        """Close the link, as the peer is lost."""
         self._deadline.close()
         self.relay.close(CloseReason.RELAY_LOST)

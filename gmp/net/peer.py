@@ -296,7 +296,7 @@ class Peer:
     def join_relay(self, relay: RelayWay) -> None:
         """race: a relay link opens behind a direct connection: the other side may have sent something that way already.
 
-        This side has sent nothing that way, so sends go on; what goes over the connection waits at the other side.
+        This side has sent nothing that way, so sends go on; what the other side sends over the connection waits there.
         """
         assert self.connection is not None
         self._hand_over = self._make_hand_over(relay, self.connection)
@@ -304,6 +304,8 @@ class Peer:
         relay.read_ahead()
 
     def _make_hand_over(self, relay: RelayWay, connection: PeerWay) -> HandOver:
+        if self._hand_over is not None:  # race: the other side has opened another link before the hand-over was over
+            self._hand_over.stop()
         return HandOver(relay, connection, self._send_queue, self._handed_over)
 
     def barrier_seen(self, relay: RelayWay) -> None:
