@@ -16,19 +16,37 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from greenlet import greenlet
 
+from gmp.ports.home import Home
 from gmp.ports.mailbox import Message, exchanging
 from gmp.ports.workers import NOTHING, Call, Job, Worker
-
-if TYPE_CHECKING:
-    from gmp.ports.port import Port
 
 A_TURN = 100  # messages that one port's handlers get before others have their turn
 MOST_NOTED = 32  # messages that are noted, though they may have been received, before that is looked at
 Handler = Callable[..., Any]
+
+
+class HandledPort(Protocol):
+    """A port, as its handlers see it."""
+
+    ports: Home
+    queue: deque[Message]
+    reason: Message | None
+
+    def failed(self, error: BaseException) -> None:
+        """Die of what escaped from a handler."""
+
+    def handler_queue_grew(self, waiting: int) -> None:
+        """Die if `waiting` messages, with those in the mailbox, are over the limit."""
+
+    def look_again(self) -> None:
+        """Forget how far a search has looked: handlers take some of what waits."""
+
+    def put_unhandled(self, message: Message) -> None:
+        """Take a message that has no handler."""
 
 
 class Handlers(Job):
@@ -39,7 +57,7 @@ class Handlers(Job):
     more: deque[Call]
     _behind: list[tuple[Message, Call]]  # the last messages without a handler, and the call that had come before each
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: HandledPort) -> None:
         self.next = self.worker = None
         self.port = port
         self.more = deque()

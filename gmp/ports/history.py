@@ -9,14 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from gmp.ports.home import Home, Resident
 from gmp.ports.mailbox import Message
 from gmp.ports.port import Port
 from gmp.showing import show
-
-if TYPE_CHECKING:
-    from gmp.ports.table import Ports
 
 log = logging.getLogger("gmp")
 DEATHS_REMEMBERED = 20
@@ -37,7 +35,7 @@ class RecordingPort(Port):
 
     __slots__ = ("history",)
 
-    def __init__(self, name: str, ports: Ports, limit: int | None, max_history: int) -> None:
+    def __init__(self, name: str, ports: Home, limit: int | None, max_history: int) -> None:
         super().__init__(name, ports, limit)
         self.history: deque[Message] = deque(maxlen=max_history)  #: the last messages that came, oldest first
 
@@ -54,7 +52,7 @@ class Deaths:
     def __init__(self) -> None:
         self._deaths: deque[Death] = deque(maxlen=DEATHS_REMEMBERED)
 
-    def remember(self, port: Port) -> None:
+    def remember(self, port: Resident) -> None:
         """`port` has just died, with a reason that is not empty."""
         history = tuple(port.history) if isinstance(port, RecordingPort) else ()
         death = Death(time.time(), port.id, port.reason or (), history)

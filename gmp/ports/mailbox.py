@@ -19,21 +19,20 @@ many messages at the front it is known that they do not begin with a prefix.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain, islice, repeat, starmap
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from greenlet import getcurrent, greenlet
 
 from gmp.errors import GmpError, PortDied, ReceiveTimeout
-from gmp.ids import SentAsId
+from gmp.ports.duties import pass_on
+from gmp.ports.home import Message as Message
+from gmp.ports.identity import Identity
 
-if TYPE_CHECKING:
-    from gmp.ports.handlers import Handlers
-    from gmp.ports.table import Ports
-
-Message = tuple[Any, ...]
+log = logging.getLogger("gmp")
 Find = Callable[[deque[Message], Any, int], int]
 NO_QUEUE: Any = ()  # what `queue` is before the first message and after death: false, of length 0, and for all ports one
 FIRST_MARK = 15  # messages that wait before a peak is noted, and noted again at each doubling
@@ -42,19 +41,32 @@ _TIMED_OUT = object()
 _CLAIMED = ((), 0)  # `_scanned` while somebody waits in a selective receive: it has to look at all messages again
 
 
-class Mailbox(SentAsId):
+class MessageHandlers(Protocol):
+    """The handlers of a port, as its mailbox sees them."""
+
+    def put(self, message: Message) -> None:
+        """Take a message."""
+
+    def put_all(self, messages: list[Message]) -> None:
+        """Take messages in this order."""
+
+    def holds(self, message: Message) -> bool:
+        """Whether that very message waits for its handler."""
+
+
+class Mailbox(Identity):
     """The part of a port that messages wait in. `put` is called by whoever sends, `receive` by one greenlet at a time."""
 
-    __slots__ = ("_mark", "_receiver", "_scanned", "_sleeper", "handlers", "ports", "queue", "reason", "room", "waking")
+    __slots__ = ("_limit", "_mark", "_receiver", "_scanned", "_sleeper", "handlers", "queue", "reason", "room", "waking")
 
+    _limit: int | None  # of messages that wait; over it the port dies
     _mark: int  # the length that `room` is set to, where the next closer look is due anyway
     queue: deque[Message]
     _receiver: greenlet | None  # who waits
     room: int
     _scanned: tuple[Message, int] | None
     _sleeper: greenlet | None  # the receiver while it sleeps and nobody has called for its waking
-    handlers: Handlers | None  #: who gets what comes in, if there are any; `gmp.send` asks for them too
-    ports: Ports
+    handlers: MessageHandlers | None  #: who gets what comes in, if there are any; `gmp.send` asks for them too
     reason: Message | None  #: what the port died with; None while it lives
     waking: greenlet | None  #: the receiver, when it is to go on; see `wakeups.Place`
 
@@ -114,9 +126,53 @@ class Mailbox(SentAsId):
         self._scanned = None if self._receiver is None else _CLAIMED
 
     def _put_closely(self, message: Message) -> None:
-        raise NotImplementedError
+        """`put` where there is more to it than an append."""
+        if self.reason is not None:
+            self.ports.dropped += 1
+            return
+        if self.queue is NO_QUEUE:
+            self._make_queue()
+        queue = self.queue
+        sleeper, self._sleeper = self._sleeper, None
+        self.room = self._mark
+        if sleeper is not None:
+            self.waking = sleeper
+        try:  # race: as in `put`
+            queue.append(message)
+        finally:
+            if sleeper is not None:
+                self.ports.wakeups.add(self)
+        if len(queue) > self._mark:
+            self._much_waits(len(queue))
 
     def _much_waits(self, count: int) -> None:
+        """More wait than `_mark`: over the limit the port dies, or the peak is noted, with a warning at `WARN_AT`."""
+        if self._limit is not None:
+            self._die(("queue_overflow", count))
+            return
+        self.ports.note_peak(self, count)
+        if count == WARN_AT:
+            log.warning("port %s has %d messages waiting", self.id, count)
+        double = 2 * self._mark + 1
+        self._mark = WARN_AT - 1 if self._mark < WARN_AT - 1 < double else double
+        if self.room:
+            self.room = self._mark
+
+    def put_once(self, message: Message) -> None:
+        """`put`, for who puts it again when it is interrupted: what strikes once it is in is passed on."""
+        try:
+            self.put(message)
+        except BaseException as error:  # race: Ctrl-C
+            if not self._holds(message):
+                raise
+            pass_on(self.ports.hub, error)
+
+    def _holds(self, message: Message) -> bool:
+        if any(waiting is message for waiting in self.queue):
+            return True
+        return self.handlers is not None and self.handlers.holds(message)
+
+    def _die(self, reason: Message) -> None:
         raise NotImplementedError
 
     def _check_receive(self) -> None:
@@ -125,6 +181,12 @@ class Mailbox(SentAsId):
     def __len__(self) -> int:
         """How many messages wait for `receive`."""
         return len(self.queue)
+
+    @property
+    def peak(self) -> int:
+        """The most messages that ever waited at once; once fewer do, rounded down to a power of two (under 16: to 0)."""
+        noted = 0 if self._limit is not None or self._mark == FIRST_MARK else (self._mark + 1) // 2
+        return max(len(self.queue), noted)
 
     def __bool__(self) -> bool:
         return True

@@ -1,6 +1,6 @@
 """A monitor: one-shot notice of a port's (or node's) death.
 
-Who keeps it until then is its *home*. When it was set for a port (to kill it, or to send it a message) that port is its
+Who keeps it until then is its *keeper*. When it was set for a port (to kill it, or to send it a message) that port is its
 *watcher*, and the monitor goes when the watcher dies. What it does is its action.
 """
 
@@ -23,7 +23,7 @@ class Kind(enum.IntEnum):
     CALLBACK = 2  #: it only starts a greenlet, which then runs a user's function
 
 
-class Home(Protocol):
+class Keeper(Protocol):
     """Whoever keeps monitors: a local port, or the table of a remote node's ports."""
 
     def discard_monitor(self, monitor: Monitor) -> None:
@@ -40,11 +40,11 @@ class Watcher(Protocol):
 class Monitor:
     """A set monitor. `cancel()` ends it, as does leaving its ``with`` block; it fires at most once."""
 
-    __slots__ = ("__weakref__", "_action", "_home", "_watcher", "kind")
+    __slots__ = ("__weakref__", "_action", "_keeper", "_watcher", "kind")
 
-    def __init__(self, action: Callable[[Reason], None], home: Home, *, kind: Kind = Kind.MESSAGE) -> None:
+    def __init__(self, action: Callable[[Reason], None], keeper: Keeper, *, kind: Kind = Kind.MESSAGE) -> None:
         self._action: Callable[[Reason], None] | None = action
-        self._home: Home | None = home
+        self._keeper: Keeper | None = keeper
         self._watcher: Watcher | None = None
         self.kind = kind
 
@@ -62,21 +62,21 @@ class Monitor:
 
     def cancel(self) -> None:
         """End it; nothing when it has fired or was cancelled. *Blocks:* never."""
-        home = self._home
-        if home is not None:
-            home.discard_monitor(self)
+        keeper = self._keeper
+        if keeper is not None:
+            keeper.discard_monitor(self)
         self._end()
 
     def fire(self, reason: Reason) -> None:
         """Do what it is for, once. Interrupted before that is done, it can be fired again."""
-        action, home = self._action, self._home
+        action, keeper = self._action, self._keeper
         if action is None:
             return
         self._end()
         try:
             action(reason)
         except Exception:
-            log.exception("the action of a monitor of %s failed", home)
+            log.exception("the action of a monitor of %s failed", keeper)
         except BaseException:  # race: Ctrl-C: what it is for is not done, or can be done twice: see `gmp.ports.duties`
             self._action = action
             raise
@@ -84,7 +84,7 @@ class Monitor:
     def _end(self) -> None:
         if self._watcher is not None:
             self._watcher.watches_no_more(self)
-        self._watcher = self._home = self._action = None
+        self._watcher = self._keeper = self._action = None
 
     def __enter__(self) -> Monitor:
         return self

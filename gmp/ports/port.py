@@ -16,28 +16,25 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 import gevent.event
 from greenlet import GreenletExit, getcurrent
 
 from gmp.errors import GmpError, PortDied
-from gmp.ports.duties import pass_on
 from gmp.ports.handlers import Handlers, LimitedHandlers
-from gmp.ports.mailbox import FIRST_MARK, NO_QUEUE, WARN_AT, Mailbox, Message
-from gmp.ports.monitors import Monitor, Reason
+from gmp.ports.home import Home
+from gmp.ports.mailbox import FIRST_MARK, NO_QUEUE, Mailbox, Message
+from gmp.ports.monitors import Monitor
+from gmp.ports.tasks import Body, PortTask
+from gmp.ports.ties import Ties
 from gmp.ports.workers import ENDS_PROGRAM, Task, Worker
 from gmp.showing import show_by
-
-if TYPE_CHECKING:
-    from gmp.ports.table import Ports
 
 log = logging.getLogger("gmp")
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
 _NOT_GIVEN = object()
-_RELEASES = ("kill", "cancel", "close", "stop")
-_CUT = "abort"  # before these, after an abnormal death: what a half-finished stream has
 
 
 def current_port() -> Port | None:
@@ -64,143 +61,37 @@ def check_count(what: str, value: object) -> int:
     return value
 
 
-class _Ties:
-    """What only some ports have: greenlets, monitors, belongings, somebody in `join`."""
-
-    __slots__ = ("joined", "monitors", "owned", "tasks", "watching")
-
-    def __init__(self) -> None:
-        self.tasks: set[Task] = set()
-        self.monitors: dict[Monitor, None] = {}  # a dict keeps the order in which they were set
-        self.watching: set[Monitor] = set()  # those that this port has set, of other ports
-        self.owned: list[Any] = []
-        self.joined: gevent.event.Event | None = None
-
-
-class _PortTask(Task):
-    """A greenlet's work for a port."""
-
-    __slots__ = ()
-
-    def failed(self, error: BaseException) -> None:
-        """`Job.failed`."""
-        self.port.failed(error)
-
-    def finish(self) -> None:
-        """`Job.finish`."""
-        self.port._task_ended(self)
-        super().finish()
-
-
-class _Body(_PortTask):
-    """A port's body: the port dies with it, unless it has handlers."""
-
-    __slots__ = ()
-
-    def finish(self) -> None:
-        """`Job.finish`."""
-        port = self.port
-        if port.reason is None:
-            port._body_ended()
-        port._task_ended(self)
-        Task.finish(self)
-
-
 class Port(Mailbox):
     """A port of this node, made by `gmp.port`. It may stand wherever a port ID may: it equals and hashes as its ID."""
 
-    __slots__ = ("__weakref__", "_id", "_limit", "_ties", "name")
+    __slots__ = ("__weakref__", "_ties")
 
     handlers_class: ClassVar[type[Handlers]] = Handlers
     limited_handlers_class: ClassVar[type[Handlers]] = LimitedHandlers
+    handlers: Handlers | None
 
-    def __init__(self, name: str, ports: Ports, limit: int | None) -> None:
+    def __init__(self, name: str, ports: Home, limit: int | None) -> None:
         self.name = name
         self.ports = ports
         self.reason = None
-        self._id: str | None = None
+        self._id = None
         self._limit = limit
         self._mark = FIRST_MARK if limit is None else check_count("max_queue", limit)
         self.queue = NO_QUEUE
         self.room = 0
         self._receiver = self._sleeper = self.waking = self._scanned = None
         self.handlers = None
-        self._ties: _Ties | None = None
-
-    # ---- identity
-
-    @property
-    def id(self) -> str:
-        """The port ID, ``nodeid#name``."""
-        if self._id is None:
-            self._id = self.sent_as = f"{self.ports.node_id}#{self.name}"
-        return self._id
-
-    def __str__(self) -> str:
-        return self.id
+        self._ties: Ties | None = None
 
     def __repr__(self) -> str:
         return f"<Port {self.id}{'' if self.alive else ' dead'}>"
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, Port):
-            return self is other
-        return self.id == other if isinstance(other, str) else NotImplemented
-
-    @property
-    def __gmp_port_id__(self) -> str:
-        return self.id
-
-    def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        """Pickled it is its ID: a port cannot leave its node, its ID may stand in its place everywhere."""
-        return str, (self.id,)
-
-    def __copy__(self) -> Port:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Port:
-        return self
-
-    @property
-    def node(self) -> Any:
-        """The `Node` it is a port of: what a spawned function asks when it may run on another than the default one."""
-        return self.ports.node
 
     @property
     def alive(self) -> bool:
         """Whether it is not dead."""
         return self.reason is None
 
-    @property
-    def peak(self) -> int:
-        """The most messages that ever waited at once; once fewer do, rounded down to a power of two (under 16: to 0)."""
-        noted = 0 if self._limit is not None or self._mark == FIRST_MARK else (self._mark + 1) // 2
-        return max(len(self.queue), noted)
-
-    # ---- messages come in
-
-    def _put_closely(self, message: Message) -> None:
-        """`put` where there is more to it than an append."""
-        if self.reason is not None:
-            self.ports.dropped += 1
-            return
-        if self.queue is NO_QUEUE:
-            self._make_queue()
-        queue = self.queue
-        sleeper, self._sleeper = self._sleeper, None
-        self.room = self._mark
-        if sleeper is not None:
-            self.waking = sleeper
-        try:  # race: as in `put`
-            queue.append(message)
-        finally:
-            if sleeper is not None:
-                self.ports.wakeups.add(self)
-        if len(queue) > self._mark:
-            self._much_waits(len(queue))
+    # ---- messages for handlers
 
     def put_unhandled(self, message: Message) -> None:
         """`put` for a message that has no handler, or that comes to a dead port."""
@@ -215,35 +106,6 @@ class Port(Mailbox):
         """So many messages wait for handlers: over the limit, with those in the mailbox, the port dies."""
         if self._limit is not None and waiting + len(self.queue) > self._limit:
             self._die(("queue_overflow", waiting + len(self.queue)))
-
-    def _much_waits(self, count: int) -> None:
-        """More wait than `_mark`: over the limit the port dies, or the peak is noted, with a warning at `WARN_AT`."""
-        if self._limit is not None:
-            self._die(("queue_overflow", count))
-            return
-        self.ports.note_peak(self, count)
-        if count == WARN_AT:
-            log.warning("port %s has %d messages waiting", self.id, count)
-        double = 2 * self._mark + 1
-        self._mark = WARN_AT - 1 if self._mark < WARN_AT - 1 < double else double
-        if self.room:
-            self.room = self._mark
-
-    def put_once(self, message: Message) -> None:
-        """`put`, for who puts it again when it is interrupted: what strikes once it is in is passed on."""
-        try:
-            self.put(message)
-        except BaseException as error:  # race: Ctrl-C
-            if not self._holds(message):
-                raise
-            pass_on(self.ports.hub, error)
-
-    def _holds(self, message: Message) -> bool:
-        if any(waiting is message for waiting in self.queue):
-            return True
-        return self.handlers is not None and self.handlers.holds(message)
-
-    # ---- handlers
 
     @overload
     def on(self, tag: Any) -> Callable[[Function], Function]: ...
@@ -360,11 +222,11 @@ class Port(Mailbox):
         self._check_alive()
         if not callable(function):
             raise GmpError(f"{function!r} cannot be run: expected something to call")
-        return self._start(_PortTask(function, args, self.ports.workers, self))
+        return self._start(PortTask(function, args, self.ports.workers, self))
 
     def start_body(self, body: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Run the body."""
-        self._start(_Body(body, (self, *args), self.ports.workers, self))
+        self._start(Body(body, (self, *args), self.ports.workers, self))
 
     def _start(self, task: Task) -> Task:
         self._tied().tasks.add(task)
@@ -407,8 +269,7 @@ class Port(Mailbox):
 
     def greenlets(self) -> list[Worker]:
         """The greenlets that run for this port now: its body's, those of `spawn`, and its handler's. *Blocks:* never."""
-        tasks = self._ties.tasks if self._ties is not None else ()
-        found: list[Worker] = [task.worker for task in tasks if task.worker is not None]
+        found = [] if self._ties is None else self._ties.workers()
         handling = None if self.handlers is None else self.handlers.worker
         return found if handling is None else [*found, handling]
 
@@ -427,9 +288,7 @@ class Port(Mailbox):
         True
         """
         self._check_alive()
-        if not any(callable(getattr(resource, name, None)) for name in _RELEASES):
-            raise GmpError(f"{resource!r} cannot be owned: expected a kill, cancel, close or stop method")
-        self._tied().owned.append(resource)
+        self._tied().own(resource)
         return resource
 
     # ---- death
@@ -483,8 +342,7 @@ class Port(Mailbox):
         """In the hub, one turn after the death. Interrupted, it is called again, and goes on with what is left."""
         ties, handlers, receiver = self._ties, self.handlers, self._receiver
         if ties is not None:
-            for task in list(ties.tasks):
-                task.throw()
+            ties.end_tasks()
         if handlers is not None:
             handlers.throw()
         if receiver is not None and receiver is self._receiver:  # not one of those that have just ended
@@ -493,26 +351,8 @@ class Port(Mailbox):
             else:
                 receiver.throw(PortDied(self.id, self.reason or ()))
         if ties is not None and (ties.owned or ties.watching or ties.monitors or ties.joined is not None):
-            self._untie(ties, self.reason or ())
+            ties.untie(self.reason or (), self.ports.workers)
         self._ties = self.handlers = None
-
-    def _untie(self, ties: _Ties, reason: Reason) -> None:
-        while ties.owned:
-            resource = ties.owned[-1]
-            ways = (_CUT, *_RELEASES) if reason else _RELEASES
-            release = next(name for name in ways if callable(getattr(resource, name, None)))
-            # releasing may block or fail, which must not hold up the monitors
-            self.ports.workers.spawn(getattr(resource, release))
-            del ties.owned[-1]
-        if ties.watching:
-            for monitor in list(ties.watching):
-                monitor.cancel()
-        while ties.monitors:  # also those that are set meanwhile
-            monitor = next(iter(ties.monitors))
-            monitor.fire(reason)  # nothing when it has fired already
-            ties.monitors.pop(monitor, None)
-        if ties.joined is not None:
-            ties.joined.set()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the port's death; return whether it is dead.
@@ -556,9 +396,9 @@ class Port(Mailbox):
         if self._ties is not None:
             self._ties.watching.discard(monitor)
 
-    def _tied(self) -> _Ties:
+    def _tied(self) -> Ties:
         if self._ties is None:
-            self._ties = _Ties()
+            self._ties = Ties()
         return self._ties
 
     def _check_alive(self) -> None:
@@ -569,10 +409,8 @@ class Port(Mailbox):
     def _check_receive(self) -> None:
         if self.reason is not None:
             current = getcurrent()
-            if self._ties is not None:
-                for task in self._ties.tasks:
-                    if task.worker is current:
-                        raise GreenletExit  # it has killed itself, and would be ended at its next switch
+            if self._ties is not None and self._ties.runs_in(current):
+                raise GreenletExit  # it has killed itself, and would be ended at its next switch
             if self.handlers is not None and self.handlers.runs_in(current):
                 raise GreenletExit
             self.ports.check_thread()

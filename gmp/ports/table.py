@@ -22,6 +22,7 @@ from gevent.hub import get_thread_ident  # type: ignore[attr-defined]  # the nat
 from gmp.errors import GmpError
 from gmp.ports.duties import Duties
 from gmp.ports.history import Deaths, RecordingPort
+from gmp.ports.home import Resident
 from gmp.ports.mailbox import Message
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port, check_count
@@ -151,7 +152,7 @@ class Ports:
                     self.by_id[found.id] = found
         return found
 
-    def forget(self, port: Port) -> None:
+    def forget(self, port: Resident) -> None:
         """A port died."""
         name = port.name
         try:
@@ -175,7 +176,7 @@ class Ports:
         if len(self.ended) > ENDS_REMEMBERED:
             del self.ended[next(iter(self.ended))]
 
-    def note_peak(self, port: Port, waiting: int) -> None:
+    def note_peak(self, port: Resident, waiting: int) -> None:
         """So many messages wait at a port, more than at its last doubling."""
         if self.peak is None or waiting > self.peak[1]:
             self.peak = (port.id, waiting)
