@@ -11,6 +11,7 @@ thread numbers 36, and `send` asks each time. When it says no, `check` tells why
 from __future__ import annotations
 
 import _thread
+import sys
 import time
 from collections.abc import Callable
 from itertools import count
@@ -31,7 +32,28 @@ from gmp.ports.workers import Worker, Workers, nothing
 
 ENDS_REMEMBERED = 1000
 A_LOOK = 0.01  # seconds between two looks at the greenlets of ports that have been killed
-NEVER_HELD = _thread.RLock()
+
+
+def _make_never_held() -> Any:
+    """Check that a lock tells whether the current thread holds it; return one that no thread ever holds.
+
+    `_is_owned` is a private method of Python's, though its `threading.Condition` relies on it as we do.
+    *Raises:* `ImportError`.
+    """
+    lock: Any = _thread.RLock()
+    is_owned = getattr(lock, "_is_owned", None)
+    if is_owned is not None:
+        before = is_owned()
+        with lock:
+            within = is_owned()
+        if within and not before and not is_owned():
+            return lock
+    raise ImportError(
+        f"gmp cannot run on Python {sys.version.split()[0]}: expected _thread.RLock()._is_owned to say who holds a lock"
+    )
+
+
+NEVER_HELD = _make_never_held()
 
 
 class Destination(Protocol):
