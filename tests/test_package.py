@@ -86,11 +86,12 @@ def test_a_python_whose_locks_do_not_tell_who_holds_them_is_refused_at_import(to
 import _thread, logging, threading, gevent
 class Lock:
     {told or "pass"}
-    __enter__ = acquire = release = __exit__ = lambda self, *_: True
+    __enter__ = __exit__ = lambda self, *_: None
 _thread.RLock = Lock
 import gmp
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
     assert ended.returncode == 1
     assert re.search(r"ImportError: gmp cannot run on Python 3\.\d+.*: expected _thread\.RLock\(\)\._is_owned", ended.stderr)
 
