@@ -19,7 +19,7 @@ What coded values mean (they save comparisons in `send`):
 | attribute | value | meaning |
 |---|---|---|
 | `_flush_at` | 0 | at rest: the next message is written at once, or begins a turn |
-| | bytes, not `_writing` | a turn is on: write when so many wait; from `FIRST_FLUSH`, four times as many each time, to `FLUSH_AT` |
+| | bytes, not `_writing` | a turn is on: write when so many wait; from `FIRST_FLUSH`, four times as many each time |
 | | bytes, `_writing` | the socket is full: when so many wait, join small pieces (`_tighten`) and look at the high mark |
 | `_short` | `SHORT` | the slow lane is empty: only a message of more bytes must be checked |
 | | -1 | somebody waits in the slow lane: each message must ask whether it may overtake |
