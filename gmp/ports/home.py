@@ -1,6 +1,6 @@
-"""What a port asks of the table that it is in, and the table of its ports: the types below both of them.
+"""Protocols between ports and the table that they are in.
 
-`gmp.ports.table.Ports` makes ports, so it is above them. What they need of it is `Home`.
+The table (`gmp.ports.table.Ports`) makes ports, so it imports them; they know it as their `Home`.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class Home(Protocol):
     followed: dict[str, Callable[[str, str, Message], None]]  #: by port name, what is called with each message to it
 
     def check(self) -> None:
-        """*Raises:* `GmpError` in another native thread, and when the node is closed."""
+        """Check that the node can be used here. *Raises:* `GmpError` in another native thread, and when it is closed."""
 
     def check_thread(self) -> None:
-        """*Raises:* `GmpError` in another native thread, and in a child of `fork`."""
+        """Check the thread. *Raises:* `GmpError` in any native thread but the node's own, and in a child of `fork`."""
 
     def forget(self, port: Resident) -> None:
-        """Take a port that died out of the table."""
+        """Take `port`, which died, out of the table."""
 
     def note_peak(self, port: Resident, waiting: int) -> None:
         """Note that `waiting` messages wait at `port`, more than at its last doubling."""

@@ -1,4 +1,4 @@
-"""A port's identity: wherever a port ID may stand, the port itself may, and it equals, hashes and pickles as its ID."""
+"""A port's identity. A port may be used wherever a port ID may: it equals, hashes and pickles as its ID."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from gmp.ports.home import Home
 
 
 class Identity(SentAsId):
-    """The part of a port that says which one it is. The ID is made when somebody asks for it."""
+    """The part of a port that says which one it is. Its ID is made on first use."""
 
     __slots__ = ("_id", "name", "ports")
 
     _id: str | None
-    name: str  #: the local name: the port ID behind ``#``
+    name: str  #: its local name: the part of the port ID after ``#``
     ports: Home  #: the table that it is in
 
     @property
@@ -51,5 +51,5 @@ class Identity(SentAsId):
 
     @property
     def node(self) -> Any:
-        """The `Node` that this port is on; a spawned function asks for it where it may run on another than the default."""
+        """The `Node` that this port is on, for spawned functions, which may run on another than the default node."""
         return self.ports.node

@@ -1,4 +1,4 @@
-"""The greenlets of a port: its body, and what `Port.spawn` starts."""
+"""Tasks that run as a port: its body, and what `Port.spawn` starts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from gmp.ports.workers import Task
 
 
 class PortTask(Task):
-    """A function that runs for a port: what escapes from it kills the port."""
+    """Runs a function as a port; an exception that escapes from it kills the port."""
 
     __slots__ = ()
 
@@ -21,7 +21,7 @@ class PortTask(Task):
 
 
 class Body(PortTask):
-    """A port's body: when it returns the port dies, unless it has handlers."""
+    """Runs a port's body; when that returns the port dies, unless it has handlers."""
 
     __slots__ = ()
 

@@ -1,6 +1,6 @@
-"""What only some ports have, and how it ends with the port: greenlets, belongings, monitors, callers of `Port.join`.
+"""What only some ports have and what ends with them: greenlets, owned resources, monitors, callers of `Port.join`.
 
-Each step of a burial can be interrupted, and is then called again: an item goes only once it is dealt with.
+A burial can be interrupted, and starts again then: each item is removed only after it has been dealt with.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ _CUT = "abort"  # tried before these after an abnormal death: half-finished stre
 
 
 class Ties:
-    """What ties one port to others. Most ports have none."""
+    """The ties of one port. Most ports have none."""
 
     __slots__ = ("joined", "monitors", "owned", "tasks", "watching")
 
     def __init__(self) -> None:
         self.tasks: set[Task] = set()
         self.monitors: dict[Monitor, None] = {}  # a dict keeps the order in which they were set
-        self.watching: set[Monitor] = set()  # those that this port has set, of other ports
+        self.watching: set[Monitor] = set()  # monitors of other ports that were set for this one
         self.owned: list[Any] = []
         self.joined: gevent.event.Event | None = None
 
     def workers(self) -> list[Worker]:
-        """The greenlets in which tasks run now."""
+        """The greenlets in which its tasks run now."""
         return [task.worker for task in self.tasks if task.worker is not None]
 
     def runs_in(self, current: greenlet) -> bool:
-        """Whether one of the tasks runs in that greenlet now."""
+        """True if one of its tasks runs in that greenlet now."""
         for task in self.tasks:  # noqa: SIM110  # a generator costs more than the rest of a death
             if task.worker is current:
                 return True
         return False
 
     def own(self, resource: Any) -> None:
-        """Keep `resource`, to release it at the port's death. *Raises:* `GmpError` if it has no method for that."""
+        """Release `resource` when the port dies. *Raises:* `GmpError` if it has no method for that."""
         if not any(callable(getattr(resource, name, None)) for name in _RELEASES):
             raise GmpError(f"{resource!r} cannot be owned: expected a kill, cancel, close or stop method")
         self.owned.append(resource)
 
     def end_tasks(self) -> None:
-        """End the greenlets; only in the hub."""
+        """End the greenlets. Call it only in the hub."""
         for task in list(self.tasks):
             task.throw()
 
     def untie(self, reason: Reason, workers: Workers) -> None:
-        """Release what is owned, last first, cancel monitors of other ports, fire the port's own, wake who joins."""
+        """Release what the port owns, last first; cancel the monitors set for it; fire its own; wake callers of `join`."""
         while self.owned:
             resource = self.owned[-1]
             ways = (_CUT, *_RELEASES) if reason else _RELEASES
@@ -63,9 +63,9 @@ class Ties:
             del self.owned[-1]
         for monitor in list(self.watching):
             monitor.cancel()
-        while self.monitors:  # also those that are set meanwhile
+        while self.monitors:  # including those that are set in the meantime
             monitor = next(iter(self.monitors))
-            monitor.fire(reason)  # does nothing if it has fired already
+            monitor.fire(reason)  # does nothing if it has fired
             self.monitors.pop(monitor, None)
         if self.joined is not None:
             self.joined.set()
