@@ -22,7 +22,7 @@ class Resident(Protocol):
     name: str
     ports: Home
     reason: Reason | None  #: what it died with; None while it lives
-    _id: str | None  # None until somebody asks for the ID
+    _id: str | None  # None before its first use
 
     @property
     def id(self) -> str:
