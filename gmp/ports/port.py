@@ -343,7 +343,8 @@ class Port(Mailbox):
         """Bury the port, in the hub, one turn after its death. If interrupted, it is called again, and does the rest."""
         ties, handlers, receiver = self._ties, self.handlers, self._receiver
         if ties is not None:
-            ties.end_tasks()
+            for task in list(ties.tasks):
+                task.throw()
         if handlers is not None:
             handlers.throw()
         if receiver is not None and receiver is self._receiver:  # it is not one of those that have just ended
@@ -410,8 +411,10 @@ class Port(Mailbox):
     def _check_receive(self) -> None:
         if self.reason is not None:
             current = getcurrent()
-            if self._ties is not None and self._ties.runs_in(current):
-                raise GreenletExit  # the port has killed itself, and this greenlet would end at its next switch
+            if self._ties is not None:
+                for task in self._ties.tasks:
+                    if task.worker is current:
+                        raise GreenletExit  # the port has killed itself, and this greenlet would end at its next switch
             if self.handlers is not None and self.handlers.runs_in(current):
                 raise GreenletExit
             self.ports.check_thread()

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import gevent.event
-from greenlet import greenlet
 
 from gmp.errors import GmpError
 from gmp.ports.monitors import Monitor, Reason
@@ -34,23 +33,11 @@ class Ties:
         """The greenlets in which its tasks run now."""
         return [task.worker for task in self.tasks if task.worker is not None]
 
-    def runs_in(self, current: greenlet) -> bool:
-        """True if one of its tasks runs in that greenlet now."""
-        for task in self.tasks:  # noqa: SIM110  # a generator costs more than the rest of a death
-            if task.worker is current:
-                return True
-        return False
-
     def own(self, resource: Any) -> None:
         """Release `resource` when the port dies. *Raises:* `GmpError` if it has no method for that."""
         if not any(callable(getattr(resource, name, None)) for name in _RELEASES):
             raise GmpError(f"{resource!r} cannot be owned: expected a kill, cancel, close or stop method")
         self.owned.append(resource)
-
-    def end_tasks(self) -> None:
-        """End the greenlets. Call it only in the hub."""
-        for task in list(self.tasks):
-            task.throw()
 
     def untie(self, reason: Reason, workers: Workers) -> None:
         """Release what the port owns, last first; cancel the monitors set for it; fire its own; wake callers of `join`."""

@@ -197,8 +197,8 @@ class Workers:
         self._node_id = node_id
         self.hub = gevent.get_hub()
         self.run_callback = self.hub.loop.run_callback
-        # past the hub's own method, which each time looks for a hook in the greenlet (a seventh of a switch), and whether it is
-        # the hub that switches, which callers of this have made sure of
+        # past the hub's own method, which each time looks for a hook in the greenlet (a seventh of a switch), and whether
+        # it is the hub that switches, which callers of this have made sure of
         self.switch_to_hub: Callable[[], Any] = greenlet.switch.__get__(self.hub)
         self._idle: list[Worker] = []
         self._most_idle = MOST_IDLE
