@@ -22,6 +22,11 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 SETTINGS = {"gmp.config", "gmp.configfile", "gmp.secretfile"}  # of the ground, what the command line edits and shows
 REQUESTS = "gmp.wire.requests"  # what nodes ask each other: names, which each layer above may use
+MOST_LINES, MOST_LINES_OF_NODE, MOST_LINES_OF_A_FUNCTION = 450, 620, 60
+STILL_LONG = {"mesh/backbone.py", "mesh/registry.py", "net/connection.py", "net/outbox.py", "net/peer.py"}
+LONG_FUNCTIONS = {"face.py send"}  # whose usual cases call nothing
+STILL_LONG_FUNCTIONS = {"net/network.py __init__"}
+STILL_A_CIRCLE = {"gmp.net.connection", "gmp.net.housekeeper", "gmp.net.peer", "gmp.net.relaylink"}
 FORBIDDEN_IN_WIRE = {"gevent", "socket", "time", "random", "logging", "greenlet", "ssl", "_socket"}
 
 
@@ -35,9 +40,14 @@ def layer_of(module: str) -> str:
 
 
 @cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
 def imports(path: Path) -> list[tuple[str, bool]]:
     """The modules a file imports, and whether inside a function."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     top = {id(node) for node in ast.walk(tree)}
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef):
@@ -105,3 +115,57 @@ def test_the_library_never_patches() -> None:
 def test_everything_exported_exists() -> None:
     assert all(hasattr(gmp, name) for name in gmp.__all__)
     assert gmp.__all__ == sorted(gmp.__all__)
+
+
+def imported_modules() -> dict[str, set[str]]:
+    """What each module of gmp imports of gmp, also for types alone, and inside functions."""
+    paths = {module: path for path, module in files()}
+    found: dict[str, set[str]] = {}
+    for module, path in paths.items():
+        names: set[str] = set()
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    names.add(inner if inner in paths else node.module)
+            elif isinstance(node, ast.Import):
+                names.update(alias.name for alias in node.names)
+        found[module] = names & paths.keys() - {module}
+    return found
+
+
+def reached(modules: dict[str, set[str]], start: str) -> set[str]:
+    """The modules that importing `start` imports, directly or not; `start` too if it is in a circle."""
+    found: set[str] = set()
+    waiting = [*modules[start]]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting += modules[module]
+    return found
+
+
+def test_no_circle_of_imports_those_for_types_included() -> None:
+    modules = imported_modules()
+    assert "gmp.ports.home" in modules["gmp.ports.port"]  # it does see them
+    assert {module for module in modules if module in reached(modules, module)} <= STILL_A_CIRCLE
+
+
+def test_no_file_is_too_long_to_be_read_at_one_sitting() -> None:
+    lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path, _ in files()}
+    most = {"kernel/node.py": MOST_LINES_OF_NODE}
+    too_long = {name: length for name, length in lengths.items() if length > most.get(name, MOST_LINES)}
+    assert too_long.keys() <= STILL_LONG, too_long
+
+
+def test_no_function_is_too_long() -> None:
+    too_long = {
+        f"{path.relative_to(ROOT).as_posix()} {node.name}": length
+        for path, _ in files()
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and (length := node.end_lineno - node.lineno + 1) > MOST_LINES_OF_A_FUNCTION
+    }
+    assert too_long.keys() <= LONG_FUNCTIONS | STILL_LONG_FUNCTIONS, too_long

@@ -80,6 +80,22 @@ def test_doctor_tells_of_another_projects_gmp_beside_ours(tmp_path: Path) -> Non
     assert "pip uninstall gmp" in ended.stdout
 
 
+@pytest.mark.parametrize("told", ["", "_is_owned = lambda self: True", "_is_owned = lambda self: False"])
+def test_a_python_whose_locks_do_not_tell_who_holds_them_is_refused_at_import(told: str) -> None:
+    program = f"""
+import _thread, logging, threading, gevent
+class Lock:
+    {told or "pass"}
+    __enter__ = __exit__ = lambda self, *_: None
+_thread.RLock = Lock
+import gmp
+"""
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert ended.returncode == 1
+    assert re.search(r"ImportError: gmp cannot run on Python 3\.\d+.*: expected _thread\.RLock\(\)\._is_owned", ended.stderr)
+
+
 def test_every_extra_that_is_told_of_is_there_and_is_of_this_project() -> None:
     """`pip install gmp[cli]` would install another project's package over this one."""
     extras = set(settings()["options.extras_require"])

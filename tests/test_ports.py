@@ -923,15 +923,18 @@ def test_all_greenlets_of_a_port_end_with_it(recorder: Recorder) -> None:
 
 
 def test_a_body_that_returns_ends_what_it_has_spawned(recorder: Recorder) -> None:
+    started = gevent.event.Event()
+
     def wait() -> None:
         try:
+            started.set()
             gevent.sleep(60)
         finally:
             recorder("ended")
 
     def body(port: gmp.Port) -> None:
         port.spawn(wait)
-        gevent.sleep(0)
+        started.wait(10)
 
     assert reason_of(gmp.port(body)) == ()
     assert recorder.wait() == [("ended",)]

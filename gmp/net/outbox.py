@@ -5,9 +5,31 @@ written when the turn ends, or after 4, 16 and then each 64 KiB (so that the oth
 send one after the other); what the socket does not take waits for the write watcher. There is never a system call per
 message. One pass of the loop writes at most `A_TURN` bytes, otherwise a stream of large messages would starve the rest.
 
-Successive messages for one port are sent as a *run* if the other side reads runs (`gmp.wire.runs`): `run` is the one being
-collected (`gmp.net.run`), also by `gmp.send` directly. It joins the outbox before anything else does, and before the
-outbox is written. The first two messages of a turn are in none.
+Messages in a row for one port go out as a *run* when the other side reads them (`gmp.wire.runs`): `run` is the one that
+is being collected (`gmp.net.run`), also by `gmp.send` behind our back. It joins the outbox before anything else does, and
+before the outbox is written.
+
+The rule of joining: a message begins or joins a run if its port is that of `_run_name`, and if it has `_longest_row` bytes
+at most, packed without the name. If it has more than `SHORT`, and is not flat (`Run.is_flat`), its nesting is checked first.
+`join` holds to this rule whole; `send` and `gmp.send` add only what is certain to fit, and ask `join` about the rest.
+So the first two messages of a turn are in no run: the one is written at once, the other gives `_run_name`.
+
+What coded values mean (they save comparisons in `send`):
+
+| attribute | value | meaning |
+|---|---|---|
+| `_flush_at` | 0 | at rest: the next message is written at once, or begins a turn |
+| | bytes, not `_writing` | a turn is on: write when so many wait; from `FIRST_FLUSH`, four times as many each time |
+| | bytes, `_writing` | the socket is full: when so many wait, join small pieces (`_tighten`) and look at the high mark |
+| `_short` | `SHORT` | the slow lane is empty: only a message of more bytes must be checked |
+| | -1 | somebody waits in the slow lane: each message must ask whether it may overtake |
+| `_longest_row` | bytes | what a message in a run may have, packed without the name |
+| | -1 | no runs now: the other side reads none, or somebody waits in the slow lane |
+| `_row_limit` | as `_longest_row` | what that returns to when the slow lane is empty again |
+| `_run_name` | a name | the port of the last message of this turn that was small enough for a run; compared by identity |
+| | None | the next message goes by itself: nothing was sent in this turn, or a large one for the same port |
+| `_turn` | a count | the pass of the loop in which a message was last written at once, or a turn began |
+| | `NO_TURN` | a turn has ended since: the next message is written at once |
 
 The outbox consists of three things: `_front`, what goes over the wire next; `_outbox`; and, only while the socket is
 full, the `SlowLane` of large messages, which small ones for other ports may overtake. race: a small message is
@@ -69,19 +91,19 @@ class Outbox:
         self.sent_messages = self.sent_bytes = 0
         self._drained = drained
         self._row_limit = -1  # bytes of a message that may go in a run
-        self._longest_row = -1  # the same, while that is allowed
+        self._longest_row = -1  # the same, or -1 for now; for this and other coded values see the table above
         self.run: Run | None = None  #: the one that is being collected
-        self._run_name: str | None = None  # the port that it is for, or would be: that very string object
+        self._run_name: str | None = None  # the port that it is for, or would be; compared by identity
         self._outbox: list[bytes] = []
         self._sealed: list[bytes] = []  # was in the outbox when a message took the slow lane
         self._tight = 0  # how many pieces at the front of the outbox need not be joined with others
         self._slow = SlowLane()
         self._slow_next = False
-        self._short = SHORT  # a message of more bytes must be looked at
+        self._short = SHORT  # a message of more bytes is looked at more closely
         self._plain: list[bytes | memoryview] = []  # taken from the outbox, not yet encrypted
         self._encrypting = False
         self._front: list[bytes | memoryview] = []  # as it goes over the wire
-        self._flush_at = 0  # `send` flushes when so many bytes wait: at once, when the turn has enough, or not now
+        self._flush_at = 0  # `send` pushes when so many bytes wait
         self._budget = A_TURN
         self._max_message = 0
         self.pack: Any = None  #: makes octets of a list

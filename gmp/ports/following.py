@@ -1,7 +1,7 @@
-"""Following a port: each message that comes to it is told to somebody for a while.
+"""Follow a port: for a while, a function is called with each message that arrives at it.
 
-The port's class is exchanged for one whose `put` tells, and back again: a port that nobody follows pays nothing for it. (It
-must be the class, as whoever holds the port calls its `put` directly.)
+`follow` exchanges the port's class for one whose `put` calls that function, and the returned function changes it back, so a
+port that is not followed pays nothing. (It must be the class, as senders call the `put` of the port that they hold.)
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any, cast
 from gmp.ports.mailbox import Message
 from gmp.ports.port import Port, current_port
 
-Tell = Callable[[str, str, Message], None]  # who sent it ("": another node), to whom, the message
+Tell = Callable[[str, str, Message], None]  # the sender's port ID ("" for another node), the receiver's, the message
 
 
 class Followed:
-    """What a followed port has before its own class."""
+    """Mixed in before the class of a port that is followed."""
 
     __slots__ = ()
 
     def put(self, message: Message) -> None:
-        """As `Port.put`, and tell."""
+        """Call the follower, then do as `Port.put`."""
         port: Any = self
         sender = current_port()
         port.ports.followed[port.name]("" if sender is None else sender.id, port.id, message)
@@ -34,7 +34,7 @@ def _followed(kind: type[Port]) -> type[Port]:
 
 
 def follow(port: Port, tell: Tell) -> Callable[[], None]:
-    """Call `tell` with each message that comes to `port`; returns a function that ends it. One follower at a time."""
+    """Call `tell` with each message that arrives at `port`; return a function that ends this. One follower at a time."""
     followed, kind = port.ports.followed, type(port)
     followed[port.name] = tell
     port.__class__ = _followed(kind)

@@ -1,13 +1,13 @@
 """The handlers of one port: which function gets which message, and the messages that wait for them.
 
-A message is given to its handler when it *arrives*, or, when it had none then and waits still, when its handler is set
-(`claim`); handlers that are replaced or removed later do not change that. What was given to handlers and has not begun is
-in the order of arrival, whenever each was claimed: `_behind` tells of messages in the mailbox which call they came after.
-The handlers run one after another, never two at once. They are a *job* of the node's pool of greenlets: the message that is
-next stands in the job itself, with its handler, and those behind it wait in `more` until it is through. So a port with
-one message at a time, which is the usual one, has no queue of its own on the way.
+A message is assigned to its handler when it *arrives*; or, if it had none then and still waits, when a handler is set that
+matches it (`claim`). Replacing or removing the handler later does not change that. Assigned messages that have not begun
+are in the order of arrival, whenever each was claimed: `_behind` says which call each message in the mailbox came after.
+The handlers of a port run one after another, never two at once. They are a *job* of the node's pool of greenlets: the next
+message is in the job itself, with its handler, and those after it wait in `more` until that one has been handled. So a port
+that gets one message at a time, which is the usual case, uses no queue of its own.
 
-race: a kill while a handler runs: it is thrown at the worker only while that still runs for this port.
+race: the port is killed while a handler runs: the worker is thrown at only while it still runs for this port.
 """
 
 from __future__ import annotations
@@ -16,30 +16,48 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from greenlet import greenlet
 
+from gmp.ports.home import Home
 from gmp.ports.mailbox import Message, exchanging
 from gmp.ports.workers import NOTHING, Call, Job, Worker
 
-if TYPE_CHECKING:
-    from gmp.ports.port import Port
-
-A_TURN = 100  # messages that one port's handlers get before others have their turn
-MOST_NOTED = 32  # messages that are noted, though they may have been received, before that is looked at
+A_TURN = 100  # messages that the handlers of one port get before other ports have their turn
+MOST_NOTED = 32  # notes that may be of messages received since; with more, those are looked for
 Handler = Callable[..., Any]
 
 
+class HandledPort(Protocol):
+    """A port, as its handlers see it."""
+
+    ports: Home
+    queue: deque[Message]
+    reason: Message | None
+
+    def failed(self, error: BaseException) -> None:
+        """Die of `error`, which escaped from a handler."""
+
+    def handler_queue_grew(self, waiting: int) -> None:
+        """Die if `waiting` messages, together with those in the mailbox, are over the limit."""
+
+    def look_again(self) -> None:
+        """Forget how far a search has looked, as handlers take some of the waiting messages."""
+
+    def put_unhandled(self, message: Message) -> None:
+        """Take a message that has no handler."""
+
+
 class Handlers(Job):
-    """What a port with handlers has besides a mailbox."""
+    """The handlers of a port, and the messages that wait for them."""
 
     __slots__ = ("_behind", "_default", "_table")
 
     more: deque[Call]
-    _behind: list[tuple[Message, Call]]  # the last messages without a handler, and the call that had come before each
+    _behind: list[tuple[Message, Call]]  # the last messages without a handler, each with the call that came before it
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: HandledPort) -> None:
         self.next = self.worker = None
         self.port = port
         self.more = deque()
@@ -49,7 +67,7 @@ class Handlers(Job):
         self._pool = port.ports.workers
 
     def any(self) -> bool:
-        """Whether there is a handler."""
+        """True if there is a handler."""
         return bool(self._table) or self._default is not None
 
     def waiting(self) -> int:
@@ -57,7 +75,7 @@ class Handlers(Job):
         return len(self.more) + (self.next is not None and self.worker is None)
 
     def holds(self, message: Message) -> bool:
-        """Whether that very message waits for its handler."""
+        """True if that very object waits for its handler."""
         calls = [*self.more] if self.next is None else [self.next, *self.more]
         return any(waiting is message for _, waiting in calls)
 
@@ -71,7 +89,7 @@ class Handlers(Job):
             self._table[tag] = handler
 
     def match(self, message: Message) -> Call | None:
-        """The call that handles `message`; None when it has no handler."""
+        """Return the call that handles `message`; None if it has no handler."""
         try:
             handler = self._table.get(message[0])
         except (TypeError, IndexError):
@@ -81,10 +99,10 @@ class Handlers(Job):
         return None if self._default is None else _whole(self._default, message)
 
     def passed_over(self, message: Message) -> None:
-        """`message` had no handler and waits in the mailbox: note what it came after, for `claim`."""
+        """Note, for `claim`, which call came before `message`, which has no handler and waits in the mailbox."""
         before = self.more[-1] if self.more else None if self.worker is not None else self.next
         if before is None:
-            self._behind.clear()  # what they came after has begun
+            self._behind.clear()  # the calls that they came after have begun
             return
         self._behind.append((message, before))
         if len(self._behind) > 2 * len(self.port.queue) + MOST_NOTED:
@@ -93,9 +111,9 @@ class Handlers(Job):
             self._behind = [(waiting, call) for waiting, call in places if call is not None]
 
     def _places(self, waiting: tuple[Message, ...]) -> list[Call | None]:
-        """For each of the messages in the mailbox the call that it came behind; None: it came before all that wait.
+        """Return, for each message in the mailbox, the call that it came after; None: it came before all that wait.
 
-        Those that are noted are the last ones of the mailbox, without those that were received meanwhile.
+        The noted messages are the last ones of the mailbox, and some that have been received since.
         """
         noted = self._behind.copy()
         places: list[Call | None] = []
@@ -106,10 +124,10 @@ class Handlers(Job):
         return places[::-1]
 
     def claim(self) -> None:
-        """A handler was set: take the waiting messages that it matches from the mailbox, each to its place."""
+        """Take from the mailbox the messages that match a handler that was just set, each to its place in the order."""
         port = self.port
         asked = tuple(port.queue)
-        # to compare tags may call the user's code, which may do anything: nothing else is looked at before
+        # comparing tags may call the user's code, which may do anything: so nothing else is looked at before it
         claims = {id(message): call for message in asked if (call := self.match(message)) is not None}
         if not claims or port.reason is not None:
             return
@@ -137,8 +155,8 @@ class Handlers(Job):
             del pending[0]
         first = merged.pop(0) if queued is not None else None
         exchange = chain(exchanging(port.queue, len(waiting), kept), exchanging(self.more, len(pending), merged))
-        # race: Ctrl-C, and signal handlers that send, strike behind a call of C code: from here to the end of the exchange
-        # there is one. What they have sent meanwhile is behind all of these, and stays there
+        # race: Ctrl-C, or a signal handler that sends, strikes after a call of C code: from here to the end of the exchange
+        # there is only one. What a handler has sent in the meantime is behind all of these, and stays there
         port.look_again()
         self._behind = behind
         if first is not None:
@@ -150,18 +168,18 @@ class Handlers(Job):
                 self._queue()
 
     def put(self, message: Message) -> None:
-        """Let a message wait for its handler; without one it is the mailbox's."""
+        """Queue a message for its handler; put it into the mailbox if it has none."""
         try:
             handler = self._table.get(message[0])
         except (TypeError, IndexError):
-            handler = None  # an unhashable first element matches no tag, nor does an empty message
+            handler = None  # an unhashable first element matches no tag, neither does an empty message
         if handler is None:
             if self._default is None:
                 self.port.put_unhandled(message)
             else:
                 self._let_wait(_whole(self._default, message))
             return
-        call = handler, message  # race: `__del__`, and signal handlers, may send: not between the next two lines
+        call = handler, message  # race: `__del__` or a signal handler may send, but not between the next two lines
         if self.next is None:  # as `_let_wait`
             self.next = call
             pool = self._pool
@@ -175,7 +193,7 @@ class Handlers(Job):
             self.more.append(call)
 
     def put_all(self, messages: list[Message]) -> None:
-        """`put` each of them."""
+        """Do as `put` with each of them."""
         if self.__class__ is not Handlers:
             for message in messages:
                 self.put(message)
@@ -205,13 +223,13 @@ class Handlers(Job):
                 self._queue()
 
     def _queue(self) -> None:
-        """No worker runs it any more: stand in the pool's queue with the call that is next; nothing when there is none."""
+        """Give up the worker and queue in the pool with the next call. Does not queue if there is none."""
         more, pool = self.more, self._pool
         if not more:
             self.next = self.worker = None
             return
         self.next, self.worker = more[0], None
-        del more[0]  # race: signal handlers, as in `put`
+        del more[0]  # race: a signal handler, as in `put`
         try:
             pool.jobs.append(self)
         finally:
@@ -220,10 +238,10 @@ class Handlers(Job):
                 pool.run_callback(pool.begin)
 
     def go_on(self, worker: Worker, turn: Iterator[Any]) -> None:
-        """`Job.go_on`: run the handlers of what waits, for a while."""
-        self.next, waiting = NOTHING, self.more  # what is done keeps nothing alive
+        """`Job.go_on`: handle the messages that wait, at most `A_TURN`."""
+        self.next, waiting = NOTHING, self.more  # a finished call keeps nothing alive
         for _ in islice(turn, A_TURN - 1):
-            if not waiting:  # nothing waits at a dead port
+            if not waiting:  # as at a dead port
                 break
             handler, message = waiting.popleft()
             if worker.context:
@@ -240,11 +258,11 @@ class Handlers(Job):
         self._queue()
 
     def runs_in(self, current: greenlet) -> bool:
-        """Whether a handler runs in that greenlet now."""
+        """True if a handler runs in that greenlet now."""
         return self.worker is current
 
     def stop(self) -> int:
-        """The port is dead: forget handlers and messages; return how many those were."""
+        """Forget handlers and messages, as the port is dead; return how many messages that were."""
         waiting = self.waiting()
         self._table.clear()
         self._default = None
@@ -256,16 +274,16 @@ class Handlers(Job):
 
 
 def _whole(handler: Handler, message: Message) -> Call:
-    """The call by which `handler` gets all of the message."""
+    """Return the call that passes the whole message to `handler`."""
     return (partial(handler, message[0]), message) if message else (handler, message)
 
 
 class LimitedHandlers(Handlers):
-    """Handlers of a port with ``max_queue``."""
+    """The handlers of a port with ``max_queue``."""
 
     __slots__ = ()
 
     def put(self, message: Message) -> None:
-        """As `Handlers.put`; over the limit the port dies."""
+        """Do as `Handlers.put`; over the limit the port dies."""
         super().put(message)
         self.port.handler_queue_grew(self.waiting())

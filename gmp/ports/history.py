@@ -1,7 +1,7 @@
-"""Post-mortem: ports that keep their last messages, and what is remembered of ports that died abnormally.
+"""Post-mortem: ports that keep their last messages, and the records of ports that died abnormally.
 
-A `RecordingPort` is made with ``max_history=``; every other port pays nothing for it. What it got last goes to the log with
-its abnormal death, and into the `Death` that the node remembers, from which `gmp.testing.replay` feeds a fresh port.
+A `RecordingPort` is made with ``max_history=``; other ports pay nothing for it. When it dies abnormally, its last messages
+are logged, and kept in the `Death` that the node records, from which `gmp.testing.replay` feeds a fresh port.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from gmp.ports.home import Home, Resident
 from gmp.ports.mailbox import Message
 from gmp.ports.port import Port
 from gmp.showing import show
-
-if TYPE_CHECKING:
-    from gmp.ports.table import Ports
 
 log = logging.getLogger("gmp")
 DEATHS_REMEMBERED = 20
@@ -24,7 +22,7 @@ MOST_TEXT = 400  # characters of a message in the log
 
 
 class Death(NamedTuple):
-    """An abnormal death: when (seconds since 1970), of which port, why, and the last messages it got, oldest first."""
+    """An abnormal death: its time (seconds since 1970), the port, the reason, and the port's last messages, oldest first."""
 
     time: float
     port: str
@@ -37,12 +35,12 @@ class RecordingPort(Port):
 
     __slots__ = ("history",)
 
-    def __init__(self, name: str, ports: Ports, limit: int | None, max_history: int) -> None:
+    def __init__(self, name: str, ports: Home, limit: int | None, max_history: int) -> None:
         super().__init__(name, ports, limit)
-        self.history: deque[Message] = deque(maxlen=max_history)  #: the last messages that came, oldest first
+        self.history: deque[Message] = deque(maxlen=max_history)  #: the last messages that arrived, oldest first
 
     def put(self, message: Message) -> None:
-        """As `Port.put`, and keep the message."""
+        """Do as `Port.put`, and keep the message."""
         if self.reason is None:
             self.history.append(message)
         super().put(message)
@@ -54,16 +52,16 @@ class Deaths:
     def __init__(self) -> None:
         self._deaths: deque[Death] = deque(maxlen=DEATHS_REMEMBERED)
 
-    def remember(self, port: Port) -> None:
-        """`port` has just died, with a reason that is not empty."""
+    def remember(self, port: Resident) -> None:
+        """Record the death of `port`, which has just died with a reason that is not empty."""
         history = tuple(port.history) if isinstance(port, RecordingPort) else ()
         death = Death(time.time(), port.id, port.reason or (), history)
-        if history:  # behind the burial: a handler of the log may block, which must not hold up what is told of the death
+        if history:  # after the burial: a log handler may block, which must not hold up the monitors
             port.ports.duties.add(lambda: port.ports.workers.spawn(_log, death))
         self._deaths.append(death)
 
     def last(self) -> list[Death]:
-        """They, oldest first."""
+        """The recorded deaths, oldest first."""
         return list(self._deaths)
 
 

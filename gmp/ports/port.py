@@ -1,14 +1,13 @@
-"""A port: a destination for messages and a context to run code in. The messages that wait are in its base, `Mailbox`.
+"""A port: a destination for messages and a context to run code in. Waiting messages are in its base, `Mailbox`.
 
-Life: *alive* → `kill` (dead at once: its messages are dropped, it is in no table any more) → *buried* in the next turn
-of the loop: its greenlets end, what it owns is released, its monitors fire in the order they were set.
+Life: *alive* → `kill` (dead at once: its messages are dropped, and it leaves the table) → *buried* in the next turn of the
+loop: its greenlets end, what it owns is released, its monitors fire in the order in which they were set.
 
-A plain port is a small object (some 300 bytes with its name and its place in the table): its ID is made when somebody asks
-for it, and what only some ports have stands in `_ties` and `handlers`, which are made when needed. A port without them
-has nothing to bury.
+A plain port is a small object (some 300 bytes with its name and its place in the table): its ID is made on first use, and
+what only some ports have is in `_ties` and `handlers`, which are made when needed. A port without them needs no burial.
 
-Relations are cleaned from both sides: a port that dies fires the monitors that watch it (`_Ties.monitors`), and ends
-those that it had set itself (`_Ties.watching`), so that nothing keeps a dead port alive.
+Relations are cleaned up from both sides: a dying port fires the monitors that watch it (`Ties.monitors`), and cancels those
+that were set for it (`Ties.watching`), so that nothing keeps a dead port alive.
 """
 
 from __future__ import annotations
@@ -16,35 +15,32 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 import gevent.event
 from greenlet import GreenletExit, getcurrent
 
 from gmp.errors import GmpError, PortDied
-from gmp.ports.duties import pass_on
 from gmp.ports.handlers import Handlers, LimitedHandlers
-from gmp.ports.mailbox import FIRST_MARK, NO_QUEUE, WARN_AT, Mailbox, Message
-from gmp.ports.monitors import Monitor, Reason
+from gmp.ports.home import Home
+from gmp.ports.mailbox import FIRST_MARK, NO_QUEUE, Mailbox, Message
+from gmp.ports.monitors import Monitor
+from gmp.ports.tasks import Body, PortTask
+from gmp.ports.ties import Ties
 from gmp.ports.workers import ENDS_PROGRAM, Task, Worker
 from gmp.showing import show_by
-
-if TYPE_CHECKING:
-    from gmp.ports.table import Ports
 
 log = logging.getLogger("gmp")
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
 _NOT_GIVEN = object()
-_RELEASES = ("kill", "cancel", "close", "stop")
-_CUT = "abort"  # before these, after an abnormal death: what a half-finished stream has
 
 
 def current_port() -> Port | None:
-    """The port whose body or handler runs now, or None. *Blocks:* never.
+    """Return the port whose body or handler runs now, or None. *Blocks:* never.
 
-    It is also set in what `Port.run`, `Port.wrap` and `Port.spawn` run. A greenlet that was started in another way, and
-    the callback of a monitor or timer, has none: give them `port.wrap(callback)`.
+    It is also set in functions run by `Port.run`, `Port.wrap` and `Port.spawn`. A greenlet started in another way has no
+    port, nor has the callback of a monitor or timer: use `port.wrap(callback)` there.
 
     >>> import gmp
     >>> print(gmp.current_port())
@@ -58,152 +54,46 @@ def current_port() -> Port | None:
 
 
 def check_count(what: str, value: object) -> int:
-    """`value`, which is a number of messages. *Raises:* `GmpError`."""
+    """Return `value` if it is a number of messages. *Raises:* `GmpError`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise GmpError(f"{what} {value!r}: expected a whole number over 0, or None")
     return value
 
 
-class _Ties:
-    """What only some ports have: greenlets, monitors, belongings, somebody in `join`."""
-
-    __slots__ = ("joined", "monitors", "owned", "tasks", "watching")
-
-    def __init__(self) -> None:
-        self.tasks: set[Task] = set()
-        self.monitors: dict[Monitor, None] = {}  # a dict keeps the order in which they were set
-        self.watching: set[Monitor] = set()  # those that this port has set, of other ports
-        self.owned: list[Any] = []
-        self.joined: gevent.event.Event | None = None
-
-
-class _PortTask(Task):
-    """A greenlet's work for a port."""
-
-    __slots__ = ()
-
-    def failed(self, error: BaseException) -> None:
-        """`Job.failed`."""
-        self.port.failed(error)
-
-    def finish(self) -> None:
-        """`Job.finish`."""
-        self.port._task_ended(self)
-        super().finish()
-
-
-class _Body(_PortTask):
-    """A port's body: the port dies with it, unless it has handlers."""
-
-    __slots__ = ()
-
-    def finish(self) -> None:
-        """`Job.finish`."""
-        port = self.port
-        if port.reason is None:
-            port._body_ended()
-        port._task_ended(self)
-        Task.finish(self)
-
-
 class Port(Mailbox):
-    """A port of this node, made by `gmp.port`. It may stand wherever a port ID may: it equals and hashes as its ID."""
+    """A port of this node, made by `gmp.port`. It may be used wherever a port ID may: it equals and hashes as its ID."""
 
-    __slots__ = ("__weakref__", "_id", "_limit", "_ties", "name")
+    __slots__ = ("__weakref__", "_ties")
 
     handlers_class: ClassVar[type[Handlers]] = Handlers
     limited_handlers_class: ClassVar[type[Handlers]] = LimitedHandlers
+    handlers: Handlers | None
 
-    def __init__(self, name: str, ports: Ports, limit: int | None) -> None:
+    def __init__(self, name: str, ports: Home, limit: int | None) -> None:
         self.name = name
         self.ports = ports
         self.reason = None
-        self._id: str | None = None
+        self._id = None
         self._limit = limit
         self._mark = FIRST_MARK if limit is None else check_count("max_queue", limit)
         self.queue = NO_QUEUE
         self.room = 0
         self._receiver = self._sleeper = self.waking = self._scanned = None
         self.handlers = None
-        self._ties: _Ties | None = None
-
-    # ---- identity
-
-    @property
-    def id(self) -> str:
-        """The port ID, ``nodeid#name``."""
-        if self._id is None:
-            self._id = self.sent_as = f"{self.ports.node_id}#{self.name}"
-        return self._id
-
-    def __str__(self) -> str:
-        return self.id
+        self._ties: Ties | None = None
 
     def __repr__(self) -> str:
         return f"<Port {self.id}{'' if self.alive else ' dead'}>"
 
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, Port):
-            return self is other
-        return self.id == other if isinstance(other, str) else NotImplemented
-
-    @property
-    def __gmp_port_id__(self) -> str:
-        return self.id
-
-    def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        """Pickled it is its ID: a port cannot leave its node, its ID may stand in its place everywhere."""
-        return str, (self.id,)
-
-    def __copy__(self) -> Port:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Port:
-        return self
-
-    @property
-    def node(self) -> Any:
-        """The `Node` it is a port of: what a spawned function asks when it may run on another than the default one."""
-        return self.ports.node
-
     @property
     def alive(self) -> bool:
-        """Whether it is not dead."""
+        """True until the port is dead."""
         return self.reason is None
 
-    @property
-    def peak(self) -> int:
-        """The most messages that ever waited at once; once fewer do, rounded down to a power of two (under 16: to 0)."""
-        noted = 0 if self._limit is not None or self._mark == FIRST_MARK else (self._mark + 1) // 2
-        return max(len(self.queue), noted)
-
-    # ---- messages come in
-
-    def _put_closely(self, message: Message) -> None:
-        """`put` where there is more to it than an append."""
-        if self.reason is not None:
-            self.ports.dropped += 1
-            return
-        if self.queue is NO_QUEUE:
-            self._make_queue()
-        queue = self.queue
-        sleeper, self._sleeper = self._sleeper, None
-        self.room = self._mark
-        if sleeper is not None:
-            self.waking = sleeper
-        try:  # race: as in `put`
-            queue.append(message)
-        finally:
-            if sleeper is not None:
-                self.ports.wakeups.add(self)
-        if len(queue) > self._mark:
-            self._much_waits(len(queue))
+    # ---- messages for handlers
 
     def put_unhandled(self, message: Message) -> None:
-        """`put` for a message that has no handler, or that comes to a dead port."""
+        """Do as `put` with a message that has no handler, or that comes to a dead port."""
         self._put_closely(message)
         self.room = 0  # the next one may have a handler
         if self.handlers is not None and self.reason is None:
@@ -212,38 +102,9 @@ class Port(Mailbox):
                 self.handler_queue_grew(self.handlers.waiting())
 
     def handler_queue_grew(self, waiting: int) -> None:
-        """So many messages wait for handlers: over the limit, with those in the mailbox, the port dies."""
+        """Die if `waiting` messages, together with those in the mailbox, are over the limit."""
         if self._limit is not None and waiting + len(self.queue) > self._limit:
             self._die(("queue_overflow", waiting + len(self.queue)))
-
-    def _much_waits(self, count: int) -> None:
-        """More wait than `_mark`: over the limit the port dies, or the peak is noted, with a warning at `WARN_AT`."""
-        if self._limit is not None:
-            self._die(("queue_overflow", count))
-            return
-        self.ports.note_peak(self, count)
-        if count == WARN_AT:
-            log.warning("port %s has %d messages waiting", self.id, count)
-        double = 2 * self._mark + 1
-        self._mark = WARN_AT - 1 if self._mark < WARN_AT - 1 < double else double
-        if self.room:
-            self.room = self._mark
-
-    def put_once(self, message: Message) -> None:
-        """`put`, for who puts it again when it is interrupted: what strikes once it is in is passed on."""
-        try:
-            self.put(message)
-        except BaseException as error:  # race: Ctrl-C
-            if not self._holds(message):
-                raise
-            pass_on(self.ports.hub, error)
-
-    def _holds(self, message: Message) -> bool:
-        if any(waiting is message for waiting in self.queue):
-            return True
-        return self.handlers is not None and self.handlers.holds(message)
-
-    # ---- handlers
 
     @overload
     def on(self, tag: Any) -> Callable[[Function], Function]: ...
@@ -251,16 +112,17 @@ class Port(Mailbox):
     def on(self, tag: Any, handler: Callable[..., Any] | None) -> None: ...
 
     def on(self, tag: Any, handler: Any = _NOT_GIVEN) -> Any:
-        """Give messages with that tag to `handler(*rest)` from now on; tag None: every message without a handler.
+        """Call `handler(*rest)` for each message with that tag from now on. Tag None sets the default handler.
 
-        The default handler gets the message whole. A second handler replaces the first, None removes it; with the tag
-        alone it is a decorator. The handlers of a port run one after another and may block.
+        The default handler gets every message without a handler, whole. A second handler for a tag replaces the first;
+        None removes it. With the tag alone, `on` is a decorator. The handlers of a port run one after another, and may
+        block.
 
-        Messages that wait already and that the handler matches go to it, before later ones: whoever spawns a port may send
-        to it at once. What waits for handlers and has not begun is in the order in which it came, in whatever order the
-        handlers were set; what no handler matches stays for `receive`. A message that waits for a handler stays with it
-        when that is replaced or removed. No handler begins before whoever calls `on` blocks or returns.
-        *Raises:* `PortDied`; `GmpError` for a tag that cannot be looked up. *Blocks:* never.
+        Matching messages that wait already go to the handler, before later ones, so a port may be sent messages as soon
+        as it is spawned. Messages that wait for handlers are handled in the order in which they came, in whatever order
+        the handlers were set; those that no handler matches stay for `receive`. A message that waits for a handler stays
+        with it even if the handler is replaced or removed. No handler starts before the caller of `on` blocks or returns.
+        *Raises:* `PortDied`; `GmpError` for a tag that is not hashable. *Blocks:* never.
 
         >>> import gmp
         >>> adder = gmp.port()
@@ -301,9 +163,9 @@ class Port(Mailbox):
     # ---- running code as the port
 
     def run(self, function: Callable[..., Result], *args: Any) -> Result | None:
-        """Call `function(*args)` as this port: `current_port()` is it; an exception kills it, and None is returned.
+        """Call `function(*args)` as this port and return its result; an exception kills the port, and returns None.
 
-        *Raises:* `PortDied` when the port is dead. *Blocks:* as the function does.
+        `current_port()` is this port there. *Raises:* `PortDied` if the port is dead. *Blocks:* as the function does.
 
         >>> import gmp
         >>> port = gmp.port()
@@ -326,9 +188,9 @@ class Port(Mailbox):
             me.gmp_port = before
 
     def wrap(self, function: Callable[..., Result]) -> Callable[..., Result | None]:
-        """A function that runs `function` as this port, for callbacks; once the port is dead it does nothing.
+        """Return a function that runs `function` as this port, for callbacks. It does nothing once the port is dead.
 
-        *Blocks:* never; the function it returns, as `function` does.
+        *Blocks:* never; the returned function, as `function` does.
 
         >>> import gmp
         >>> port = gmp.port()
@@ -347,8 +209,8 @@ class Port(Mailbox):
     def spawn(self, function: Callable[..., Any], *args: Any) -> Task:
         """Run `function(*args)` as this port in a greenlet of its own, which ends when the port dies.
 
-        Returns a `Task`: `join(timeout)`, `kill()`, `ended`. The port does not die when it returns.
-        *Raises:* `PortDied`; `GmpError` for what cannot be called. *Blocks:* never.
+        Return a `Task`, with `join(timeout)`, `kill()` and `ended`. The port does not die when the function returns.
+        *Raises:* `PortDied`; `GmpError` if `function` is not callable. *Blocks:* never.
 
         >>> import gmp
         >>> port = gmp.port()
@@ -360,11 +222,11 @@ class Port(Mailbox):
         self._check_alive()
         if not callable(function):
             raise GmpError(f"{function!r} cannot be run: expected something to call")
-        return self._start(_PortTask(function, args, self.ports.workers, self))
+        return self._start(PortTask(function, args, self.ports.workers, self))
 
     def start_body(self, body: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        """Run the body."""
-        self._start(_Body(body, (self, *args), self.ports.workers, self))
+        """Start the port's body."""
+        self._start(Body(body, (self, *args), self.ports.workers, self))
 
     def _start(self, task: Task) -> Task:
         self._tied().tasks.add(task)
@@ -380,10 +242,10 @@ class Port(Mailbox):
             self._ties.tasks.discard(task)
 
     def failed(self, error: BaseException) -> None:
-        """An exception escaped from user code: it kills this port, and the node lives on. It is logged once.
+        """Die of an exception that escaped from user code, and log it once. The node lives on.
 
-        `GreenletExit` is how a greenlet ends in silence. `SystemExit` and `KeyboardInterrupt` kill the port too, and
-        then end the program, as from any greenlet. (What else is no `Exception`, as `gevent.Timeout`, is an error like any.)
+        `GreenletExit` ends a greenlet silently. `SystemExit` and `KeyboardInterrupt` kill the port too, and then end the
+        program, as from any greenlet. (Other exceptions outside `Exception`, as `gevent.Timeout`, are like any error.)
         """
         if isinstance(error, GreenletExit):
             return
@@ -399,25 +261,24 @@ class Port(Mailbox):
             self.ports.workers.failed(error)
 
     def _follows_from_death(self, error: BaseException) -> bool:
-        """Whether a greenlet of this dead port raised it only because of the death, or of the node's end that caused it."""
+        """True if `error` only follows from this port's death, or from the end of the node that caused it."""
         if isinstance(error, PortDied) and error.port == self.id:
             return True
-        # race: the node closed, and something woke the greenlet before it could be ended: its next call raises
+        # race: the node closed, and the greenlet was woken before it could be ended: its next call raises
         return self.ports.leaving and isinstance(error, GmpError)
 
     def greenlets(self) -> list[Worker]:
-        """The greenlets that run for this port now: its body's, those of `spawn`, and its handler's. *Blocks:* never."""
-        tasks = self._ties.tasks if self._ties is not None else ()
-        found: list[Worker] = [task.worker for task in tasks if task.worker is not None]
+        """Return the greenlets that run for this port now: of its body, of `spawn` and of its handlers. *Blocks:* never."""
+        found = [] if self._ties is None else self._ties.workers()
         handling = None if self.handlers is None else self.handlers.worker
         return found if handling is None else [*found, handling]
 
     def own(self, resource: Result) -> Result:
-        """Release `resource` when the port dies: kill, cancel, close or stop it, whichever it has first; return it.
+        """Release `resource` when the port dies, and return it now.
 
-        After an abnormal death a resource that has an `abort` method, as a `Stream` has, is aborted instead. The last one
-        owned is released first, each in a greenlet of its own.
-        *Raises:* `GmpError` when it has none of these; `PortDied`. *Blocks:* never.
+        Its `kill`, `cancel`, `close` or `stop` method is called, the first of these that it has; after an abnormal death
+        its `abort` method, if it has one, as a `Stream` has. The last resource owned is released first, each in a
+        greenlet of its own. *Raises:* `GmpError` if it has no such method; `PortDied`. *Blocks:* never.
 
         >>> import gmp
         >>> port = gmp.port()
@@ -427,17 +288,16 @@ class Port(Mailbox):
         True
         """
         self._check_alive()
-        if not any(callable(getattr(resource, name, None)) for name in _RELEASES):
-            raise GmpError(f"{resource!r} cannot be owned: expected a kill, cancel, close or stop method")
-        self._tied().owned.append(resource)
+        self._tied().own(resource)
         return resource
 
     # ---- death
 
     def kill(self, *reason: Any) -> None:
-        """Kill the port; no reason: a normal death. Dead at once, its greenlets and monitors follow in the next turn.
+        """Kill the port; without a reason, its death is a normal one.
 
-        Nothing when it is dead already. A port that kills itself does not get past its next switch. *Blocks:* never.
+        The port is dead at once; its greenlets end and its monitors fire in the next turn. Does nothing if already dead.
+        A port that kills itself does not get past its next switch. *Blocks:* never.
 
         >>> import gmp
         >>> port = gmp.port()
@@ -446,7 +306,7 @@ class Port(Mailbox):
         (False, ('no longer needed',))
         """
         if not self.ports.hold._is_owned():
-            self.ports.check_thread()  # the node may be closing, which is how its ports are killed
+            self.ports.check_thread()  # and no more, as a node that is closing kills its last ports when it is closed
         self._die(reason)
 
     def _die(self, reason: tuple[Any, ...], again: bool = False) -> None:
@@ -460,7 +320,7 @@ class Port(Mailbox):
             self.room = 0
             if queue:
                 ports.dropped += len(queue)
-                queue.clear()  # somebody may be in the middle of it
+                queue.clear()  # an iteration over it may be going on
             self.queue = NO_QUEUE
             if handlers is not None:
                 ports.dropped += handlers.stop()
@@ -474,50 +334,32 @@ class Port(Mailbox):
                 duties = ports.duties
                 duties.due.append(self._bury)  # as `Duties.add`
                 duties.run_callback(duties.begin)
-                ports.wakeups.yield_to_callbacks()  # or its own greenlets would go on before they are ended
-        except BaseException:  # race: Ctrl-C: it is dead and buried all the same
+                ports.wakeups.yield_to_callbacks()  # or its greenlets would go on before they are ended
+        except BaseException:  # race: Ctrl-C: the death must be completed all the same
             ports.duties.add(lambda: self._die(reason, again=True))
             raise
 
     def _bury(self) -> None:
-        """In the hub, one turn after the death. Interrupted, it is called again, and goes on with what is left."""
+        """Bury the port, in the hub, one turn after its death. If interrupted, it is called again, and does the rest."""
         ties, handlers, receiver = self._ties, self.handlers, self._receiver
         if ties is not None:
             for task in list(ties.tasks):
                 task.throw()
         if handlers is not None:
             handlers.throw()
-        if receiver is not None and receiver is self._receiver:  # not one of those that have just ended
+        if receiver is not None and receiver is self._receiver:  # it is not one of those that have just ended
             if receiver is self.waking:
                 receiver.switch()  # as in `Workers.throw`
             else:
                 receiver.throw(PortDied(self.id, self.reason or ()))
         if ties is not None and (ties.owned or ties.watching or ties.monitors or ties.joined is not None):
-            self._untie(ties, self.reason or ())
+            ties.untie(self.reason or (), self.ports.workers)
         self._ties = self.handlers = None
 
-    def _untie(self, ties: _Ties, reason: Reason) -> None:
-        while ties.owned:
-            resource = ties.owned[-1]
-            ways = (_CUT, *_RELEASES) if reason else _RELEASES
-            release = next(name for name in ways if callable(getattr(resource, name, None)))
-            # releasing may block or fail, which must not hold up the monitors
-            self.ports.workers.spawn(getattr(resource, release))
-            del ties.owned[-1]
-        if ties.watching:
-            for monitor in list(ties.watching):
-                monitor.cancel()
-        while ties.monitors:  # also those that are set meanwhile
-            monitor = next(iter(ties.monitors))
-            monitor.fire(reason)  # nothing when it has fired already
-            ties.monitors.pop(monitor, None)
-        if ties.joined is not None:
-            ties.joined.set()
-
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the port's death; return whether it is dead.
+        """Wait for the port's death; return True if it is dead.
 
-        *Blocks:* up to `timeout` seconds (None: without end).
+        *Blocks:* up to `timeout` seconds (None: without limit).
 
         >>> import gmp
         >>> gmp.port(lambda port: port.receive("stop")).join(timeout=0.01)
@@ -532,7 +374,7 @@ class Port(Mailbox):
         return bool(ties.joined.wait(timeout))
 
     def add_monitor(self, monitor: Monitor) -> None:
-        """Fire `monitor` at this port's death; in the next turn when it is dead already."""
+        """Fire `monitor` at this port's death; in the next turn if it is dead already."""
         if self.reason is not None and self._ties is None:
             reason = self.reason
             self.ports.duties.add(lambda: monitor.fire(reason))
@@ -545,20 +387,20 @@ class Port(Mailbox):
             self._ties.monitors.pop(monitor, None)
 
     def watches(self, monitor: Monitor) -> None:
-        """`monitor`, of another port, was set for this one: it ends with this port."""
+        """Cancel `monitor`, which watches another port for this one, when this port dies."""
         if self.reason is not None:
             monitor.cancel()
         elif monitor.watch_for(self):
             self._tied().watching.add(monitor)
 
     def watches_no_more(self, monitor: Monitor) -> None:
-        """It has fired or was cancelled."""
+        """Forget `monitor`, which has fired or was cancelled."""
         if self._ties is not None:
             self._ties.watching.discard(monitor)
 
-    def _tied(self) -> _Ties:
+    def _tied(self) -> Ties:
         if self._ties is None:
-            self._ties = _Ties()
+            self._ties = Ties()
         return self._ties
 
     def _check_alive(self) -> None:
@@ -572,7 +414,7 @@ class Port(Mailbox):
             if self._ties is not None:
                 for task in self._ties.tasks:
                     if task.worker is current:
-                        raise GreenletExit  # it has killed itself, and would be ended at its next switch
+                        raise GreenletExit  # the port has killed itself, and this greenlet would end at its next switch
             if self.handlers is not None and self.handlers.runs_in(current):
                 raise GreenletExit
             self.ports.check_thread()
@@ -586,7 +428,7 @@ class Port(Mailbox):
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except BaseException as second:  # whatever it is, the port dies of the first one
+    except BaseException as second:  # whatever it is, the port dies of `error`
         return f"<its text cannot be made: {type(second).__name__}>"
 
 

@@ -1,16 +1,17 @@
-"""The ports of one node: names, look-up, delivery, and whose thread this is.
+"""The table of a node's ports: names, look-up, delivery, and the check that the node is used in its own thread.
 
 `by_name` has every live destination under its local name, which is what peers send to. `by_id` has those ports that were
-looked up by their full ID: no ID is made or split for a port that nobody names, nor twice for one that somebody does.
+looked up by their full ID, so no ID is made or split for a port that is never named, nor twice for one that is.
 
-`hold` answers with one cheap question whether the node can be used: it is a lock that the node's own thread holds while
-the node is open. `hold._is_owned()` costs 10 ns (20 by a name of its own, which Python 3.11 calls slowly), a comparison of
-thread numbers 36, and `send` asks each time. When it says no, `check` tells why.
+`hold` is a lock that the node's own thread holds while the node is open, so one cheap question tells whether the node can
+be used here and now. `send` asks it each time: `hold._is_owned()` costs 10 ns (20 when the method is kept in a variable,
+which Python 3.11 calls slowly), a comparison of thread IDs 36. If the answer is no, `check` raises an error that says why.
 """
 
 from __future__ import annotations
 
 import _thread
+import sys
 import time
 from collections.abc import Callable
 from itertools import count
@@ -22,6 +23,7 @@ from gevent.hub import get_thread_ident  # type: ignore[attr-defined]  # the nat
 from gmp.errors import GmpError
 from gmp.ports.duties import Duties
 from gmp.ports.history import Deaths, RecordingPort
+from gmp.ports.home import Resident
 from gmp.ports.mailbox import Message
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port, check_count
@@ -29,12 +31,33 @@ from gmp.ports.wakeups import Wakeups
 from gmp.ports.workers import Worker, Workers, nothing
 
 ENDS_REMEMBERED = 1000
-A_LOOK = 0.01  # seconds between two looks at the greenlets of ports that have been killed
-NEVER_HELD = _thread.RLock()
+A_LOOK = 0.01  # seconds between two checks whether the greenlets of killed ports have ended
+
+
+def _make_never_held() -> Any:
+    """Check that a lock tells whether the current thread holds it; return one that no thread ever holds.
+
+    `_is_owned` is a private method of Python's, though its `threading.Condition` relies on it as we do.
+    *Raises:* `ImportError`.
+    """
+    lock: Any = _thread.RLock()
+    is_owned = getattr(lock, "_is_owned", None)
+    if is_owned is not None:
+        before = is_owned()
+        with lock:
+            within = is_owned()
+        if within and not before and not is_owned():
+            return lock
+    raise ImportError(
+        f"gmp cannot run on Python {sys.version.split()[0]}: expected _thread.RLock()._is_owned to say who holds a lock"
+    )
+
+
+NEVER_HELD = _make_never_held()
 
 
 class Destination(Protocol):
-    """What has a name of its own on this node: a port, or the entry of a call that waits for its reply."""
+    """Has a local name on this node: a port, or the entry of a call that waits for its reply."""
 
     def put(self, message: Message) -> None:
         """Take a message."""
@@ -43,10 +66,10 @@ class Destination(Protocol):
         """Take messages, at least one, in this order."""
 
     def kill(self, *reason: Any) -> None:
-        """End."""
+        """End it."""
 
     def add_monitor(self, monitor: Monitor) -> None:
-        """Fire `monitor` at its end."""
+        """Fire `monitor` when it ends."""
 
     def discard_monitor(self, monitor: Monitor) -> None:
         """Forget `monitor`."""
@@ -60,45 +83,45 @@ class Ports:
         self.by_name: dict[str, Destination] = {}
         self.by_id: dict[str, Destination] = {}
         self.dropped = 0  #: messages for dead and unknown ports
-        self.peak: tuple[str, int] | None = None  #: the port at which the most messages waited at once, and about how many
-        self.ended: dict[str, Reason] = {}  #: what the last ports that peers had spawned here died with
-        self.inherited = False  #: whether this is a child's copy of its parent's
+        self.peak: tuple[str, int] | None = None  #: the port with the most messages ever waiting at once, and about how many
+        self.ended: dict[str, Reason] = {}  #: reasons of the last ports that peers had spawned here and that died
+        self.inherited = False  #: True in a child of `fork`: this is the parent's table
         self.deaths = Deaths()
-        self.followed: dict[str, Callable[[str, str, Message], None]] = {}  #: whom the messages to a port are told to
-        self.port_class: type[Port] = Port  #: what `make` makes; another one while the node traces
-        self.node: Any = None  #: whose ports these are, for what runs in them and knows nothing else
+        self.followed: dict[str, Callable[[str, str, Message], None]] = {}  #: by port name, the follower
+        self.port_class: type[Port] = Port  #: what `make` makes; a subclass while the node traces
+        self.node: Any = None  #: the `gmp.Node` that users see, for code that has only a port
         self.host: Any = None  #: the same from within, a `gmp.kernel.host.Host`
         self.workers = Workers(node_id)
         self.hub = self.workers.hub
         self.run_callback = self.workers.run_callback
         self.duties = Duties(self.hub)
         self.wakeups = Wakeups(self.hub, self.workers.switch_to_hub)
-        self.leaving = False  #: whether no more ports are made; closed follows
+        self.leaving = False  #: True when no more ports are made; `closed` follows
         self._leaving_for: Reason = ()
-        self._ending: list[tuple[Worker, Port]] = []  # what still runs for the ports that were killed by `leave`
+        self._ending: list[tuple[Worker, Port]] = []  # what ran for the ports that `leave` killed
         self.closed = False
         self.closed_because = "is closed"
         self.hold: Any = _thread.RLock()
         self.hold.acquire()
         self._make_hold: Any = self.hold  # owned while ports may be made
         self.put_hold: Any  #: for `gmp.send`: a lock that is owned when it may put by itself
-        self.put_hold_changed: Callable[[], None] = nothing  #: is called when that is another one
+        self.put_hold_changed: Callable[[], None] = nothing  #: called when `put_hold` is another lock
         self.watch_puts(False)
         self._thread = get_thread_ident()
         self._incarnation = incarnation
         self._count = count(1)
 
     def watch_puts(self, watched: bool) -> None:
-        """While sends are watched, none may go past those who watch."""
+        """While `watched`, keep `gmp.send` from putting messages by itself, past those who watch sends."""
         self.put_hold = NEVER_HELD if watched else self.hold
         self.put_hold_changed()
 
     def is_own_thread(self) -> bool:
-        """Whether this is the native thread that the node belongs to."""
+        """True in the native thread that the node belongs to."""
         return bool(get_thread_ident() == self._thread)
 
     def check_thread(self) -> None:
-        """*Raises:* `GmpError` in any native thread but the one that made this, and in a child of `fork`."""
+        """Check the thread. *Raises:* `GmpError` in any native thread but the node's own, and in a child of `fork`."""
         if self.inherited:
             raise GmpError(f"node {self.node_id} {self.closed_because}")
         if get_thread_ident() != self._thread:
@@ -107,7 +130,7 @@ class Ports:
             )
 
     def check(self) -> None:
-        """*Raises:* `GmpError` in another native thread, and when the node is closed."""
+        """Check that the node can be used here. *Raises:* `GmpError` in another native thread, and when it is closed."""
         if not self.hold._is_owned():
             self.check_thread()
             raise GmpError(f"node {self.node_id} {self.closed_because}")
@@ -120,7 +143,7 @@ class Ports:
         name: str | None = None,
         max_history: int | None = None,
     ) -> Port:
-        """Make a port; `body(port, *args)` starts soon, bodies in the order of their ports. *Raises:* `GmpError`."""
+        """Make a port. `body(port, *args)` starts soon; bodies start in the order of their ports. *Raises:* `GmpError`."""
         if not self._make_hold._is_owned():
             self.check()
             raise GmpError(f"node {self.node_id} is leaving: no more ports are made")
@@ -137,11 +160,11 @@ class Ports:
         return port
 
     def new_name(self) -> str:
-        """A name that no other node makes: the incarnation and a count."""
+        """Make a name that no other node makes: the incarnation and a count."""
         return f"{self._incarnation}{next(self._count)}"
 
     def find(self, port_id: str) -> Destination | None:
-        """What lives under that full ID on this node."""
+        """Find the destination with that full ID on this node; None if there is none."""
         found = self.by_id.get(port_id)
         if found is None:
             node_id, _, name = port_id.partition("#")
@@ -151,14 +174,14 @@ class Ports:
                     self.by_id[found.id] = found
         return found
 
-    def forget(self, port: Port) -> None:
-        """A port died."""
+    def forget(self, port: Resident) -> None:
+        """Take `port`, which died, out of the table, and record an abnormal death."""
         name = port.name
         try:
             del self.by_name[name]
         except KeyError:
-            pass  # race: Ctrl-C: its death is gone on with
-        if port._id is not None:  # without an ID nobody has looked for it
+            pass  # race: Ctrl-C: its death was interrupted, and goes on here
+        if port._id is not None:  # without an ID it was never looked up
             self.by_id.pop(port._id, None)
         if port.reason and not self.leaving:
             self.deaths.remember(port)
@@ -166,42 +189,45 @@ class Ports:
             self.remember_end(name, port.reason or ())
 
     def is_used(self, name: str) -> bool:
-        """Whether a peer may not spawn a port of that name: it is or was in use, or is one that this node makes."""
+        """True if no peer may spawn a port of that name: it is or was in use, or is of the kind that this node makes."""
         return name in self.by_name or name in self.ended or name.startswith(self._incarnation)
 
     def remember_end(self, name: str, reason: Reason) -> None:
-        """race: a spawned port may die before the ``mon1`` that follows it is read; it must tell the true reason."""
+        """Remember why a spawned port died.
+
+        race: it may die before the ``mon1`` that follows the spawn is read; the answer must have the true reason.
+        """
         self.ended[name] = reason
         if len(self.ended) > ENDS_REMEMBERED:
             del self.ended[next(iter(self.ended))]
 
-    def note_peak(self, port: Port, waiting: int) -> None:
-        """So many messages wait at a port, more than at its last doubling."""
+    def note_peak(self, port: Resident, waiting: int) -> None:
+        """Note that `waiting` messages wait at `port`, more than at its last doubling."""
         if self.peak is None or waiting > self.peak[1]:
             self.peak = (port.id, waiting)
 
     def forked(self) -> None:
-        """In a child of `fork`: nothing runs here any more, and whatever is called raises."""
+        """Close the table in a child of `fork`: nothing runs any more, and every call raises."""
         self.leaving = self.closed = True
         self._make_hold = NEVER_HELD
         self.closed_because = "was left to the parent process by fork: configure one in the child"
         self._thread = get_thread_ident()
         if self.hold._is_owned():
             self.hold.release()
-        else:  # race: it was another thread that forked
+        else:  # race: another thread forked
             self.hold = _thread.RLock()
         self.inherited = True
         self.watch_puts(True)
         for port in self.by_name.values():
             if isinstance(port, Port) and port.handlers is not None:
-                port.handlers.stop()  # race: it was one of them that forked: it would go on with the next message
+                port.handlers.stop()  # race: a handler forked: it would go on with the next message
         self.workers.forked()
         self.wakeups.close()
         self.by_name.clear()
         self.by_id.clear()
 
     def leave(self, reason: tuple[Any, ...]) -> None:
-        """Kill every port. Their greenlets may send until `close`, others too; no more ports are made."""
+        """Kill every port, and make no more. Greenlets may still send until `close`."""
         self.leaving = True
         self._make_hold = NEVER_HELD
         self._leaving_for = reason
@@ -210,18 +236,18 @@ class Ports:
         self._kill_all(reason)
 
     def close(self, deadline: float) -> None:
-        """Wait until the greenlets of the ports have ended; from then on the node cannot be used.
+        """Wait until the greenlets of the killed ports have ended, then close: the node cannot be used any more.
 
-        Greenlets that go on all the same are waited for until `deadline`, in monotonic time. *Blocks:* until then.
+        *Blocks:* until then, at most until `deadline`, in monotonic time, for greenlets that do not end.
         """
-        gevent.sleep(0)  # they are buried in the next turn, which is when their monitors' messages go out
+        gevent.sleep(0)  # ports are buried in the next turn, and their monitors send then
         while any(worker.gmp_port is port for worker, port in self._ending) and time.monotonic() < deadline:
             gevent.sleep(A_LOOK)
         self._ending.clear()
         self.closed = True
         if self.hold._is_owned():
             self.hold.release()
-        self._kill_all(self._leaving_for)  # calls that were made meanwhile
+        self._kill_all(self._leaving_for)  # calls that were made in the meantime
 
     def _kill_all(self, reason: tuple[Any, ...]) -> None:
         for destination in list(self.by_name.values()):

@@ -11,7 +11,7 @@ from gmp.errors import GmpError
 
 
 class Timer:
-    """Something that happens later, unless `cancel()` is called before; made by `gmp.after`."""
+    """Calls a function once, later, unless `cancel()` is called first; made by `gmp.after`."""
 
     def __init__(self, seconds: float, action: Callable[[], Any]) -> None:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
@@ -27,7 +27,7 @@ class Timer:
             action()
 
     def cancel(self) -> None:
-        """It does not happen; nothing when it has. *Blocks:* never."""
+        """Cancel the timer. Does nothing if it has fired already. *Blocks:* never."""
         self._action = None
         self._timer.close()
 

@@ -1,8 +1,8 @@
-"""Ports whose messages carry a trace context. Only a node that traces makes them; every other port pays nothing for it.
+"""Ports whose messages carry a trace context. Only a node that traces makes them; other ports pay nothing for it.
 
-A `TracedMessage` is the message and its *carrier*, a table of text that a tracer (OpenTelemetry's propagator, say) reads. A
-handler runs within ``tracer.handling(…)``. What a body receives is told by ``tracer.received(…)``, and is the
-body's concern until it receives the next message.
+A `TracedMessage` is a message with its *carrier*, a table of text that a tracer (OpenTelemetry's propagator, say) reads. A
+handler runs within ``tracer.handling(…)``. When a body receives a message ``tracer.received(…)`` is called, and the body
+works on that message until it receives the next one.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ Carrier = dict[str, str]
 
 
 class Tracer(Protocol):
-    """What makes spans; see `gmp.Node.trace_messages`. None of these may block."""
+    """Makes spans; see `gmp.Node.trace_messages`. None of these methods may block."""
 
     def sending(self, dest: str, message: Message) -> Carrier | None:
-        """A message is sent by the code that runs now: return what is to travel with it, None for nothing."""
+        """Return the carrier for a message that the running code sends; None for none."""
 
     def calling(self, dest: str, message: Message) -> AbstractContextManager[Any]:
-        """What `call` runs in: it sends, and waits for the reply."""
+        """Return the context in which a `call` sends its message and waits for the reply."""
 
     def handling(self, port: str, message: Message, carrier: Carrier) -> AbstractContextManager[Any]:
-        """What a handler runs in that was called for a message with `carrier`."""
+        """Return the context in which a handler runs for a message with `carrier`."""
 
     def received(self, port: str, message: Message, carrier: Carrier) -> None:
-        """The body that runs now has received a message with `carrier`."""
+        """Note that the running body has received a message with `carrier`."""
 
 
 class TracedMessage(tuple[Any, ...]):
-    """A message with its carrier; a part of it keeps the carrier."""
+    """A message with its carrier, which a slice of it keeps."""
 
     carrier: Carrier
 
@@ -47,7 +47,7 @@ class TracedMessage(tuple[Any, ...]):
 
 
 def with_carrier(message: Message, carrier: Carrier) -> TracedMessage:
-    """`message` with `carrier`."""
+    """Return `message` with `carrier`."""
     traced = TracedMessage(message)
     traced.carrier = carrier
     return traced
@@ -59,7 +59,7 @@ class TracingHandlers(Handlers):
     __slots__ = ()
 
     def put(self, message: Message) -> None:
-        """As `Handlers.put`; the handler that was chosen will run within the message's trace."""
+        """Do as `Handlers.put`; the handler will run within the message's trace."""
         call = self.match(message)
         if call is None:
             self.port.put_unhandled(message)
@@ -68,7 +68,7 @@ class TracingHandlers(Handlers):
         self.port.handler_queue_grew(self.waiting())
 
     def match(self, message: Message) -> Call | None:
-        """As `Handlers.match`."""
+        """Do as `Handlers.match`; the call runs within the message's trace."""
         call = super().match(message)
         if call is None or not isinstance(message, TracedMessage):
             return call
@@ -85,22 +85,22 @@ class TracingPort(Port):
 
     __slots__ = ()
 
-    tracer: ClassVar[Tracer]  #: given to a class of each node
+    tracer: ClassVar[Tracer]  #: set on a subclass per node
     handlers_class = limited_handlers_class = TracingHandlers
 
     def receive(self, *prefix: Any, timeout: float | None = None) -> Message:
-        """As `Port.receive`."""
-        return self._told(super().receive(*prefix, timeout=timeout))
+        """Do as `Port.receive`, and tell the tracer."""
+        return self._received(super().receive(*prefix, timeout=timeout))
 
     def receive_if(self, predicate: Callable[..., Any], timeout: float | None = None) -> Message:
-        """As `Port.receive_if`."""
-        return self._told(super().receive_if(predicate, timeout=timeout))
+        """Do as `Port.receive_if`, and tell the tracer."""
+        return self._received(super().receive_if(predicate, timeout=timeout))
 
     def __iter__(self) -> Iterator[Message]:
         for message in super().__iter__():
-            yield self._told(message)
+            yield self._received(message)
 
-    def _told(self, message: Message) -> Message:
+    def _received(self, message: Message) -> Message:
         if isinstance(message, TracedMessage):
             self.tracer.received(self.id, message, message.carrier)
             return tuple(message)

@@ -1,19 +1,20 @@
-"""Who waits and is to go on: greenlets that got a message or a reply, woken one after the other by one callback of the loop.
+"""Wakes waiting greenlets that got a message or a reply, all from one loop callback, one after the other.
 
-A callback for each costs more than everything else about a local message. Whoever is to go on stands in one queue, in the
-order of what woke them. A turn begins in the hub, by `begin`, with a switch to the first; who waits for something again, in
-`sleep`, switches to the next one, and the last one to the hub. So two ports that talk to each other do so at the price of
-two switches. As they could do so for ever, a turn ends after `TURN` seconds, and the next one begins behind a timer of no
-length: timers and sockets have theirs in between (callbacks of the loop would be run in a row without looking at these).
+A callback for each would cost more than everything else about a local message. The greenlets to be woken are in one queue,
+in the order of the events that woke them. A turn begins in the hub, by `begin`, with a switch to the first. A greenlet that
+waits again, in `sleep`, switches to the next one, and the last one to the hub. So a message and its answer between two ports
+cost two switches. As two ports could go on so for ever, a turn ends after `TURN` seconds, and the next one begins after a
+timer of no length: timers and sockets have their turn in between (the loop would run its callbacks in a row without looking
+at these).
 
-It is always a callback that begins a turn, never a watcher: gevent keeps the loop's clock up to date for what callbacks
-start only.
+A turn is always begun by a callback, never by a watcher: gevent keeps the loop's clock up to date only for what callbacks
+start.
 
-race: who is in the queue has ended its wait otherwise (timeout, kill, a switch of somebody else): it has set `waking` to
-None, and is passed over. race: Ctrl-C strikes wherever Python looks for signals: what begins a turn is a generator, as in
-`gmp.ports.workers`, and whoever adds to the queue sees to it that there is a turn, also when struck meanwhile. race: who
-was woken forks: the child has forgotten the queue when `_run_turn` goes on there. race: a port is killed and its greenlet
-gets what it waited for in the same turn: `yield_to_callbacks` lets the callback that ends it come first.
+race: a greenlet in the queue has ended its wait otherwise (timeout, kill, another switch): it has set `waking` to None, and
+is passed over. race: Ctrl-C strikes wherever Python looks for signals: what begins a turn is a generator, as in
+`gmp.ports.workers`, and code that adds to the queue makes sure of a turn, even if it is interrupted. race: a woken greenlet
+forks: in the child the queue is empty when `_run_turn` goes on. race: a port is killed, and in the same turn its greenlet
+gets what it waited for: `yield_to_callbacks` lets the callback that ends the greenlet come first.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ TURN = 0.002  # seconds
 class Place(Protocol):
     """What a greenlet waits at."""
 
-    waking: greenlet | None  #: which one is to go on; None: none, any more
+    waking: greenlet | None  #: the greenlet to wake; None if it waits no more
 
 
 class Wakeups:
-    """Those of one node."""
+    """The wake-ups of one node."""
 
     __slots__ = ("_hub", "_later", "_left", "_switch_to_hub", "_yields", "begin", "pending", "run_callback", "scheduled")
 
@@ -47,17 +48,17 @@ class Wakeups:
         self._hub = hub
         self._switch_to_hub = switch_to_hub
         self.run_callback: Callable[..., Any] = hub.loop.run_callback
-        self._later: Any = hub.loop.timer(0)  # behind which the next turn begins
-        self._left = 0  # switches until somebody has to look at the clock; 0 when no turn is on
-        self._yields = False  # whether callbacks of the loop come first
+        self._later: Any = hub.loop.timer(0)  # the next turn begins after it
+        self._left = 0  # switches until the next look at the clock; 0 when no turn is on
+        self._yields = False  # True when callbacks of the loop come first
         self.pending: deque[Place] = deque()
-        self.scheduled = False  #: whether there is a turn, or will be: true whenever somebody is pending
+        self.scheduled = False  #: True when a turn is on or will be: always while any are pending
         turns = self._turns()
         next(turns)
-        self.begin: Callable[[], Any] = turns.__next__  #: the callback of the loop that is a turn
+        self.begin: Callable[[], Any] = turns.__next__  #: the loop's callback: runs a turn
 
     def add(self, place: Place) -> None:
-        """Let `place.waking` go on, in this turn, or in the next pass of the loop."""
+        """Wake `place.waking`, in this turn or in the next pass of the loop."""
         try:
             self.pending.append(place)
         finally:
@@ -66,7 +67,7 @@ class Wakeups:
                 self.run_callback(self.begin)
 
     def sleep(self) -> Any:
-        """Let somebody else go on, until another greenlet switches to this one; return what it says. Not in the hub."""
+        """Let others run until another greenlet switches to this one; return the value it passes. Not for the hub."""
         pending = self.pending
         if self._left > 0:
             while pending:
@@ -79,10 +80,10 @@ class Wakeups:
         return switch()
 
     def _turns(self) -> Iterator[None]:
-        """In the hub, a turn each time: it ends when nobody is left, or by the clock, or when a greenlet's end raises."""
+        """Run one turn each time, in the hub. It ends when none is pending, by the clock, or if a greenlet raises."""
         while True:
             try:
-                for _ in repeat(None):  # going back is in the `try`, too
+                for _ in repeat(None):  # so that the jump back is inside the `try`, too
                     try:
                         yield
                         self._run_turn()
@@ -101,7 +102,7 @@ class Wakeups:
                 pass_on(self._hub, error)
 
     def _run_turn(self) -> None:
-        """A switch returns when nobody is left, or it is time to look at the clock, or a greenlet has ended."""
+        """Wake greenlets. A switch returns when none is pending, a look at the clock is due, or a greenlet has ended."""
         pending, until = self.pending, 0.0
         if self._yields:
             return
@@ -119,11 +120,11 @@ class Wakeups:
                     return
 
     def yield_to_callbacks(self) -> None:
-        """Let the callbacks that stand in the loop now have their turn before anybody else goes on."""
+        """Let the loop run the callbacks that are in it now before any greenlet is woken."""
         self._yields = True
         self._left = 0
 
     def close(self) -> None:
-        """Nobody goes on any more, in a child of `fork`."""
+        """Wake no greenlet any more, in a child of `fork`."""
         self.pending.clear()
         self._later.close()

@@ -1,0 +1,34 @@
+"""Tasks that run as a port: its body, and what `Port.spawn` starts."""
+
+from __future__ import annotations
+
+from gmp.ports.workers import Task
+
+
+class PortTask(Task):
+    """Runs a function as a port; an exception that escapes from it kills the port."""
+
+    __slots__ = ()
+
+    def failed(self, error: BaseException) -> None:
+        """`Job.failed`."""
+        self.port.failed(error)
+
+    def finish(self) -> None:
+        """`Job.finish`."""
+        self.port._task_ended(self)
+        super().finish()
+
+
+class Body(PortTask):
+    """Runs a port's body; when that returns the port dies, unless it has handlers."""
+
+    __slots__ = ()
+
+    def finish(self) -> None:
+        """`Job.finish`."""
+        port = self.port
+        if port.reason is None:
+            port._body_ended()
+        port._task_ended(self)
+        Task.finish(self)
