@@ -42,7 +42,9 @@ from gmp.ports.port import Port
 from gmp.ports.table import Ports
 from gmp.ports.timers import Timer
 from gmp.ports.tracing import Tracer
+from gmp.wire.framing import make_encoder
 from gmp.wire.requests import KIL1, SPAWN
+from gmp.wire.tables import without_unfit
 
 log = logging.getLogger("gmp")
 Sent = Callable[[Any, tuple[Any, ...]], None]
@@ -171,15 +173,31 @@ class Core:
         """Send a request to another node's node port; one of the mesh is dropped when it is not connected.
 
         Never raises for what is in it, as it is one of many things that have to happen: what cannot travel is left out, and
-        logged. A death always travels, with a reason that does.
+        logged; of a table of entries, those alone. A death always travels, with a reason that does.
         """
         peer = self.peer(node_id)
         if peer.is_up or not str(request[0]).startswith(("g_", "gmp.")):
             try:
                 peer.send_request(request)
             except MessageError as error:
-                text = f"{self.id}: the request {request[0]} to {node_id} is left out: {error}"
-                self.peer_log.tell(log, logging.ERROR, "request left out", node_id, text)
+                self._request_what_fits(peer, request, error)
+
+    def _request_what_fits(self, peer: Peer, request: tuple[Any, ...], error: MessageError) -> None:
+        """Send `request`, which raised `error`, without the entries that this peer's framing cannot carry."""
+        fit, left_out = without_unfit(request, make_encoder(peer.framing, peer.max_message, peer.strings))
+        try:
+            if not left_out:
+                raise error
+            peer.send_request(fit)
+        except MessageError as why:
+            text = f"{self.id}: the request {request[0]} to {peer.node_id} is left out: {why}"
+            self.peer_log.tell(log, logging.ERROR, "request left out", peer.node_id, text)
+            return
+        for named, path, reason in left_out:
+            owner = named or self.mesh.owner_of(*path)
+            entry = " ".join(f"{part!r:.80}" for part in path)
+            text = f"the entry {entry}, set by {owner}, is left out of {request[0]} to {peer.node_id}: {reason}"
+            self.peer_log.tell(log, logging.WARNING, f"entry left out of {request[0]}", owner, text)
 
     def trace_messages(self, tracer: Tracer | None) -> None:
         """`gmp.Node.trace_messages`."""

@@ -140,6 +140,10 @@ class Directory:
         own = self._shards.get(key, {}).get(family, {})
         return own[key] if key in own else self._views.get(family, {}).get(key)
 
+    def owner(self, family: str, key: str) -> str | None:
+        """Return the node whose entry the merged view has under that key, None without one."""
+        return min(self._owners.get(family, {}).get(key, ()), key=self._rank, default=None)
+
     def merged(self, family: str, owners: Iterable[str]) -> Family:
         """The entries of the shards of `owners` in one family, merged."""
         result: Family = {}

@@ -15,8 +15,8 @@ from typing import Any
 from gmp.errors import MessageError
 from gmp.wire.framing import Decoder, make_decoder, make_encoder
 from gmp.wire.perl_strings import PerlStrings, marked
+from gmp.wire.tables import enveloped
 
-ENVELOPE = 4  #: levels around an entry in the longest report, ``gmp.set {owner: [version, database]}``, besides the message
 SHORT_TEXT = 1000  #: characters of a text that need not be tried
 
 
@@ -41,9 +41,7 @@ class Portable:
         """
         if _is_short_text(key) and (value is None or type(value) is bool or _is_short_text(value)):
             return value
-        nested = value
-        for _ in range(ENVELOPE):
-            nested = [nested]
+        nested = enveloped(value)
         for encoder in self._encoders:
             try:
                 encoder.encode("", (key, nested))
