@@ -14,7 +14,7 @@ import string
 from typing import Any
 
 from gmp.errors import ConfigError
-from gmp.texts import shown
+from gmp.showing import show_typed
 
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 INCARNATION_LENGTH = 12
@@ -105,7 +105,7 @@ def split_port_id(port_id: object) -> tuple[str, str]:
         port_id = port_id.decode("latin-1")
     text = port_id if issubclass(type(port_id), str) else port_id_of(port_id)
     if not isinstance(text, str):
-        raise ConfigError(f"{shown(port_id)} is not a port: expected a Port or a port ID such as 'node#name'")
+        raise ConfigError(f"{show_typed(port_id)} is not a port: expected a Port or a port ID such as 'node#name'")
     node_id, _, name = text.partition("#")
     if not is_peer_node_id(node_id) or not is_encodable(text):
         raise ConfigError(f"{text!r} is not a port ID: expected 'node#name' or a node ID")

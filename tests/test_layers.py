@@ -9,7 +9,7 @@ from pathlib import Path
 import gmp
 
 ROOT = Path(gmp.__file__).parent
-GROUND = {"errors", "ids", "config", "configfile", "peerlog", "secretfile", "servicelist", "showing", "texts", "version"}
+GROUND = set(["characters", "errors", "ids", "config", "configfile", "peerlog", "secretfile", "servicelist", "showing", "version"])
 MAY_IMPORT: dict[str, set[str]] = {
     "ground": {"ground"},
     "ports": {"ground", "ports"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +28,7 @@ from gmp.wire.requests import (
     SET,
     UPDATE,
 )
-from gmp.wire.tables import OWNERS, PLACES, LeftOut, without_unfit
+from gmp.wire.tables import OWNERS, PLACES, without_unfit
 from tests.addresses import free_addresses
 from tests.conftest import eventually
 

@@ -19,7 +19,7 @@ import gevent
 from gmp.kernel.activity import runs
 from gmp.ports.history import Death
 from gmp.ports.port import Port
-from gmp.texts import described
+from gmp.showing import describe
 from gmp.version import VERSION
 
 if TYPE_CHECKING:
@@ -122,6 +122,6 @@ def _told(death: Death) -> dict[str, Any]:
     return {
         "time": death.time,
         "port": death.port,
-        "reason": [described(part, MOST_TEXT) for part in death.reason],
-        "history": [described(message, MOST_TEXT) for message in death.history],
+        "reason": [describe(part, MOST_TEXT) for part in death.reason],
+        "history": [describe(message, MOST_TEXT) for message in death.history],
     }

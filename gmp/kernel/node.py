@@ -27,7 +27,7 @@ from gmp.ports.monitors import Monitor
 from gmp.ports.port import Port
 from gmp.ports.timers import Timer
 from gmp.ports.tracing import Tracer
-from gmp.texts import shown
+from gmp.showing import show_typed
 from gmp.wire.requests import EVAL, SND
 
 
@@ -393,7 +393,8 @@ def core_of(node: Node) -> Core:
 def family_name(name: object) -> str:
     """`name`, if it can be a group's or family's. *Raises:* `ConfigError`."""
     if not isinstance(name, str) or not name or name.startswith("'") or not is_encodable(name):
-        raise ConfigError(f"{shown(name)} cannot be a group's or family's name: expected a text that does not begin with '")
+        expected = "expected a text that does not begin with '"
+        raise ConfigError(f"{show_typed(name)} cannot be a group's or family's name: {expected}")
     return str.__str__(name)
 
 

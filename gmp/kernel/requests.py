@@ -25,8 +25,7 @@ from gmp.kernel.spawning import LONGEST_NAME, SpawnedNames, resolve
 from gmp.kernel.tracing import deliver
 from gmp.net.reasons import CloseReason
 from gmp.ports.port import Port
-from gmp.showing import show
-from gmp.texts import MOST_TOLD, described
+from gmp.showing import MOST_TOLD, describe, show
 from gmp.wire.requests import (
     ALIVE,
     CAN,
@@ -262,7 +261,7 @@ class Requests:
             self._reply(reply, "", *results)
         except Exception as error:
             self._for = asker
-            self._reply(reply, described(error, MOST_TOLD))
+            self._reply(reply, describe(error, MOST_TOLD))
 
     def _spawn(self, peer: Peer | None, name: Any = "", function: Any = "", *args: Any) -> None:
         """race: messages and ``mon1`` for the new port follow in the same stream, so it is made at once."""

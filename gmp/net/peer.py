@@ -33,7 +33,7 @@ from gmp.net.peerstate import Link, PeerState
 from gmp.net.reasons import CloseReason
 from gmp.net.relaylink import RelayLink
 from gmp.net.run import KEPT, Run
-from gmp.texts import MOST_TOLD, told
+from gmp.showing import MOST_TOLD, portable_reason
 from gmp.wire.admitting import NotAdmitted
 from gmp.wire.framing import Encoder, make_decoder, make_encoder
 from gmp.wire.perl_strings import PerlStrings
@@ -491,4 +491,4 @@ def _send_request(send: Callable[[str, tuple[Any, ...]], bool], request: tuple[A
     except MessageError:
         if not request or request[0] not in DEATHS:
             raise
-        send("", (*request[:2], *told(request[2:], min(MOST_TOLD, max_message // 16))))
+        send("", (*request[:2], *portable_reason(request[2:], min(MOST_TOLD, max_message // 16))))

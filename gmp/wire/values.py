@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gmp.ids import port_id_of
-from gmp.texts import shown
+from gmp.showing import show_typed
 from gmp.wire.nesting import CONTAINERS, MAX_NESTING, TOO_DEEP
 
 Convert = Callable[[Any], Any]
@@ -74,7 +74,7 @@ class Table:
             return self._convert(str.__str__(value))
         port_id = port_id_of(value)
         if port_id is None:
-            raise Refused(f"{shown(value)} cannot travel as {self._framing}")
+            raise Refused(f"{show_typed(value)} cannot travel as {self._framing}")
         return self._convert(port_id)
 
     def changed(self, converted: dict[type, Callable[[Any, Convert], Any]]) -> Table:
@@ -92,7 +92,7 @@ def pairs(items: dict[Any, Any], convert: Convert, key_of: Convert | None = None
     for key, value in items.items():
         new = (key_of or convert)(key)
         if type(new) in (list, dict):
-            raise Refused(f"a dict with the key {shown(key)} cannot travel in this framing")
+            raise Refused(f"a dict with the key {show_typed(key)} cannot travel in this framing")
         result[new] = convert(value)
     if len(result) != len(items):
         raise Refused("two keys of a dict would be one on the other side")
