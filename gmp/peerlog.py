@@ -2,8 +2,8 @@
 
 What a peer can make this node log, it can make it log a million times, a megabyte each, with control characters that
 change a terminal or line ends that forge other lines. So all such lines go through a node's `PeerLog`: of each kind one a
-minute for each peer or address, and `MOST_OF_KIND` a minute of all together. What was left out is counted, and told at the
-end of the minute with the last of it.
+minute for each peer or address, and `MOST_OF_KIND` a minute of all together. What was left out is counted, and reported at
+the end of the minute with the last of it.
 
 Besides, each line of gmp's loggers is cut to `LONGEST_LINE` characters, and its traceback to `LONGEST_TRACEBACK`, whatever
 made it: an exception's text may be what a peer sent.
@@ -22,7 +22,7 @@ from gmp.showing import printable
 
 LOGGERS = ("gmp", "gmp.net", "gmp.mesh", "gmp.services", "gmp.caught")
 PERIOD = 60.0  #: seconds
-MOST_OF_KIND = 60  #: lines of one kind in a period, whoever causes them
+MOST_OF_KIND = 60  #: lines of one kind in a period, from all peers together
 LONGEST_TEXT = 500  #: characters of a text of a peer's
 LONGEST_LINE = 2000
 LONGEST_TRACEBACK = 16_000
@@ -33,7 +33,7 @@ class Cancellable(Protocol):
     """A timer."""
 
     def cancel(self) -> None:
-        """It does not fire."""
+        """Keep it from firing."""
 
 
 @dataclass
@@ -91,7 +91,7 @@ class PeerLog:
             self._timer = self._later(PERIOD, self.sum_up)
 
     def sum_up(self) -> None:
-        """Tell now how much was left out."""
+        """Log now how much was left out."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -111,7 +111,7 @@ def bound_lines() -> None:
 def _bound(record: logging.LogRecord) -> bool:
     try:
         text = record.getMessage()
-    except Exception:  # the handlers tell, as of any record that cannot be formatted
+    except Exception:  # the handlers report it, as any record that cannot be formatted
         return True
     bounded = printable(text, LONGEST_LINE, keep=_LINE_ENDS)
     if bounded is not text:

@@ -9,7 +9,7 @@
 To show a message must not change what happens to it, so no code of the user runs here, and it takes bounded time: of an
 object that is not plain data only the class is named. (`repr` of an object may raise what it likes, switch greenlets, send,
 or compute for ever; so may that of an integer of a million digits.) A subclass of a plain type is shown as the plain value
-it is. There are two exceptions: `describe` calls the `str` of an error, and `printable` the `str` of what is no text.
+it is. There are two exceptions: `describe` calls the `str` of an error, and `printable` the `str` of anything but a text.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _known: dict[type, Callable[[Any], str]] = {}  # what `show_by` has added
 
 
 class _Full(Exception):
-    """There is no room for more."""
+    """The text is as long as it may be."""
 
 
 def show_by(kind: type, shown: Callable[[Any], str]) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import gmp
 
 ROOT = Path(gmp.__file__).parent
-GROUND = set(["characters", "errors", "ids", "config", "configfile", "peerlog", "secretfile", "servicelist", "showing", "version"])
+GROUND = {
+    "characters", "errors", "ids", "config", "configfile", "peerlog", "secretfile", "servicelist", "showing", "version",
+}  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "ground": {"ground"},
     "ports": {"ground", "ports"},

@@ -99,7 +99,7 @@ class Core:
 
     @property
     def closed(self) -> bool:
-        """Whether the node has begun to leave."""
+        """True once the node has begun to leave."""
         return self.life.closed
 
     def check_open(self) -> None:
@@ -109,14 +109,14 @@ class Core:
     # ---- the default node before `gmp.configure`, and the one that takes its place
 
     def latest(self) -> Core:
-        """This node, or the one that has taken its place."""
+        """Return this node, or the one that has taken its place."""
         core = self
         while core.successor is not None:
             core = core.successor
         return core
 
     def place(self) -> MeshGround:
-        """What groups and families need of the latest node. *Raises:* `GmpError` when that is closed."""
+        """Return what groups and families need of the latest node. *Raises:* `GmpError` when that is closed."""
         core = self.latest()
         core.check_open()
         return core.ground
@@ -274,7 +274,7 @@ class Core:
         return self.network.peer(node_id)
 
     def node_port(self, node_id: str) -> str:
-        """The node port of that node. *Raises:* `ConfigError` for what is no node ID."""
+        """Return the node port of that node. *Raises:* `ConfigError` if `node_id` is not a node ID."""
         if not isinstance(node_id, str) or not is_peer_node_id(node_id):
             raise ConfigError(f"{node_id!r} is not a node ID")
         return node_id
@@ -294,12 +294,12 @@ class Core:
         return [peer.node_id for peer in self.network.up_peers()]
 
     def tell(self, node_id: str, up: bool, *reason: Any) -> None:
-        """A node is connected, or lost: tell whoever wants to know."""
+        """Report to waiters and callbacks that a node is connected, or lost."""
         self.changed.set()
         self.events.tell(node_id, up, *reason)
 
     def _why_unreached(self, port_id: str) -> str:
-        """Why a node may not have answered; empty: it is connected."""
+        """Return why a node may not have answered; empty if it is connected."""
         node_id, _ = split_port_id(port_id)
         if self.is_up(node_id):
             return ""
@@ -317,11 +317,11 @@ class Core:
     # ---- a child of `fork`
 
     def forked_from(self, parent: Core) -> None:
-        """This is a child's local node: if its parent's was configured, whoever uses this one for the network is warned."""
+        """Remember the parent's node in a child of `fork`: if it was configured, using this one for the network warns."""
         self.left_by_fork = self._unsaid = parent.id if parent.life.was_started else parent.left_by_fork
 
     def warn_if_left_by_fork(self, what: str) -> None:
-        """The parent process has configured a node, and this child uses its own, local one: once it is told."""
+        """Warn, once, that the parent process has configured a node but this child uses its own, local one."""
         if self._unsaid and self.life.state == "new":
             log.warning(LEFT_BY_FORK, self.id, what, os.getpid(), self._unsaid)
             self._unsaid = ""
@@ -333,4 +333,4 @@ def _choose_id(settings: Settings) -> str:
 
 
 def _nothing() -> None:
-    """Nobody wants to know."""
+    """The default of `send_changed`: nothing depends on it yet."""

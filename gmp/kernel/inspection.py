@@ -1,10 +1,10 @@
-"""What a node tells of itself: four requests to the node port, for `gmp top`, `gmp trace`, `gmp doctor` and dashboards.
+"""What a node reports about itself: four requests to the node port, for `gmp top`, `gmp trace`, `gmp doctor` and dashboards.
 
 ``gmp.info R`` is answered with R + a table of what hardly changes and of its connections, ``gmp.stats R`` with R + a
 table of figures, ``gmp.families R`` with R + a table of the families that this node's directory has, each with its
 number of entries and whether its keys are ports (only a seed knows them all), ``gmp.ports R`` with R + a table of the
 fullest ports and of the last abnormal deaths. Like every request they come from authenticated peers only; nothing of
-what they tell is secret.
+what they report is secret.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gmp.kernel.host import Host
 
 BUSIEST = 3  # ports that are named
-LISTED = 200  # ports that are told one by one
+LISTED = 200  # ports that are listed one by one
 MOST_TEXT = 4000  # characters of one part of a reason, or of a message
 
 

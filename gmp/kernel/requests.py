@@ -4,7 +4,8 @@ Beside it the names that services offer while they are on, such as ``AnyEvent::M
 these whatever the setting `allow` says, and else the functions that it admits.
 
 A request may make this node send to its own node port (``snd``, or an R that is this node's ID). That is handled in the
-next turn, as a request of nobody, so that it gets no rights; and it may not do so again, or one message were a long program.
+next turn, as a request without a sender, so that it gets no rights; and it may not do so again, or one
+message could start an endless chain.
 """
 
 from __future__ import annotations
@@ -239,7 +240,7 @@ class Requests:
         self._reply(reply, time.time())
 
     def _eval(self, peer: Peer | None, source: Any = "", *reply: Any) -> None:
-        if source == UP_NODES:  # tells no more than `gmp.info`: answered whatever `allow_eval` says
+        if source == UP_NODES:  # reveals no more than `gmp.info`: answered whatever `allow_eval` says
             connected = [node_id for node_id in self._host.up_nodes() if self._host.peer(node_id).is_linked]
             self._reply(reply, "", *connected)
         elif self._host.settings.allow_eval:

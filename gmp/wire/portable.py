@@ -1,4 +1,4 @@
-"""What *every* framing of a node carries: for values that are not for one peer but for whoever comes.
+"""What *every* framing of a node carries: for values that any node may read.
 
 Nor may a value differ from itself, as NaN does: who watches entries compares them to see what has changed.
 
@@ -35,7 +35,7 @@ class Portable:
         self._decoder: Decoder | None = None  # made when it is needed
 
     def copy(self, key: str, value: Any) -> Any:
-        """`value` as others will see it: made of built-in values, of which nobody else has a part.
+        """`value` as others will see it: made of built-in values, and shared with no one.
 
         *Raises:* `MessageError`, also when `key` cannot travel.
         """

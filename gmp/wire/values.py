@@ -122,7 +122,7 @@ def _json_integer(value: int, _convert: Convert) -> int:
 
 
 def key_text(key: Any) -> Any:
-    """The text that a key becomes where only texts can be keys; what is no constant and no number stays as it is."""
+    """Return the text that a key becomes where keys must be texts: constants and numbers are converted, others stay."""
     if key is None or key is True or key is False:
         return {None: "null", True: "true", False: "false"}[key]
     return repr(key) if type(key) in (int, float) else key
