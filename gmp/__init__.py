@@ -6,6 +6,7 @@ each other with *monitors*, and read like blocking code.
 
 __distribution__ = "gevent-mp"  # whose package this is: `gmp` on PyPI is another project, with the same folder
 
+from gmp.characters import Characters
 from gmp.errors import (
     AuthenticationError,
     CallTimeout,
@@ -46,7 +47,6 @@ from gmp.ports.history import Death
 from gmp.ports.monitors import Monitor
 from gmp.ports.port import Port, current_port
 from gmp.ports.timers import Timer
-from gmp.texts import Characters
 from gmp.version import VERSION
 
 bound_lines()

@@ -392,7 +392,7 @@ def _given(profile: str | None, environ: Mapping[str, str], path: Path) -> Itera
 
 
 def _check_secrets(file: ConfigFile) -> None:
-    """See that nobody else may read a file with a secret or private key, in whatever profile. *Raises:* `ConfigError`."""
+    """Check that only the owner may read files with a secret or private key, in any profile. *Raises:* `ConfigError`."""
     for keys, values in [((), file.settings), *((("profile", name), profile) for name, profile in file.profiles.items())]:
         for key in ("secret", "cert"):
             if key in values and (key == "secret" or has_key(str(values[key]))):

@@ -1,7 +1,7 @@
 """The configuration file: TOML, settings for every profile at its top and tables ``[profile.NAME]`` with a ``parent``.
 
 It is ``$GMP_CONFIG``, else ``gmp/config.toml`` in the XDG config directory. A file that is not there is an empty one. What
-is wrong in it is told with its line: tomllib keeps no positions, so the line is looked for once something is wrong.
+is wrong in it is reported with its line: tomllib keeps no positions, so the line is looked for once something is wrong.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class ConfigFile:
 
 
 def read_config(path: Path) -> ConfigFile:
-    """Read the file. *Raises:* `ConfigError` naming file and line when it cannot be read or is no TOML."""
+    """Read the file. *Raises:* `ConfigError` naming file and line if it cannot be read or is not valid TOML."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

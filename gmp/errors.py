@@ -1,8 +1,7 @@
 """Every exception that gmp raises, in one list.
 
-`GmpError` is the root, so ``except gmp.GmpError`` catches whatever the library itself reports. Those that tell
-that time is up are `TimeoutError` too, and `MessageError` is a `ValueError`, so code that knows nothing of gmp
-can treat them as what they are.
+`GmpError` is the root, so ``except gmp.GmpError`` catches every error that the library itself reports. Timeouts are
+`TimeoutError` too, and `MessageError` is a `ValueError`, so code that knows nothing of gmp can treat them as what they are.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def _finding(what: str) -> Callable[[], MeshGround]:
 
 
 def node_of(port: Port | str) -> str:
-    """The ID of the node that a port is on. *Raises:* `ConfigError` when it is no port ID. *Blocks:* never.
+    """The ID of the node that a port is on. *Raises:* `ConfigError` if it is not a port ID. *Blocks:* never.
 
     >>> import gmp
     >>> gmp.node_of("db1#A1b2C3")
@@ -159,12 +159,12 @@ def port(
 
 
 def send(dest: Port | str, *message: Any) -> None:
-    """Send a message to a port or port ID; a dead or unknown one drops it (only monitors tell).
+    """Send a message to a port or port ID; a dead or unknown port drops it (only monitors report a death).
 
     A message is any number of plain values: None, booleans, numbers, text, bytes, lists, tuples, dicts, and ports. The first
     is by custom a text, its *tag*. Do not change a value after sending it. Messages from one port to another arrive in
     the order sent. A node ID is a destination too: that node's own port.
-    *Raises:* `MessageError` for what cannot travel to another node, `ConfigError` for what is no port ID.
+    *Raises:* `MessageError` for a value that cannot travel to another node, `ConfigError` if `dest` is not a port ID.
     *Blocks:* only while more than the high mark waits for that node, until there is room or it is lost.
 
     >>> import gmp
@@ -175,7 +175,7 @@ def send(dest: Port | str, *message: Any) -> None:
     (('world',), ('again',))
     """
     # what `Routes.send` does, for the usual cases: here each further call would cost a tenth of the rate, and what hangs at
-    # an attribute but is no method is called faster by a name of its own
+    # an attribute but not a method is called faster by a name of its own
     if type(dest) is Port:
         if dest.ports is _ports and _hold._is_owned():
             handlers = dest.handlers
@@ -258,10 +258,10 @@ def call(dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple
 
 
 def kill(dest: Port | str, *reason: Any) -> None:
-    """Kill a port, here or elsewhere; no reason: a normal death. Nothing when it is dead or unknown.
+    """Kill a port, here or elsewhere; no reason: a normal death. Does nothing if it is dead or unknown.
 
     A port of this node is dead when this returns; its greenlets end and its monitors fire in the next turn of the loop.
-    *Raises:* `GmpError` for what is no port. *Blocks:* never.
+    *Raises:* `GmpError` if it is not a port. *Blocks:* never.
 
     >>> import gmp
     >>> port = gmp.port()
@@ -299,7 +299,7 @@ def monitor(target: Port | str, *action: Any) -> Monitor:
     A monitor that was set for a port goes with that port. `reason` is empty for a normal death.
 
     Target and `port` may each be on any node. The monitor stands on this one: when the way from here to the target is
-    lost it fires with that reason, whatever the target does, and `port` is told over the way from here to its node.
+    lost it fires with that reason, whatever the target does, and `port` is notified by the way from here to its node.
     *Raises:* `GmpError`; `MessageError` for a message to another node's port that cannot travel. *Blocks:* never.
 
     >>> import gmp
@@ -430,7 +430,7 @@ def serve_forever() -> None:
     Signals are waited for in the main thread only. *Blocks:* until then.
     """
     served, stop = node(), gevent.event.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM) if gevent.get_hub().loop.default else ()  # else it is no main thread
+    numbers = (signal.SIGINT, signal.SIGTERM) if gevent.get_hub().loop.default else ()  # else this is not the main thread
     watchers = [gevent.signal_handler(number, stop.set) for number in numbers]
     try:
         gevent.wait([stop, served.ended], count=1)

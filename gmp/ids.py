@@ -3,7 +3,7 @@
 A port ID is ``nodeid#name``, split at the first ``#``. Names are never reused, also not by a restarted node with
 the same node ID, because each begins with the *incarnation* of the node that made the name: twelve base-62
 characters, the start time in microseconds and three random ones. ASCII sorts that alphabet, so a plain string
-comparison tells the newer of two incarnations of one node, as far as its clock was right.
+comparison finds the newer of two incarnations of one node, as far as its clock was right.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import string
 from typing import Any
 
 from gmp.errors import ConfigError
-from gmp.texts import shown
+from gmp.showing import show_typed
 
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 INCARNATION_LENGTH = 12
@@ -27,7 +27,7 @@ _NOT_IN_PEER_ID = re.compile(r"[#;\r\n]")
 
 
 def base62(number: int, length: int = 1) -> str:
-    """`number` in base 62, at least `length` characters."""
+    """Return `number` in base 62, with at least `length` characters."""
     digits: list[str] = []
     while number or len(digits) < length:
         number, rest = divmod(number, 62)
@@ -36,12 +36,12 @@ def base62(number: int, length: int = 1) -> str:
 
 
 def make_incarnation(now_ns: int, random_bits: int) -> str:
-    """The incarnation of a node that starts at `now_ns` (nanoseconds since 1970)."""
+    """Make the incarnation of a node that starts at `now_ns` (nanoseconds since 1970)."""
     return base62(now_ns // 1000, _TIME_LENGTH) + base62(random_bits % 62**_RANDOM_LENGTH, _RANDOM_LENGTH)
 
 
 def random_suffix() -> str:
-    """Ten random characters, for node IDs that end in ``/``."""
+    """Return ten random characters, for node IDs that end in ``/``."""
     return "".join(secrets.choice(ALPHABET) for _ in range(10))
 
 
@@ -71,9 +71,9 @@ class SentAsId:
 
 
 def port_id_of(value: object) -> str | None:
-    """The ID of what stands for a port; None when `value` does not.
+    """Return the ID of the port that `value` stands for; None if it stands for none.
 
-    Its *type* says so, by a `__gmp_port_id__` of its own: an object that answers whatever it is asked for is no port.
+    Its *type* says so, by a `__gmp_port_id__` of its own: an object that answers whatever it is asked for is not a port.
     """
     for base in _mro_of(type(value)):
         if "__gmp_port_id__" in _namespace_of(base):
@@ -99,13 +99,13 @@ def is_port_id(text: str) -> bool:
 def split_port_id(port_id: object) -> tuple[str, str]:
     """Split a port ID into node ID and local name; a bare node ID has the empty name.
 
-    Octets are taken as text: so cbor carries what Perl sends. *Raises:* `ConfigError` when it is no port ID.
+    Octets are taken as text: so cbor carries what Perl sends. *Raises:* `ConfigError` if it is not a port ID.
     """
     if isinstance(port_id, bytes):
         port_id = port_id.decode("latin-1")
     text = port_id if issubclass(type(port_id), str) else port_id_of(port_id)
     if not isinstance(text, str):
-        raise ConfigError(f"{shown(port_id)} is not a port: expected a Port or a port ID such as 'node#name'")
+        raise ConfigError(f"{show_typed(port_id)} is not a port: expected a Port or a port ID such as 'node#name'")
     node_id, _, name = text.partition("#")
     if not is_peer_node_id(node_id) or not is_encodable(text):
         raise ConfigError(f"{text!r} is not a port ID: expected 'node#name' or a node ID")

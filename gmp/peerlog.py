@@ -2,8 +2,8 @@
 
 What a peer can make this node log, it can make it log a million times, a megabyte each, with control characters that
 change a terminal or line ends that forge other lines. So all such lines go through a node's `PeerLog`: of each kind one a
-minute for each peer or address, and `MOST_OF_KIND` a minute of all together. What was left out is counted, and told at the
-end of the minute with the last of it.
+minute for each peer or address, and `MOST_OF_KIND` a minute of all together. What was left out is counted, and reported at
+the end of the minute with the last of it.
 
 Besides, each line of gmp's loggers is cut to `LONGEST_LINE` characters, and its traceback to `LONGEST_TRACEBACK`, whatever
 made it: an exception's text may be what a peer sent.
@@ -18,31 +18,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from gmp.showing import printable
+
 LOGGERS = ("gmp", "gmp.net", "gmp.mesh", "gmp.services", "gmp.caught")
 PERIOD = 60.0  #: seconds
-MOST_OF_KIND = 60  #: lines of one kind in a period, whoever causes them
+MOST_OF_KIND = 60  #: lines of one kind in a period, from all peers together
 LONGEST_TEXT = 500  #: characters of a text of a peer's
 LONGEST_LINE = 2000
 LONGEST_TRACEBACK = 16_000
 _LINE_ENDS = frozenset("\n\t")
 
 
-def shown(value: object, longest: int = LONGEST_TEXT, *, keep: frozenset[str] = frozenset()) -> str:
-    """`value` as text of so many characters at most, what is not printable escaped but for the characters to `keep`."""
-    text = str(value)
-    if len(text) > longest:
-        head, tail = longest * 3 // 4, longest // 4  # the end of a traceback says what was wrong
-        text = f"{text[:head]}…[{len(text) - head - tail} characters left out]…{text[-tail:]}"
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
-
-
 class Cancellable(Protocol):
     """A timer."""
 
     def cancel(self) -> None:
-        """It does not fire."""
+        """Keep it from firing."""
 
 
 @dataclass
@@ -92,15 +83,15 @@ class PeerLog:
             del told[oldest]
         if who not in told and len(told) < MOST_OF_KIND:
             told[who] = now
-            logger.log(level, "%s: %s", self._node_id, shown(text), exc_info=error)
+            logger.log(level, "%s: %s", self._node_id, printable(text, LONGEST_TEXT), exc_info=error)
             return
         found.left_out += 1
-        found.last = shown(text)
+        found.last = printable(text, LONGEST_TEXT)
         if self._timer is None:
             self._timer = self._later(PERIOD, self.sum_up)
 
     def sum_up(self) -> None:
-        """Tell now how much was left out."""
+        """Log now how much was left out."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -120,14 +111,14 @@ def bound_lines() -> None:
 def _bound(record: logging.LogRecord) -> bool:
     try:
         text = record.getMessage()
-    except Exception:  # the handlers tell, as of any record that cannot be formatted
+    except Exception:  # the handlers report it, as any record that cannot be formatted
         return True
-    bounded = shown(text, LONGEST_LINE, keep=_LINE_ENDS)
+    bounded = printable(text, LONGEST_LINE, keep=_LINE_ENDS)
     if bounded is not text:
         record.msg, record.args = bounded, ()
     if record.exc_info and record.exc_info[0] is not None and not record.exc_text:
         trace = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
-        bounded = shown(trace, LONGEST_TRACEBACK, keep=_LINE_ENDS)
+        bounded = printable(trace, LONGEST_TRACEBACK, keep=_LINE_ENDS)
         if bounded != trace:
             record.exc_text = bounded
     return True

@@ -1,12 +1,12 @@
 """The user's secret: a file of its own beside the configuration file, with mode 0600, made on first use.
 
 It is linked into place, so that of several processes that start together all get the same one; it is replaced by a
-rename, so that nobody reads half of one.
+rename, so that no reader sees half of one.
 
 Whatever file holds a secret or a private key is refused when others may read or alter it, as ssh does. It must belong to the
 user, or to root: who is root reads it anyway. A group may read one of root's, as an administrator's means put them (a
 Kubernetes volume with ``fsGroup`` has 0440 and root as the owner, systemd's credentials have an access list that looks so);
-nobody but the owner may write it.
+only the owner may write it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def user_secret(path: Path) -> bytes:
 
 
 def check_private(file: IO[Any], what: str, otherwise: str) -> None:
-    """See that nobody else may read or alter an open file. *Raises:* `ConfigError`: `what`, what is wrong, what to do."""
+    """Check that only the owner may read or alter a file. *Raises:* `ConfigError`: `what`, what is wrong, what to do."""
     status = os.fstat(file.fileno())
     owner, user = status.st_uid, os.geteuid()
     if owner not in (user, ROOT):

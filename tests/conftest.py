@@ -16,6 +16,7 @@ from gevent.util import format_run_info
 
 import gmp
 from gmp import face
+from gmp.showing import show
 
 from .processes import Processes
 from .real_perl import RealPerl, missing
@@ -140,7 +141,7 @@ class Recorder:
         self._changed.set()
 
     def wait(self, count: int = 1, timeout: float = 10.0) -> list[tuple[Any, ...]]:
-        with gevent.Timeout(timeout, AssertionError(f"{len(self.calls)} of {count} calls: {self.calls}")):
+        with gevent.Timeout(timeout, AssertionError(f"{len(self.calls)} of {count} calls: {show(self.calls)}")):
             while len(self.calls) < count:
                 self._changed.clear()
                 self._changed.wait()

@@ -17,7 +17,7 @@ from gmp.mesh.addresses import MOST_DIALLED, dialable, for_others, is_loopback
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.claims import GRACE, REMEMBERED, Claims, Step
 from gmp.mesh.connector import Search
-from gmp.mesh.directory import Change, Directory, clean_database, difference
+from gmp.mesh.directory import Change, Directory, clean_database, difference, is_same
 from gmp.mesh.seeds import MOST_DELAY, Retry, Seed
 
 # ---- directory
@@ -33,6 +33,46 @@ def merged_slowly(shards: dict[str, dict[str, dict[str, int]]], family: str) -> 
     for owner in sorted(shards, key=lambda owner: (owner != "me", owner), reverse=True):
         result.update(shards[owner].get(family, {}))
     return result
+
+
+ones = st.sampled_from([1, True, 1.0, 0, False, 0.0, "1"])
+equals = st.recursive(
+    ones,
+    lambda inner: st.lists(inner, max_size=2)
+    | st.lists(inner, max_size=2).map(tuple)
+    | st.sets(ones, max_size=2)
+    | st.frozensets(ones | st.tuples(ones), max_size=2)
+    | st.dictionaries(ones | st.tuples(ones) | st.frozensets(ones, max_size=1), inner, max_size=2),
+    max_leaves=3,
+)
+
+
+def typed(value: Any) -> Any:
+    """A form that is equal for values that are equal and of the same types throughout."""
+    kind = type(value)
+    if kind is dict:
+        return kind, frozenset((typed(key), typed(item)) for key, item in value.items())
+    if kind in (set, frozenset):
+        return kind, frozenset(map(typed, value))
+    return (kind, tuple(map(typed, value))) if kind in (list, tuple) else (kind, repr(value))
+
+
+@given(equals, equals)
+@example({1: "x"}, {True: "x"})
+@example({(1,): 0}, {(True,): 0})
+@example({1}, {True})
+@example([{"k": {1: 2}}], [{"k": {1.0: 2}}])
+def test_values_of_different_types_are_different_wherever_they_stand(value: Any, other: Any) -> None:
+    assert is_same(value, value)
+    assert is_same(value, other) == (typed(value) == typed(other))
+
+
+def test_a_key_of_another_type_is_a_change() -> None:
+    directory = Directory("me")
+    directory.update("a", "f", {"k": {1: "x"}}, [])
+    (change,) = directory.update("a", "f", {"k": {True: "x"}}, [])
+    assert repr(change.set) == "{'k': {True: 'x'}}"
+    assert directory.update("a", "f", {"k": {True: "x"}}, []) == []
 
 
 @given(st.lists(st.one_of(reports, owners), max_size=30))

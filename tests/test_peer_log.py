@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 import gmp
-from gmp.peerlog import LONGEST_LINE, LONGEST_TEXT, LONGEST_TRACEBACK, MOST_OF_KIND, PERIOD, PeerLog, shown
+from gmp.peerlog import LONGEST_LINE, LONGEST_TEXT, LONGEST_TRACEBACK, MOST_OF_KIND, PERIOD, PeerLog
+from gmp.showing import printable
 
 from . import functions
 from .conftest import Recorder, eventually
@@ -115,7 +116,7 @@ def test_nothing_in_a_peers_text_forges_a_line_or_changes_a_terminal(
     tell: Callable[..., None], caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
     tell("a", text)
-    assert lines(caplog) == [f"here: {shown(text)}"]
+    assert lines(caplog) == [f"here: {printable(text, LONGEST_TEXT)}"]
     assert lines(caplog)[0].isprintable()
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gmp
-from gmp.texts import Characters
+from gmp.characters import Characters
 from gmp.wire.dispatch import Undecodable
 from gmp.wire.framing import make_decoder, make_encoder
 from gmp.wire.perl_strings import PERL_STRINGS

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gmp
-from gmp.showing import show, show_reason, show_text
+from gmp.showing import describe, portable_reason, show, show_reason, show_text, show_typed
 from gmp.testing import replay
 
 from .conftest import Recorder
@@ -206,6 +206,38 @@ def test_to_show_a_message_sends_nothing() -> None:
     gmp.send(port, Sends(other))
     port.kill("enough")
     assert len(other) == 0
+
+
+class Meta(type):
+    def __eq__(cls, other: object) -> bool:
+        raise SystemExit("compared")
+
+    def __hash__(cls) -> int:
+        raise SystemExit("looked up")
+
+
+class Masked(metaclass=Meta):
+    """Raises when it, or its class, is asked what it is."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        raise SystemExit("asked for its class")
+
+
+class MaskedOctets(bytes):
+    __class__ = Masked.__dict__["__class__"]
+
+
+class MaskedSet(set[int]):
+    __class__ = Masked.__dict__["__class__"]
+
+
+def test_no_value_is_asked_for_its_class() -> None:
+    reasons = lambda value: show_reason([value]), lambda value: portable_reason([value])
+    for way in (show, show_text, show_typed, describe, *reasons):
+        for value in (MaskedOctets(b"x"), MaskedSet([1])):
+            assert way(value)
+    assert show_typed(Masked()) == "an object of a type with a metaclass"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import gc
 import json
 import logging
 import signal
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -25,7 +26,7 @@ from gmp.services.logsender import LogSender
 from gmp.wire.framing import make_decoder, make_encoder
 
 from .perl_peer import PerlPeer
-from .values import STRANGE, Hostile, Obliging, Zone, alike, nested, values
+from .values import STRANGE, Hostile, Obliging, Zone, alike, cycle, nested, values
 
 MakeNode = Callable[..., gmp.Node]
 FRAMINGS = ("msgpack", "cbor", "json")
@@ -93,6 +94,28 @@ def test_a_destructor_that_sends_while_the_packer_refuses_something_packs_a_mess
     assert len(packed) == 39 * 30
     for number, data in enumerate(packed):
         assert list(make_decoder("msgpack", LIMIT).decode(data)) == [["inner", "from a destructor", number]]
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: (v,), lambda v: {"k": v}], ids=["list", "tuple", "dict"])
+def test_what_is_nested_too_deep_is_refused_long_before_the_interpreter_would_refuse_it(framing: str, wrap: Any) -> None:
+    """At the interpreter's own limit nothing else could run: no signal handler, no callback of the garbage collector."""
+    value: Any = {1} if framing == "msgpack" else 1  # of which the packer alone knows nothing
+    for _ in range(5000):
+        value = wrap(value)
+    odd: list[Any] = []
+    before, hook = gc.get_threshold(), sys.unraisablehook
+    sys.unraisablehook = odd.append
+    gc.set_threshold(1)
+    try:
+        for each in (value, cycle()):
+            with pytest.raises(gmp.MessageError, match="nested deeper than 64 levels") as raised:
+                make_encoder(framing, LIMIT).repack("p", ["p", each])
+            assert not isinstance(raised.value.__cause__, RecursionError)
+    finally:
+        gc.set_threshold(*before)
+        sys.unraisablehook = hook
+    assert not odd
 
 
 @pytest.mark.timeout(60)
@@ -352,14 +375,21 @@ def test_what_a_perl_node_shares_and_has_no_type_everywhere_is_left_out_alone(ma
         wait_for_items(seed, "f", {"fine": 1})
 
 
-def test_a_request_that_does_not_pack_is_left_out_alone(make_node: MakeNode, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_entry_that_does_not_pack_is_left_out_alone(make_node: MakeNode, caplog: pytest.LogCaptureFixture) -> None:
     node = make_node("node")
     with PerlPeer.dial(node.binds[0]) as perl:
         perl.barrier()
         node._core.request("PerlA", "g_chg2", "family", {"k": {1}}, [])
         node._core.request("PerlA", "g_chg2", "family", {"k": 1}, [])
+        assert perl.expect("", "g_chg2", "family") == [{}, ["k"]]
         assert perl.expect("", "g_chg2", "family") == [{"k": 1}, []]
-    assert [record.message for record in caplog.records if "g_chg2 to PerlA is left out" in record.message]
+        node._core.request("PerlA", "g_chg2", {"a name"}, {"k": 1}, [])
+        node._core.request("PerlA", "g_found", "x", {1})
+        perl.barrier()
+        assert not [message for message in perl.log if message[1] in ("g_chg2", "g_found")]
+    lines = [record.message for record in caplog.records if "left out" in record.message]
+    assert [line for line in lines if "the entry 'family' 'k', set by node, is left out of g_chg2 to PerlA" in line]
+    assert [line for line in lines if "the request g_chg2 to PerlA is left out" in line]
 
 
 def test_a_message_for_later_is_checked_where_it_is_given(pair: tuple[gmp.Node, gmp.Node]) -> None:

@@ -1,4 +1,4 @@
-"""What a port does just now, read off its greenlets when somebody asks; nothing is noted while it runs."""
+"""What a port is doing now, read off its greenlets on demand; nothing is recorded while it runs."""
 
 from __future__ import annotations
 

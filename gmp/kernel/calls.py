@@ -65,11 +65,11 @@ class Call:
         self.put(messages[0])
 
     def kill(self, *reason: Any) -> None:
-        """Somebody killed the reply port, or the node ends."""
+        """End the call: its reply port was killed, or the node ends."""
         self.put(PortDied(self.target.port_id, reason))
 
     def add_monitor(self, monitor: Monitor) -> None:
-        """A reply port is gone when its call is: whoever monitors it is told nothing before that."""
+        """A reply port is gone when its call is: its monitors do not fire before that."""
 
     def discard_monitor(self, monitor: Monitor) -> None:
         """As `add_monitor`."""
@@ -88,7 +88,7 @@ class Target:
         self._calls = calls
 
     def died(self, reason: Reason) -> None:
-        """Every caller is told."""
+        """Raise in every caller."""
         self.monitor = None
         self._calls.target_died(self, reason)
 
@@ -112,10 +112,10 @@ class Calls:
         self.targets: dict[str, Target] = {}
         self._waiting: dict[str, Call] = {}
         self._timer: Any = None
-        self._keeps_loop = False  # whether the loop would go on for the timer alone: only while somebody waits for it
+        self._keeps_loop = False  # whether the loop would go on for the timer alone: only while a greenlet waits for it
 
     def tracer(self, tracer: Tracer | None) -> None:
-        """Tell `tracer` of each call from now on."""
+        """Report each call to `tracer` from now on."""
         self.call = self._call if tracer is None else partial(self._traced_call, tracer)
 
     def send_by(self, send: Callable[[str, Message], Any]) -> None:
@@ -150,7 +150,7 @@ class Calls:
             send(port_id, message + (reply_to,))  # noqa: RUF005  # half the time of (*message, reply_to)
             wakeups.sleep()
             while call.outcome is None:
-                wakeups.sleep()  # it was a switch of somebody who waited for something else with this greenlet
+                wakeups.sleep()  # another waiter switched to this greenlet
         finally:
             call.waking = None
             del self._waiting[name]
@@ -165,7 +165,7 @@ class Calls:
         raise outcome
 
     def _watch(self, port_id: str) -> Target:
-        """A target whose death is told; a dead one fires in the next turn, when its first call waits."""
+        """Watch a target for its death; a dead one fires in the next turn, when its first call waits."""
         target = Target(port_id, self)
         target.monitor = self._monitor(port_id, target.died)
         self.targets[port_id] = target

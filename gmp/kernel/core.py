@@ -42,7 +42,9 @@ from gmp.ports.port import Port
 from gmp.ports.table import Ports
 from gmp.ports.timers import Timer
 from gmp.ports.tracing import Tracer
+from gmp.wire.framing import make_encoder
 from gmp.wire.requests import KIL1, SPAWN
+from gmp.wire.tables import without_unfit
 
 log = logging.getLogger("gmp")
 Sent = Callable[[Any, tuple[Any, ...]], None]
@@ -97,7 +99,7 @@ class Core:
 
     @property
     def closed(self) -> bool:
-        """Whether the node has begun to leave."""
+        """True once the node has begun to leave."""
         return self.life.closed
 
     def check_open(self) -> None:
@@ -107,14 +109,14 @@ class Core:
     # ---- the default node before `gmp.configure`, and the one that takes its place
 
     def latest(self) -> Core:
-        """This node, or the one that has taken its place."""
+        """Return this node, or the one that has taken its place."""
         core = self
         while core.successor is not None:
             core = core.successor
         return core
 
     def place(self) -> MeshGround:
-        """What groups and families need of the latest node. *Raises:* `GmpError` when that is closed."""
+        """Return what groups and families need of the latest node. *Raises:* `GmpError` when that is closed."""
         core = self.latest()
         core.check_open()
         return core.ground
@@ -171,15 +173,31 @@ class Core:
         """Send a request to another node's node port; one of the mesh is dropped when it is not connected.
 
         Never raises for what is in it, as it is one of many things that have to happen: what cannot travel is left out, and
-        logged. A death always travels, with a reason that does.
+        logged; of a table of entries, those alone. A death always travels, with a reason that does.
         """
         peer = self.peer(node_id)
         if peer.is_up or not str(request[0]).startswith(("g_", "gmp.")):
             try:
                 peer.send_request(request)
             except MessageError as error:
-                text = f"{self.id}: the request {request[0]} to {node_id} is left out: {error}"
-                self.peer_log.tell(log, logging.ERROR, "request left out", node_id, text)
+                self._request_what_fits(peer, request, error)
+
+    def _request_what_fits(self, peer: Peer, request: tuple[Any, ...], error: MessageError) -> None:
+        """Send `request`, which raised `error`, without the entries that this peer's framing cannot carry."""
+        fit, left_out = without_unfit(request, make_encoder(peer.framing, peer.max_message, peer.strings))
+        try:
+            if not left_out:
+                raise error
+            peer.send_request(fit)
+        except MessageError as why:
+            text = f"{self.id}: the request {request[0]} to {peer.node_id} is left out: {why}"
+            self.peer_log.tell(log, logging.ERROR, "request left out", peer.node_id, text)
+            return
+        for named, path, reason in left_out:
+            owner = named or self.mesh.owner_of(*path)
+            entry = " ".join(f"{part!r:.80}" for part in path)
+            text = f"the entry {entry}, set by {owner}, is left out of {request[0]} to {peer.node_id}: {reason}"
+            self.peer_log.tell(log, logging.WARNING, f"entry left out of {request[0]}", owner, text)
 
     def trace_messages(self, tracer: Tracer | None) -> None:
         """`gmp.Node.trace_messages`."""
@@ -256,7 +274,7 @@ class Core:
         return self.network.peer(node_id)
 
     def node_port(self, node_id: str) -> str:
-        """The node port of that node. *Raises:* `ConfigError` for what is no node ID."""
+        """Return the node port of that node. *Raises:* `ConfigError` if `node_id` is not a node ID."""
         if not isinstance(node_id, str) or not is_peer_node_id(node_id):
             raise ConfigError(f"{node_id!r} is not a node ID")
         return node_id
@@ -276,12 +294,12 @@ class Core:
         return [peer.node_id for peer in self.network.up_peers()]
 
     def tell(self, node_id: str, up: bool, *reason: Any) -> None:
-        """A node is connected, or lost: tell whoever wants to know."""
+        """Report to waiters and callbacks that a node is connected, or lost."""
         self.changed.set()
         self.events.tell(node_id, up, *reason)
 
     def _why_unreached(self, port_id: str) -> str:
-        """Why a node may not have answered; empty: it is connected."""
+        """Return why a node may not have answered; empty if it is connected."""
         node_id, _ = split_port_id(port_id)
         if self.is_up(node_id):
             return ""
@@ -299,11 +317,11 @@ class Core:
     # ---- a child of `fork`
 
     def forked_from(self, parent: Core) -> None:
-        """This is a child's local node: if its parent's was configured, whoever uses this one for the network is warned."""
+        """Remember the parent's node in a child of `fork`: if it was configured, using this one for the network warns."""
         self.left_by_fork = self._unsaid = parent.id if parent.life.was_started else parent.left_by_fork
 
     def warn_if_left_by_fork(self, what: str) -> None:
-        """The parent process has configured a node, and this child uses its own, local one: once it is told."""
+        """Warn, once, that the parent process has configured a node but this child uses its own, local one."""
         if self._unsaid and self.life.state == "new":
             log.warning(LEFT_BY_FORK, self.id, what, os.getpid(), self._unsaid)
             self._unsaid = ""
@@ -315,4 +333,4 @@ def _choose_id(settings: Settings) -> str:
 
 
 def _nothing() -> None:
-    """Nobody wants to know."""
+    """The default of `send_changed`: nothing depends on it yet."""

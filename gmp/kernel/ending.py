@@ -1,11 +1,11 @@
-"""How a node ends: the one place that decides it, whoever ends it.
+"""How a node ends: the one place that decides it, for every cause.
 
 A node is *open*, then *leaving*, then *closed*. Leaving happens in a greenlet of its own, so that it is not left half done
 by what ends its caller: a kill, Ctrl-C, a second signal's `SystemExit`, or the end of the main greenlet. Whoever closes the
 node waits for that greenlet; a signal handler that gevent runs in the hub must not wait, and need not, since the end of
 the process does.
 
-The end of a process closes every node that is open. Python tells of it twice: `threading` before it joins the threads
+The end of a process closes every node that is open. Python announces it twice: `threading` before it joins the threads
 that are no daemons, as in a child of `multiprocessing`, although that ends by `os._exit`; and `atexit` after that. The
 first is the one that counts: a native thread may wait in `Node.from_thread`, and would be joined for ever. A node of another
 native thread is closed by that thread's loop. Nothing can be done in a process that is killed, replaced by `os.exec`, or
@@ -48,7 +48,7 @@ class Ending:
         self._closer: gevent.Greenlet[[], None] | None = None
 
     def close(self) -> None:
-        """Begin to leave, when nobody has, and wait until that is done. *Blocks:* until then, but never in the hub."""
+        """Begin to leave unless that has begun, and wait for its end. *Blocks:* until then, but never in the hub."""
         if self._closer is None:
             self._closer = gevent.spawn(self._leave)
         if getcurrent() not in (self._hub, self._closer):

@@ -3,7 +3,7 @@
 ``gmp.follow NAME SECONDS FOLLOWER`` asks for it. The port FOLLOWER gets ``("following", "")``, or what forbids it;
 then for each message ``("message", time, from, to, text)``, also for those that the port's own code sends; in the end
 ``("ended", why)``. Only a node with the setting `allow_follow` does it, as it shows others what is said here. It is
-bounded in time and messages, and what is told is cut text.
+bounded in time and messages, and what is reported is shortened text.
 
 race: the follower dies or is lost: that ends it. race: the port dies: that too.
 """
@@ -44,11 +44,11 @@ class Following:
         elif not isinstance(port, Port):
             problem = f"there is no port {host.id}#{show_text(name, 80)}"
         elif port.name in self._followers:
-            problem = f"port {port.id} is followed by somebody already"
+            problem = f"port {port.id} is already being followed"
         elif isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
             problem = f"{show(seconds, 80)} seconds: expected a number over 0, and {LONGEST:.0f} at most"
         if not isinstance(follower, str):
-            raise NotAllowed(f"{show(follower, 80)} is no port ID")
+            raise NotAllowed(f"{show(follower, 80)} is not a port ID")
         host.send_soon(follower, "following", problem)
         if not problem and isinstance(port, Port):
             self._followers[port.name] = _Follower(host, port, seconds, follower, self._ended)
@@ -87,7 +87,7 @@ class _Follower:
         ]
 
     def tell(self, sender: str, dest: str, message: tuple[Any, ...]) -> None:
-        """Tell of a message."""
+        """Report a message to the follower."""
         if not self._active or self._follower in (sender, dest):
             return
         self._left -= 1

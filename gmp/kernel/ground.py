@@ -83,7 +83,7 @@ class MeshGround:
         return peer is not None and peer.connection is not None and is_loopback(peer.connection.address)
 
     def may_be_seed(self, node_id: str) -> bool:
-        """`Ground.may_be_seed`: whoever has the secret, unless `cert_names` tells the nodes apart."""
+        """`Ground.may_be_seed`: any node with the secret, unless `cert_names` distinguishes nodes."""
         host = self._host
         if not host.settings.cert_names:
             return True
@@ -151,7 +151,7 @@ class MeshGround:
         return lambda: self._followers.pop(successor, None)
 
     def go_on_at(self, ground: MeshGround | None) -> None:
-        """The node `ground` takes the place of this one; None: this one is closed. Tell those who follow."""
+        """Pass the followers on to `ground`, which takes the place of this node; None: this one is closed."""
         while self._followers:
             self._followers.popitem()[0](ground)
 

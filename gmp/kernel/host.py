@@ -153,11 +153,11 @@ class Parts(Host, Protocol):
 
     @property
     def reactions(self) -> Searching:
-        """What it does about what the network tells."""
+        """Its reactions to events of the network."""
 
     @property
     def requests(self) -> NodePort:
         """The node port."""
 
     def tell(self, node_id: str, up: bool, *reason: Any) -> None:
-        """A node is connected, or lost: tell whoever wants to know."""
+        """Report to waiters and callbacks that a node is connected, or lost."""

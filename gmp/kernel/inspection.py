@@ -1,10 +1,10 @@
-"""What a node tells of itself: four requests to the node port, for `gmp top`, `gmp trace`, `gmp doctor` and dashboards.
+"""What a node reports about itself: four requests to the node port, for `gmp top`, `gmp trace`, `gmp doctor` and dashboards.
 
 ``gmp.info R`` is answered with R + a table of what hardly changes and of its connections, ``gmp.stats R`` with R + a
 table of figures, ``gmp.families R`` with R + a table of the families that this node's directory has, each with its
 number of entries and whether its keys are ports (only a seed knows them all), ``gmp.ports R`` with R + a table of the
 fullest ports and of the last abnormal deaths. Like every request they come from authenticated peers only; nothing of
-what they tell is secret.
+what they report is secret.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import gevent
 from gmp.kernel.activity import runs
 from gmp.ports.history import Death
 from gmp.ports.port import Port
-from gmp.texts import described
+from gmp.showing import describe
 from gmp.version import VERSION
 
 if TYPE_CHECKING:
     from gmp.kernel.host import Host
 
 BUSIEST = 3  # ports that are named
-LISTED = 200  # ports that are told one by one
+LISTED = 200  # ports that are listed one by one
 MOST_TEXT = 4000  # characters of one part of a reason, or of a message
 
 
@@ -122,6 +122,6 @@ def _told(death: Death) -> dict[str, Any]:
     return {
         "time": death.time,
         "port": death.port,
-        "reason": [described(part, MOST_TEXT) for part in death.reason],
-        "history": [described(message, MOST_TEXT) for message in death.history],
+        "reason": [describe(part, MOST_TEXT) for part in death.reason],
+        "history": [describe(message, MOST_TEXT) for message in death.history],
     }

@@ -1,7 +1,7 @@
-"""How a node leaves: what was sent before still goes out, peers are told, and whoever watches gets ``("leaving", node_id)``.
+"""How a node leaves: what was sent still goes out, peers are notified, and monitors fire with ``("leaving", node_id)``.
 
 States: *flushing* (what waits is written; ways that are being looked for are waited for, as messages may wait for them) →
-*parting* (gmp peers are told and close their side, of others the own side is closed) → closed. All of it is driven by
+*parting* (gmp peers are notified and close their side, of others the own side is closed) → closed. All of it is driven by
 events: a peer that is drained, up or lost. The first takes `leave_timeout` seconds at most, the second `GOODBYE`.
 
 race: closing a socket with unread input resets it, and the other side may lose what it has not read yet: so the other side
@@ -49,13 +49,13 @@ class Leaving:
         )
 
     def part(self, timeout: float) -> None:
-        """Tell the peers, and wait until they have closed their side. *Blocks:* up to `timeout` seconds."""
+        """Notify the peers, and wait until they have closed their side. *Blocks:* up to `timeout` seconds."""
         told: set[Peer] = set()
 
         def is_here(peer: Peer) -> bool:
-            """race: a handshake that was under way ends now: that peer is told like the others."""
+            """race: a handshake that was under way ends now: that peer is notified like the others."""
             if peer.is_linked and any(other.is_up and not other.is_linked for other in self._peers()):
-                return True  # it may be the seed that relays: those are told first, as it would do so no more
+                return True  # it may be the seed that relays: those are notified first, as it would relay no more
             if peer.is_up and peer not in told:
                 told.add(peer)
                 if peer.admits(LEAVING):
@@ -68,7 +68,7 @@ class Leaving:
 
     def _wait(self, waits: Callable[[Peer], bool], timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
-        while len([peer for peer in self._peers() if waits(peer)]):  # asking a peer is what makes it tell of its end
+        while len([peer for peer in self._peers() if waits(peer)]):  # a peer notices its end only when it is asked
             left = None if deadline is None else deadline - time.monotonic()
             self._changed.clear()
             if (left is not None and left <= 0) or not self._changed.wait(left):

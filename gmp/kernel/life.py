@@ -1,6 +1,6 @@
 """The life of one node: new → started → closing → closed; *forked* in a child of the process that it belongs to.
 
-`gmp.kernel.ending` says who ends a node, `gmp.kernel.leaving` how its peers are told; this says what is done in which order.
+`gmp.kernel.ending` decides when a node ends, `gmp.kernel.leaving` takes leave of its peers; this has the order of all steps.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
 2. *The batch*, a job that stands in the queue of the workers behind those that wait at the time of the step, so that
    what came first is begun first. It begins when the greenlets of the killed ports have ended. First entry: monitors
    that were set since the step fire, for the same reason, and the peer is idle. Then the callbacks are begun, each in a
-   greenlet of its own, until it blocks. Last entry: ways to the node that came up meanwhile are taken, and whoever waits
-   for room goes on. No turn of the workers ends within a batch, so nobody else's code runs before the last callback has
+   greenlet of its own, until it blocks. Last entry: ways to the node that came up meanwhile are taken, and greenlets
+   that wait for room go on. No turn of the workers ends within a batch, so no other code runs before the last callback has
    begun.
 
 The rule that follows from it. Nothing that was sent before the batch travels on the next connection, whoever sent it and in
@@ -93,13 +93,13 @@ class Loss:
     def _fire(self) -> None:
         left = self._left
         for monitor in left:
-            monitor.fire(self._reason)  # nothing when it has fired already
+            monitor.fire(self._reason)  # does nothing if it has fired already
         left.clear()
 
     def _tell(self) -> None:
         if self._others_from < 0:
             self._others_from = len(self._callbacks)
-        del self._callbacks[self._others_from :]  # they are told again
+        del self._callbacks[self._others_from :]  # they are called again
         self._tell_others()
 
     def _set_buried(self) -> None:
@@ -118,7 +118,7 @@ class Loss:
             return
         self._steps = [self._take, self._kill, self._fire]
         self._go_on()
-        if not self._buried:  # race: a turn of the workers was on its way, or somebody has told it to kill since
+        if not self._buried:  # race: a turn of the workers was on its way, or it was made to kill since
             self._duties.add(self._add_batch)
             return
         peer.told()

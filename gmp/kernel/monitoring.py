@@ -82,7 +82,7 @@ class RemoteMonitors:
         if remote is not None:
             for monitor in list(remote.monitors):
                 monitor.fire(reason)
-            names.pop(name, None)  # at last: what Ctrl-C keeps from being told so is told of the connection's end
+            names.pop(name, None)  # last: a watcher that Ctrl-C kept from being notified hears of the connection's end
 
     def node_lost(self, node_id: str, left: list[Monitor]) -> None:
         """The way to a node is gone: the monitors there go to `left`, in the order in which to fire them; those it set end.

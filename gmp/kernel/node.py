@@ -27,7 +27,7 @@ from gmp.ports.monitors import Monitor
 from gmp.ports.port import Port
 from gmp.ports.timers import Timer
 from gmp.ports.tracing import Tracer
-from gmp.texts import shown
+from gmp.showing import show_typed
 from gmp.wire.requests import EVAL, SND
 
 
@@ -83,7 +83,7 @@ class Node:
 
     @property
     def incarnation(self) -> str:
-        """What tells this run of the node from others of its ID."""
+        """What distinguishes this run of the node from others with its ID."""
         return self._core.incarnation
 
     @property
@@ -113,7 +113,7 @@ class Node:
         return self
 
     def close(self) -> None:
-        """Leave the network: kill the ports with ``("leaving", node_id)``, write what is queued, tell the peers.
+        """Leave the network: kill the ports with ``("leaving", node_id)``, write what is queued, notify the peers.
 
         What the ports' ``finally`` blocks send meanwhile is written too. Idempotent; afterwards every call on the node
         raises. A port of this node that calls it ends here, as one that kills itself. In a signal handler that runs in the
@@ -206,7 +206,7 @@ class Node:
     def send_to_function(self, node_id: str, function: str | Callable[..., Any], *args: Any) -> None:
         """Let another node call ``"package.module:function"`` with `args`; there is no reply, and a refusal is logged there.
 
-        That node's setting `allow` must admit the function. *Raises:* as `send`; `GmpError` for what is no such name.
+        That node's setting `allow` must admit the function. *Raises:* as `send`; `GmpError` if it is not such a name.
         *Blocks:* as `send`.
         """
         self.send(self._core.node_port(node_id), function_name(function), *args)
@@ -288,7 +288,7 @@ class Node:
     def known_nodes(self) -> list[str]:
         """The IDs of all nodes that the directory lists or that are connected, with the own. *Blocks:* never.
 
-        The first call subscribes to the directory: on a node that is no seed its answer comes a moment later.
+        The first call subscribes to the directory: on a node that is not a seed the answer comes a moment later.
         """
         self._core.check_open()
         backbone = self._core.mesh.backbone
@@ -320,7 +320,7 @@ class Node:
         """Call `callback(node_id, busy, seconds)` when a node's program becomes or is no longer busy.
 
         Busy: connected, its kernel answers, but its program was silent for `busy_after`. `seconds` is how long the silence
-        has lasted. A node that is lost meanwhile is told of by `monitor_nodes` alone. Returns a function that ends it.
+        has lasted. A node that is lost meanwhile is reported by `monitor_nodes` alone. Returns a function that ends it.
         *Blocks:* never.
         """
         self._core.check_open()
@@ -393,7 +393,8 @@ def core_of(node: Node) -> Core:
 def family_name(name: object) -> str:
     """`name`, if it can be a group's or family's. *Raises:* `ConfigError`."""
     if not isinstance(name, str) or not name or name.startswith("'") or not is_encodable(name):
-        raise ConfigError(f"{shown(name)} cannot be a group's or family's name: expected a text that does not begin with '")
+        expected = "expected a text that does not begin with '"
+        raise ConfigError(f"{show_typed(name)} cannot be a group's or family's name: {expected}")
     return str.__str__(name)
 
 

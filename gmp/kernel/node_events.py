@@ -21,7 +21,7 @@ class _Registered:
         self._lists.append(registered)
 
     def leave(self) -> None:
-        """Nobody calls it any more."""
+        """Stop calling it."""
         for registered in self._lists:
             registered.remove(self)
         self._lists.clear()
@@ -30,7 +30,7 @@ class _Registered:
 class NodeEvents:
     """The callbacks of one node. For each other node, up and down alternate strictly, as do busy and no longer busy.
 
-    A peer that is lost while it is busy is told of as lost only.
+    A peer that is lost while it is busy is reported as lost only.
     """
 
     def __init__(self, defer: Callable[..., None]) -> None:

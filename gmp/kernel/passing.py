@@ -1,6 +1,6 @@
 """What this node sends because another one has asked it to, bounded: messages by ``snd``, answers, signs of relays.
 
-None of that blocks whoever asked, as a program's own `send` would, so a peer that asks faster than the receiver reads would
+None of that blocks the sender, as a program's own `send` would, so a peer that asks faster than the receiver reads would
 fill this node's memory. For each pair of nodes (who asked, who gets it) what waits is counted; over the high mark the one
 who asked is lost. So nothing is left out in the middle: what was passed on before still goes, and the one who asked is told,
 by the loss of this node, that of what it has asked since it knows nothing (promise 1).
@@ -63,7 +63,7 @@ class Passing:
         return len(shares)
 
     def node_down(self, node_id: str) -> None:
-        """That node is lost: what it has asked for is nobody's business any more, and what waited for it is gone."""
+        """That node is lost: drop what it has asked for, and what waited for it."""
         self._shares.pop(node_id, None)
         for asker, shares in list(self._shares.items()):
             shares.pop(node_id, None)

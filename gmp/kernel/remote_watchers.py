@@ -1,12 +1,12 @@
 """Monitors that are set here for a port of another node: ``monitor(target, port_elsewhere)``, and so `link`.
 
 Such a monitor stands on this node, as any other that its code sets, and acts from here: it sends ``kil1``, or the message,
-to the watcher. Another one, the *guard*, watches the watcher: when that is dead the first has nobody left to tell and ends.
+to the watcher. Another one, the *guard*, watches the watcher: when that is dead the first has no one to notify and ends.
 A lost way to the watcher is not its death: it may live on, so the monitor stays until the target's end, and what it then
 sends goes by the next connection (if there is one within `connect_timeout`).
 
 race: target and watcher may be on one node, the way to which is lost: what is sent in that step would be dropped. So the end
-of a target elsewhere is told in a greenlet, when the peer is idle again. That of a port of this node is told in its
+of a target elsewhere is reported in a greenlet, when the peer is idle again. That of a port of this node is reported in its
 burial, which comes before anything else is sent: also when this node is about to leave.
 """
 

@@ -4,7 +4,8 @@ Beside it the names that services offer while they are on, such as ``AnyEvent::M
 these whatever the setting `allow` says, and else the functions that it admits.
 
 A request may make this node send to its own node port (``snd``, or an R that is this node's ID). That is handled in the
-next turn, as a request of nobody, so that it gets no rights; and it may not do so again, or one message were a long program.
+next turn, as a request without a sender, so that it gets no rights; and it may not do so again, or one
+message could start an endless chain.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from gmp.kernel.spawning import LONGEST_NAME, SpawnedNames, resolve
 from gmp.kernel.tracing import deliver
 from gmp.net.reasons import CloseReason
 from gmp.ports.port import Port
-from gmp.showing import show
-from gmp.texts import MOST_TOLD, described
+from gmp.showing import MOST_TOLD, describe, show
 from gmp.wire.requests import (
     ALIVE,
     CAN,
@@ -240,7 +240,7 @@ class Requests:
         self._reply(reply, time.time())
 
     def _eval(self, peer: Peer | None, source: Any = "", *reply: Any) -> None:
-        if source == UP_NODES:  # tells no more than `gmp.info`: answered whatever `allow_eval` says
+        if source == UP_NODES:  # reveals no more than `gmp.info`: answered whatever `allow_eval` says
             connected = [node_id for node_id in self._host.up_nodes() if self._host.peer(node_id).is_linked]
             self._reply(reply, "", *connected)
         elif self._host.settings.allow_eval:
@@ -262,7 +262,7 @@ class Requests:
             self._reply(reply, "", *results)
         except Exception as error:
             self._for = asker
-            self._reply(reply, described(error, MOST_TOLD))
+            self._reply(reply, describe(error, MOST_TOLD))
 
     def _spawn(self, peer: Peer | None, name: Any = "", function: Any = "", *args: Any) -> None:
         """race: messages and ``mon1`` for the new port follow in the same stream, so it is made at once."""

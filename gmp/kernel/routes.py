@@ -142,7 +142,7 @@ class Routes:
 
 
 def told(send: Callable[[Any, tuple[Any, ...]], Any], sent: Callable[[Any, tuple[Any, ...]], None]) -> Callable[..., Any]:
-    """`send`, of which `sent` is told when it did not raise."""
+    """Wrap `send` so that `sent` is called with each message that it took."""
 
     def send_and_tell(dest: Any, message: tuple[Any, ...]) -> Any:
         taken_by = send(dest, message)

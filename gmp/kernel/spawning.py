@@ -27,7 +27,7 @@ MAKERS_REMEMBERED = 10_000
 def spawnable(function: Function) -> Function:
     """Allow other nodes to spawn this function here, by its module and name. A decorator; returns the function.
 
-    *Raises:* `GmpError` for what is no function of a module. *Blocks:* never.
+    *Raises:* `GmpError` if it is not a function of a module. *Blocks:* never.
     """
     if not isinstance(function, FunctionType | type):
         raise GmpError(f"{function!r} cannot be spawned by others: expected a function of a module")
@@ -103,7 +103,7 @@ class SpawnedNames:
         self._others: dict[str, None] = {}
 
     def claim(self, name: str, maker: str) -> bool:
-        """Whether this name is new, which it is no more afterwards. `maker`: the asker's incarnation, or nothing."""
+        """Take this name; return False if it was taken before. `maker`: the asker's incarnation, or nothing."""
         if not name or len(name) > LONGEST_NAME:
             return False
         if maker and name.startswith(maker):

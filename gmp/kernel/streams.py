@@ -1,13 +1,13 @@
 """`Node.open_stream`: who dials whom for a stream, and which function gets it (PROTOCOL.md section 14).
 
 The opener announces the stream by ``_expect`` under a random ID: a function and its arguments, and a port of its own that is
-killed when it comes to nothing. The other node looks the function up, waits for the stream, and tells that port that it is
-ready; then the opener dials it. One that cannot be dialled is asked by ``_connect`` to dial the opener. Whoever was dialled,
+killed when it comes to nothing. The other node looks the function up, waits for the stream, and reports to that port that
+it is ready; then the opener dials it. One that cannot be dialled is asked by ``_connect`` to dial the opener. Either way,
 the function runs on the other node, as ``function(*args, stream)`` in a greenlet of its own.
 
 Perl 2.02 cannot do it (its side always times out), and two nodes that both do not listen have no way: both is said at once.
 
-race: the time is up, or the other node is lost, when the stream has just come: nobody takes it any more, so it is closed.
+race: the time is up, or the other node is lost, when the stream has just come: it has no taker any more, so it is closed.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 Restart = Literal["permanent", "transient", "temporary"]
 MOST_SHOWN_REASON = 1000  # characters of a reason in the log
 SHUTDOWN = "shutdown"  #: the reason of a child that its supervisor has stopped
-_DEATH = object()  # the tag of the messages that tell of a child's death; no other node can send it
+_DEATH = object()  # the tag of the messages that report a child's death; no other node can send it
 
 
 class Child:
@@ -160,7 +160,7 @@ class Supervisor:
         self.__name__ = name  # what a supervisor calls it as its child
 
     def __call__(self, port: Port) -> None:
-        """Supervise, as the body of `port`. *Blocks:* until it is told to stop, or gives up."""
+        """Supervise, as the body of `port`. *Blocks:* until it is stopped, or gives up."""
         _Supervision(self, port).run()
 
 

@@ -1,9 +1,9 @@
 """The one door for other native threads: `from_thread` runs a function in the node's loop and waits for its result.
 
 The calling thread reads from a socket of its own, natively in patched programs too; the loop is woken by an async watcher,
-the one thing of it that may be touched from outside. race: the node closes while calls wait, or come: each is told so; the
-lock, held for moments, keeps the bell from being rung when it is gone, and a socket from being written when its reader has
-given up.
+the one thing of it that may be touched from outside. race: the node closes while calls wait, or come: each of them
+raises; the lock, held for moments, keeps the bell from being rung when it is gone, and a socket from being written when
+its reader has given up.
 
 A call waits for ever when the node's thread itself waits natively for the calling thread, or for its result: the loop does
 not run then. So each look at the socket that finds nothing is followed by one at what the node's thread does: a wait that
@@ -46,7 +46,7 @@ class ThreadCall:
         self._reader, self._writer = _socket.socketpair()
 
     def run(self) -> None:
-        """In the loop; nothing when the caller has given up."""
+        """Run in the loop; does nothing if the caller has given up."""
         if self._done:
             return
         try:
@@ -79,7 +79,7 @@ class ThreadCall:
                     elif (error := look(waited)) is not None:
                         self.finish(None, error)
         finally:
-            self.finish(None, None)  # race: Ctrl-C: nobody writes to a socket that is closed
+            self.finish(None, None)  # race: Ctrl-C: nothing must write to a closed socket
             self._reader.close()
             self._writer.close()
         if self._error is not None:
@@ -172,12 +172,12 @@ class ThreadDoor:
         return GmpError(f"node {self._node_id} {self._closed_because()}")
 
     def abandon(self) -> None:
-        """In a child of `fork`: nobody waits here, threads are not inherited."""
+        """Forget all calls in a child of `fork`: threads are not inherited, so none waits here."""
         self._open = False
         self._bell.close()
 
     def close(self) -> None:
-        """Whoever waits is told that the node is closed."""
+        """Raise in every waiting thread that the node is closed."""
         with self._lock:
             self._open = False
             self._bell.close()

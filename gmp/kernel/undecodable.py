@@ -1,7 +1,7 @@
 """Messages of a peer that are well formed and hold a value for which there is no type here.
 
 Such a message is lost alone: the connection lives on, the peer's `dropped` counts it, and a line in the log says what it
-was, one a minute for each peer, with the number of those since. So that it is no silent hole (promise 1), the peer's
+was, one a minute for each peer, with the number of those since. So that the loss is not silent (promise 1), the peer's
 monitors of that port fire, as when a connection is lost, with ``("transport_error", own_node_id, "a message was lost: …")``.
 A `call` whose reply it was fails at once.
 """

@@ -1,4 +1,4 @@
-"""Monitors and links as a program sets them: what is watched, and whom the monitor tells."""
+"""Monitors and links as a program sets them: what is watched, and which port or callback the monitor notifies."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Watching:
         return self.watch(target, lambda reason: self._host.defer(action, *reason), Kind.CALLBACK)
 
     def _watcher(self, port: Port | str, message: tuple[Any, ...] = ()) -> Port | RemoteWatcher:
-        """Whom a monitor is set for. *Raises:* `GmpError` for a port that is not alive here, or what is no port."""
+        """Return the port that a monitor is set for. *Raises:* `GmpError` if it is not a live port of this node."""
         host = self._host
         node_id, name = split_port_id(port)
         found = port if isinstance(port, Port) else host.ports.by_name.get(name)

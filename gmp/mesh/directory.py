@@ -29,15 +29,21 @@ class Change(NamedTuple):
 
 
 def is_same(value: Any, other: Any) -> bool:
-    """Return whether two values are equal and of the same types (1, 1.0 and True are of three)."""
+    """Return whether two values are equal and of the same types, within containers and keys too: 1, 1.0 and True differ."""
     kind = type(value)
     if kind is not type(other) or value != other:
         return False
     if kind is list or kind is tuple:
         return all(map(is_same, value, other))
     if kind is dict:
-        return all(is_same(item, other[key]) for key, item in value.items())
-    return True
+        return _has_same_items(value, other) and all(is_same(item, other[key]) for key, item in value.items())
+    return _has_same_items(value, other) if kind is set or kind is frozenset else True
+
+
+def _has_same_items(items: Iterable[Any], others: Iterable[Any]) -> bool:
+    """Whether two equal sets, or the keys of two equal dicts, are of the same types."""
+    counterparts = {other: other for other in others}
+    return all(is_same(item, counterparts[item]) for item in items)
 
 
 def difference(family: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Change:
@@ -141,6 +147,10 @@ class Directory:
         """Return the value of a key, or None; the entry of the node with that ID comes first, as it knows itself best."""
         own = self._shards.get(key, {}).get(family, {})
         return own[key] if key in own else self._views.get(family, {}).get(key)
+
+    def owner(self, family: str, key: str) -> str | None:
+        """Return the node whose entry the merged view has under that key, None without one."""
+        return min(self._owners.get(family, {}).get(key, ()), key=self._rank, default=None)
 
     def merged(self, family: str, owners: Iterable[str]) -> Family:
         """Return the entries of the shards of `owners` in one family, merged."""

@@ -86,6 +86,10 @@ class Mesh:
             return "this node is local only, call gmp.configure first"
         return self._seeds.trouble(joined=self.backbone.master is not None and not self.backbone.is_global)
 
+    def owner_of(self, family: Any, key: Any = None, *_: Any) -> str:
+        """Return the node whose entry is seen under that key of a family; the own node when there is none."""
+        return self.backbone.registry.directory.owner(family, key) or self._ground.id
+
     def is_seed(self, node_id: str) -> bool:
         """Return whether a configured seed was this node ID when it was last dialled."""
         return self._seeds is not None and self._seeds.is_seed(node_id)

@@ -12,7 +12,7 @@ from typing import Any
 
 from gmp.errors import MessageError
 from gmp.net.way import PeerWay
-from gmp.texts import MOST_TOLD, told
+from gmp.showing import MOST_TOLD, portable_reason
 from gmp.wire.admitting import NotAdmitted
 from gmp.wire.framing import make_decoder
 from gmp.wire.requests import KIL0, KIL1
@@ -54,4 +54,4 @@ def send_request(send: Callable[[str, tuple[Any, ...]], bool], request: tuple[An
     except MessageError:
         if not request or request[0] not in DEATHS:
             raise
-        send("", (*request[:2], *told(request[2:], min(MOST_TOLD, max_message // 16))))
+        send("", (*request[:2], *portable_reason(request[2:], min(MOST_TOLD, max_message // 16))))

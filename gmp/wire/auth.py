@@ -9,7 +9,7 @@ HMAC_SHA3_512 = "hmac_sha3_512"
 TLS_SHA3_512 = "tls_sha3_512"
 CLEARTEXT = "cleartext"
 TLS_ANON = "tls_anon"
-REFUSED = b"refused"  #: no method: what stands in its place tells why there is no authentication line
+REFUSED = b"refused"  #: no method: the text in its place says why there is no authentication line
 
 
 def sendable(*, secret: bool, tls: bool) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The cbor framing, for Perl: concatenated CBOR items, each an array. Needs cbor2, the extra ``cbor``.
 
 The reader finds the end of an item by itself (`ItemScanner`), which makes any split of the bytes the same, and bounds size
-and nesting before a value is made (`gmp.wire.cbor_values`). What is no CBOR ends the connection; a message with a value that
+and nesting before a value is made (`gmp.wire.cbor_values`). Malformed CBOR ends the connection; a message with a value that
 has no type here, or that is nested too deep, is lost alone, as its end is known.
 
 What the strings of a Perl node mean is `gmp.wire.perl_strings`' business. Between gmp nodes byte strings are bytes, except
@@ -22,7 +22,7 @@ from gmp.wire.values import CBOR, why
 
 try:
     import cbor2
-except ImportError:  # an extra: `require` says so where somebody wants it
+except ImportError:  # an extra: `require` raises where it is needed
     cbor2 = None  # type: ignore[assignment]
 
 AVAILABLE = cbor2 is not None
@@ -176,7 +176,7 @@ class CborDecoder:
         except (ForeignValue, TwoKeys) as error:
             return self._undecodable(data, str(error))
         except UnicodeDecodeError:
-            raise ProtocolError("bad cbor: a text that is no UTF-8") from None
+            raise ProtocolError("bad cbor: a text that is not UTF-8") from None
         return check_head(message)
 
     def _undecodable(self, data: bytes, what: str) -> Undecodable:

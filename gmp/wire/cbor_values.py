@@ -5,7 +5,7 @@ their version. Nesting is bounded before, so this may recurse.
 
 Tags have the meaning of IANA's registry. Those that Perl's CBOR::XS writes by itself (big numbers, URI, references to
 scalars) and the usual ones become what Python has for them. All others, `undefined` and other simple values are foreign:
-shared references would let a short message become an endless value, and which class an object is of is nobody's business.
+shared references would let a short message become an endless value, and a sender must not choose an object's class.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Reader:
         return name.decode("latin-1") if isinstance(name, bytes) else name if isinstance(name, str) else None
 
     def read(self) -> Any:
-        """The value. *Raises:* `ForeignValue`; `ProtocolError` if keys collide; `ValueError` for what is no UTF-8."""
+        """The value. *Raises:* `ForeignValue`; `ProtocolError` if keys collide; `ValueError` for malformed UTF-8."""
         return self._read()
 
     def _head(self) -> tuple[int, int, int]:
@@ -146,7 +146,7 @@ def _octets(content: Any) -> bytes:
 
 
 def _text(content: Any) -> str:
-    """As CBOR::XS writes it: octets when there is no character over 255."""
+    """As CBOR::XS writes it: octets unless there is a character over 255."""
     if isinstance(content, bytes):
         return content.decode("latin-1")
     if not isinstance(content, str):

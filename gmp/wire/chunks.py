@@ -1,6 +1,6 @@
 """How a stream without TLS says where it ends: chunks, each behind its length in four octets; an empty one is the end.
 
-TCP's own end tells nothing: the kernel sends it for a process that was killed, too. `Chunks` has the methods that a stream
+TCP's own end proves nothing: the kernel sends it for a process that was killed, too. `Chunks` has the methods that a stream
 needs of `gmp.net.tls.Tls`; so has `Raw`, for an other side that does not know chunks (its greeting has no key for it): there
 the end of TCP has to pass for an end.
 """
@@ -61,7 +61,7 @@ class Raw:
         self._data = memoryview(data)
 
     def feed_end(self) -> None:
-        """`Layer.feed_end`: nothing tells whether it is a cut."""
+        """`Layer.feed_end`: without chunks an end cannot be distinguished from a cut."""
         self.ended = True
 
     def read(self) -> memoryview:
@@ -75,7 +75,7 @@ class Raw:
 
 
 class Chunks(Raw):
-    """Chunks, and an end that can be told from a cut."""
+    """Chunks, with an end that can be distinguished from a cut."""
 
     def __init__(self) -> None:
         super().__init__()

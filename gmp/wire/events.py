@@ -1,4 +1,4 @@
-"""What a session tells whoever feeds it."""
+"""The events that a session reports to the code that feeds it."""
 
 from __future__ import annotations
 

@@ -57,12 +57,12 @@ NAMES = ("msgpack", "cbor", "json")  #: best first
 
 
 def default_framings() -> tuple[str, ...]:
-    """What a node offers unless told otherwise, best first: msgpack for gmp; for Perl cbor, if it is installed, and json."""
+    """Return what a node offers by default, best first: msgpack for gmp; for Perl cbor, if it is installed, and json."""
     return tuple(name for name in NAMES if name != "cbor" or cbor_framing.AVAILABLE)
 
 
 def make_encoder(name: str, max_message: int, perl: PerlStrings | None = None) -> Encoder:
-    """An encoder for the framing `name`, for a gmp node, or a Perl node whose strings are `perl`.
+    """Make an encoder for the framing `name`, for a gmp node, or a Perl node whose strings are `perl`.
 
     Messages over `max_message` bytes are refused. *Raises:* `ConfigError`.
     """
@@ -73,7 +73,7 @@ def make_encoder(name: str, max_message: int, perl: PerlStrings | None = None) -
 
 
 def make_decoder(name: str, max_message: int, perl: PerlStrings | None = None) -> Decoder:
-    """A decoder for the framing `name`; the rest as for `make_encoder`. *Raises:* `ConfigError`."""
+    """Make a decoder for the framing `name`; the parameters are those of `make_encoder`. *Raises:* `ConfigError`."""
     if name == "msgpack":
         return MsgpackDecoder(max_message)
     _check(name)

@@ -1,7 +1,7 @@
 """Maps and sets of what a peer sent, built only if their keys do not collide.
 
 A dict whose keys share their places costs the square of their number: half a megabyte of such keys, which are easily made,
-holds up a node for many seconds. The hashes of text and bytes come from a random seed, so that nobody can make them collide;
+holds up a node for many seconds. The hashes of text and bytes come from a random seed, so that no sender makes them collide;
 all others (of ints, floats, tuples, …) are known, and so is where CPython's tables look for a free place. So with many keys
 of other kinds the looks are counted before the table is built. That takes a microsecond a key, so a program may still send
 a table of a million numbers.
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from gmp.errors import ProtocolError
 
 FEW = 64  #: keys that are not counted: if all of them collide, building takes as long as decoding does
-MOST_LOOKS = 20  #: vain looks for each key, on average; regular numbers, which nobody has made up to collide, need 13
+MOST_LOOKS = 20  #: vain looks for each key, on average; regular numbers that were not chosen to collide need 13
 COLLIDE = "the keys of a map or set are made so that they collide"
 _SAFE = frozenset((str, bytes))
 _SHIFT, _NEARBY, _WORD = 5, 9, (1 << 64) - 1

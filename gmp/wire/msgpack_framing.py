@@ -49,7 +49,7 @@ _SPARE = 1024 * 1024  # the decoder's buffer must hold one message and what was 
 _MALFORMED = (msgpack.exceptions.UnpackException, ValueError, TypeError, OverflowError, RecursionError)
 _FEW = 64  # messages: so many are better decoded by the unpacker in use than to change over for them
 _ARRAYS = (list, tuple)
-_NO_MESSAGE = (TypeError, LookupError)  # what looking up the name raises when it is no array, empty, or no name
+_NO_MESSAGE = (TypeError, LookupError)  # what looking up the name raises without an array that begins with a name
 
 
 def _new_packer() -> Any:
@@ -62,11 +62,11 @@ def _new_packer() -> Any:
 
 
 _SHARED = _new_packer()  # holds nothing between two messages, so one will do, whatever their connections are
-_spare: list[Any] = []  # packers that nobody uses: as many as messages were ever packed within one another
+_spare: list[Any] = []  # idle packers: as many as messages were ever packed within one another
 
 
 def _pack_by_itself(message: list[Any]) -> bytes:
-    """`message` by a packer that nobody else has meanwhile; one that has raised is not used again."""
+    """Pack `message` with a packer of its own; a packer that has raised is not used again."""
     try:
         packer = _spare.pop()
     except IndexError:
@@ -276,7 +276,7 @@ class MsgpackDecoder:
         return count
 
     def _is_flat(self, message: list[Any], size: int) -> bool:
-        """Whether a message that is not short can be delivered as it is: what refers to nothing is no container."""
+        """Whether a message that is not short can be delivered as it is: what refers to nothing is not a container."""
         return size <= self._max_message and (not get_referents(*message) or problem_of(message) is None)
 
     def _dispatch_more(
@@ -357,7 +357,7 @@ class MsgpackDecoder:
 
 
 class _Extensions:
-    """The extension types of one decoder. It is no part of it, as an unpacker that refers to its decoder would be a cycle: a
+    """The extension types of one decoder, kept apart from it: an unpacker that refers to its decoder would be a cycle, and a
     connection's buffers would stay until a full collection.
     """
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from gmp.texts import Characters
+from gmp.characters import Characters
 from gmp.wire.values import CBOR, JSON, Convert, Table, key_text, pairs
 
 Name = Callable[[str | bytes], str]

@@ -1,4 +1,4 @@
-"""What *every* framing of a node carries: for values that are not for one peer but for whoever comes.
+"""What *every* framing of a node carries: for values that any node may read.
 
 Nor may a value differ from itself, as NaN does: who watches entries compares them to see what has changed.
 
@@ -15,8 +15,8 @@ from typing import Any
 from gmp.errors import MessageError
 from gmp.wire.framing import Decoder, make_decoder, make_encoder
 from gmp.wire.perl_strings import PerlStrings, marked
+from gmp.wire.tables import enveloped
 
-ENVELOPE = 4  #: levels around an entry in the longest report, ``gmp.set {owner: [version, database]}``, besides the message
 SHORT_TEXT = 1000  #: characters of a text that need not be tried
 
 
@@ -35,15 +35,13 @@ class Portable:
         self._decoder: Decoder | None = None  # made when it is needed
 
     def copy(self, key: str, value: Any) -> Any:
-        """`value` as others will see it: made of built-in values, of which nobody else has a part.
+        """`value` as others will see it: made of built-in values, and shared with no one.
 
         *Raises:* `MessageError`, also when `key` cannot travel.
         """
         if _is_short_text(key) and (value is None or type(value) is bool or _is_short_text(value)):
             return value
-        nested = value
-        for _ in range(ENVELOPE):
-            nested = [nested]
+        nested = enveloped(value)
         for encoder in self._encoders:
             try:
                 encoder.encode("", (key, nested))

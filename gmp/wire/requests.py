@@ -114,7 +114,7 @@ UP_NODES = "AnyEvent::MP::Kernel::up_nodes"  #: what ``aemp trace`` lets each no
 def admits(keys: Mapping[str, str], name: str) -> bool:
     """Whether a node whose greeting has these `keys` knows the request or addition `name`.
 
-    A request that is in no table is somebody's own, which each node may know, but for those that begin as gmp's do.
+    A request that is in neither table is an application's own, which any node may know, unless its name begins as gmp's do.
     """
     key = key_of(name)
     return key is EVERYBODY or (key.name in keys and key.value in ("", keys[key.name]))

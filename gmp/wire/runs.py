@@ -59,7 +59,7 @@ def split_run(
 
 
 def _as_sent(part: list[Any] | tuple[Any, ...]) -> Any:
-    """A part of what is no run, for an error text."""
+    """Return a part of a malformed run, for an error text."""
     try:
         return restore(part)
     except NotRestored as error:

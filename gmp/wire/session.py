@@ -233,7 +233,7 @@ class Session:
     def send_auth(self, *, refused: str = "") -> None:
         """Queue our authentication line; from now on `encoder` is there. *Raises:* `ProtocolError` before `Greeted`.
 
-        `refused` tells a gmp node that nothing will come of this connection, and why.
+        `refused` says to a gmp node that the connection will not be established, and why.
         """
         if self.state not in (State.SECURE, State.DATA):
             raise ProtocolError("too early for the authentication line")
@@ -246,7 +246,7 @@ class Session:
 
     def send_refusal(self, text: str) -> None:
         """Queue, in the place of our authentication line, why there will be none. It proves nothing, on purpose: with a
-        proof on it, somebody between could cut the refusal off and have the rest. The other side shows it, no more.
+        proof on it, an attacker in between could cut the refusal off and have the rest. The other side shows it, no more.
         """
         self._out.append(b"%s;;;%s\n" % (auth.REFUSED, quote(text[:LONGEST_REFUSAL]).encode()))
 

@@ -1,7 +1,7 @@
 """The states of a handshake, and what may happen in each. Everything that affects the state machine lives here.
 
 GREETING --greeted--> GREETED --tls--> SECURE --authenticated--> DATA, where GREETED is skipped without TLS. The own
-authentication line may go out in SECURE and DATA, whenever the owner says so; that is no state of its own, as the
+authentication line may go out in SECURE and DATA, whenever the owner asks for it; that is not a state of its own, as the
 other side's line may come before or after it. Any error leads to ERROR, for ever.
 """
 

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from typing import Any
 
 from gmp.ids import port_id_of
-from gmp.texts import shown
-from gmp.wire.nesting import TOO_DEEP
+from gmp.showing import show_typed
+from gmp.wire.nesting import CONTAINERS, MAX_NESTING, TOO_DEEP
 
 Convert = Callable[[Any], Any]
 UTC_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -34,17 +34,32 @@ class Refused(ValueError):
 
 
 class Table:
-    """What one framing carries. `kept` go as they are; `converted` says what becomes of the others."""
+    """What one framing carries. `kept` go as they are; `converted` says what becomes of the others.
 
-    def __init__(self, framing: str, kept: frozenset[type], converted: dict[type, Callable[[Any, Convert], Any]]) -> None:
+    Each level of a message has a `Table` of its own, and the last one refuses containers. So conversion takes a bounded
+    number of stack frames: at the interpreter's own limit nothing else could run, neither a signal handler nor a callback
+    of the garbage collector.
+    """
+
+    def __init__(
+        self,
+        framing: str,
+        kept: frozenset[type],
+        converted: dict[type, Callable[[Any, Convert], Any]],
+        levels: int = MAX_NESTING - 1,
+    ) -> None:
         self._framing = framing
         self._kept = kept
         self._converted = converted
+        self._inner: Convert = Table(framing, kept, converted, levels - 1)._convert if levels else _too_deep
+        self._here: dict[type, Callable[[Any, Convert], Any]] = converted
+        if not levels:
+            self._here = {kind: _too_deep if kind in CONTAINERS else convert for kind, convert in converted.items()}
 
     def plain(self, message: list[Any]) -> list[Any]:
         """`message` made of what the framing's packer knows.
 
-        *Raises:* `Refused`, what a user's time zone raises, and `RecursionError`, also for a cycle.
+        *Raises:* `Refused`, and what a user's time zone raises; `RecursionError` near the interpreter's limit.
         """
         return [self._convert(item) for item in message]
 
@@ -52,19 +67,23 @@ class Table:
         kind = type(value)
         if kind in self._kept:
             return value
-        convert = self._converted.get(kind)
+        convert = self._here.get(kind)
         if convert is not None:
-            return convert(value, self._convert)
+            return convert(value, self._inner)
         if issubclass(kind, str):  # asks no metaclass, as `str` has none
             return self._convert(str.__str__(value))
         port_id = port_id_of(value)
         if port_id is None:
-            raise Refused(f"{shown(value)} cannot travel as {self._framing}")
+            raise Refused(f"{show_typed(value)} cannot travel as {self._framing}")
         return self._convert(port_id)
 
     def changed(self, converted: dict[type, Callable[[Any, Convert], Any]]) -> Table:
         """A table in which these types become something else."""
         return Table(self._framing, self._kept - converted.keys(), {**self._converted, **converted})
+
+
+def _too_deep(_value: Any, _convert: Convert | None = None) -> Any:
+    raise Refused(TOO_DEEP)
 
 
 def pairs(items: dict[Any, Any], convert: Convert, key_of: Convert | None = None) -> dict[Any, Any]:
@@ -73,7 +92,7 @@ def pairs(items: dict[Any, Any], convert: Convert, key_of: Convert | None = None
     for key, value in items.items():
         new = (key_of or convert)(key)
         if type(new) in (list, dict):
-            raise Refused(f"a dict with the key {shown(key)} cannot travel in this framing")
+            raise Refused(f"a dict with the key {show_typed(key)} cannot travel in this framing")
         result[new] = convert(value)
     if len(result) != len(items):
         raise Refused("two keys of a dict would be one on the other side")
@@ -103,7 +122,7 @@ def _json_integer(value: int, _convert: Convert) -> int:
 
 
 def key_text(key: Any) -> Any:
-    """The text that a key becomes where only texts can be keys; what is no constant and no number stays as it is."""
+    """Return the text that a key becomes where keys must be texts: constants and numbers are converted, others stay."""
     if key is None or key is True or key is False:
         return {None: "null", True: "true", False: "false"}[key]
     return repr(key) if type(key) in (int, float) else key
