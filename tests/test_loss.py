@@ -23,7 +23,7 @@ from gmp.wire.framing import make_encoder
 from tests.history import History
 from tests.senders import Sender, Stage, every_combination
 
-from .conftest import eventually
+from .conftest import Recorder, eventually
 
 
 def test_at_a_loss_mailboxes_and_kills_come_before_every_callback_in_one_step() -> None:
@@ -398,3 +398,29 @@ def test_a_node_that_closes_leaves_no_hole_whoever_sends() -> None:
             stage.close()
         assert log.wrong == []
         assert log.counts["receive"] > 100
+
+
+def test_each_loss_tells_groups_in_its_own_batch_whatever_else_is_on_its_way(
+    make_node: Callable[..., gmp.Node], recorder: Recorder
+) -> None:
+    """race: the batch of another loss, which has the group's report, is held up until behind this one's."""
+    node = make_node("node", binds=[], seeds=[])
+    workers, family = node._core.ports.workers, node.family("f")
+    family.set("this", 1)
+    family.monitor(lambda items, *news: recorder(*news))
+    recorder.wait()
+    others: list[Any] = []
+    these: list[Any] = []
+    workers.gathered = others  # the step of a loss
+    family.set("other", 1)
+    workers.gathered = these  # the step of the next one
+    family.delete("this")
+    workers.gathered = None
+    for task in these:  # its batch comes first
+        workers.add(task)
+    recorder.wait(2)
+    family.set("this", 1)  # the node is up again
+    for task in others:
+        workers.add(task)
+    recorder.wait(3)
+    assert recorder.calls[1:] == [(["other"], [], ["this"]), (["this"], [], [])]

@@ -145,6 +145,11 @@ class MeshGround:
         """`GroupGround.backbone`."""
         return self._host.mesh.backbone
 
+    @property
+    def gathering(self) -> bool:
+        """`GroupGround.gathering`."""
+        return self._host.ports.workers.gathered is not None
+
     def follow(self, successor: Callable[[GroupGround | None], None]) -> Callable[[], None]:
         """`GroupGround.follow`."""
         self._followers[successor] = None

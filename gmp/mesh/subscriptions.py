@@ -40,6 +40,10 @@ class GroupGround(Protocol):
     def backbone(self) -> Backbone:
         """The directory as that node sees it."""
 
+    @property
+    def gathering(self) -> bool:
+        """True within the step of a loss: what is deferred now begins in its batch."""
+
     def follow(self, successor: Callable[[GroupGround | None], None]) -> Callable[[], None]:
         """Call `successor` once: with the node that takes this one's place, or with None when this one is closed.
 
@@ -182,7 +186,8 @@ class Subscription:
     def __init__(self, ground: GroupGround, family: str, callback: MembersCallback) -> None:
         self._seen = _Seen(family)
         self._callback = callback
-        self._running = False
+        self._scheduled = False  # whether a report is on its way, not counting those in batches
+        self._reporting = False
         self._active = True
         self._changes = Changes(ground, family, begins=self._begin_at, changed=self._change, ended=self._end)
 
@@ -196,17 +201,28 @@ class Subscription:
         self._report_soon()
 
     def _report_soon(self) -> None:
-        if not self._running:
-            self._running = True
+        """race: two nodes are lost, and the batch of the first is held up until behind that of the second.
+
+        Its report would come too late: the second node may be up again by then, and nothing seen of its loss (promise 1). So
+        each loss has a report in its own batch, whatever is on its way.
+        """
+        if self._ground.gathering:
+            self._ground.defer(self._report)
+        elif not self._scheduled:
+            self._scheduled = True
             self._ground.defer(self._report)
 
     def _report(self) -> None:
+        self._scheduled = False
+        if self._reporting:
+            return  # the call that goes on now is followed by the next
+        self._reporting = True
         try:
             while self._active and (news := self._seen.next()) is not None:
                 self._callback(*news)
                 del news  # otherwise a snapshot that the callback has not kept would be copied
         finally:
-            self._running = False
+            self._reporting = False
 
     def _end(self) -> None:
         self._active = False
