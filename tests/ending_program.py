@@ -198,6 +198,22 @@ def sigterm_serve_forever(node_id: str, seed: str, boss: str) -> None:
 
 
 @way
+def signals_after_serve_forever(node_id: str, seed: str, boss: str) -> None:
+    """When it has served, signals are for Python's handlers again: what comes behind it ends by them, in order."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+    join(node_id + "-before", seed)
+    gmp.after(0.05, signal.raise_signal, signal.SIGINT)
+    gmp.serve_forever()
+    join(node_id, seed)  # the end of the process has to close it
+    send_all(boss, node_id)
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@way
 def sigint(node_id: str, seed: str, boss: str) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     join(node_id, seed)

@@ -66,6 +66,7 @@ ROWS = [
     Row("sigterm_handler_sends_and_exits", LEFT, ALL, 0, signal.SIGTERM, also="handler"),
     Row("sigterm_in_gevents_handler", LEFT, SOME, 0, signal.SIGTERM),
     Row("sigterm_serve_forever", LEFT, ALL, 0, signal.SIGTERM),
+    Row("signals_after_serve_forever", LEFT, ALL, 3),
     Row("sigint", LEFT, ALL, -signal.SIGINT, signal.SIGINT),
     Row("sigquit", LOST, SOME, -signal.SIGQUIT, signal.SIGQUIT),
     Row("multiprocessing_fork", LEFT, ALL),

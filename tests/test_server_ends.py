@@ -1,4 +1,4 @@
-"""How the nodes of uWSGI's workers and of the children of Celery's pool end. Both servers are run where they are installed."""
+"""How the nodes of uWSGI's workers and of the children of Celery's pool end. Each server is run where it is installed."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def server(make_node: Callable[..., gmp.Node], tmp_path: Path) -> Iterator[Serve
 )
 def test_uwsgis_workers(server: Server, number: signal.Signals, all_of_them: bool, reason: str) -> None:
     (server.folder / "app.py").write_text(WEB)
-    options = ["--master", "--processes", str(WORKERS), "--gevent", "10", "--die-on-term", "--need-app", "--wsgi-file", "app.py"]
-    process = server.start(UWSGI, *options, "--http-socket", "127.0.0.1:0")
+    options = ["--master", "--processes", str(WORKERS), "--gevent", "10", "--die-on-term", "--http-socket", "127.0.0.1:0"]
+    process = server.start(UWSGI, *options, "--need-app", "--wsgi-file", "app.py")
     eventually(lambda: len(server.seed.up_nodes()) == WORKERS, timeout=40)
     if all_of_them:
         os.killpg(process.pid, number)
@@ -135,8 +135,8 @@ def celery(server: Server, task: str) -> Any:
     """A pool that works, and tasks for it."""
     (server.folder / "tasks.py").write_text(TASKS)
     (server.folder / "queue").mkdir()
-    run = [sys.executable, "-m", "celery", "-A", "tasks"]
-    pool = server.start(*run, "worker", "--pool", "prefork", "--concurrency", str(WORKERS), "--without-mingle", "--without-gossip")
+    run = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--without-mingle", "--without-gossip"]
+    pool = server.start(*run, "--pool", "prefork", "--concurrency", str(WORKERS))
     calls = f"import tasks; [tasks.{task}.delay(number) for number in range({EVENTS})]"
     assert server.start(sys.executable, "-c", calls).wait(timeout=60) == 0
     return pool
