@@ -427,6 +427,7 @@ def flush(timeout: float | None = None) -> bool:
 def serve_forever() -> None:
     """Keep the script alive until SIGINT or SIGTERM, or until the node is closed; then leave the network.
 
-    Signals are waited for in the main thread only. *Blocks:* until then.
+    Signals are waited for in the main thread only. A second one ends the process at once; when this returns,
+    Python's handlers have them again. *Blocks:* until then.
     """
     serve(node())
