@@ -127,7 +127,7 @@ def play(row: Row, boss: Boss, *more: str) -> None:
         if row.signal is not None:
             eventually(lambda: "ready" in boss.told or program.poll() is not None, timeout=40)
             program.send_signal(row.signal)
-        with gevent.Timeout(40, AssertionError(f"{row.way}: it does not end")):
+        with gevent.Timeout(80, AssertionError(f"{row.way}: it does not end")):
             errors = program.stderr.read().decode()
             code = program.wait()
     finally:
@@ -151,7 +151,7 @@ def test_a_program_ends(row: Row, boss: Boss) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60 + 40 * ROUNDS)
+@pytest.mark.timeout(60 + 80 * ROUNDS)
 @pytest.mark.parametrize("patched", [False, True], ids=["plain", "patched"])
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.way)
 def test_programs_end_again_and_again(row: Row, patched: bool, make_node: Any) -> None:
