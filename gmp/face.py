@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,6 +13,7 @@ from gmp.ids import split_port_id
 from gmp.kernel.core import Core
 from gmp.kernel.ground import MeshGround
 from gmp.kernel.node import Node, core_of, family_name, local_node
+from gmp.kernel.serving import serve
 from gmp.kernel.supervision import Strategy
 from gmp.mesh.groups import Family, Group
 from gmp.ports.monitors import Monitor
@@ -427,14 +427,7 @@ def flush(timeout: float | None = None) -> bool:
 def serve_forever() -> None:
     """Keep the script alive until SIGINT or SIGTERM, or until the node is closed; then leave the network.
 
-    Signals are waited for in the main thread only. *Blocks:* until then.
+    Signals are waited for in the main thread only. A second one ends the process at once; when this returns,
+    Python's handlers have them again. *Blocks:* until then.
     """
-    served, stop = node(), gevent.event.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM) if gevent.get_hub().loop.default else ()  # else this is not the main thread
-    watchers = [gevent.signal_handler(number, stop.set) for number in numbers]
-    try:
-        gevent.wait([stop, served.ended], count=1)
-    finally:
-        for watcher in watchers:
-            watcher.cancel()
-        served.close()
+    serve(node())

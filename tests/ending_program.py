@@ -26,6 +26,8 @@ import gevent
 
 import gmp
 
+from .notebook import notebook
+
 COUNT = 200
 WAYS: dict[str, Callable[[str, str, str], Any]] = {}
 
@@ -196,6 +198,22 @@ def sigterm_serve_forever(node_id: str, seed: str, boss: str) -> None:
 
 
 @way
+def signals_after_serve_forever(node_id: str, seed: str, boss: str) -> None:
+    """When it has served, signals are for Python's handlers again: what comes behind it ends by them, in order."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+    join(node_id + "-before", seed)
+    gmp.after(0.05, signal.raise_signal, signal.SIGINT)
+    gmp.serve_forever()
+    join(node_id, seed)  # the end of the process has to close it
+    send_all(boss, node_id)
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@way
 def sigint(node_id: str, seed: str, boss: str) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     join(node_id, seed)
@@ -305,6 +323,53 @@ def native_wait_after_flush(node_id: str, seed: str, boss: str) -> None:
     wait_natively()
     subprocess.run(["sh", "-c", f"kill -KILL {os.getpid()}"], check=True)
     time.sleep(60)
+
+
+def cell(name: str, *arguments: str) -> str:
+    """The text of a notebook's cell that calls one of these functions."""
+    return f"import gmp\nfrom tests import ending_program\nending_program.{name}{arguments}\n"
+
+
+@way
+def notebook_restart(node_id: str, seed: str, boss: str) -> None:
+    with notebook() as opened:
+        opened.run(cell("work", node_id, seed, boss))
+        opened.kernel.restart_kernel()
+
+
+@way
+def notebook_shutdown(node_id: str, seed: str, boss: str) -> None:
+    with notebook() as opened:
+        opened.run(cell("work", node_id, seed, boss))
+        opened.kernel.shutdown_kernel()
+
+
+@way
+def notebook_interrupt(node_id: str, seed: str, boss: str) -> None:
+    """A cell that sends is interrupted; the node stays, and the next cell uses it."""
+    with notebook() as opened:
+        opened.run(cell("join", node_id, seed))
+        begun = "gmp.after(0.1, print, 'it sends')\n"
+        running = opened.start(begun + cell("ready", boss, node_id), "it sends")
+        opened.kernel.interrupt_kernel()
+        assert opened.wait(running) == "KeyboardInterrupt"
+        opened.run(f"gmp.send({boss!r}, {node_id!r}, 'after')")
+        opened.kernel.restart_kernel()
+
+
+@way
+def notebook_restart_now(node_id: str, seed: str, boss: str) -> None:
+    with notebook() as opened:
+        opened.run(cell("work", node_id, seed, boss))
+        opened.kernel.restart_kernel(now=True)
+
+
+@way
+def notebook_restart_now_after_flush(node_id: str, seed: str, boss: str) -> None:
+    with notebook() as opened:
+        opened.run(cell("work", node_id, seed, boss) + "assert gmp.flush(timeout=30)")
+        wait_natively()
+        opened.kernel.restart_kernel(now=True)
 
 
 if __name__ == "__main__":

@@ -228,6 +228,26 @@ def test_a_signal_makes_a_server_leave(make_node: MakeNode, recorder: Recorder, 
     assert (server.returncode, out, err) == (0, b"left\n", b"")
 
 
+ALONE = """
+import signal, gevent, gmp
+gmp.configure(node_id="server", binds=[], seeds=[])
+seen = []
+watcher = gevent.signal_handler(signal.SIGINT, seen.append, "seen")  # the program's own
+gmp.after(0.05, signal.raise_signal, signal.SIGINT)
+gmp.serve_forever()
+signal.raise_signal(signal.SIGINT)
+gevent.sleep(0.05)
+print(seen, flush=True)
+"""
+
+
+def test_a_node_without_a_network_serves_too_and_leaves_the_programs_watcher_its_signal() -> None:
+    run = [sys.executable, "-c", ALONE]
+    with subprocess.Popen(run, env={**os.environ, "GMP_SECRET": "geheim"}, stdout=subprocess.PIPE) as program:
+        out, _ = program.communicate(timeout=20)
+    assert (program.returncode, out) == (0, b"['seen', 'seen']\n")
+
+
 def test_a_second_signal_ends_it_at_once(make_node: MakeNode) -> None:
     seed = make_node("seed", reached_at=["*"])
     with FaultProxy(seed.binds[0]) as proxy:
