@@ -19,6 +19,12 @@ from gmp.mesh.ground import Cancellable
 MembersCallback = Callable[[Mapping[str, Any], list[str], list[str], list[str]], Any]
 
 
+class Deferred(Protocol):
+    """What was given a greenlet of its own."""
+
+    ended: bool  #: whether it has returned, or was ended
+
+
 class GroupGround(Protocol):
     """What a group needs of the node besides the directory."""
 
@@ -30,7 +36,7 @@ class GroupGround(Protocol):
     def check_message(self, destinations: Iterable[str], message: tuple[Any, ...]) -> None:
         """Check that `message` can travel to all of these ports. *Raises:* `MessageError`."""
 
-    def defer(self, function: Callable[..., Any], *args: Any) -> object:
+    def defer(self, function: Callable[..., Any], *args: Any) -> Deferred:
         """Run `function` in a greenlet of its own."""
 
     def trouble(self) -> str:
@@ -149,6 +155,13 @@ class _Seen:
     def next(self) -> tuple[Snapshot, list[str], list[str], list[str]] | None:
         """Return all entries and the keys that were added, changed and removed; None if there is nothing to report."""
         touched, self._touched = self._touched, {}
+        try:
+            return self._news(touched)
+        except BaseException:  # race: Ctrl-C: it is told with the next change
+            self._touched = {**touched, **self._touched}
+            raise
+
+    def _news(self, touched: dict[str, None]) -> tuple[Snapshot, list[str], list[str], list[str]] | None:
         if self._items is None:
             self._items = self._backbone.items(self._family)
             return self._tell([*self._items], [], [])
@@ -182,7 +195,7 @@ class Subscription:
     def __init__(self, ground: GroupGround, family: str, callback: MembersCallback) -> None:
         self._seen = _Seen(family)
         self._callback = callback
-        self._running = False
+        self._reports: Deferred | None = None  # the greenlet in which the callback runs now
         self._active = True
         self._changes = Changes(ground, family, begins=self._begin_at, changed=self._change, ended=self._end)
 
@@ -196,17 +209,13 @@ class Subscription:
         self._report_soon()
 
     def _report_soon(self) -> None:
-        if not self._running:
-            self._running = True
-            self._ground.defer(self._report)
+        if self._reports is None or self._reports.ended:  # it is asked itself: Ctrl-C may strike anywhere in it
+            self._reports = self._ground.defer(self._report)
 
     def _report(self) -> None:
-        try:
-            while self._active and (news := self._seen.next()) is not None:
-                self._callback(*news)
-                del news  # otherwise a snapshot that the callback has not kept would be copied
-        finally:
-            self._running = False
+        while self._active and (news := self._seen.next()) is not None:
+            self._callback(*news)
+            del news  # or a snapshot that nobody keeps would be copied
 
     def _end(self) -> None:
         self._active = False
