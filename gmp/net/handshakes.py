@@ -21,7 +21,7 @@ from gmp.errors import AuthenticationError, GmpError, ProtocolError
 from gmp.ids import is_peer_node_id
 from gmp.net.between import Policy, Way
 from gmp.net.connection import Connection
-from gmp.net.dialling import Dial, DialAgain, SelfDial
+from gmp.net.dialling import Detachable, Dial, DialAgain, SelfDial
 from gmp.net.heartbeat import Limits
 from gmp.net.peer import Peer
 from gmp.net.peerstate import is_arbiter
@@ -96,8 +96,8 @@ class Handshakes:
         settings = self._settings
         self._between = Policy(self._node_id, settings.reached_at, advertised, require_roles=settings.require_roles)
 
-    def start(self, fd: int, address: str, way: Way, dial: Dial | None) -> Connection | None:
-        """Begin the handshake of a connection; return None if it broke at once."""
+    def start(self, sock: Detachable, address: str, way: Way, dial: Dial | None) -> Connection | None:
+        """Begin the handshake of a connection, which takes `sock` over; None when it broke at once."""
         settings = self._settings
         stream_id = "" if dial is None else dial.stream_id
         self.begun += 1
@@ -126,7 +126,8 @@ class Handshakes:
             max_message=settings.max_message,
             perl_strings=settings.perl_strings,
         )
-        connection = self._make(fd, session, address, way, self.begun)
+        # race: Ctrl-C: only now, as until then whoever lets `sock` go closes it, and the other side sees the end
+        connection = self._make(sock.detach(), session, address, way, self.begun)
         if connection.reason is not None:
             return None
         self.pending[connection] = dial
@@ -135,6 +136,9 @@ class Handshakes:
     def greeted(self, connection: Connection) -> bool:
         """`Owner.greeted`."""
         greeting = connection.session.greeting
+        if connection not in self.pending:  # race: Ctrl-C has struck before it was noted
+            connection.close(CloseReason.INTERRUPTED, "before it began")
+            return False
         if not is_peer_node_id(greeting.node_id):
             raise ProtocolError(f"unusable node ID {greeting.node_id!r}")
         dial = self.pending[connection]

@@ -179,7 +179,7 @@ class Network:
         host = str(address[0])
         self.visitors.make_room(host)
         way = way_between(sock.getsockname(), address, dialled=False)
-        connection = self.handshakes.start(sock.detach(), format_address(*address[:2]), way, None)
+        connection = self.handshakes.start(sock, format_address(*address[:2]), way, None)
         if connection is not None:
             self.visitors.enter(connection, host)
 
