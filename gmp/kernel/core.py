@@ -43,6 +43,7 @@ from gmp.ports.table import Ports
 from gmp.ports.timers import Timer
 from gmp.ports.tracing import Tracer
 from gmp.ports.workers import Task
+from gmp.wire.framing import make_encoder
 from gmp.wire.requests import KIL1, SPAWN
 from gmp.wire.tables import without_unfit
 
