@@ -116,12 +116,19 @@ class NoGround:
 
     def request(self, node_id: str, *request: Any) -> None: ...
 
-    def is_near(self, node_id: str) -> bool:
-        return True
+
+class NoBorder:
+    """A border at which nothing is changed."""
+
+    def shown(self, family: str, entries: Any, *_: Any, **__: Any) -> Any:
+        return entries
+
+    def __getattr__(self, name: str) -> Any:
+        return self.shown
 
 
 def test_a_subscription_that_is_removed_in_part_can_be_removed_again() -> None:
-    queries = Queries(NoGround(), Directory("seed"), 10)  # type: ignore[arg-type]
+    queries = Queries(NoGround(), Directory("seed"), 10, NoBorder())  # type: ignore[arg-type]
     for node_id in ("one", "two"):
         queries.requests[G_MON1](node_id, "family")
     queries._subscribers["family"].discard("one")  # as far as an interrupt let it come
