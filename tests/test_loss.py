@@ -185,12 +185,13 @@ def test_nothing_sent_before_the_loss_is_told_travels_on_the_next_connection(tim
 
 
 def test_these_senders_find_a_peer_that_is_idle_before_the_callbacks_have_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    def begin(loss: Loss, before: Callable[[], None], tell_others: Callable[[], None]) -> None:
+    def begin(loss: Loss, before: Callable[[], None], *tell_others: Callable[[], None]) -> None:
         before()
         loss._monitors.node_lost(loss._peer.node_id, loss._left)
         for monitor in loss._left:
             monitor.fire(loss._reason)
-        tell_others()
+        for tell in tell_others:
+            tell()
         loss._peer.told()
         loss._peer.go_on()
 

@@ -42,6 +42,7 @@ from gmp.ports.port import Port
 from gmp.ports.table import Ports
 from gmp.ports.timers import Timer
 from gmp.ports.tracing import Tracer
+from gmp.ports.workers import Task
 from gmp.wire.framing import make_encoder
 from gmp.wire.requests import KIL1, SPAWN
 from gmp.wire.tables import without_unfit
@@ -165,9 +166,9 @@ class Core:
         node_id, name = split_port_id(dest)
         return self.calls.call(f"{node_id}#{name}" if name else node_id, message, timeout)
 
-    def defer(self, function: Callable[..., Any], *args: Any) -> None:
+    def defer(self, function: Callable[..., Any], *args: Any) -> Task:
         """`Host.defer`."""
-        self.ports.workers.spawn(function, *args)
+        return self.ports.workers.spawn(function, *args)
 
     def request(self, node_id: str, *request: Any) -> None:
         """Send a request to another node's node port; one of the mesh is dropped when it is not connected.

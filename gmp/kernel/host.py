@@ -26,6 +26,7 @@ from gmp.ports.monitors import Kind, Monitor, Reason
 from gmp.ports.port import Port
 from gmp.ports.table import Ports
 from gmp.ports.timers import Timer
+from gmp.ports.workers import Task
 
 
 class Host(Protocol):
@@ -46,7 +47,7 @@ class Host(Protocol):
     def closed(self) -> bool:
         """True once the node has begun to leave."""
 
-    def defer(self, function: Callable[..., Any], *args: Any) -> None:
+    def defer(self, function: Callable[..., Any], *args: Any) -> Task:
         """Run `function` in a pooled greenlet; what it raises is logged."""
 
     def send(self, dest: Any, *message: Any) -> None:
@@ -76,7 +77,7 @@ class Host(Protocol):
     def monitor(self, target: Port | str, action: Any, *message: Any) -> Monitor:
         """Watch a port or node, as `gmp.monitor`."""
 
-    def watch(self, target: Any, action: Callable[[Reason], None], kind: Kind = Kind.MESSAGE) -> Monitor:
+    def watch(self, target: Any, action: Callable[[Reason], object], kind: Kind = Kind.MESSAGE) -> Monitor:
         """Watch a port or node: `action(reason)` runs in the step of the death, and must not block."""
 
     def peer(self, node_id: str) -> Peer:

@@ -53,22 +53,27 @@ class Loss:
         self._left: list[Monitor] = []  # those that have not fired
         self._callbacks: list[Following] = []
         self._steps: list[Callable[[], None]] = []  # those of the step that are not done
-        self._others_from = -1  # where the callbacks begin that are none of monitors
+        self._events_from = -1  # where the callbacks of node events begin
         self._buried = True  # whether the greenlets of all killed ports have ended
         self._begun = False  # whether the batch has
 
-    def begin(self, before: Callable[[], None], tell_others: Callable[[], None]) -> None:
-        """Call `before`, fire the monitors, then `tell_others`, whose callbacks come behind those of the monitors.
+    def begin(
+        self, before: Callable[[], None], tell_mesh: Callable[[], None], tell_events: Callable[[], None]
+    ) -> None:
+        """Call `before`, fire the monitors, then `tell_mesh` and `tell_events`, whose callbacks come behind the monitors'.
 
-        Interrupted, either is called again.
+        Interrupted, each is called again: what the former has added to the callbacks stays, what the latter has goes.
         """
-        self._tell_others = tell_others
+        self._tell_events = tell_events
         # the batch is due before anybody is woken by a message
-        self._steps = [before, self._take, self._kill, self._add_batch, self._fire, self._tell]
+        self._steps = [before, self._take, self._kill, self._add_batch, self._fire, tell_mesh, self._tell]
         self._duties.run(self._go_on)
 
     def _go_on(self) -> None:
-        workers, steps = self._workers, self._steps
+        self._do(self._steps)
+
+    def _do(self, steps: list[Callable[[], None]]) -> None:
+        workers = self._workers
         before, workers.gathered = workers.gathered, self._callbacks
         try:
             while steps:
@@ -83,11 +88,11 @@ class Loss:
     def _kill(self) -> None:
         """Fire those that kill, which come first."""
         left = self._left
-        if left and left[0].kind is Kind.KILL:
+        while left and left[0].kind is Kind.KILL:
             self._buried = False
-            while left and left[0].kind is Kind.KILL:
-                left[0].fire(self._reason)
-                del left[0]
+            left[0].fire(self._reason)
+            del left[0]
+        if not self._buried:  # race: Ctrl-C: by this call or by one that was interrupted
             self._duties.add(self._set_buried)  # behind the burials
 
     def _fire(self) -> None:
@@ -97,10 +102,10 @@ class Loss:
         left.clear()
 
     def _tell(self) -> None:
-        if self._others_from < 0:
-            self._others_from = len(self._callbacks)
-        del self._callbacks[self._others_from :]  # they are called again
-        self._tell_others()
+        if self._events_from < 0:
+            self._events_from = len(self._callbacks)
+        del self._callbacks[self._events_from :]  # they are told again
+        self._tell_events()
 
     def _set_buried(self) -> None:
         self._buried = True
@@ -116,9 +121,8 @@ class Loss:
         if self._steps:  # race: Ctrl-C: the step is gone on with
             self._duties.add(self._add_batch)
             return
-        self._steps = [self._take, self._kill, self._fire]
-        self._go_on()
-        if not self._buried:  # race: a turn of the workers was on its way, or it was made to kill since
+        self._do([self._take, self._kill, self._fire])  # each can be done twice, and is when the batch is begun again
+        if not self._buried:  # race: a turn of the workers was on its way, or somebody has told it to kill since
             self._duties.add(self._add_batch)
             return
         peer.told()

@@ -51,7 +51,7 @@ class RemoteMonitors:
 
     # ---- watcher's side
 
-    def monitor(self, node_id: str, name: str, action: Callable[[Reason], None], kind: Kind) -> Monitor:
+    def monitor(self, node_id: str, name: str, action: Callable[[Reason], object], kind: Kind) -> Monitor:
         """Monitor a port of another node, or that node; connects to it."""
         names = self._watching.setdefault(node_id, {})
         remote = names.get(name)

@@ -33,7 +33,7 @@ class NodeEvents:
     A peer that is lost while it is busy is reported as lost only.
     """
 
-    def __init__(self, defer: Callable[..., None]) -> None:
+    def __init__(self, defer: Callable[..., object]) -> None:
         self._defer = defer
         self._life: list[_Registered] = []
         self._busy: list[_Registered] = []

@@ -14,6 +14,7 @@ from gmp.kernel.losing import Loss
 from gmp.kernel.undecodable import UndecodableMessages
 from gmp.mesh.failures import in_words
 from gmp.net.peer import Peer
+from gmp.net.peerstate import PeerState
 from gmp.net.reasons import CloseReason
 from gmp.ports.monitors import Reason
 from gmp.wire.dispatch import Decoded, Undecodable
@@ -31,26 +32,39 @@ class Reactions:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._undecodable = UndecodableMessages(parts.ports, parts.monitors, parts.peer_log)
-        self._searching: set[gevent.Greenlet[..., Any]] = set()
+        self._searching: dict[Peer, gevent.Greenlet[..., Any]] = {}
+        self._searches = True  # until it is told to look for no ways any more
         self._held_up = False  # whether the log has told that messages waited for the loop
 
     # ---- ways
 
     def peer_wanted(self, peer: Peer) -> None:
-        """`PeerEvents.peer_wanted`: a greenlet looks for a way."""
-        greenlet = gevent.spawn(self._find_way, peer)
-        self._searching.add(greenlet)
-        greenlet.rawlink(self._searching.discard)
+        """`PeerEvents.peer_wanted`: a greenlet looks for a way. Nothing when one does."""
+        if self._searches and not self._searching.get(peer):  # a greenlet that has ended is false
+            self._searching[peer] = gevent.spawn(self._find_way, peer)
 
     def _find_way(self, peer: Peer) -> None:
-        problem = self._parts.mesh.find_way(peer.node_id)
+        try:
+            problem = self._parts.mesh.find_way(peer.node_id)
+        except Exception as error:  # a bug of ours: what waits for the way must not wait for ever
+            log.error("%s: the search for a way to %s failed", self._parts.id, peer.node_id, exc_info=error)
+            problem = f"the search for a way failed: {type(error).__name__}"
+        self._searching.pop(peer, None)  # race: whoever is told of the failure may want it again
         if not peer.is_up and self._parts.life.networked:
             peer.fail(f"cannot connect: {problem or 'the connection was lost at once'}")
 
+    def mend(self) -> None:
+        """`NetworkEvents.mend`: look for the ways for which nobody looks any more, since Ctrl-C has struck who did."""
+        for peer in list(self._parts.network.peers.values()):
+            if peer.state is PeerState.CONNECTING:
+                self.peer_wanted(peer)
+        self._parts.mesh.mend()
+
     def stop_searching(self, *, block: bool = True) -> None:
         """Look for no ways any more. *Blocks:* until the greenlets have ended, with `block`."""
+        self._searches = False
         me = gevent.getcurrent()
-        gevent.killall([greenlet for greenlet in self._searching if greenlet is not me], block=block)
+        gevent.killall([greenlet for greenlet in self._searching.values() if greenlet is not me], block=block)
 
     # ---- peers that come and go
 
@@ -75,16 +89,17 @@ class Reactions:
             parts.passing.node_down(peer.node_id)
 
         loss = Loss(peer, reason, parts.monitors, parts.ports)
-        loss.begin(before, lambda: self._after_monitors(peer, reason, was_up))
+        loss.begin(before, lambda: self._tell_mesh(peer, reason), lambda: self._tell_events(peer, reason, was_up))
 
-    def _after_monitors(self, peer: Peer, reason: Reason, was_up: bool) -> None:
+    def _tell_mesh(self, peer: Peer, reason: Reason) -> None:
         parts = self._parts
         parts.leaving.changed()
-        if not parts.life.started:
-            return
-        parts.mesh.node_down(peer.node_id, in_words(reason), ended=peer.ended, refused=peer.refused)
-        if was_up:
-            parts.tell(peer.node_id, False, *reason)
+        if parts.life.started:
+            parts.mesh.node_down(peer.node_id, in_words(reason), ended=peer.ended, refused=peer.refused)
+
+    def _tell_events(self, peer: Peer, reason: Reason, was_up: bool) -> None:
+        if was_up and self._parts.life.started:
+            self._parts.tell(peer.node_id, False, *reason)
 
     def peer_drained(self, peer: Peer) -> None:
         """`NetworkEvents.peer_drained`."""

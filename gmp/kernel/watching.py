@@ -55,7 +55,7 @@ class Watching:
             return RemoteWatcher(host, node_id, name, message)
         raise GmpError(f"{str(port)!r} is no live port of this node")
 
-    def watch(self, target: Any, action: Callable[[Reason], None], kind: Kind = Kind.MESSAGE) -> Monitor:
+    def watch(self, target: Any, action: Callable[[Reason], object], kind: Kind = Kind.MESSAGE) -> Monitor:
         """Watch a port or node: `action(reason)` runs in the step of the death, and must not block."""
         host = self._host
         node_id, name = split_port_id(target)

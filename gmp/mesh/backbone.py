@@ -263,11 +263,11 @@ class Backbone:
         if node_id in self._seeds:
             self._seeds.remove(node_id)
         shown = {family: list(self._pick(family, keys)) for family, keys in self._ports.of(node_id).items()}
+        for family, keys in shown.items():
+            self._notify(Change(family, {}, keys))
         self._hidden.pop(node_id, None)
         self._hidden[node_id] = self._ground.now()
         self._tidy_later()
-        for family, keys in shown.items():
-            self._notify(Change(family, {}, keys))
         self.registry.node_down(node_id, ended=ended)
         if node_id == self.master:
             self.master = None

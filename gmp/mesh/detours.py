@@ -149,11 +149,11 @@ class Detours:
             self._last.pop(node_id, None)
 
     def _end(self, node_id: str, detour: Detour, why: str) -> None:
-        self._forget(node_id, detour.token)
         if detour.way is not None:
             detour.way.arrived(LOST, (why,))
         else:
             detour.failed(why)
+        self._forget(node_id, detour.token)  # at last: interrupted, it is told again
 
     # ---- what arrives
 

@@ -63,6 +63,11 @@ class Mesh:
         backbone.announce()
         self._seeds.start()
 
+    def mend(self) -> None:
+        """Go on with what Ctrl-C has struck."""
+        if self._seeds is not None:
+            self._seeds.mend()
+
     def stop(self) -> None:
         """Stop dialling seeds. *Blocks:* until the dials have ended."""
         if self._seeds is not None:
@@ -206,7 +211,8 @@ class Mesh:
     def node_down(self, node_id: str, why: str, *, ended: bool, refused: bool) -> None:
         """Handle the loss of a node, or that no way was found.
 
-        `ended`: it left, or its process was seen to end; `refused`: it has refused this node, and said so.
+        `ended`: it left, or its process was seen to end; `refused`: it has refused this node, and said so. Interrupted, it
+        is called again: each part of it tells first, and forgets then what it has told of.
         """
         if self._seeds is not None:
             self._seeds.lost(node_id, why, refused=refused)

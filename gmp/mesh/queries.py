@@ -48,9 +48,10 @@ class Queries:
 
     def _discard(self, node_id: str, family: str) -> None:
         for table, name, item in ((self._subscribers, family, node_id), (self._subscriptions, node_id, family)):
-            table[name].remove(item)
-            if not table[name]:
-                del table[name]
+            items = table.get(name, set())  # race: Ctrl-C: it may be done in part
+            items.discard(item)
+            if not items:
+                table.pop(name, None)
 
     def _view(self, sender: str, family: Any) -> Family:
         view = self._directory.view(family) if isinstance(family, str) else {}

@@ -152,21 +152,21 @@ class Registry:
         self._queries.node_down(node_id)
         self._unattached.node_down(node_id)
         self._untrusted.discard(node_id)
-        now = self._ground.now()
         if node_id in self._perl_slaves:
             self._replace_reported(node_id, {})
             self._perl_slaves.discard(node_id)
         self._give_up(node_id, ended=ended)
+        self._sync_perl_about(node_id)
         if node_id in self.globals:
-            self.globals.discard(node_id)
-            self.claims.seed_lost(node_id, now)
+            self.claims.seed_lost(node_id, self._ground.now())
             self._unattached.seed_lost()
             if self._active:
                 self.set_own(GLOBALS, {}, [node_id])
                 self.set_own(ADDRESSES, {}, [node_id])
+            self.globals.discard(node_id)
         if node_id not in self.claims:
             self._emit(self.directory.drop(node_id))  # a Perl global node's
-        elif ended and self.claims.end(node_id, now=now):
+        elif ended and self.claims.end(node_id, now=self._ground.now()):
             self._emit(self.directory.drop(node_id))
         self._watch_expiry()
 
@@ -174,9 +174,10 @@ class Registry:
         """Release a gmp slave that is no longer attached here."""
         if self.claims.claimant(owner) == self._id:
             version = self.claims.version(owner)
-            if self.claims.release(owner, version, ended=ended, now=self._ground.now()):
-                self._drop(owner)
             self._tell_gmp(RELEASE, owner, *version, ended)
+            if ended:
+                self._drop(owner)
+            self.claims.release(owner, version, ended=ended, now=self._ground.now())
             self._sync_perl_about(owner)
             self._watch_expiry()
 

@@ -152,9 +152,12 @@ class Router:
         return True
 
     def _remove(self, token: str) -> None:
-        pair = self._pairs.pop(token)
-        del self._tokens[pair.ends]
+        pair = self._pairs.get(token)
+        if pair is None:
+            return
+        self._tokens.pop(pair.ends, None)
         origin = pair.ends[0]
+        del self._pairs[token]  # race: Ctrl-C cannot strike between this and the count
         self._opened[origin] -= 1
         if not self._opened[origin]:
             del self._opened[origin]
@@ -185,9 +188,9 @@ class Router:
         self._ground.request(sender, RELAY, LOST, token, origin, to, why)
 
     def _lose(self, token: str, pair: Pair, why: str) -> None:
-        self._remove(token)
         for side in (0, 1):
             self._ground.request(pair.hops[side], RELAY, LOST, token, pair.ends[side], pair.ends[1 - side], why)
+        self._remove(token)  # at last: interrupted, both are told again
 
     def node_down(self, node_id: str) -> None:
         """End the pairs over a neighbour whose connection has ended."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import gevent
 import gevent.event
@@ -32,6 +32,7 @@ from gmp.mesh.ground import Ground
 
 log = logging.getLogger("gmp.mesh")
 FIRST_DELAY, MOST_DELAY, REFRESH = 0.3, 30.0, 30.0
+Running: TypeAlias = "gevent.Greenlet[..., Any]"
 STABLE = 5.0  # seconds after which a connection counts as a success
 
 
@@ -68,8 +69,8 @@ class Target:
     def __init__(self, address: Address) -> None:
         self.address = address
         self.retry = Retry()
-        self.node_id = ""  #: the node that last answered there
-        self.dialling = False
+        self.node_id = ""  #: who answered there last
+        self.dialling: Running | None = None  #: false as well when it has ended
         self.is_self = False
         self.settling: object = None  #: while it is connected, but not for long
 
@@ -81,7 +82,7 @@ class Seed:
         self.address = address
         self.targets: dict[Address, Target] = {}
         self.retry = Retry()  #: of the look-up
-        self.looking = False
+        self.looking: Running | None = None  #: false as well when it has ended
         self.refresh = 0.0  #: when to look a name up again whose targets are all up
         self.error = ""  #: why the last try failed
         self.unsteady = False  #: whether its last connection did not last
@@ -162,8 +163,8 @@ class SeedManager:
         self._self_dial = self_dial
         self._links: dict[str, Retry] = {}
         self._changed = gevent.event.Event()
-        self._running: set[gevent.Greenlet[..., Any]] = set()
-        self._greenlet: gevent.Greenlet[..., Any] | None = None
+        self._running: set[Running] = set()
+        self._greenlet: Running | None = None  # there between `start` and `stop`
 
     def start(self) -> None:
         """Start the greenlet."""
@@ -172,13 +173,21 @@ class SeedManager:
 
     def stop(self) -> None:
         """End the greenlet and its dials. *Blocks:* until they have ended."""
-        greenlets = [*self._running, *([] if self._greenlet is None else [self._greenlet])]
-        gevent.killall([greenlet for greenlet in greenlets if greenlet is not gevent.getcurrent()])
+        gevent.killall([greenlet for greenlet in self._take_all() if greenlet is not gevent.getcurrent()])
 
     def forked(self) -> None:
-        """As `stop`, without waiting: in a child of `fork`."""
+        """In a child of `fork`: as `stop`, without waiting."""
+        gevent.killall(self._take_all(), block=False)
+
+    def _take_all(self) -> list[Running]:
         greenlets = [*self._running, *([] if self._greenlet is None else [self._greenlet])]
-        gevent.killall(greenlets, block=False)
+        self._greenlet = None
+        return greenlets
+
+    def mend(self) -> None:
+        """Begin the greenlet again when Ctrl-C has struck it."""
+        if self._greenlet is not None and self._greenlet.ready():
+            self._greenlet = gevent.spawn(self._run)
 
     def stats(self) -> list[dict[str, Any]]:
         """Return for each seed its address, the nodes that answered there, whether it is up, and why the last try failed."""
@@ -222,8 +231,7 @@ class SeedManager:
         due = seed.due(self._is_up)
         if due > now:
             return due
-        seed.looking = True
-        self._start(self._look, seed)
+        seed.looking = self._start(self._look, seed)
         return float("inf")  # the end of the look-up wakes the manager
 
     def _connect_wanted(self, now: float) -> list[float]:
@@ -235,10 +243,15 @@ class SeedManager:
                 self._ground.connect(node_id)
         return [retry.due for retry in self._links.values()]
 
-    def _start(self, function: Callable[..., None], *args: Any) -> None:
-        greenlet = gevent.spawn(function, *args)
+    def _start(self, function: Callable[..., None], *args: Any) -> Running:
+        greenlet: Running = gevent.spawn(function, *args)
         self._running.add(greenlet)
-        greenlet.rawlink(self._running.discard)
+        greenlet.rawlink(self._ended)
+        return greenlet
+
+    def _ended(self, greenlet: Running) -> None:
+        self._running.discard(greenlet)
+        self._changed.set()  # race: Ctrl-C has struck where it began
 
     def _look(self, seed: Seed) -> None:
         if not seed.targets or seed.to_dial(self._is_up):
@@ -250,13 +263,12 @@ class SeedManager:
             seed.meet(addresses, self._is_up)
             for target in seed.to_dial(self._is_up):
                 if target.retry.due <= self._ground.now():
-                    target.dialling = True
-                    self._start(self._dial, seed, target)
+                    target.dialling = self._start(self._dial, seed, target)
         except (GmpError, OSError) as error:
             seed.retry.failed(self._ground.now(), random.random())
             self._failed(seed, explain(error))
         finally:
-            seed.looking = False
+            seed.looking = None
             self._changed.set()
 
     def _dial(self, seed: Seed, target: Target) -> None:
@@ -280,7 +292,7 @@ class SeedManager:
                 seed.unsteady = True
                 self._failed(seed, "the connection was lost at once")
         finally:
-            target.dialling = False
+            target.dialling = None
             self._changed.set()
 
     def connected(self, node_id: str) -> None:
@@ -314,11 +326,11 @@ class SeedManager:
         for seed in self.seeds:
             for target in seed.targets.values():
                 if target.node_id == node_id and target.settling is not None:
-                    target.settling = None
                     delay = target.retry.failed if refused else target.retry.cut
                     delay(self._ground.now(), random.random())
                     seed.unsteady = True
                     self._failed(seed, why)
+                    target.settling = None  # at last: interrupted, all of it is done again
 
     def _failed(self, seed: Seed, error: str) -> None:
         new = error != seed.error

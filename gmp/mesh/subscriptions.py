@@ -19,6 +19,12 @@ from gmp.mesh.ground import Cancellable
 MembersCallback = Callable[[Mapping[str, Any], list[str], list[str], list[str]], Any]
 
 
+class Deferred(Protocol):
+    """What was given a greenlet of its own."""
+
+    ended: bool  #: whether it has returned, or was ended
+
+
 class GroupGround(Protocol):
     """What a group needs of the node besides the directory."""
 
@@ -30,7 +36,7 @@ class GroupGround(Protocol):
     def check_message(self, destinations: Iterable[str], message: tuple[Any, ...]) -> None:
         """Check that `message` can travel to all of these ports. *Raises:* `MessageError`."""
 
-    def defer(self, function: Callable[..., Any], *args: Any) -> object:
+    def defer(self, function: Callable[..., Any], *args: Any) -> Deferred:
         """Run `function` in a greenlet of its own."""
 
     def trouble(self) -> str:
@@ -153,6 +159,13 @@ class _Seen:
     def next(self) -> tuple[Snapshot, list[str], list[str], list[str]] | None:
         """Return all entries and the keys that were added, changed and removed; None if there is nothing to report."""
         touched, self._touched = self._touched, {}
+        try:
+            return self._news(touched)
+        except BaseException:  # race: Ctrl-C: it is told with the next change
+            self._touched = {**touched, **self._touched}
+            raise
+
+    def _news(self, touched: dict[str, None]) -> tuple[Snapshot, list[str], list[str], list[str]] | None:
         if self._items is None:
             self._items = self._backbone.items(self._family)
             return self._tell([*self._items], [], [])
@@ -186,7 +199,7 @@ class Subscription:
     def __init__(self, ground: GroupGround, family: str, callback: MembersCallback) -> None:
         self._seen = _Seen(family)
         self._callback = callback
-        self._scheduled = False  # whether a report is on its way, not counting those in batches
+        self._scheduled: Deferred | None = None  # the report that is on its way, not counting those in batches
         self._reporting = False
         self._active = True
         self._changes = Changes(ground, family, begins=self._begin_at, changed=self._change, ended=self._end)
@@ -208,12 +221,10 @@ class Subscription:
         """
         if self._ground.gathering:
             self._ground.defer(self._report)
-        elif not self._scheduled:
-            self._scheduled = True
-            self._ground.defer(self._report)
+        elif self._scheduled is None or self._scheduled.ended:  # it is asked itself: Ctrl-C may strike anywhere in it
+            self._scheduled = self._ground.defer(self._report)
 
     def _report(self) -> None:
-        self._scheduled = False
         if self._reporting:
             return  # the call that goes on now is followed by the next
         self._reporting = True

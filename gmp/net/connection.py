@@ -185,7 +185,7 @@ class Connection(Outbox):
     def _read(self, count: int) -> None:
         """Handle `count` bytes that were read into the buffer."""
         self.received_bytes += count
-        self._guard(self._process if self.tls is None else self._receive, self._view[:count])
+        self.guard(self._process if self.tls is None else self._receive, self._view[:count])
 
     def _write_failed(self, error: Exception) -> None:
         """race: a write fails as the other side is gone, before its last words were read: they may say why."""
@@ -196,8 +196,8 @@ class Connection(Outbox):
             pass  # everything is read; the first error is the one to report
         self.close(reason_of(error), str(error))
 
-    def _guard(self, function: Callable[..., None], *args: Any) -> None:
-        """Call `function`; what it raises ends this connection with a named reason."""
+    def guard(self, function: Callable[..., None], *args: Any) -> None:
+        """Call `function`; what it raises ends this connection by name."""
         try:
             function(*args)
         except BaseException as error:
@@ -380,7 +380,7 @@ class Connection(Outbox):
         """Handle what was read ahead during the handshake: no watcher fires for that."""
         rest = self.session.trailing_data()
         if rest and self.reason is None:
-            self._guard(self._process, memoryview(rest))
+            self.guard(self._process, memoryview(rest))
 
     def _unaddressed(self, message: Decoded) -> bool:
         """Pass on a message whose destination is not in the table, or `Undecodable`; return whether to stop."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import gevent
 import gevent.event
@@ -39,6 +39,13 @@ class Dial(NamedTuple):
     stream_id: str  #: empty: the connection is to be a way to that node
 
 
+class Detachable(Protocol):
+    """A socket whose descriptor can be taken from it."""
+
+    def detach(self) -> int:
+        """Give the descriptor away."""
+
+
 class SelfDial(GmpError):
     """The address that was dialled is this node's own."""
 
@@ -57,7 +64,7 @@ class Dialling:
     def __init__(
         self,
         settings: Settings,
-        start: Callable[[int, str, Way, Dial], Connection | None],
+        start: Callable[[Detachable, str, Way, Dial], Connection | None],
         is_closed: Callable[[], bool],
     ) -> None:
         self._settings = settings
@@ -111,7 +118,7 @@ class Dialling:
                 raise ConnectionRefusedError("TCP connected to itself")
             if self._is_closed():
                 raise GmpError("the node is closed")
-            connection = self._start(sock.detach(), where, way_between(own, other, dialled=True), dial)
+            connection = self._start(sock, where, way_between(own, other, dialled=True), dial)
         finally:
             sock.close()
         if connection is None:

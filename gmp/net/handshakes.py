@@ -21,7 +21,7 @@ from gmp.errors import AuthenticationError, GmpError, ProtocolError
 from gmp.ids import is_peer_node_id
 from gmp.net.between import Policy, Way
 from gmp.net.connection import Connection
-from gmp.net.dialling import Dial, DialAgain, SelfDial
+from gmp.net.dialling import Detachable, Dial, DialAgain, SelfDial
 from gmp.net.heartbeat import Limits
 from gmp.net.peer import Peer
 from gmp.net.peerstate import is_arbiter
@@ -96,8 +96,8 @@ class Handshakes:
         settings = self._settings
         self._between = Policy(self._node_id, settings.reached_at, advertised, require_roles=settings.require_roles)
 
-    def start(self, fd: int, address: str, way: Way, dial: Dial | None) -> Connection | None:
-        """Begin the handshake of a connection; return None if it broke at once."""
+    def start(self, sock: Detachable, address: str, way: Way, dial: Dial | None) -> Connection | None:
+        """Begin the handshake of a connection, which takes `sock` over; None when it broke at once."""
         settings = self._settings
         stream_id = "" if dial is None else dial.stream_id
         self.begun += 1
@@ -126,7 +126,8 @@ class Handshakes:
             max_message=settings.max_message,
             perl_strings=settings.perl_strings,
         )
-        connection = self._make(fd, session, address, way, self.begun)
+        # race: Ctrl-C: only now, as until then whoever lets `sock` go closes it, and the other side sees the end
+        connection = self._make(sock.detach(), session, address, way, self.begun)
         if connection.reason is not None:
             return None
         self.pending[connection] = dial
@@ -135,6 +136,9 @@ class Handshakes:
     def greeted(self, connection: Connection) -> bool:
         """`Owner.greeted`."""
         greeting = connection.session.greeting
+        if connection not in self.pending:  # race: Ctrl-C has struck before it was noted
+            connection.close(CloseReason.INTERRUPTED, "before it began")
+            return False
         if not is_peer_node_id(greeting.node_id):
             raise ProtocolError(f"unusable node ID {greeting.node_id!r}")
         dial = self.pending[connection]
@@ -188,10 +192,13 @@ class Handshakes:
         dial = self.pending[connection]
         return connection.session.greeting.protocol == DATACONN if dial is None else bool(dial.stream_id)
 
-    def done(self, connection: Connection) -> Dial | None:
-        """Remove a connection that its peer has taken; return the dial that it was for."""
+    def done(self, connection: Connection, result: str | Stream) -> None:
+        """It was taken: tell `result` to whoever has dialled."""
         self._visitors.proved(connection)
-        return self.pending.pop(connection)
+        dial = self.pending[connection]
+        if dial is not None:
+            dial.result.set(result)
+        del self.pending[connection]  # race: Ctrl-C: at last, or who has dialled would wait for ever
 
     def take_stream(self, connection: Connection) -> None:
         """Make an authenticated connection a stream. An ID is used up by the first node that may use it."""
@@ -203,20 +210,19 @@ class Handshakes:
                 raise ProtocolError(f"no stream {stream_id[:40]!r} is expected from node {greeting.node_id!r}")
             take = expected.take
         fd, tls, read_ahead = connection.hand_over()
-        dial = self.done(connection)
         layer = layer_for(greeting.keys) if tls is None else tls
         stream = self._add_stream(Stream(gevent.socket.socket(fileno=fd), greeting.node_id, layer, read_ahead))
-        if dial is not None:
-            dial.result.set(stream)
-        elif take is not None:
+        self.done(connection, stream)
+        if take is not None:
             take(stream)
 
     def failed(self, connection: Connection, reason: CloseReason) -> None:
-        """Handle a connection that ended before it was taken: report that to its dialler, and to the log."""
-        dial = self.pending.pop(connection)
+        """It has ended before it was taken: tell who has dialled, and the log."""
+        dial = self.pending[connection]
         node_id = connection.session.greeting.node_id if connection.session.has_greeting else ""
         if dial is not None and not dial.result.ready():
             self._dial_failed(connection, reason, node_id, dial)
+        del self.pending[connection]  # race: Ctrl-C: only now, and the mending tells who has dialled
         if reason not in _EXPECTED and not connection.refused:
             self._log_refusal(connection, logging.WARNING if dial is None else logging.INFO)  # a dialler gets the error
 

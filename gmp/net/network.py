@@ -62,6 +62,9 @@ class NetworkEvents(PeerEvents, HousekeeperEvents, Protocol):
     def peers_forgotten(self, peers: set[Peer]) -> None:
         """These peers were idle for long, and were forgotten."""
 
+    def mend(self) -> None:
+        """Let go on what an interrupt has struck, as is done for every socket now and then."""
+
     def node_port_message(self, peer: Peer, message: Decoded) -> None:
         """A message from `peer` has arrived for the node port, for a port not in the table, or one that does not decode."""
 
@@ -176,7 +179,7 @@ class Network:
         host = str(address[0])
         self.visitors.make_room(host)
         way = way_between(sock.getsockname(), address, dialled=False)
-        connection = self.handshakes.start(sock.detach(), format_address(*address[:2]), way, None)
+        connection = self.handshakes.start(sock, format_address(*address[:2]), way, None)
         if connection is not None:
             self.visitors.enter(connection, host)
 
@@ -224,8 +227,8 @@ class Network:
             self._acts[act](peer, connection)
 
     def _accept(self, peer: Peer, connection: Connection) -> None:
-        if connection.reason is not None:
-            return  # race: it has ended while it waited
+        if connection.reason is not None or connection.up:
+            return  # race: it has ended while it waited; Ctrl-C has struck behind its being taken
         old = peer.connection
         if isinstance(old, RelayLink) and old.incarnation != connection.incarnation:
             old.close(CloseReason.RESTARTED)
@@ -233,19 +236,23 @@ class Network:
             connection.pause()
             peer.after_loss(partial(self._accept, peer, connection))
             return
-        dial = self.handshakes.done(connection)
+        connection.guard(self._take, peer, connection)  # race: Ctrl-C: whole or closed
+
+    def _take(self, peer: Peer, connection: Connection) -> None:
+        old = peer.connection
+        peer.dialled = "" if self.handshakes.pending[connection] is None else connection.address
         connection.accept()
+        if connection.reason is not None:
+            return  # race: it broke with our authentication line
         connection.watch = self.housekeeper.watch(connection)
-        peer.dialled = "" if dial is None else connection.address
-        if isinstance(old, RelayLink) and old is peer.connection:
+        self.handshakes.done(connection, connection.node_id)
+        if isinstance(old, RelayLink):
             if old.watch is not None:
                 connection.watch.pulse.carry_on(old.watch.pulse)
             peer.hand_over(connection)
             self._events.peer_linked(peer)
         else:
             peer.attach(connection)
-        if dial is not None:
-            dial.result.set(connection.node_id)
 
     def add_stream(self, stream: Stream) -> Stream:
         """Track a stream so that it closes with the node; return it."""
@@ -276,12 +283,12 @@ class Network:
         if peer.state is PeerState.LOST:  # race: `connection` waits itself, so no no-op can be sent on it yet
             peer.after_loss(partial(self._challenge, peer, connection))
             return
-        if connection not in self._challenges:
+        if not self._challenges.get(connection):  # a greenlet that has ended, as when Ctrl-C has struck it, is false
             self._challenges[connection] = gevent.spawn(self._ask_kernel, peer, connection)
 
     def _ask_kernel(self, peer: Peer, connection: Connection) -> None:
         alive = answered_for(connection)
-        del self._challenges[connection]
+        self._challenges.pop(connection, None)
         self._run(peer, peer.link.challenged(connection, alive=alive))
 
     def _refuse(self, peer: Peer, connection: Connection) -> None:
@@ -366,6 +373,7 @@ class Network:
                     self._lose(peer, way)
             if peer.relay is not None:
                 peer.relay.mend()
+        self._events.mend()
 
     def abandon(self) -> None:
         """Let go of every socket without sending a byte, in a child of `fork`: they are the parent's."""

@@ -89,6 +89,11 @@ class Peer:
         """Whether messages can flow now."""
         return self.state is PeerState.UP
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was lost, and not everybody who watches has been told."""
+        return self.state is PeerState.LOST
+
     def rests(self, now: float, *, was_up: bool) -> None:
         """Free what is not needed while there is no way to it and nothing waits for one."""
         self._encoder = None
@@ -365,22 +370,20 @@ class Peer:
             self.state = PeerState.IDLE
 
     def after_loss(self, function: Callable[[], object]) -> None:
-        """Call `function` in `go_on`, when the peer is no longer lost; it may be in any other state then."""
+        """Call `function` in `go_on`: it is for a peer that is not lost. It may find the peer in any other state.
+
+        Interrupted, it is called again, so it can be; it raises nothing else.
+        """
         self._after_loss.append(function)
 
     def go_on(self) -> None:
         """Everybody who watches has begun with what to do about the loss: take the ways that wait, wake blocked senders."""
-        if self.state is PeerState.LOST:
+        functions = self._after_loss
+        while functions and not self.is_lost:
+            functions[0]()
+            del functions[0]  # only now: interrupted, it is called again
+        if self.is_lost:
             return  # race: anew, by what one of them has done; it is called again
-        functions, self._after_loss = self._after_loss, self._after_loss[:0]
-        while functions:
-            function = functions[0]
-            del functions[0]
-            try:
-                function()
-            except BaseException:  # race: Ctrl-C: the others have their turn in the next one
-                self._after_loss[:0] = functions
-                raise
         if self._wanted:
             self.want()
             self._wanted = False

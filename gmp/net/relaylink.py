@@ -121,12 +121,7 @@ class RelayLink:
             return
         self._pumping = True
         try:
-            self._pump_on()
-        except Exception:
-            raise
-        except BaseException as error:  # race: Ctrl-C: the piece may or may not be on its way
-            self.close(CloseReason.INTERRUPTED, type(error).__name__)
-            raise
+            self.guard(self._pump_on)  # nobody knows whether the piece is on its way
         finally:
             self._pumping = False
 
@@ -211,6 +206,16 @@ class RelayLink:
             self._carry(CLOSE if reason is CloseReason.DIRECT else LOST, reason.value)
         self._owner.relay_closed(self)
         self.watch = None  # it refers to this link
+
+    def guard(self, function: Callable[..., None], *args: Any) -> None:
+        """Call `function`; what interrupts it ends this link, and goes on."""
+        try:
+            function(*args)
+        except Exception:
+            raise
+        except BaseException as error:  # race: Ctrl-C
+            self.close(CloseReason.INTERRUPTED, type(error).__name__)
+            raise
 
     def mend(self) -> None:
         """race: Ctrl-C came while it ended: report the end again."""

@@ -62,8 +62,8 @@ class Relays:
         return link
 
     def _join(self, peer: Peer, link: RelayLink, number: int) -> None:
-        if link.reason is not None:
-            return  # race: the link has ended while it waited
+        if link.reason is not None or peer.connection is link:
+            return  # race: it has ended while it waited; Ctrl-C has struck behind its being taken
         if peer.is_former(link.incarnation):
             link.close(CloseReason.RELAY_LOST, "of a former incarnation")  # race: a newer one has connected meanwhile
             return
@@ -80,7 +80,7 @@ class Relays:
         else:
             link.watch = self._watch(link)
             self._tell("relayed", link.node_id, f"{link.node_id} is {link.address}")
-            peer.attach(link)
+            link.guard(peer.attach, link)
 
     # ---- what links tell
 

@@ -42,8 +42,8 @@ class Monitor:
 
     __slots__ = ("__weakref__", "_action", "_keeper", "_watcher", "kind")
 
-    def __init__(self, action: Callable[[Reason], None], keeper: Keeper, *, kind: Kind = Kind.MESSAGE) -> None:
-        self._action: Callable[[Reason], None] | None = action
+    def __init__(self, action: Callable[[Reason], object], keeper: Keeper, *, kind: Kind = Kind.MESSAGE) -> None:
+        self._action: Callable[[Reason], object] | None = action
         self._keeper: Keeper | None = keeper
         self._watcher: Watcher | None = None
         self.kind = kind
