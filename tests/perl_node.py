@@ -175,7 +175,7 @@ class PerlNode:
         master = next(iter(self.links.values()))
         result: gevent.event.AsyncResult[Any] = gevent.event.AsyncResult()
         self._found.setdefault(node_id, []).append(result)
-        master._core.request("g_find", node_id)
+        master.request("g_find", node_id)
         found: list[str] | None = result.get()
         return found
 

@@ -137,7 +137,7 @@ def test_every_function_that_says_never_is_tested() -> None:
 def test_every_public_function_of_the_face_and_of_ports_says_whether_it_blocks() -> None:
     internal = {"Port.failed", "Port.start_body", "Port.put", "Port.put_all", "Port.put_unhandled"}
     internal |= {"Port.handler_queue_grew", "Port.add_monitor", "Port.discard_monitor"}
-    internal |= {"Port.watches", "Port.watches_no_more"}
+    internal |= {"Port.watches", "Port.watches_no_more", "Port.look_again", "Port.put_once"}
     internal |= {"Task.go_on", "Task.failed", "Task.finish", "Task.prevent", "Task.throw"}
     internal |= {"Monitor.fire", "Monitor.watch_for"}
     silent = {

@@ -68,7 +68,7 @@ def test_what_a_perl_slave_sets_is_the_same_for_all(make_node: MakeNode, framing
     ):
         for peer in (perl, other):
             peer.request("g_slave", {"'l": {peer.node_id: []}})
-        other._core.request("g_mon1", "F\xc3\xa4")
+        other.request("g_mon1", "F\xc3\xa4")
         assert other.expect("", "g_chg1", "F\xc3\xa4") in ([{}], [None])
         for recorder, watcher in zip(watching, (seed, node), strict=True):
             watcher.family("Fä").monitor(recorder)
