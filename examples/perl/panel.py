@@ -39,10 +39,11 @@ def show(port: gmp.Port, limit: int) -> None:
 
 def ask(place: str) -> None:
     """Print what one station measures now."""
-    for station, its_place in gmp.group("stations").wait(timeout=20).items():
-        if its_place == place:
-            tag, degrees = gmp.call(station, "read", timeout=5)
-            print(f"{place}: {tag} {degrees}", flush=True)
+    stations, known = gmp.group("stations"), {}
+    while place not in known:  # another one may be seen first
+        known = {its_place: station for station, its_place in stations.wait(len(known) + 1, timeout=20).items()}
+    tag, degrees = gmp.call(known[place], "read", timeout=5)
+    print(f"{place}: {tag} {degrees}", flush=True)
 
 
 if __name__ == "__main__":
