@@ -110,15 +110,15 @@ class Network:
     def start(self) -> None:
         """Start whoever does not run."""
         for member in self.members:
-            if not member._core.runs:
+            if not member.runs:
                 member.start()
 
     def trouble(self, seconds: float) -> None:
         """End nodes and start them again, for so long."""
         rng, end = self._rng, time.monotonic() + seconds
         while time.monotonic() < end:
-            running = [member for member in self.members if member._core.runs]
-            gone = [member for member in self.members if not member._core.runs]
+            running = [member for member in self.members if member.runs]
+            gone = [member for member in self.members if not member.runs]
             if gone and (len(gone) >= MOST_GONE or rng.random() < 0.5):
                 rng.choice(gone).start()
                 self.restarts += 1
@@ -151,5 +151,5 @@ class Network:
     def close(self) -> None:
         """End all."""
         for member in self.members:
-            if member._core.runs:
+            if member.runs:
                 member.stop(in_order=False)

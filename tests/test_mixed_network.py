@@ -108,7 +108,7 @@ def test_a_gmp_seed_passes_addresses_on_before_entries(framing: str, make_node: 
         PerlPeer.dial(seed.binds[0], "PerlSeed", framing=framing) as other,
         PerlPeer.dial(seed.binds[0], "PerlA", framing=framing) as perl,
     ):
-        other._core.request("g_global")
+        other.request("g_global")
         other.expect("", "g_set")
         perl.request("g_slave", {**families, "'l": {"PerlA": ["127.0.0.1:4042"]}})
         perl.barrier()

@@ -260,8 +260,8 @@ def test_a_perl_node_that_nobody_reports_is_asked_to_attach_until_it_does(
     monkeypatch.setattr(unattached, "PATIENCE", 0.2)
     node = make_node("gmp")
     with PerlPeer.dial(node.binds[0]) as perl, PerlPeer.dial(node.binds[0], "PerlB") as other:
-        other._core.request("g_slave", {"'l": {"PerlB": []}})  # attached to this seed
-        other._core.request("g_slave")
+        other.request("g_slave", {"'l": {"PerlB": []}})  # attached to this seed
+        other.request("g_slave")
         perl.request("g_slave")  # to none, as far as anybody knows
         for _ in range(2):
             assert perl.expect("", "eval") == [unattached.ATTACH_AGAIN]
