@@ -44,7 +44,7 @@ def parse_greeting(line: bytes) -> Greeting:
     try:
         fields = line.decode().split(";")
     except UnicodeDecodeError:
-        raise ProtocolError(f"greeting is not UTF-8 text: {line[:40]!r}") from None
+        raise ProtocolError(f"greeting is no UTF-8 text: {line[:40]!r}") from None
     protocol = fields[0]
     if protocol not in ("aemp", "aemp-dataconn"):
         raise ProtocolError(f"unknown protocol {protocol[:40]!r}, expected 'aemp'")
