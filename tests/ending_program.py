@@ -222,6 +222,7 @@ def sigint(node_id: str, seed: str, boss: str) -> None:
 
 @way
 def sigquit(node_id: str, seed: str, boss: str) -> None:
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # a shell without job control lets its background ignore it
     join(node_id, seed)
     ready(boss, node_id)
 

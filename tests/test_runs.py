@@ -114,6 +114,7 @@ def test_a_thousand_small_messages_are_a_few_pieces_and_are_counted_one_by_one(
         put_rows(connection, run)
 
     monkeypatch.setattr(Connection, "_put_rows", note)
+    gevent.sleep(0)  # in a turn in which nothing was sent yet
     for number in range(1000):
         near.send(port.id, "tag", number)
     eventually(lambda: len(port) == 1000)

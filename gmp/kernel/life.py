@@ -33,6 +33,7 @@ class Life:
         self.state = "new"
         self.ended = gevent.event.Event()  #: set when the node begins to leave
         self.was_started = False  #: whether it ever was
+        self._at_exit = False
         self._to_leave = False  # whether it was part of the network when it was closed
         self._ending = Ending(self._leave, parts.ports.hub)
         let_go_in_children(self)
@@ -96,7 +97,7 @@ class Life:
             parts.changed.set()
             parts.network.stop_listening()
             parts.ports.leave(("leaving", self.id))
-            if parts.successor is None:
+            if parts.successor is None and not self._at_exit:
                 parts.ground.go_on_at(None)
         elif self.state == "closed":
             return
@@ -112,6 +113,7 @@ class Life:
             return
         if self.started:
             parts.ports.closed_because = "has left the network, as the program ends"
+            self._at_exit = True  # whoever waits ends with the program, without a traceback
             self.close()
         self._ending.wait()
 
