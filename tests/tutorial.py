@@ -1,6 +1,6 @@
 """Follows a tutorial page as a reader would, typing only what it says.
 
-A ``python``, ``perl``, ``json`` or ``toml`` block that begins with ``# NAME`` is that file, in the home directory. In a
+A ``python``, ``perl``, ``yaml`` or ``toml`` block that begins with ``# NAME`` is that file, in the home directory. In a
 ``console`` block ``one$ COMMAND`` types a command in the terminal of that name (what still runs there must have ended); the
 lines below it are what appears there. ``one$ ^C`` presses Ctrl-C there and waits for the end, ``one$ kill -9 %1`` kills;
 ``one: …`` is a line that appears there later.
@@ -17,7 +17,7 @@ from pathlib import Path
 import gevent
 import gevent.subprocess as subprocess
 
-BLOCK = re.compile(r"^```(python|perl|json|toml|console)\n(.*?)^```$", re.S | re.M)
+BLOCK = re.compile(r"^```(python|perl|yaml|toml|console)\n(.*?)^```$", re.S | re.M)
 FILE = re.compile(r"# ([\w./-]+\.\w+|\.[\w-]+)\n")
 COMMAND = re.compile(r"(\w+)(\$|:) ?(.*)")
 PROGRAMS = {"python": [sys.executable], "gmp": [str(Path(sys.executable).parent / "gmp")]}
