@@ -2,12 +2,14 @@
 
 Python's own handler raises in whatever runs just then, in the hub too, which prints a traceback. Here the handler only
 raises when the main greenlet runs; else it has the loop throw into it. In `held` blocks (a process is being started and
-is in no list yet) it waits until the block ends. Outside of commands the signals have their default action: they end
+is in no list yet) it waits until the block ends. In a callback of the garbage collector, where what is raised is lost,
+it has the loop throw, too. Outside of commands the signals have their default action: they end
 the process in silence.
 """
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,10 +34,19 @@ class _Interrupts:
         error = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(TERMINATED)
         if self.holds:
             self.waiting = error
-        elif getcurrent() is self.main:
+        elif getcurrent() is self.main and not _swallows(frame):
             raise error
         else:
             gevent.get_hub().loop.run_callback(self.main.throw, error)
+
+
+def _swallows(frame: FrameType | None) -> bool:
+    """Return whether what is raised there is printed and goes no further: in a callback of the garbage collector."""
+    for callback in gc.callbacks:
+        called = getattr(callback, "__call__", None)  # noqa: B004  # to see its code, not whether there is one
+        if frame is not None and frame.f_code in (getattr(callback, "__code__", None), getattr(called, "__code__", None)):
+            return True
+    return False
 
 
 @contextmanager
