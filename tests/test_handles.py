@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -262,18 +261,22 @@ def test_whoever_waits_is_let_go_when_the_node_is_closed(make_node: Callable[...
 def test_so_is_a_thread(make_node: Callable[..., gmp.Node]) -> None:
     node = make_node("node", binds=[], seeds=[], leave_timeout=0.2)
     raised: list[BaseException] = []
+    began = gevent.event.Event()
+
+    def sleep() -> None:
+        began.set()
+        gevent.sleep(60)
 
     def wait() -> None:
         try:
-            node.from_thread(gevent.sleep, 60)
+            node.from_thread(sleep)
         except gmp.GmpError as error:
             raised.append(error)
 
-    thread = threading.Thread(target=wait)
-    thread.start()
-    gevent.sleep(0.1)
+    ended = gevent.get_hub().threadpool.spawn(wait)  # a native thread in a patched program too
+    began.wait()
     node.close()
-    thread.join(10)
+    ended.get(timeout=10)
     assert [str(error) for error in raised] == ["node node is closed"]
 
 
