@@ -23,18 +23,18 @@ from gmp.ports.timers import Timer
 
 _default: Node | None = None
 _core: Core | None = None  # what does its work
-_ports: Any = None  # its ports, and `Ports.put_hold`, `Routes.ways` and `Routes.runs`, for `send`
+_ports: Any = None  # its ports, and `Ports.put_hold`, `Routes.ways` and `Routes.batches`, for `send`
 _hold: Any = NEVER_HELD
 _ways: dict[str, tuple[Any, str]] = {}
-_runs: dict[str, Any] = {}
+_batches: dict[str, Any] = {}
 _configured = gevent.event.Event()  # set for a moment when `configure` has started a node
 
 
 def _use(node: Node | None) -> None:
     """Make `node` the default one."""
-    global _default, _core, _ports, _ways, _runs
+    global _default, _core, _ports, _ways, _batches
     _default, _core = node, None if node is None else core_of(node)
-    _ports, _ways, _runs = (None, {}, {}) if _core is None else (_core.ports, _core.ways, _core.runs)
+    _ports, _ways, _batches = (None, {}, {}) if _core is None else (_core.ports, _core.ways, _core.batches)
     _look_at_hold()
     if _core is not None:
         _core.ports.put_hold_changed = _look_at_hold
@@ -189,46 +189,46 @@ def send(dest: Port | str, *message: Any) -> None:
                     dest.put(message)
             return
     elif type(dest) is str:
-        run = _runs.get(dest)
-        if run is not None and run.room > 0 and _hold._is_owned():
-            pack = run.pack
+        batch = _batches.get(dest)
+        if batch is not None and batch.room > 0 and _hold._is_owned():
+            pack = batch.pack
             try:
                 data = pack([*message])
             except Exception:
                 way = None  # there is more to it: below
             else:
-                rows = run.rows
-                if len(data) <= run.short:
+                rows = batch.rows
+                if len(data) <= batch.short:
                     rows.append(data)
-                    if len(rows) < run.room:
+                    if len(rows) < batch.room:
                         return
                     is_in = True
                 else:
                     size, last = len(data), message[-1]
-                    is_in = type(last) is bytes and size - len(last) <= run.short and size <= run.longest  # `Run.is_flat`
+                    is_in = type(last) is bytes and size - len(last) <= batch.short and size <= batch.longest  # `is_flat`
                     if is_in:
-                        run.room -= size >> run.bits
+                        batch.room -= size >> batch.bits
                         rows.append(data)
-                        if len(rows) < run.room:
+                        if len(rows) < batch.room:
                             return
                 way = _ways.get(dest)
                 if way is None and is_in:
                     return  # race: the tables were emptied meanwhile; there is room, or the turn's end brings it away
-            if way is not None and way[0].add(run, is_in, way[1], message, data):
+            if way is not None and way[0].add(batch, is_in, way[1], message, data):
                 return
         elif (way := _ways.get(dest)) is not None and _hold._is_owned():
-            _begin_run(dest, way, message)
+            _begin_batch(dest, way, message)
             return
     core().send_tuple(dest, message)
 
 
-def _begin_run(dest: str, way: tuple[Any, str], message: tuple[Any, ...]) -> None:
-    """Send to another node what joins no run; if it is the first of one, the next will join that."""
+def _begin_batch(dest: str, way: tuple[Any, str], message: tuple[Any, ...]) -> None:
+    """Send to another node what joins no batch; if it is the first of one, the next will join that."""
     peer, name = way
     over = peer.send(name, message)
     outbox = peer.outbox
-    if outbox is not None and outbox.run is not None and outbox.run.name is name:
-        _runs[dest] = outbox.run
+    if outbox is not None and outbox.batch is not None and outbox.batch.name is name:
+        _batches[dest] = outbox.batch
     if over:
         peer.wait_room()
 

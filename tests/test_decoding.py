@@ -15,11 +15,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import gmp
+from gmp.wire.batches import batch_head
 from gmp.wire.dispatch import Undecodable
 from gmp.wire.framing import make_encoder
 from gmp.wire.msgpack_framing import DECIMAL, FROZENSET, SET, TUPLE, MsgpackDecoder
 from gmp.wire.nesting import TOO_DEEP
-from gmp.wire.runs import run_head
 
 LIMIT = 1 << 20
 ROWS = 100  # of a run that is long enough for the decoder to go over to tuples
@@ -36,7 +36,7 @@ DEEP: Any = (1, [(2,), {"k": ((3,), [])}], {(1, (2,)): [(), {}], frozenset({(4,)
 
 def run(*messages: Any) -> bytes:
     """A run as bytes."""
-    return run_head("p", len(messages)) + b"".join(pack(list(message)) for message in messages)
+    return batch_head("p", len(messages)) + b"".join(pack(list(message)) for message in messages)
 
 
 class Receiver:
@@ -129,7 +129,7 @@ def test_a_value_of_each_kind_arrives_as_it_was_sent_cut_at_any_byte(way: str) -
 def test_what_has_no_destination_is_as_it_was_sent_too(way: str) -> None:
     receiver = Receiver(way)
     receiver.feed(pack(["q", *DEEP]))
-    receiver.feed(pack([None]) + pack([]) + run_head("q", 2) + pack(list(DEEP)) + pack([[]]))
+    receiver.feed(pack([None]) + pack([]) + batch_head("q", 2) + pack(list(DEEP)) + pack([[]]))
     assert [shape(got) for got in receiver.got] == [
         shape(wanted) for wanted in (["q", *DEEP], [""], [""], ["q", *DEEP], ["q", []])
     ]
@@ -166,7 +166,7 @@ def test_a_thousand_changes_within_one_read(way: str) -> None:
 @both_ways
 def test_after_a_stop_the_rest_is_still_there(way: str) -> None:
     receiver = Receiver(way)
-    data = run_head("q", ROWS) + pack([1]) * ROWS + pack(["q"]) + pack(["p", []]) + run(*[(2,)] * ROWS)
+    data = batch_head("q", ROWS) + pack([1]) * ROWS + pack(["q"]) + pack(["p", []]) + run(*[(2,)] * ROWS)
     stopped: list[Any] = []
 
     def stop(message: Any) -> bool:
@@ -183,7 +183,7 @@ def test_after_a_stop_the_rest_is_still_there(way: str) -> None:
 
 def refused(way: str, value: bytes, match: str) -> None:
     """A packed value is refused, alone and in a run, as a second element too, whole and in pieces."""
-    head = run_head("p", 3) + pack([1])
+    head = batch_head("p", 3) + pack([1])
     for data in (b"\x92\xa1p" + value, b"\x93\xa1p\x01" + value, head + b"\x91" + value + pack([2])):
         for size in (len(data), 3, 1000):
             receiver = Receiver(way)
@@ -197,7 +197,7 @@ def refused(way: str, value: bytes, match: str) -> None:
 
 def lost(way: str, value: bytes, what: str) -> None:
     """A message with a packed value is lost alone, also in a run, whole and in pieces; the next one arrives."""
-    head = run_head("p", 3) + pack([1])
+    head = batch_head("p", 3) + pack([1])
     alone, second, among = b"\x92\xa1p" + value, b"\x93\xa1p\x01" + value, head + b"\x91" + value + pack([2])
     for data, rows in ((alone, []), (second, []), (among, [1, 2])):
         for size in (len(data), 3, 1000):
@@ -253,7 +253,7 @@ WRAPS: dict[str, Callable[[bytes, int], bytes]] = {
 @both_ways
 @pytest.mark.parametrize("wrap", WRAPS)
 def test_sixty_four_levels_pass_and_a_message_with_more_is_lost(way: str, wrap: str) -> None:
-    for data in (b"\x92\xa1p" + WRAPS[wrap](b"\x05", 63), run_head("p", 1) + b"\x91" + WRAPS[wrap](b"\x05", 63)):
+    for data in (b"\x92\xa1p" + WRAPS[wrap](b"\x05", 63), batch_head("p", 1) + b"\x91" + WRAPS[wrap](b"\x05", 63)):
         receiver = Receiver(way)
         assert receiver.feed(data) == 1
     for levels in (64, 65, 500, 1000):
@@ -308,8 +308,8 @@ def test_a_key_that_is_nested_deeply_is_refused(way: str) -> None:
         (msgpack.packb([["p"], 1]), r"must begin with a port name, not \['p'\]$"),
         (msgpack.packb([{"p": 1}]), r"must begin with a port name, not \{'p': 1\}$"),
         (msgpack.packb([1, "p", ["x"]]), r"not \[1, 'p', \['x'\]\]$"),
-        (msgpack.packb([0, "p", ["x"], "y"]), r"a run must hold arrays: \[\['x'\], 'y'\]…$"),
-        (run_head("p", 1) + ONE, r"a run must hold arrays: \[\(1,\)\]…$"),
+        (msgpack.packb([0, "p", ["x"], "y"]), r"a batch must hold arrays: \[\['x'\], 'y'\]…$"),
+        (batch_head("p", 1) + ONE, r"a batch must hold arrays: \[\(1,\)\]…$"),
         (b"\x93\x01\xa1p" + b"\x91" * 900 + b"\x01", "nested deeper than 64"),
         (b"\x93\x00\xa1p\x81\x01" + b"\x91" * 900 + b"\x01", "nested deeper than 64"),
     ],

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import gmp
 from gmp import face
 from gmp.net.connection import Connection
+from gmp.wire.batches import LONGEST_ROW
 from gmp.wire.nesting import SHORT
-from gmp.wire.runs import LONGEST_ROW
 
 from .conftest import eventually
 

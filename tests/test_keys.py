@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 import gmp
 from gmp.wire import cbor_framing, keys
+from gmp.wire.batches import batch_head
 from gmp.wire.framing import make_decoder, make_encoder
-from gmp.wire.runs import run_head
 
 LIMIT = 4 << 20
 MANY = 3000
@@ -106,7 +106,7 @@ def packed(kind: type[Any], values: list[Any], wrap: str) -> bytes:
     if wrap == "tuple":
         value = ext(1, b"\x91" + value)
     row = b"\x92\xa3tag" + value
-    return run_head("p", 1) + row if wrap == "run" else b"\x93\xa1p" + row[1:]
+    return batch_head("p", 1) + row if wrap == "run" else b"\x93\xa1p" + row[1:]
 
 
 def ext(code: int, data: bytes) -> bytes:
@@ -121,7 +121,7 @@ class Receiver:
         self.put, self.put_all = self.got.append, self.got.extend
         self._decoder = make_decoder("msgpack", LIMIT)
         if way == "tuples":
-            self.feed(run_head("p", 100) + b"\x91\x01" * 100)
+            self.feed(batch_head("p", 100) + b"\x91\x01" * 100)
         self.got.clear()
 
     def feed(self, data: bytes) -> None:

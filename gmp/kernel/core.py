@@ -87,7 +87,7 @@ class Core:
 
     def _join_messages(self) -> None:
         self.routes = Routes(self.ports, self.peer, self.requests.handle)
-        self.ways, self.runs = self.routes.ways, self.routes.runs  #: as in `Routes`, for `gmp.send`
+        self.ways, self.batches = self.routes.ways, self.routes.batches  #: as in `Routes`, for `gmp.send`
         self.send_tuple: Callable[[Any, tuple[Any, ...]], Any] = self.routes.send  #: `send` with the message as a tuple
         self.send_changed: Callable[[], None] = _nothing  #: is called when that is another one
         self._sent: Sent | None = None
@@ -205,7 +205,7 @@ class Core:
         self.tracer = tracer
         arguments = (self.ports, self.peer, self.requests.handle)
         self.routes = Routes(*arguments) if tracer is None else TracingRoutes(*arguments, tracer)
-        self.routes.ways, self.routes.runs = self.ways, self.runs  # `gmp.send` knows these
+        self.routes.ways, self.routes.batches = self.ways, self.batches  # `gmp.send` knows these
         self.ports.port_class = Port if tracer is None else make_port_class(tracer)
         self.calls.tracer(tracer)
         self.watch_sends(self._sent)

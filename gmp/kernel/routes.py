@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gmp.ids import split_port_id
+from gmp.net.batch import Batch
 from gmp.net.peer import Peer
-from gmp.net.run import Run
 from gmp.ports.port import Port
 from gmp.ports.table import Ports
 from gmp.wire.framing import make_encoder
@@ -36,7 +36,7 @@ class Routes:
         self._node_port = node_port
         self._local = ports.by_id  # those that were looked for before
         self.ways: dict[str, tuple[Peer, str]] = {}  #: from a full port ID to the peer and the port's name there
-        self.runs: dict[str, Run] = {}  #: the last run to a full port ID that `gmp.send` has seen
+        self.batches: dict[str, Batch] = {}  #: the last batch to a full port ID that `gmp.send` has seen
         self._nodes: dict[str, Peer] = {}  # those whose node ID has been checked
 
     def send(self, dest: Any, message: tuple[Any, ...]) -> None:
@@ -93,7 +93,7 @@ class Routes:
             peer = self._nodes[node_id] = self._peer(node_id)
         if len(self.ways) >= KEEP:
             self.ways.clear()
-            self.runs.clear()
+            self.batches.clear()
         route = self.ways[port_id] = peer, name
         return route
 
@@ -103,7 +103,7 @@ class Routes:
             self._nodes.pop(peer.node_id, None)
         for port_id in [port_id for port_id, (peer, _) in self.ways.items() if peer in gone]:
             del self.ways[port_id]
-            self.runs.pop(port_id, None)
+            self.batches.pop(port_id, None)
 
     def _deliver(self, name: str, message: tuple[Any, ...]) -> None:
         local = self._ports.by_name.get(name)

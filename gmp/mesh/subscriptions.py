@@ -48,7 +48,7 @@ class GroupGround(Protocol):
 
     @property
     def gathering(self) -> bool:
-        """True within the step of a loss: what is deferred now begins in its batch."""
+        """True within the step of a loss: what is deferred now begins in its aftermath."""
 
     def follow(self, successor: Callable[[GroupGround | None], None]) -> Callable[[], None]:
         """Call `successor` once: with the node that takes this one's place, or with None when this one is closed.
@@ -199,7 +199,7 @@ class Subscription:
     def __init__(self, ground: GroupGround, family: str, callback: MembersCallback) -> None:
         self._seen = _Seen(family)
         self._callback = callback
-        self._scheduled: Deferred | None = None  # the report that is on its way, not counting those in batches
+        self._scheduled: Deferred | None = None  # the report that is on its way, not counting those in an aftermath
         self._reporting = False
         self._active = True
         self._changes = Changes(ground, family, begins=self._begin_at, changed=self._change, ended=self._end)
@@ -214,10 +214,10 @@ class Subscription:
         self._report_soon()
 
     def _report_soon(self) -> None:
-        """race: two nodes are lost, and the batch of the first is held up until behind that of the second.
+        """race: two nodes are lost, and the aftermath of the first is held up until behind that of the second.
 
         Its report would come too late: the second node may be up again by then, and nothing seen of its loss (promise 1). So
-        each loss has a report in its own batch, whatever is on its way.
+        each loss has a report in its own aftermath, whatever is on its way.
         """
         if self._ground.gathering:
             self._ground.defer(self._report)

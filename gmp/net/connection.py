@@ -153,7 +153,7 @@ class Connection(Outbox):
 
     @property
     def outbox(self) -> Outbox:
-        """This very connection: `gmp.send` may add to its runs."""
+        """This very connection: `gmp.send` may add to its batches."""
         return self
 
     def stats(self) -> dict[str, Any]:

@@ -5,14 +5,15 @@ written when the turn ends, or after 4, 16 and then each 64 KiB (so that the oth
 send one after the other); what the socket does not take waits for the write watcher. There is never a system call per
 message. One pass of the loop writes at most `A_TURN` bytes, otherwise a stream of large messages would starve the rest.
 
-Messages in a row for one port go out as a *run* when the other side reads them (`gmp.wire.runs`): `run` is the one that
-is being collected (`gmp.net.run`), also by `gmp.send` behind our back. It joins the outbox before anything else does, and
+Messages in a row for one port go out as a *batch* when the other side reads them (`gmp.wire.batches`): `batch` is the one
+that is being collected (`gmp.net.batch`), also by `gmp.send` behind our back. It joins the outbox before all else, and
 before the outbox is written.
 
-The rule of joining: a message begins or joins a run if its port is that of `_run_name`, and if it has `_longest_row` bytes
-at most, packed without the name. If it has more than `SHORT`, and is not flat (`Run.is_flat`), its nesting is checked first.
+The rule of joining: a message begins or joins a batch if its port is that of `_batch_name`, and if it has `_longest_row`
+bytes at most, packed without the name. If it has more than `SHORT`, and is not flat (`Batch.is_flat`), its nesting is
+checked first.
 `join` holds to this rule whole; `send` and `gmp.send` add only what is certain to fit, and ask `join` about the rest.
-So the first two messages of a turn are in no run: the one is written at once, the other gives `_run_name`.
+So the first two messages of a turn are in no batch: the one is written at once, the other gives `_batch_name`.
 
 What coded values mean (they save comparisons in `send`):
 
@@ -23,10 +24,10 @@ What coded values mean (they save comparisons in `send`):
 | | bytes, `_writing` | the socket is full: when so many wait, join small pieces (`_tighten`) and look at the high mark |
 | `_short` | `SHORT` | the slow lane is empty: only a message of more bytes must be checked |
 | | -1 | somebody waits in the slow lane: each message must ask whether it may overtake |
-| `_longest_row` | bytes | what a message in a run may have, packed without the name |
-| | -1 | no runs now: the other side reads none, or somebody waits in the slow lane |
+| `_longest_row` | bytes | what a message in a batch may have, packed without the name |
+| | -1 | no batches now: the other side reads none, or somebody waits in the slow lane |
 | `_row_limit` | as `_longest_row` | what that returns to when the slow lane is empty again |
-| `_run_name` | a name | the port of the last message of this turn that was small enough for a run; compared by identity |
+| `_batch_name` | a name | the port of the last message of this turn small enough for a batch; compared by identity |
 | | None | the next message goes by itself: nothing was sent in this turn, or a large one for the same port |
 | `_turn` | a count | the pass of the loop in which a message was last written at once, or a turn began |
 | | `NO_TURN` | a turn has ended since: the next message is written at once |
@@ -50,12 +51,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gmp.errors import ProtocolError
+from gmp.net.batch import ROW, ROW_BITS, Batch
 from gmp.net.lanes import LARGE, SlowLane
-from gmp.net.run import ROW, ROW_BITS, Run
 from gmp.net.tls import CHUNK, Tls
 from gmp.wire.admitting import AdmittingEncoder
+from gmp.wire.batches import batch_head, longest_row
 from gmp.wire.nesting import CONTAINERS, SHORT
-from gmp.wire.runs import longest_row, run_head
 
 if TYPE_CHECKING:
     from gmp.net.reasons import CloseReason
@@ -74,10 +75,10 @@ class Outbox:
 
     # slots: an instance's dict with so many attributes would be slow to look up
     __slots__ = (
-        "_budget", "_check", "_drained", "_encrypting", "_flush_at", "_front", "_longest_row", "_loop",
-        "_max_message", "_outbox", "_plain", "_queued", "_repack", "_row_limit", "_run_callback", "_run_name",
-        "_sealed", "_short", "_slow", "_slow_next", "_tight", "_turn", "_writer", "_writing", "high_mark", "low_mark",
-        "pack", "reason", "run", "sent_bytes", "sent_messages", "sock", "tls", "up",
+        "_batch_name", "_budget", "_check", "_drained", "_encrypting", "_flush_at", "_front", "_longest_row", "_loop",
+        "_max_message", "_outbox", "_plain", "_queued", "_repack", "_row_limit", "_run_callback", "_sealed", "_short",
+        "_slow", "_slow_next", "_tight", "_turn", "_writer", "_writing", "batch", "high_mark", "low_mark", "pack",
+        "reason", "sent_bytes", "sent_messages", "sock", "tls", "up",
     )  # fmt: skip
 
     def __init__(self, sock: _socket.socket, loop: Any, drained: Callable[[Any], None]) -> None:
@@ -87,13 +88,13 @@ class Outbox:
         self.reason: CloseReason | None = None  #: of the end of the connection
         self.high_mark = NEVER  #: `send` returns True when more bytes wait
         self.low_mark = 0  #: `drained` is called when the queued bytes fall to this
-        self._queued = 0  # bytes that the socket has not taken, without those of the run
+        self._queued = 0  # bytes that the socket has not taken, without those of the batch
         self.sent_messages = self.sent_bytes = 0
         self._drained = drained
-        self._row_limit = -1  # bytes of a message that may go in a run
+        self._row_limit = -1  # bytes of a message that may go in a batch
         self._longest_row = -1  # the same, or -1 for now; for this and other coded values see the table above
-        self.run: Run | None = None  #: the one that is being collected
-        self._run_name: str | None = None  # the port that it is for, or would be; compared by identity
+        self.batch: Batch | None = None  #: the one that is being collected
+        self._batch_name: str | None = None  # the port that it is for, or would be; compared by identity
         self._outbox: list[bytes] = []
         self._sealed: list[bytes] = []  # was in the outbox when a message took the slow lane
         self._tight = 0  # how many pieces at the front of the outbox need not be joined with others
@@ -126,8 +127,8 @@ class Outbox:
         self.sent_messages = -len(self._outbox)  # they are counted as they are written, and lines are no messages
         self.pack, self._repack, self._check = encoder.pack, encoder.repack, encoder.check
         self._max_message = encoder.max_message
-        in_runs = not isinstance(encoder, AdmittingEncoder)  # which has to see the name of the port with each message
-        limit = longest_row(encoder.name, keys, encoder.max_message) if in_runs else -1
+        in_batches = not isinstance(encoder, AdmittingEncoder)  # which has to see the name of the port with each message
+        limit = longest_row(encoder.name, keys, encoder.max_message) if in_batches else -1
         self._row_limit = self._longest_row = limit
 
     def _discard(self) -> None:
@@ -137,9 +138,9 @@ class Outbox:
         self._tight = 0
         self._sealed.clear()
         self._slow.clear()
-        if self.run is not None:
-            self.run.end()
-            self.run = None
+        if self.batch is not None:
+            self.batch.end()
+            self.batch = None
         self._plain.clear()
         self._front.clear()
         self._queued = 0
@@ -147,8 +148,8 @@ class Outbox:
     @property
     def queued(self) -> int:
         """Bytes that the socket has not taken."""
-        run = self.run
-        return self._queued if run is None else self._queued + run.measure()
+        batch = self.batch
+        return self._queued if batch is None else self._queued + batch.measure()
 
     @property
     def encrypting(self) -> bool:
@@ -161,16 +162,16 @@ class Outbox:
         *Raises:* `MessageError` before anything is queued.
         """
         pack = self.pack  # Python looks up methods fast, and attributes, but not an attribute that is called as a method
-        if name is self._run_name:
+        if name is self._batch_name:
             try:
                 data = pack([*message])
             except Exception:
                 data = self._repack(name, [*message])
-            run = self.run
-            if run is not None and run.name is name and len(data) <= SHORT:
-                rows = run.rows
+            batch = self.batch
+            if batch is not None and batch.name is name and len(data) <= SHORT:
+                rows = batch.rows
                 rows.append(data)
-                return False if len(rows) < run.room else self.make_room(run)
+                return False if len(rows) < batch.room else self.make_room(batch)
             over = self.join(name, message, data)
             if over is not None:
                 return over
@@ -183,53 +184,53 @@ class Outbox:
         if size > self._short and not self._may_go(name, message, data):
             self._slow.put(name, data)
         else:
-            if self.run is not None:
-                self._end_run()
+            if self.batch is not None:
+                self._end_batch()
             self._outbox.append(data)
             if size <= self._longest_row:
-                self._run_name = name
+                self._batch_name = name
         self._queued = queued = self._queued + size
         # one comparison for all states: first message, or the one that begins a turn (0); enough for the turn, or for a full
         # socket; high mark
         return False if queued < self._flush_at else self._push()
 
     def join(self, name: str, message: tuple[Any, ...], data: bytes) -> bool | None:
-        """Let a message, as `pack` has made it, join the run for `name`; None when it may not. Else as `send`.
+        """Let a message, as `pack` has made it, join the batch for `name`; None when it may not. Else as `send`.
 
         *Raises:* `MessageError`.
         """
         size = len(data)
         if size > self._longest_row:  # large ones go by themselves
-            self.stop_runs()
+            self.stop_batches()
             return None
-        run = self.run
-        if run is None:
-            if name is not self._run_name:
+        batch = self.batch
+        if batch is None:
+            if name is not self._batch_name:
                 return None  # race: a signal handler or `__del__` has sent meanwhile
-            run = Run(name, self.pack, (self._flush_at - self._queued) // ROW, self._longest_row)
-            if self.run is not None:
+            batch = Batch(name, self.pack, (self._flush_at - self._queued) // ROW, self._longest_row)
+            if self.batch is not None:
                 return None  # race: as above
-            self.run = run
-        elif run.name is not name:
+            self.batch = batch
+        elif batch.name is not name:
             return None  # race: as above
         if size > SHORT:
-            if not run.is_flat(message, size):
+            if not batch.is_flat(message, size):
                 self._check_nesting(name, message, size)
-            run.room -= size >> ROW_BITS
-        run.rows.append(data)
-        return False if len(run.rows) < run.room else self.make_room(run)
+            batch.room -= size >> ROW_BITS
+        batch.rows.append(data)
+        return False if len(batch.rows) < batch.room else self.make_room(batch)
 
-    def make_room(self, run: Run) -> bool:
-        """Find room, or write, after a message was added to `run` without knowing of any. Returns as `send`."""
-        if run is not self.run:  # race: the run has ended while the message was packed
-            self._put_rows(run)
+    def make_room(self, batch: Batch) -> bool:
+        """Find room, or write, after a message was added to `batch` without knowing of any. Returns as `send`."""
+        if batch is not self.batch:  # race: the batch has ended while the message was packed
+            self._put_rows(batch)
             return self._queued >= self._flush_at and self._push()
-        if run.room != run.given:
+        if batch.room != batch.given:
             return self._push()  # with long messages room is counted closely enough
-        left = self._flush_at - self._queued - run.measure()
+        left = self._flush_at - self._queued - batch.measure()
         if left <= self._flush_at >> 4:  # near enough: do not measure for each of the last ones
             return self._push()
-        run.room = run.given = run.measured + left // ROW
+        batch.room = batch.given = batch.measured + left // ROW
         return False
 
     def _check_nesting(self, name: str, message: tuple[Any, ...], size: int) -> None:
@@ -238,33 +239,33 @@ class Outbox:
                 self._check(name, message, size)
                 return
 
-    def _end_run(self) -> None:
-        """Put the run into the outbox, which must be done before the outbox is written or added to."""
-        while (run := self.run) is not None:
-            self._put_rows(run)
+    def _end_batch(self) -> None:
+        """Put the batch into the outbox, which must be done before the outbox is written or added to."""
+        while (batch := self.batch) is not None:
+            self._put_rows(batch)
 
-    def _put_rows(self, run: Run) -> None:
-        rows = run.rows
+    def _put_rows(self, batch: Batch) -> None:
+        rows = batch.rows
         taken = [*rows]
         count = len(taken)
-        data = b"".join([run_head(run.name, count), *taken])
+        data = b"".join([batch_head(batch.name, count), *taken])
         size = len(data)
         # race: Ctrl-C, or a signal handler that sends. No call follows, so they come before or after all of this
         if rows[count:] or (taken and not rows):
             return  # it has grown, or was put there already
         del rows[:]
-        run.room, run.pack = 0, None  # as `Run.end`
-        if self.run is run:
-            self.run = None
+        batch.room, batch.pack = 0, None  # as `Batch.end`
+        if self.batch is batch:
+            self.batch = None
         if taken:
             self._outbox += [data]
             self._queued += size
             self.sent_messages += count - 1  # as one piece it will count for one
 
-    def stop_runs(self) -> None:
-        """End the run; the next message is sent by itself."""
-        self._end_run()
-        self._run_name = None
+    def stop_batches(self) -> None:
+        """End the batch; the next message is sent by itself."""
+        self._end_batch()
+        self._batch_name = None
 
     def _may_go(self, name: str, message: tuple[Any, ...], data: bytes) -> bool:
         """Check a message that is not short; return True if it may go into the outbox, False for the slow lane."""
@@ -277,7 +278,7 @@ class Outbox:
         waits = self._writing or self._short < 0
         if not waits or not ((self._slow or size >= LARGE) and self._slow.is_for(name, data)):
             return True
-        self.stop_runs()
+        self.stop_batches()
         self._short = self._longest_row = -1  # as long as a message waits there, each one must be checked
         outbox = self._outbox
         self._sealed += outbox  # what was sent before it stays before it
@@ -298,7 +299,7 @@ class Outbox:
                 return self._queued > self.high_mark
             self._turn = turn
         if self._writing:
-            self._end_run()
+            self._end_batch()
             self._tighten()
         else:
             self._flush_at = min(4 * self._flush_at, FLUSH_AT)
@@ -307,12 +308,12 @@ class Outbox:
 
     def _write_first(self) -> None:
         """Write the first message of a turn: round trips consist of such messages."""
-        self._run_name = None  # there is no run of one
+        self._batch_name = None  # there is no batch of one
         outbox = self._outbox
         try:
             written = map(self.sock.send, outbox)
             if (
-                self.tls is not None or self.run is not None or self.reason is not None or self._queued > PIECE
+                self.tls is not None or self.batch is not None or self.reason is not None or self._queued > PIECE
                 or self._front or self._sealed or self._writing
             ):  # fmt: skip
                 self._flush()
@@ -350,20 +351,20 @@ class Outbox:
     def write(self, data: bytes) -> None:
         """Put bytes into the outbox, as `send` does with a message."""
         if data and self.reason is None:
-            self._end_run()
+            self._end_batch()
             self._outbox.append(data)
             self._queued += len(data)
             if self._queued >= self._flush_at:
                 self._push()
 
     def _turn_ends(self) -> None:
-        if self._queued or self.run is not None or self.tls is not None:
+        if self._queued or self.batch is not None or self.tls is not None:
             self._flush()
         if not self._writing:
-            if self.run is not None:  # race: a signal handler has sent meanwhile
+            if self.batch is not None:  # race: a signal handler has sent meanwhile
                 self._run_callback(self._turn_ends)
                 return
-            self._flush_at, self._run_name, self._turn = 0, None, NO_TURN
+            self._flush_at, self._batch_name, self._turn = 0, None, NO_TURN
             if self.low_mark == 0:  # a caller waits for the last byte
                 self._drained(self)
 
@@ -392,7 +393,7 @@ class Outbox:
                 if front or self._budget <= 0:
                     self._wait_writable()
                     return
-                if self._queued == 0 and self.run is None and self.tls is None:
+                if self._queued == 0 and self.batch is None and self.tls is None:
                     return  # TLS may have something of its own to send
             if not self._encrypting and (self.tls is None or self.tls.ready):
                 self._queued = 0  # race: Ctrl-C came before what was sent was counted
@@ -440,7 +441,7 @@ class Outbox:
 
     def _take(self, to: list[bytes | memoryview]) -> bool:
         """Move the small messages that wait to `to`, or one of the slow lane in turn, so that neither starves."""
-        self._end_run()
+        self._end_batch()
         while True:
             outbox = self._sealed or self._outbox
             if self._short < 0 and not self._sealed and (self._slow_next or not outbox):  # the slow lane is in use
@@ -467,7 +468,7 @@ class Outbox:
                 return True
 
     def _wait_writable(self) -> None:
-        self._end_run()  # otherwise it would grow whenever the socket takes a bit: a run has a longest length
+        self._end_batch()  # otherwise it would grow whenever the socket takes a bit: a batch has a longest length
         if self._writing:  # race: a signal handler has sent meanwhile
             return
         self._writing = True
@@ -484,10 +485,10 @@ class Outbox:
         self._flush_at = FLUSH_AT
         self._flush()
         if not self._writing:
-            if self.run is not None:  # race: as in `_turn_ends`
+            if self.batch is not None:  # race: as in `_turn_ends`
                 self._run_callback(self._turn_ends)
             else:
-                self._flush_at, self._run_name = 0, None
+                self._flush_at, self._batch_name = 0, None
         if self.queued <= self.low_mark:
             self._drained(self)
 

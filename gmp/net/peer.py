@@ -22,11 +22,11 @@ import gevent.event
 from gevent.hub import Waiter
 from greenlet import getcurrent
 
+from gmp.net.batch import KEPT, Batch
 from gmp.net.handover import HandOver
 from gmp.net.outbox import Outbox
 from gmp.net.peerstate import Link, PeerState
 from gmp.net.requeue import send_again, send_request
-from gmp.net.run import KEPT, Run
 from gmp.net.way import PeerWay, RelayWay, is_relayed
 from gmp.wire.framing import Encoder, make_encoder
 from gmp.wire.perl_strings import PerlStrings
@@ -73,7 +73,7 @@ class Peer:
         self.dropped = 0
         self.dialled = ""  #: the address at which this node reached it; empty unless this node dialled
         self.send: Callable[[str, tuple[Any, ...]], bool] = self._queue_message  #: True: over the high mark now
-        self.outbox: Outbox | None = None  #: the outbox whose run `gmp.send` may add to, while `send` is the way's
+        self.outbox: Outbox | None = None  #: the outbox whose batch `gmp.send` may add to, while `send` is the way's
         self._events = events
         self._max_message = max_message
         self._high_mark, self._low_mark = high_mark, low_mark
@@ -204,19 +204,19 @@ class Peer:
         self.send = send
         self.outbox = connection.outbox if connection is not None and send == connection.send else None
         if before is not None and before is not self.outbox:
-            before.stop_runs()  # otherwise `gmp.send` would go on adding to the run that it knows
+            before.stop_batches()  # otherwise `gmp.send` would go on adding to the batch that it knows
 
-    def add(self, run: Run, is_in: bool, name: str, message: tuple[Any, ...], data: bytes) -> bool:
-        """Finish what `gmp.send` began: it packed `data`, the message to `name`, for `run`, and if `is_in` has added it.
+    def add(self, batch: Batch, is_in: bool, name: str, message: tuple[Any, ...], data: bytes) -> bool:
+        """Finish what `gmp.send` began: it packed `data`, the message to `name`, for `batch`, and if `is_in` has added it.
 
         Return False if the message has still to be sent. *Blocks:* as `wait_room`. *Raises:* `MessageError`.
         """
         outbox = self.outbox
-        if outbox is None or run is not outbox.run:  # race: a signal handler or `__del__` has sent something meanwhile
-            left_behind = not is_in or bool(run.rows)
-            run.end()
+        if outbox is None or batch is not outbox.batch:  # race: a signal handler or `__del__` has sent something meanwhile
+            left_behind = not is_in or bool(batch.rows)
+            batch.end()
             return not left_behind
-        over = outbox.make_room(run) if is_in else outbox.join(name, message, data)
+        over = outbox.make_room(batch) if is_in else outbox.join(name, message, data)
         if over:
             self.wait_room()
         return over is not None

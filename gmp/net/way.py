@@ -39,7 +39,7 @@ class PeerWay(Protocol):
 
     @property
     def outbox(self) -> Outbox | None:
-        """Whose runs `gmp.send` may add to; None when it has none."""
+        """Whose batches `gmp.send` may add to; None when it has none."""
 
     @property
     def tls(self) -> Tls | None:

@@ -5,7 +5,7 @@ look closer. It is 0 whenever more than an append is to be done (a greenlet wait
 handlers or is dead), so those cases cost the usual one nothing.
 
 The queue is made with the first message or the first wait (an empty deque is 750 bytes). The waiting greenlet is woken
-once per batch (`gmp.ports.wakeups`), and takes its message itself when it runs: a timeout or a kill in between loses no
+once per turn (`gmp.ports.wakeups`), and takes its message itself when it runs: a timeout or a kill in between loses no
 message.
 
 race: the wait ends otherwise (timeout, kill) while a wake-up is on its way: `waking` is None then, and the greenlet is not

@@ -23,7 +23,7 @@ def admitting(encoder: Encoder, keys: Mapping[str, str]) -> Encoder:
 
 
 class AdmittingEncoder:
-    """An encoder for messages to a node that does not know each request. As it looks at names, messages go in no runs."""
+    """An encoder for messages to a node that does not know each request. As it looks at names, messages go in no batches."""
 
     def __init__(self, encoder: Encoder, keys: Mapping[str, str]) -> None:
         self.name = encoder.name

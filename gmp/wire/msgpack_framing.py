@@ -9,9 +9,9 @@ the C stack, and about 200 of them crash the interpreter.
 The unpacker takes in what it gets: of a message that comes in pieces its buffer holds only the last ones. So it is known
 where the last message ended, for the size of the next one, and what is over the limit is refused before it is whole.
 
-There are two unpackers, as arrays are better decoded as lists here and as tuples there. The messages of a run are delivered
+There are two unpackers, as arrays are better decoded as lists here, as tuples there. The messages of a batch are delivered
 as they are if they come as tuples, which takes a third off; but what holds containers is as it was sent only if arrays
-come as lists, and else must be restored, which is dear. So lists are made, and after a run of plain values tuples, until
+come as lists, and else must be restored, which is dear. So lists are made, and after a batch of plain values tuples, until
 something else comes. Either way the outcome is the same.
 """
 
@@ -31,11 +31,11 @@ import msgpack
 
 from gmp.errors import MessageError, ProtocolError
 from gmp.ids import SentAsId
+from gmp.wire.batches import LONGEST_BATCH, split_batch
 from gmp.wire.dispatch import Decoded, Find, Other, Undecodable, check_head
 from gmp.wire.keys import build_map, build_set
 from gmp.wire.nesting import MAX_NESTING, SHORT, TOO_DEEP, check_message
 from gmp.wire.restore import Foreign, NotRestored, SentTuple, is_flat, problem_of, restore
-from gmp.wire.runs import LONGEST_RUN, split_run
 from gmp.wire.values import Convert, Table, moment, pairs, why
 
 TUPLE, SET, FROZENSET, INTEGER, DECIMAL, UUID = 1, 2, 3, 4, 5, 6
@@ -200,7 +200,7 @@ class MsgpackDecoder:
         self._tuples = self._make_unpacker(False, extensions._ext_among_tuples)
         self._unpacker = self._lists  # in use; the positions are in what this one was fed
         self._suited = self._lists  # for what came last, and likely for what comes next
-        self._singles = 0  # messages since the last run
+        self._singles = 0  # messages since the last batch
         self._fed = 0  # bytes in all
         self._end = 0  # of the last message that is whole
 
@@ -212,7 +212,7 @@ class MsgpackDecoder:
             object_pairs_hook=build_map,
             read_size=_BUFFER,
             timestamp=3,
-            **_limits(max(self._max_message, LONGEST_RUN)),
+            **_limits(max(self._max_message, LONGEST_BATCH)),
             max_buffer_size=self._max_message + _SPARE,
         )
 
@@ -284,7 +284,7 @@ class MsgpackDecoder:
     ) -> tuple[int, object]:
         """What is not a list for a port; returns how many messages there were besides the first, and whether to stop."""
         if destination is None and message and message.__class__ in _ARRAYS and message[0].__class__ is int:
-            return self._dispatch_run(message, size, find, other)
+            return self._dispatch_batch(message, size, find, other)
         if destination is not None:
             in_tuples = self._unpacker is self._tuples and message.__class__ is tuple
             plain = in_tuples and size <= self._max_message and is_flat(map(type, message))
@@ -301,10 +301,10 @@ class MsgpackDecoder:
         destination.put(tuple(checked))
         return 0, False
 
-    def _dispatch_run(
-        self, run: list[Any] | tuple[Any, ...], size: int, find: Find, other: Other
+    def _dispatch_batch(
+        self, batch: list[Any] | tuple[Any, ...], size: int, find: Find, other: Other
     ) -> tuple[int, object]:
-        name, messages, plain = split_run(run, size, self._max_message)
+        name, messages, plain = split_batch(batch, size, self._max_message)
         self._singles, further = 0, len(messages) - 1
         if not plain:
             self._suited = self._lists
@@ -334,8 +334,8 @@ class MsgpackDecoder:
         return data
 
     def _check_part(self, size: int) -> None:
-        """Check how much of a message, or of a run, is there before the rest."""
-        if size > LONGEST_RUN and size > self._max_message:
+        """Check how much of a message, or of a batch, is there before the rest."""
+        if size > LONGEST_BATCH and size > self._max_message:
             raise ProtocolError(f"a message over the limit of {self._max_message} bytes")
 
     def _checked(self, message: Any, size: int) -> Decoded:

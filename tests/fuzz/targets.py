@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from gmp.errors import ProtocolError
+from gmp.wire.batches import batch_head
 from gmp.wire.events import NEED_DATA, Authenticated, Greeted
 from gmp.wire.framing import make_decoder
 from gmp.wire.perl_strings import PERL_STRINGS, PerlStrings
-from gmp.wire.runs import run_head
 from gmp.wire.session import Session
 from gmp.wire.states import State
 
@@ -102,7 +102,7 @@ def framing_target(name: str) -> Callable[[bytes], None]:
     return decode
 
 
-PLAIN_RUN, NESTED_RUN = (run_head("p", 100) + row * 100 for row in (b"\x91\x01", b"\x91\x90"))
+PLAIN_RUN, NESTED_RUN = (batch_head("p", 100) + row * 100 for row in (b"\x91\x01", b"\x91\x90"))
 
 
 def dispatch_all(data: bytes, size: int, before: bytes) -> tuple[list[str], str]:

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gmp
+from gmp.net.batch import Batch
 from gmp.net.connection import Connection
 from gmp.net.lanes import SlowLane
-from gmp.net.run import Run
+from gmp.wire.batches import LONGEST_BATCH, LONGEST_ROW, batch_head, longest_row
 from gmp.wire.framing import make_decoder, make_encoder
-from gmp.wire.runs import LONGEST_ROW, LONGEST_RUN, longest_row, run_head
 
 from .conftest import eventually
 
@@ -77,7 +77,7 @@ def pair(make_node: MakeNode) -> Nodes:
 
 def run(name: str, *messages: Any) -> bytes:
     """A run as bytes."""
-    return run_head(name, len(messages)) + b"".join(map(msgpack.packb, messages))
+    return batch_head(name, len(messages)) + b"".join(map(msgpack.packb, messages))
 
 
 def test_whatever_is_sent_arrives_as_it_was_sent_and_in_order() -> None:
@@ -108,7 +108,7 @@ def test_a_thousand_small_messages_are_a_few_pieces_and_are_counted_one_by_one(
     runs: list[int] = []
     put_rows = Connection._put_rows
 
-    def note(connection: Connection, run: Run) -> None:
+    def note(connection: Connection, run: Batch) -> None:
         if run.name == port.name:
             runs.append(len(run.rows))
         put_rows(connection, run)
@@ -234,7 +234,7 @@ def nested(levels: int) -> Any:
 def test_what_is_no_run_is_refused_and_nothing_of_it_delivered(data: bytes) -> None:
     box = Box()
     with pytest.raises(gmp.ProtocolError):
-        make_decoder("msgpack", LONGEST_RUN - 1).dispatch(data, {"p": box}.get, lambda message: None)
+        make_decoder("msgpack", LONGEST_BATCH - 1).dispatch(data, {"p": box}.get, lambda message: None)
     assert box.got == []
 
 
@@ -266,7 +266,7 @@ def test_ctrl_c_while_a_run_ends_loses_nothing_of_it(pair: Nodes, monkeypatch: p
 
     for number in range(10):
         near.send(port.id, number)
-    monkeypatch.setattr("gmp.net.outbox.run_head", interrupt)
+    monkeypatch.setattr("gmp.net.outbox.batch_head", interrupt)
     with pytest.raises(KeyboardInterrupt):
         near.send(other.id, "interrupted")
     near.send(port.id, 10)
@@ -332,7 +332,7 @@ def test_ctrl_c_before_a_large_message_has_its_place_in_the_slow_lane_stops_no_o
     eventually(lambda: near.stats()["peers"]["far"]["queued_bytes"] == 0)
 
 
-@pytest.mark.parametrize("place", ["pack", "run_head"])
+@pytest.mark.parametrize("place", ["pack", "batch_head"])
 @pytest.mark.parametrize("size", [1, 100])
 def test_what_a_signal_handler_sends_in_the_middle_of_a_send_brings_no_message_to_the_wrong_port(
     pair: Nodes, monkeypatch: pytest.MonkeyPatch, place: str, size: int
@@ -362,7 +362,7 @@ def test_what_a_signal_handler_sends_in_the_middle_of_a_send_brings_no_message_t
     if place == "pack":
         connection.pack = functools.partial(strike, real=connection.pack)
     else:
-        monkeypatch.setattr("gmp.net.outbox.run_head", functools.partial(strike, real=run_head))
+        monkeypatch.setattr("gmp.net.outbox.batch_head", functools.partial(strike, real=batch_head))
     for first, second in ((port, port), (port, third), (port, other), (other, other), (other, port)):
         for _ in range(3):
             send(first)
@@ -407,7 +407,7 @@ def test_an_ended_connection_leaves_nothing_that_is_kept_for_its_runs(make_node:
         eventually(lambda port=port: len(port) == 100)
         far.close()
         eventually(lambda name=name: near._core.network.peers[name].connection is None)
-    assert all(run.pack is None and not run.rows for run in near._core.runs.values())
+    assert all(run.pack is None and not run.rows for run in near._core.batches.values())
 
 
 def test_a_greenlet_that_fails_when_it_gets_its_message_harms_no_connection(

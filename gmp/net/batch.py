@@ -1,10 +1,10 @@
-"""A run that is being collected: messages in a row for one port, which go out as one piece (`gmp.wire.runs`).
+"""A batch that is being collected: messages in a row for one port, which go out as one piece (`gmp.wire.batches`).
 
 `gmp.send` adds to it by itself as long as there is *room*: it packs and appends, and checks nothing else. Room is counted
 in messages, each assumed to be as long as a short one can be, so that lengths need not be added up; when it is used up,
 or a message is not short, the `Outbox` takes a closer look.
 
-race: a signal handler that sends, or Python's `__del__`, runs while a message is packed, and the run ends. Its room is 0
+race: a signal handler that sends, or Python's `__del__`, runs while a message is packed, and the batch ends. Its room is 0
 from then on, so the code that appends to it notices that afterwards, and sends the message in another way.
 """
 
@@ -20,14 +20,14 @@ ROW_BITS = 7
 ROW = 1 << ROW_BITS  #: bytes that a short message takes at most, with those
 
 
-class Run:
+class Batch:
     """Messages for the port `name`. Code that appends one to `rows` when there was no room calls `Outbox.make_room`."""
 
     __slots__ = ("_size", "bits", "given", "longest", "measured", "name", "pack", "room", "rows", "short")
 
     def __init__(self, name: str, pack: Callable[[list[Any]], bytes], room: int, longest: int) -> None:
         self.name = name
-        self.longest = longest  #: bytes of a message that may go in a run
+        self.longest = longest  #: bytes of a message that may go in a batch
         self.pack: Any = pack  #: makes octets of the elements; None when it has ended, as it belongs to the connection
         self.room = room  #: how many rows may be there before the outbox must be asked; 0 when it has ended
         self.rows: list[bytes] = []  #: the messages, packed without the name
@@ -42,7 +42,7 @@ class Run:
         return type(last) is bytes and size - len(last) <= SHORT
 
     def end(self) -> None:
-        """End the run and drop what is in it. Nothing is called here, so a signal handler runs before or after it all."""
+        """End the batch and drop what is in it. Nothing is called here, so a signal handler runs before or after it all."""
         del self.rows[:]
         self.room, self.pack = 0, None
 
