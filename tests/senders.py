@@ -138,6 +138,8 @@ class Sender:
             self.watched.discard(target)
 
     def _may_send(self, target: str) -> bool:
+        if self.node.closed and self.kind in ("message", "node", "group"):
+            return False  # as it leaves its ports are dead, with their monitors, and its events are over: nothing tells
         if self.kind == "node":  # a node that is not connected has no event to come
             return self.node.is_up(gmp.node_of(target))
         return self.kind != "group" or target in self.stage.receivers.members()
