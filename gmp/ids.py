@@ -9,11 +9,11 @@ comparison finds the newer of two incarnations of one node, as far as its clock 
 from __future__ import annotations
 
 import re
-import secrets
 import string
 from typing import Any
 
 from gmp.errors import ConfigError
+from gmp.outside import chance
 from gmp.showing import show_typed
 
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -42,7 +42,7 @@ def make_incarnation(now_ns: int, random_bits: int) -> str:
 
 def random_suffix() -> str:
     """Return ten random characters, for node IDs that end in ``/``."""
-    return "".join(secrets.choice(ALPHABET) for _ in range(10))
+    return chance.characters(ALPHABET, 10)
 
 
 def check_node_id(text: object) -> str:

@@ -12,12 +12,12 @@ made it: an exception's text may be what a peer sent.
 from __future__ import annotations
 
 import logging
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from gmp.outside import clock
 from gmp.showing import printable
 
 LOGGERS = ("gmp", "gmp.net", "gmp.mesh", "gmp.services", "gmp.caught")
@@ -52,7 +52,7 @@ class PeerLog:
         self,
         node_id: str,
         later: Callable[[float, Callable[[], None]], Cancellable],
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = lambda: clock.monotonic(),
     ) -> None:
         self._node_id = node_id
         self._later = later

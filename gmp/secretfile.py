@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from typing import IO, Any
 
 from gmp.errors import ConfigError
 from gmp.ids import ALPHABET
+from gmp.outside import chance
 
 ROOT = 0
 LENGTH = 43  # of 62 characters: 256 bits
@@ -76,11 +76,11 @@ def fingerprint(secret: bytes) -> str:
 def _new_file(path: Path) -> Iterator[Path]:
     """A new secret under a temporary name, removed at the end when it is still there."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{chance.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
-            file.write("".join(secrets.choice(ALPHABET) for _ in range(LENGTH)) + "\n")
+            file.write(chance.characters(ALPHABET, LENGTH) + "\n")
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ import pytest
 import gmp
 from gmp.ids import make_incarnation
 from gmp.net.peer import Peer
+from gmp.outside import clock
 from tests.conftest import Recorder, eventually
 from tests.test_mesh import crash
 from tests.test_nodes import echo
@@ -128,8 +129,8 @@ def test_jumps_of_the_wall_clock_change_nothing_in_a_running_network(
     make_node: MakeNode, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, real_ns, shift = time.time, time.time_ns, 0.0
-    monkeypatch.setattr(time, "time", lambda: real() + shift)
-    monkeypatch.setattr(time, "time_ns", lambda: real_ns() + int(shift * 1e9))
+    monkeypatch.setattr(clock, "time", lambda: real() + shift)
+    monkeypatch.setattr(clock, "time_ns", lambda: real_ns() + int(shift * 1e9))
     rng = random.Random(1)
     seed = make_node("seed", seeds=[])
     node = make_node("node", binds=[], seeds=seed.binds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import secrets
 import string
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 import gmp
 from gmp import ConfigError
+from gmp.outside import chance
 
 log = logging.getLogger("gmp.compat")
 Settings = dict[str, Any]
@@ -118,7 +118,7 @@ def _translated(given: Settings) -> Settings:
 def _node_id(value: Any) -> Settings:
     if not isinstance(value, str):
         return {"node_id": value}
-    random = "".join(secrets.choice(_ALPHABET) for _ in range(RANDOM_LENGTH))
+    random = chance.characters(_ALPHABET, RANDOM_LENGTH)
     return {"node_id": value.replace("%n", os.uname().nodename).replace("%u", random)}
 
 

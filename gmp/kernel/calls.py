@@ -14,7 +14,6 @@ that would hit whatever the greenlet does next.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 from gmp.errors import CallTimeout, GmpError, PortDied
+from gmp.outside import clock
 from gmp.ports.handlers import Handlers
 from gmp.ports.mailbox import Message
 from gmp.ports.monitors import Monitor, Reason
@@ -139,7 +139,7 @@ class Calls:
             if handlers is not None and handlers.worker is me:
                 self._check_other(handlers, message)
         name, wakeups = ports.new_name(), ports.wakeups
-        target.last_used = now = time.monotonic()
+        target.last_used = now = clock.monotonic()
         call = Call(target, None if timeout is None else now + timeout, me, wakeups)
         ports.by_name[name] = self._waiting[name] = call
         try:
@@ -196,7 +196,7 @@ class Calls:
         self._keeps_loop = keeps_loop  # race: Ctrl-C before this: the next call starts it anew
 
     def _tick(self) -> None:
-        now = time.monotonic()
+        now = clock.monotonic()
         for call in self._waiting.values():
             call.target.last_used = now
             if call.deadline is not None and call.deadline <= now:

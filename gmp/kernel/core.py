@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -37,6 +35,7 @@ from gmp.kernel.watching import Watching
 from gmp.mesh.mesh import Mesh
 from gmp.net.network import Network
 from gmp.net.peer import Peer
+from gmp.outside import chance, clock
 from gmp.peerlog import PeerLog
 from gmp.ports.port import Port
 from gmp.ports.table import Ports
@@ -58,7 +57,7 @@ class Core:
         self.settings = settings
         self.node = node
         self.id = _choose_id(settings)
-        self.incarnation = make_incarnation(time.time_ns(), secrets.randbits(32))
+        self.incarnation = make_incarnation(clock.time_ns(), chance.randbits(32))
         self.ports = Ports(self.id, self.incarnation)
         self.ports.node, self.ports.host = node, self
         self.changed = gevent.event.Event()  #: set when a node has come or gone, or this one has joined the network

@@ -10,11 +10,11 @@ race: the follower dies or is lost: that ends it. race: the port dies: that too.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gmp.errors import NotAllowed
+from gmp.outside import clock
 from gmp.ports.following import follow
 from gmp.ports.port import Port, current_port
 from gmp.showing import show, show_text
@@ -91,7 +91,7 @@ class _Follower:
         if not self._active or self._follower in (sender, dest):
             return
         self._left -= 1
-        self._host.send_soon(self._follower, "message", time.time(), sender, dest, show(message, MOST_TEXT))
+        self._host.send_soon(self._follower, "message", clock.time(), sender, dest, show(message, MOST_TEXT))
         if self._left == 0:
             self._end(f"{MOST_MESSAGES} messages were told")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from gmp.mesh.failures import Complaints
 from gmp.mesh.subscriptions import GroupGround
 from gmp.net import names
 from gmp.net.relaylink import RelayLink
+from gmp.outside import clock
 from gmp.ports.monitors import Monitor
 from gmp.ports.timers import Timer
 
@@ -136,7 +136,7 @@ class MeshGround:
 
     def now(self) -> float:
         """`Ground.now`."""
-        return time.monotonic()
+        return clock.monotonic()
 
     # ---- for groups
 

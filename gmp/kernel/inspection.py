@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from typing import TYPE_CHECKING, Any
 
 import gevent
 
 from gmp.kernel.activity import runs
+from gmp.outside import clock
 from gmp.ports.history import Death
 from gmp.ports.port import Port
 from gmp.showing import describe
@@ -35,7 +35,7 @@ class Inspection:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._began = time.monotonic()
+        self._began = clock.monotonic()
 
     def info(self) -> dict[str, Any]:
         """What hardly changes, and who is connected. Times are in seconds."""
@@ -52,8 +52,8 @@ class Inspection:
             "binds": host.network.announced(),
             "seed": backbone.is_global,
             "master": backbone.master,
-            "time": time.time(),
-            "uptime": time.monotonic() - self._began,
+            "time": clock.time(),
+            "uptime": clock.monotonic() - self._began,
             "allow_eval": host.settings.allow_eval,
             "tls": host.settings.cert is not None,
             "connections": self._connections(),
@@ -69,7 +69,7 @@ class Inspection:
 
     def stats(self) -> dict[str, Any]:
         """`Node.stats` and the mailboxes."""
-        return {**self._host.stats(), **self.mailboxes(), "uptime": time.monotonic() - self._began}
+        return {**self._host.stats(), **self.mailboxes(), "uptime": clock.monotonic() - self._began}
 
     def mailboxes(self) -> dict[str, Any]:
         """Messages that wait in all ports, the most that ever waited in one that lives, and the fullest ports now."""

@@ -10,12 +10,12 @@ closes first. A peer that is stopped never does; what was written lies in its ke
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 
 import gevent.event
 
 from gmp.net.peer import Peer
+from gmp.outside import clock
 from gmp.wire.requests import LEAVING
 
 GOODBYE = 2.0  # seconds in which peers should close their side
@@ -67,9 +67,9 @@ class Leaving:
         self._wait(is_here, timeout)
 
     def _wait(self, waits: Callable[[Peer], bool], timeout: float | None) -> bool:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else clock.monotonic() + timeout
         while len([peer for peer in self._peers() if waits(peer)]):  # a peer notices its end only when it is asked
-            left = None if deadline is None else deadline - time.monotonic()
+            left = None if deadline is None else deadline - clock.monotonic()
             self._changed.clear()
             if (left is not None and left <= 0) or not self._changed.wait(left):
                 return False

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import gevent
@@ -19,6 +18,7 @@ from gmp.kernel.leaving import GOODBYE
 from gmp.kernel.services import start_services
 from gmp.net import names
 from gmp.net.dialling import SelfDial
+from gmp.outside import clock
 
 if TYPE_CHECKING:
     from gmp.kernel.host import Parts
@@ -119,11 +119,11 @@ class Life:
 
     def _leave(self) -> None:
         parts = self._parts
-        deadline = time.monotonic() + parts.settings.leave_timeout
+        deadline = clock.monotonic() + parts.settings.leave_timeout
         parts.ports.close(deadline)
         if self._to_leave:
-            parts.leaving.flush(max(0.0, deadline - time.monotonic()))  # a way may have to be found first, even to a seed
-            parts.network.finish_streams(max(0.0, deadline - time.monotonic()))
+            parts.leaving.flush(max(0.0, deadline - clock.monotonic()))  # a way may have to be found first, even to a seed
+            parts.network.finish_streams(max(0.0, deadline - clock.monotonic()))
         parts.mesh.stop()
         if self._to_leave:
             parts.leaving.part(GOODBYE)

@@ -11,7 +11,6 @@ message could start an endless chain.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from gmp.kernel.perl import port_name, request_name, understood
 from gmp.kernel.spawning import LONGEST_NAME, SpawnedNames, resolve
 from gmp.kernel.tracing import deliver
 from gmp.net.reasons import CloseReason
+from gmp.outside import clock
 from gmp.ports.port import Port
 from gmp.showing import MOST_TOLD, describe, show
 from gmp.wire.requests import (
@@ -237,7 +237,7 @@ class Requests:
         self._reply(reply, "1" if known else "")
 
     def _time(self, peer: Peer | None, *reply: Any) -> None:
-        self._reply(reply, time.time())
+        self._reply(reply, clock.time())
 
     def _eval(self, peer: Peer | None, source: Any = "", *reply: Any) -> None:
         if source == UP_NODES:  # reveals no more than `gmp.info`: answered whatever `allow_eval` says

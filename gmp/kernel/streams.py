@@ -13,8 +13,6 @@ race: the time is up, or the other node is lost, when the stream has just come: 
 from __future__ import annotations
 
 import logging
-import secrets
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -28,6 +26,7 @@ from gmp.errors import GmpError, NotAllowed, PortDied, WaitTimeout
 from gmp.kernel.spawning import function_name, resolve
 from gmp.mesh.addresses import MOST_DIALLED
 from gmp.net.streams import Expected, Stream
+from gmp.outside import chance, clock
 from gmp.ports.port import Port
 from gmp.wire.requests import CONNECT, EXPECT, SND
 
@@ -58,14 +57,14 @@ class Streams:
         if node_id == host.id:
             return self._open_here(name, args)
         limit = host.settings.connect_timeout + host.settings.handshake_timeout if timeout is None else timeout
-        stream_id, port = secrets.token_hex(16), host.ports.make()
+        stream_id, port = chance.token_hex(16), host.ports.make()
         watch = host.monitor(node_id, port)
         try:
             with gevent.Timeout(limit, WaitTimeout(f"no stream to {name!r} on {node_id} within {limit:g} s")):
                 self._check_possible(node_id)
                 host.send(node_id, EXPECT, stream_id, port, limit, name, *args)
                 port.receive(READY)
-                return self._connect(node_id, stream_id, port, time.monotonic() + limit)
+                return self._connect(node_id, stream_id, port, clock.monotonic() + limit)
         except PortDied as error:
             if error.reason[:1] == (FAILED,):
                 raise NotAllowed(f"node {node_id} refused a stream: {error.reason[1:]}") from None
@@ -110,7 +109,7 @@ class Streams:
             else:
                 stream.abort()
 
-        host.network.expected_streams.expect(stream_id, Expected(node_id, deadline, take), time.monotonic())
+        host.network.expected_streams.expect(stream_id, Expected(node_id, deadline, take), clock.monotonic())
         host.send(node_id, CONNECT, stream_id, host.id)
         stream: Stream = port.receive(_CAME)[0]
         return stream
@@ -158,7 +157,7 @@ class Streams:
         except NotAllowed as error:
             host.kill(port_id, FAILED, str(error))
             return
-        now = time.monotonic()
+        now = clock.monotonic()
 
         def take(stream: Stream) -> None:
             self._defer(peer.node_id, _serve, found, args, [stream])
@@ -172,7 +171,7 @@ class Streams:
         """``_connect``: the other node cannot dial us; dial it."""
         expected = None
         if peer is not None and isinstance(stream_id, str):
-            expected = self._host.network.expected_streams.take(stream_id, peer.node_id, time.monotonic())
+            expected = self._host.network.expected_streams.take(stream_id, peer.node_id, clock.monotonic())
         if expected is None:
             raise NotAllowed(f"no stream {stream_id!r:.80} is expected")
         self._defer(expected.node_id, self._dial_back, expected, stream_id)

@@ -15,7 +15,6 @@ that it does not outlive a supervisor whose process is gone.
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -25,6 +24,7 @@ from gevent.event import Event
 from gmp.errors import ConfigError, NotAllowed
 from gmp.ids import is_peer_node_id
 from gmp.kernel.spawning import function_name, resolve, spawnable
+from gmp.outside import clock
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port
 from gmp.showing import show
@@ -217,7 +217,7 @@ class _Supervision:
         run.port_id = run.monitor = None
         if not child.restarts(reason):
             return True
-        if self._limit.reached(time.monotonic()):
+        if self._limit.reached(clock.monotonic()):
             text = f"more than {self._plan.max_restarts} restarts within {self._plan.period} s"
             log.error("supervisor %s gives up: %s, the last of %s", self._port.id, text, child.name)
             self._stop(range(len(self._running)))

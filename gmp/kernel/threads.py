@@ -18,7 +18,6 @@ import concurrent.futures
 import logging
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -27,6 +26,7 @@ from typing import Any
 from gevent.hub import get_thread_ident  # type: ignore[attr-defined]  # the native thread's, also in patched programs
 
 from gmp.errors import GmpError, WaitTimeout
+from gmp.outside import clock
 
 log = logging.getLogger("gmp")
 A_LOOK = 0.2  # seconds between two looks at what the node's thread does
@@ -65,7 +65,7 @@ class ThreadCall:
 
     def wait(self, timeout: float | None, look: Callable[[float], Exception | None]) -> Any:
         """In the calling thread. `look`, called with the seconds so far, returns a reason to give up."""
-        began = time.monotonic()
+        began = clock.monotonic()
         try:
             while True:
                 self._reader.settimeout(A_LOOK if timeout is None else min(A_LOOK, max(timeout, 0.001)))
@@ -73,7 +73,7 @@ class ThreadCall:
                     self._reader.recv(1)
                     break
                 except TimeoutError:
-                    waited = time.monotonic() - began
+                    waited = clock.monotonic() - began
                     if timeout is not None and waited >= timeout:
                         self.finish(None, WaitTimeout(f"{self._function!r} has not returned within {timeout} s"))
                     elif (error := look(waited)) is not None:

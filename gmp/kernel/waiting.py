@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import gevent.event
 
 from gmp.errors import GmpError, WaitTimeout
 from gmp.mesh.failures import Wait, in_words
+from gmp.outside import clock
 from gmp.ports.monitors import Monitor, Reason
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def wait_up(
     def failed(reason: Reason) -> None:
         nonlocal problem, again
         problem = in_words(reason)
-        again = time.monotonic() + DIAL_AGAIN
+        again = clock.monotonic() + DIAL_AGAIN
         changed.set()
 
     def why() -> str:
@@ -48,7 +48,7 @@ def wait_up(
     try:
         with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block in silence
             while not has_come():
-                if node_id is not None and (watch is None or not watch.active) and time.monotonic() >= again:
+                if node_id is not None and (watch is None or not watch.active) and clock.monotonic() >= again:
                     watch = host.watch(node_id, failed)  # which dials
                 changed.clear()
                 wait.pause(changed, DIAL_AGAIN)

@@ -8,12 +8,12 @@ more than a line in `INTERVAL` seconds, however many wait.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 
 import gevent.event
 
 from gmp.config import Address
+from gmp.outside import clock
 
 log = logging.getLogger("gmp.mesh")
 PATIENCE = 5.0  # seconds without success before a line is logged
@@ -66,12 +66,12 @@ class Wait:
     def __init__(self, complaints: Complaints, what: Callable[[], str], why: Callable[[], str]) -> None:
         self._complaints = complaints
         self._what, self._why = what, why
-        self._due = time.monotonic() + PATIENCE
+        self._due = clock.monotonic() + PATIENCE
 
     def pause(self, changed: gevent.event.Event, most: float = PATIENCE) -> None:
         """Wait for `changed`, complaining when a complaint is due. *Blocks:* at most `most` seconds."""
-        changed.wait(max(min(self._due - time.monotonic(), most), 0.0))
-        now = time.monotonic()
+        changed.wait(max(min(self._due - clock.monotonic(), most), 0.0))
+        now = clock.monotonic()
         if now >= self._due and not changed.is_set():
             self._due = now + PATIENCE
             why = self._why()

@@ -9,7 +9,6 @@ one of the configured node afterwards, and one of a node that was closed raises.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +21,7 @@ from gmp.mesh.backbone import Interest
 from gmp.mesh.directory import Family as Items
 from gmp.mesh.failures import Wait
 from gmp.mesh.subscriptions import Changes, GroupGround, MembersCallback, Subscription
+from gmp.outside import chance
 
 Find = Callable[[], GroupGround]
 
@@ -174,7 +174,7 @@ class Group(_Handle):
         if not members:
             return None
         own = [port_id for port_id in members if port_id.startswith(self._at().id + "#")]
-        return random.choice(own or members)
+        return chance.choice(own or members)
 
     def _ports(self) -> list[str]:
         """Return the members that are ports: any node may set an entry of that name, whatever its key."""

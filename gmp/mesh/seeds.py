@@ -18,7 +18,6 @@ every `INTERVAL` seconds. (Nodes that start together find each other before.)
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -29,6 +28,7 @@ from gmp.config import Address
 from gmp.errors import GmpError
 from gmp.mesh.failures import INTERVAL, PATIENCE, explain
 from gmp.mesh.ground import Ground
+from gmp.outside import chance
 
 log = logging.getLogger("gmp.mesh")
 FIRST_DELAY, MOST_DELAY, REFRESH = 0.3, 30.0, 30.0
@@ -168,7 +168,7 @@ class SeedManager:
 
     def start(self) -> None:
         """Start the greenlet."""
-        random.shuffle(self.seeds)  # so that many nodes with the same seeds do not all take the same master
+        chance.shuffle(self.seeds)  # so that many nodes with the same seeds do not all take the same master
         self._greenlet = gevent.spawn(self._run)
 
     def stop(self) -> None:
@@ -239,7 +239,7 @@ class SeedManager:
         self._links = {node_id: self._links.get(node_id) or Retry() for node_id in wanted}
         for node_id, retry in self._links.items():
             if retry.due <= now:
-                retry.failed(now, random.random())
+                retry.failed(now, chance.random())
                 self._ground.connect(node_id)
         return [retry.due for retry in self._links.values()]
 
@@ -265,7 +265,7 @@ class SeedManager:
                 if target.retry.due <= self._ground.now():
                     target.dialling = self._start(self._dial, seed, target)
         except (GmpError, OSError) as error:
-            seed.retry.failed(self._ground.now(), random.random())
+            seed.retry.failed(self._ground.now(), chance.random())
             self._failed(seed, explain(error))
         finally:
             seed.looking = None
@@ -281,14 +281,14 @@ class SeedManager:
                 self.seeds.remove(seed)
             self._found_self()
         except (GmpError, OSError) as error:
-            target.retry.failed(self._ground.now(), random.random())
+            target.retry.failed(self._ground.now(), chance.random())
             self._failed(seed, explain(error, target.address))
         else:
             if self._ground.is_linked(target.node_id):
                 self._connected(seed, target)
                 self._seed_up(target.node_id)
             else:  # race: it was lost before this greenlet went on
-                target.retry.cut(self._ground.now(), random.random())
+                target.retry.cut(self._ground.now(), chance.random())
                 seed.unsteady = True
                 self._failed(seed, "the connection was lost at once")
         finally:
@@ -327,7 +327,7 @@ class SeedManager:
             for target in seed.targets.values():
                 if target.node_id == node_id and target.settling is not None:
                     delay = target.retry.failed if refused else target.retry.cut
-                    delay(self._ground.now(), random.random())
+                    delay(self._ground.now(), chance.random())
                     seed.unsteady = True
                     self._failed(seed, why)
                     target.settling = None  # at last: interrupted, all of it is done again

@@ -6,12 +6,11 @@ answer. An acknowledgement means that the process lives, so the newcomer is anot
 
 from __future__ import annotations
 
-import time
-
 import gevent
 
 from gmp.net import tcp
 from gmp.net.connection import Connection
+from gmp.outside import clock
 
 PATIENCE = 1.0  # seconds for an answer
 STEP = 0.01  # seconds between two looks; no event tells of an acknowledgement
@@ -22,8 +21,8 @@ def answered_for(connection: Connection) -> bool:
     try:
         before = tcp.read_figures(connection.sock)
         connection.probe()
-        deadline = time.monotonic() + PATIENCE
-        while before is not None and connection.reason is None and time.monotonic() < deadline:
+        deadline = clock.monotonic() + PATIENCE
+        while before is not None and connection.reason is None and clock.monotonic() < deadline:
             gevent.sleep(STEP)
             figures = None if connection.reason is not None else tcp.read_figures(connection.sock)
             if figures is not None and figures.established and figures.segments_in != before.segments_in:

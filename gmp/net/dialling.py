@@ -7,7 +7,6 @@ race: both sides dial at once, and one connection wins: the end of the other is 
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -24,6 +23,7 @@ from gmp.net.machine import way_between
 from gmp.net.names import family_of
 from gmp.net.reasons import CloseReason
 from gmp.net.streams import Stream
+from gmp.outside import clock
 
 if TYPE_CHECKING:
     from gmp.net.peer import Peer
@@ -78,12 +78,12 @@ class Dialling:
         other side takes another connection with this node for up, it dials again, for up to `connect_timeout`.
         *Raises:* `SelfDial`, or `GmpError` or `OSError` that tell what happened.
         """
-        deadline, delay = time.monotonic() + self._settings.connect_timeout, FIRST_DELAY
+        deadline, delay = clock.monotonic() + self._settings.connect_timeout, FIRST_DELAY
         while True:
             try:
                 return str(self._dial(address, Dial(gevent.event.AsyncResult(), expect, "")))
             except DialAgain as again:
-                if time.monotonic() + delay > deadline:
+                if clock.monotonic() + delay > deadline:
                     raise
                 if again.peer.is_up and not again.peer.is_linked:
                     gevent.sleep(delay)  # it is relayed; no event reports the end of that

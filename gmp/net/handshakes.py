@@ -7,8 +7,6 @@ authentication line) → authenticated, which `gmp.net.network` handles → `don
 from __future__ import annotations
 
 import logging
-import secrets
-import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -28,6 +26,7 @@ from gmp.net.peerstate import is_arbiter
 from gmp.net.reasons import CloseReason, describe
 from gmp.net.streams import DATACONN, STREAM_ID, ExpectedStreams, Stream
 from gmp.net.visitors import Visitors, host_of
+from gmp.outside import chance, clock
 from gmp.peerlog import PeerLog
 from gmp.wire.chunks import layer_for
 from gmp.wire.framing import default_framings
@@ -103,7 +102,7 @@ class Handshakes:
         self.begun += 1
         session = Session(
             node_id=self._node_id,
-            nonce=b64encode(secrets.token_bytes(66)).decode(),
+            nonce=b64encode(chance.token_bytes(66)).decode(),
             secret=settings.secret,
             framings=self._framings,
             keys={
@@ -205,7 +204,7 @@ class Handshakes:
         greeting, take = connection.session.greeting, None
         if self.pending[connection] is None:
             stream_id = greeting.keys.get(STREAM_ID, "")
-            expected = self.expected_streams.take(stream_id, greeting.node_id, time.monotonic())
+            expected = self.expected_streams.take(stream_id, greeting.node_id, clock.monotonic())
             if expected is None:
                 raise ProtocolError(f"no stream {stream_id[:40]!r} is expected from node {greeting.node_id!r}")
             take = expected.take

@@ -10,7 +10,6 @@ knows of it.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -20,6 +19,7 @@ from gmp.net.heartbeat import Limits, OwnTime, Reach, Sign
 from gmp.net.peer import Peer
 from gmp.net.reasons import CloseReason, reason_of
 from gmp.net.way import PeerWay, Watch
+from gmp.outside import clock
 
 log = logging.getLogger("gmp.net")
 
@@ -80,13 +80,13 @@ class Housekeeper:
         self._mend = mend  # resumes what an interrupt stopped in the middle
         self._forget_idle = forget_idle
         self._events = events
-        self._time = OwnTime(time.monotonic(), limits)
+        self._time = OwnTime(clock.monotonic(), limits)
         self._sent = 0  # messages written by the connections that were up at the last look
         self._timer: Any = None
 
     def start(self) -> None:
         """Begin to look."""
-        self._time = OwnTime(time.monotonic(), self._limits)
+        self._time = OwnTime(clock.monotonic(), self._limits)
         self._timer = self._hub.loop.timer(self._limits.tick, self._limits.tick, ref=False)
         self._timer.start(self._look)
 
@@ -112,7 +112,7 @@ class Housekeeper:
         return {"loop_lag": self._time.lag, "loop_lag_peak": self._time.peak}
 
     def _look(self) -> None:
-        now = self._time.advance(time.monotonic())
+        now = self._time.advance(clock.monotonic())
         sent = sum(peer.sent_messages for peer in self._up_peers())
         if self._time.lag > 1.0:
             self._events.loop_late(self._time.lag, max(0, sent - self._sent))

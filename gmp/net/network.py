@@ -7,7 +7,6 @@ A connection that its handshake has authenticated is judged by the rule of the o
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
@@ -38,6 +37,7 @@ from gmp.net.streams import Stream
 from gmp.net.tls import RECORD, make_contexts, marks_seed
 from gmp.net.visitors import Visitors
 from gmp.net.way import PeerWay
+from gmp.outside import clock
 from gmp.peerlog import PeerLog
 from gmp.wire.dispatch import Decoded
 from gmp.wire.framing import default_framings
@@ -342,13 +342,13 @@ class Network:
 
     def rest(self, peer: Peer, *, was_up: bool) -> None:
         """Note that a peer is new or was lost, and is to be forgotten if it stays idle."""
-        now = time.monotonic()
+        now = clock.monotonic()
         peer.rests(now, was_up=was_up)
         self._resting.rest(peer, now)
 
     def _forget_idle(self) -> None:
         """Forget the peers that were idle for long, as if they had never been seen."""
-        forgotten = self._resting.over(time.monotonic())
+        forgotten = self._resting.over(clock.monotonic())
         if forgotten:
             for peer in forgotten:
                 del self.peers[peer.node_id]

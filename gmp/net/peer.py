@@ -12,7 +12,6 @@ hole; the order is in `gmp.kernel.losing`).
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,6 +27,7 @@ from gmp.net.outbox import Outbox
 from gmp.net.peerstate import Link, PeerState
 from gmp.net.requeue import send_again, send_request
 from gmp.net.way import PeerWay, RelayWay, is_relayed
+from gmp.outside import clock
 from gmp.wire.framing import Encoder, make_encoder
 from gmp.wire.perl_strings import PerlStrings
 from gmp.wire.requests import ALIVE
@@ -111,7 +111,7 @@ class Peer:
         """
         if incarnation >= self.link.newest:
             return False
-        return self.is_up or not (self.ended or time.monotonic() - self.lost_at > LATE)
+        return self.is_up or not (self.ended or clock.monotonic() - self.lost_at > LATE)
 
     @property
     def is_idle(self) -> bool:
@@ -278,7 +278,7 @@ class Peer:
     def heartbeat_answered(self, token: object) -> None:
         """Note the peer's answer to a heartbeat."""
         if self.connection is not None and self.connection.watch is not None:
-            self.connection.watch.pulse.answered(token, time.monotonic())
+            self.connection.watch.pulse.answered(token, clock.monotonic())
 
     # ---- from a relay link to a direct connection
 

@@ -6,12 +6,12 @@ race: room is needed while a refused connection still waits for its end: it is c
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 from gmp.net.admission import Admission
 from gmp.net.connection import Connection
 from gmp.net.reasons import CloseReason
+from gmp.outside import clock
 
 _REFUSALS = {CloseReason.AUTHENTICATION_FAILED, CloseReason.PROTOCOL_ERROR}
 
@@ -33,7 +33,7 @@ class Visitors:
 
     def enter(self, connection: Connection, host: str) -> None:
         """Add an accepted connection."""
-        self._admission.enter(connection, host, time.monotonic())
+        self._admission.enter(connection, host, clock.monotonic())
 
     def proved(self, connection: Connection) -> None:
         """Remove a connection, accepted or dialled, that has proved itself."""
@@ -44,9 +44,9 @@ class Visitors:
         """Handle a failed handshake; return whether the socket stays open. `visitor`: the connection was accepted."""
         delay = 0.0
         if visitor and connection.reason in _REFUSALS:
-            delay = self._admission.refuse(connection, time.monotonic())
+            delay = self._admission.refuse(connection, clock.monotonic())
         elif visitor and connection.reason is CloseReason.HANDSHAKE_TIMEOUT:
-            self._admission.failed(host_of(connection.address), time.monotonic())
+            self._admission.failed(host_of(connection.address), clock.monotonic())
         if delay == 0:
             self._admission.leave(connection)
             return False

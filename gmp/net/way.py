@@ -5,10 +5,10 @@ Not to be confused with `gmp.net.between.Way`, the addresses of a TCP connection
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from gmp.net.heartbeat import Limits, Pulse, Sign
+from gmp.outside import clock
 from gmp.wire.requests import HEARTBEAT
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Watch:
         """Send a heartbeat if one is due."""
         way, pulse = self._way, self.pulse
         if pulse.heartbeat_due(now, way.sent_bytes, way.queued):
-            way.send("", (HEARTBEAT, pulse.next_token(now, time.monotonic())))
+            way.send("", (HEARTBEAT, pulse.next_token(now, clock.monotonic())))
 
     def stats(self) -> dict[str, Any]:
         """Return whether the peer is busy, and the last round trip of a heartbeat in seconds (None before the first)."""

@@ -7,10 +7,10 @@ are logged, and kept in the `Death` that the node records, from which `gmp.testi
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from typing import Any, NamedTuple
 
+from gmp.outside import clock
 from gmp.ports.home import Home, Resident
 from gmp.ports.mailbox import Message
 from gmp.ports.port import Port
@@ -55,7 +55,7 @@ class Deaths:
     def remember(self, port: Resident) -> None:
         """Record the death of `port`, which has just died with a reason that is not empty."""
         history = tuple(port.history) if isinstance(port, RecordingPort) else ()
-        death = Death(time.time(), port.id, port.reason or (), history)
+        death = Death(clock.time(), port.id, port.reason or (), history)
         if history:  # after the burial: a log handler may block, which must not hold up the monitors
             port.ports.duties.add(lambda: port.ports.workers.spawn(_log, death))
         self._deaths.append(death)

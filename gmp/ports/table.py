@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import _thread
 import sys
-import time
 from collections.abc import Callable
 from itertools import count
 from typing import Any, Protocol
@@ -21,6 +20,7 @@ import gevent
 from gevent.hub import get_thread_ident  # type: ignore[attr-defined]  # the native thread's, also in patched programs
 
 from gmp.errors import GmpError
+from gmp.outside import clock
 from gmp.ports.duties import Duties
 from gmp.ports.history import Deaths, RecordingPort
 from gmp.ports.home import Resident
@@ -241,7 +241,7 @@ class Ports:
         *Blocks:* until then, at most until `deadline`, in monotonic time, for greenlets that do not end.
         """
         gevent.sleep(0)  # ports are buried in the next turn, and their monitors send then
-        while any(worker.gmp_port is port for worker, port in self._ending) and time.monotonic() < deadline:
+        while any(worker.gmp_port is port for worker, port in self._ending) and clock.monotonic() < deadline:
             gevent.sleep(A_LOOK)
         self._ending.clear()
         self.closed = True

@@ -19,7 +19,6 @@ gets what it waited for: `yield_to_callbacks` lets the callback that ends the gr
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import repeat
@@ -27,6 +26,7 @@ from typing import Any, Protocol
 
 from greenlet import GreenletExit, greenlet
 
+from gmp.outside import clock
 from gmp.ports.duties import pass_on
 
 A_LOOK = 32  # switches between two looks at the clock
@@ -114,7 +114,7 @@ class Wakeups:
                 waking.switch()
                 if not pending or self._yields:
                     return
-                now = time.monotonic()
+                now = clock.monotonic()
                 until = until or now + TURN
                 if now >= until:
                     return

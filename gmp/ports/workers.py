@@ -29,7 +29,6 @@ call in between would cost a fifth of a message from handler to handler.
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import Context
@@ -41,6 +40,7 @@ import gevent
 import gevent.event
 from greenlet import GreenletExit, getcurrent, greenlet
 
+from gmp.outside import clock
 from gmp.ports.duties import pass_on
 
 log = logging.getLogger("gmp")
@@ -245,12 +245,12 @@ class Workers:
                 for _ in repeat(None):  # so that the jump back is inside the `try`, too
                     try:
                         yield
-                        until = time.monotonic() + TURN
+                        until = clock.monotonic() + TURN
                         while jobs:
                             worker = self._idle.pop() if self._idle else self._make()
                             worker.switch(_GO)
                             worker.turn.clear()  # in case its job blocks: when that goes on, it must begin no other
-                            if jobs and time.monotonic() >= until and not jobs[0].follows:
+                            if jobs and clock.monotonic() >= until and not jobs[0].follows:
                                 break
                     finally:
                         worker = None  # an ended worker must not be kept alive, nor what it holds

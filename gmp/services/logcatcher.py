@@ -16,12 +16,11 @@ race: an answer or line of an earlier visit that arrives after a loss finds its 
 from __future__ import annotations
 
 import logging
-import random
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import gmp
+from gmp.outside import chance, clock
 from gmp.services.logline import SERVICE, LogLine, catching, level_name, parse_level, parse_line, to_perl
 from gmp.services.logsender import LogSender, send_logs
 from gmp.wire.requests import CAN, LEAVING
@@ -144,7 +143,7 @@ class LogCatcher:
                 visit.missed += 1
             if visit.waiting == 0 and visit.missed:
                 text = f"{visit.missed} lines were dropped where they were caught"
-                if self._deliver(LogLine(visit.node_id, time.time(), logging.WARNING, log.name, text)):
+                if self._deliver(LogLine(visit.node_id, clock.time(), logging.WARNING, log.name, text)):
                     visit.missed = 0
 
 
@@ -164,7 +163,7 @@ class _Visit:
         self._timer: gmp.Timer | None = None
         self._is_gmp = False
         self._pause = FIRST_RETRY
-        self._seen = time.monotonic()
+        self._seen = clock.monotonic()
 
     def start(self) -> None:
         """Go there now; nothing when that is under way."""
@@ -209,7 +208,7 @@ class _Visit:
         if self.state == "catching" and not self._is_gmp:
             return
         self._pause = FIRST_RETRY
-        self._seen = time.monotonic()
+        self._seen = clock.monotonic()
         self.state = "catching" if yes or not self._is_gmp else "off"
         if self.state == "catching":
             self._node.try_send(self.node_id, SERVICE, 0, self._port, to_perl(self._catcher.level))
@@ -229,10 +228,10 @@ class _Visit:
     def _lost(self, *reason: Any) -> None:
         self.close()
         left = bool(reason) and reason[0] == "leaving"
-        if not self._named and (left or time.monotonic() - self._seen > GIVE_UP):
+        if not self._named and (left or clock.monotonic() - self._seen > GIVE_UP):
             self._catcher.forget(self.node_id)
             return
-        self._timer = self._node.after(self._pause * random.uniform(0.7, 1.0), self.start)
+        self._timer = self._node.after(self._pause * (0.7 + 0.3 * chance.random()), self.start)
         self._pause = min(self._pause * 2, LAST_RETRY)
 
 

@@ -16,7 +16,6 @@ race: another thread appends while `_flush` empties the queue: the flag that a f
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +24,7 @@ import gevent
 from gevent.hub import get_thread_ident  # type: ignore[attr-defined]  # the native one, also in patched programs
 
 import gmp
+from gmp.outside import clock
 from gmp.services.logline import MOST_TEXT, SERVICE, as_text, catching, parse_level, to_perl
 
 MOST_WAITING = 2000  # lines that wait for the next turn of the loop
@@ -205,7 +205,7 @@ class _Catcher:
         self._port_id = port_id
         self._on_node = gmp.node_of(port_id)
         self._room = float(LINES_A_SECOND)
-        self._filled = time.monotonic()
+        self._filled = clock.monotonic()
         self._missed = 0
         self._timer: gmp.Timer | None = None
         self._monitor = node.monitor(port_id, lambda *_: gone())
@@ -224,7 +224,7 @@ class _Catcher:
             self.miss(1)
 
     def _has_room(self) -> bool:
-        now = time.monotonic()
+        now = clock.monotonic()
         self._room = min(LINES_A_SECOND, self._room + (now - self._filled) * LINES_A_SECOND)
         self._filled = now
         if self._room < 1:
@@ -247,7 +247,7 @@ class _Catcher:
 
     def _tell(self) -> None:
         missed, self._missed, self._timer = self._missed, 0, None
-        if not self._send((time.time(), log.name, to_perl(logging.WARNING), f"{missed} lines were dropped here")):
+        if not self._send((clock.time(), log.name, to_perl(logging.WARNING), f"{missed} lines were dropped here")):
             self.miss(missed)
 
 

@@ -15,12 +15,12 @@ clients do not get what was emitted before.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import gmp
 from gmp.face import wait_for_another
+from gmp.outside import clock
 
 try:
     from socketio.pubsub_manager import PubSubManager
@@ -72,10 +72,10 @@ class GmpManager(PubSubManager):  # type: ignore[misc]  # python-socketio has no
         return self._members
 
     def _look_for_servers(self, node: gmp.Node, members: gmp.Group) -> None:
-        deadline = time.monotonic() + self._timeout
+        deadline = clock.monotonic() + self._timeout
         node.wait_up(timeout=self._timeout)
         try:
-            members.wait(timeout=max(0.0, deadline - time.monotonic()))
+            members.wait(timeout=max(0.0, deadline - clock.monotonic()))
         except gmp.WaitTimeout:
             log.warning("nobody is told: no server of channel %r was found within %g s", self.channel, self._timeout)
 

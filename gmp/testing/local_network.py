@@ -7,7 +7,6 @@ a failing test reads the same each time; the secret is made for this network alo
 from __future__ import annotations
 
 import gc
-import secrets
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import gevent
 
 import gmp
+from gmp.outside import chance
 from gmp.testing.leaks import Inventory
 
 SETTLE = 5.0  # seconds that what was closed gets to end
@@ -47,7 +47,7 @@ class LocalNetwork:
         names = [f"node{number}" for number in range(count)] if names is None else list(names)
         if not 0 <= seeds <= len(names):
             raise gmp.ConfigError(f"seeds={seeds}: expected 0 to {len(names)}, the number of nodes")
-        self.secret = secrets.token_hex(16)
+        self.secret = chance.token_hex(16)
         self.seeds: list[str] = []  #: where the seeds listen; a `FaultProxy`'s address may be put in place of one
         self._settings = {"binds": ["127.0.0.1:0"], "secret": self.secret, "reached_at": ["*"], **settings}
         self._names = names

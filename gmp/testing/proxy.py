@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import time
 from collections import deque
 from types import TracebackType
 from typing import Any, Literal
@@ -23,6 +22,7 @@ import gevent.event
 import gevent.socket
 
 import gmp
+from gmp.outside import clock
 
 Direction = Literal["forward", "back", "both"]
 BACKLOG = 128
@@ -203,8 +203,8 @@ class Line:
             self.filled.clear()
             self.filled.wait()
         due = self.chunks[0][0]
-        if due > time.monotonic():
-            gevent.sleep(due - time.monotonic())
+        if due > clock.monotonic():
+            gevent.sleep(due - clock.monotonic())
         _, chunk = self.chunks.popleft()
         self.size -= len(chunk)
         if self.size < LINE:
@@ -255,7 +255,7 @@ class Link:
                 faults.open.wait()
                 self.close(abort=True)
                 return
-            line.put(time.monotonic() + faults.delay, chunk)
+            line.put(clock.monotonic() + faults.delay, chunk)
 
     def _write(self, sink: Any, direction: str) -> None:
         line, faults = self._lines[direction], self._proxy.faults(direction)

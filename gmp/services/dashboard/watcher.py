@@ -9,7 +9,6 @@ counts.
 from __future__ import annotations
 
 import itertools
-import time
 from collections import deque
 from typing import Any
 
@@ -17,6 +16,7 @@ import gevent
 import gevent.event
 
 import gmp
+from gmp.outside import clock
 from gmp.services.dashboard.view import NodeView, merge_links, plain, table, text
 from gmp.services.logcatcher import LogCatcher
 from gmp.services.logline import LogLine
@@ -82,13 +82,13 @@ class Watcher:
         if up:
             self._watch(node_id)
             if node_id in self._views:
-                self._views[node_id].back(time.monotonic())
+                self._views[node_id].back(clock.monotonic())
         elif node_id in self._views:
-            self._views[node_id].lost(reason, time.monotonic())
+            self._views[node_id].lost(reason, clock.monotonic())
 
     def _watch(self, node_id: str) -> None:
         if node_id not in self._views and self._port.alive and len(self._views) < MOST_NODES:
-            view = self._views[node_id] = NodeView(node_id, time.monotonic())
+            view = self._views[node_id] = NodeView(node_id, clock.monotonic())
             self._port.spawn(self._ask, view)
 
     def _ask(self, view: NodeView) -> None:
@@ -99,14 +99,14 @@ class Watcher:
                 continue
             try:
                 view.info = self._call(view.node_id, INFO)
-                view.told(self._call(view.node_id, STATS), time.monotonic())
+                view.told(self._call(view.node_id, STATS), clock.monotonic())
             except gmp.CallTimeout:
                 continue  # it is shown as busy, from how long ago it answered
             except gmp.MessageError:  # it is connected, and does not know the request
                 view.is_gmp = False
                 gevent.sleep(self._interval)
             except gmp.GmpError as error:
-                view.lost(error.reason if isinstance(error, gmp.PortDied) else (str(error),), time.monotonic())
+                view.lost(error.reason if isinstance(error, gmp.PortDied) else (str(error),), clock.monotonic())
                 gevent.sleep(retry)
                 retry = min(retry * 2, LAST_RETRY)
             else:
@@ -122,8 +122,8 @@ class Watcher:
         if view.lost_at is None:
             return True
         if view.left:
-            return time.monotonic() - view.lost_at < FORGET_LEFT
-        return time.monotonic() - view.lost_at < FORGET or self._is_listed(view.node_id)
+            return clock.monotonic() - view.lost_at < FORGET_LEFT
+        return clock.monotonic() - view.lost_at < FORGET or self._is_listed(view.node_id)
 
     def _is_listed(self, node_id: str) -> bool:
         return node_id in self.node.known_nodes()
@@ -137,10 +137,10 @@ class Watcher:
         while True:
             if self.tick % 3 == 0:
                 self._port.spawn(self._ask_families)
-            nodes = [view.summary(time.monotonic()) for view in self._views.values()]
+            nodes = [view.summary(clock.monotonic()) for view in self._views.values()]
             self.history.append(
                 {
-                    "time": time.time(),
+                    "time": clock.time(),
                     "messages": sum(node["messages"] for node in nodes) / 2,  # each is told by both its ends
                     "bytes": sum(node["bytes"] for node in nodes) / 2,
                     "queue": sum(node["queue"] for node in nodes),
@@ -153,7 +153,7 @@ class Watcher:
 
     def _ask_families(self) -> None:
         """A seed knows all families; what is in them comes from this node's own copies."""
-        now = time.monotonic()
+        now = clock.monotonic()
         seeds = [view.node_id for view in self._views.values() if view.info.get("seed") and view.state(now) == "up"]
         if not seeds:
             return
@@ -172,10 +172,10 @@ class Watcher:
 
     def snapshot(self) -> dict[str, Any]:
         """The network now."""
-        now = time.monotonic()
+        now = clock.monotonic()
         views = list(self._views.values())
         return {
-            "time": time.time(),
+            "time": clock.time(),
             "own": self.node.id,
             "observer": is_observer(self.node.id),
             "nodes": [view.summary(now) for view in views],
@@ -190,13 +190,13 @@ class Watcher:
         if view is None:
             return None
         ports: dict[str, Any] = {}
-        if view.state(time.monotonic()) == "up":
+        if view.state(clock.monotonic()) == "up":
             try:
                 ports = self._call(node_id, PORTS, 2.0)
             except gmp.GmpError:
                 ports = {}  # an older node does not know the question, or this one has become busy or lost
         return {
-            **view.summary(time.monotonic()),
+            **view.summary(clock.monotonic()),
             "info": view.info,
             "stats": view.stats,
             "links": view.links(),

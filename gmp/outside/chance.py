@@ -1,0 +1,40 @@
+"""The one source of chance: everything in gmp that draws lots draws them here, as ``chance.random()``.
+
+The first names are Python's generator, which a program may seed. The others are the system's, which nobody can foresee:
+for names that must not be guessed, and for secrets. As with the clock, the names are looked up in this module each time.
+"""
+
+from __future__ import annotations
+
+import random as _random
+import secrets as _secrets
+from collections.abc import Callable, MutableSequence, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+random: Callable[[], float] = _random.random  #: from 0 up to 1
+shuffle: Callable[[MutableSequence[Any]], None] = _random.shuffle
+
+
+def choice(values: Sequence[T]) -> T:
+    """Return one of `values`."""
+    return values[int(random() * len(values))]
+
+
+randbits: Callable[[int], int] = _secrets.randbits  #: so many unforeseeable bits
+token_bytes: Callable[[int], bytes] = _secrets.token_bytes
+token_hex: Callable[[int], str] = _secrets.token_hex  #: of so many bytes, twice as many digits
+
+
+def characters(alphabet: str, count: int) -> str:
+    """Return `count` unforeseeable characters of `alphabet`."""
+    return "".join(alphabet[_below(len(alphabet))] for _ in range(count))
+
+
+def _below(limit: int) -> int:
+    """Return an unforeseeable number from 0 up to `limit`, each as likely."""
+    while True:
+        number = randbits(limit.bit_length())
+        if number < limit:
+            return number

@@ -1,0 +1,106 @@
+"""Time and chance come from one place each, so that another clock can stand in the system's place."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+import gmp
+from gmp.outside import chance, clock
+from gmp.peerlog import PeerLog
+
+ROOT = Path(gmp.__file__).parent
+FORBIDDEN = {"time", "random", "secrets"}  # modules
+FORBIDDEN_CALLS = {"urandom", "getrandom", "uuid1", "uuid4", "times", "clock_gettime"}  # of os, uuid
+OF_DATETIME = {"now", "utcnow", "today"}
+SEAMS = {"clock", "chance"}
+
+
+def files() -> list[Path]:
+    found = [path for path in sorted(ROOT.rglob("*.py")) if path.relative_to(ROOT).parts[0] not in ("cli", "outside")]
+    assert len(found) > 100
+    return found
+
+
+def faults(source: str) -> list[str]:
+    """What a file does that goes past `gmp.outside`, or keeps one of its functions."""
+    tree = ast.parse(source)
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [f"import {alias.name}" for alias in node.names if alias.name.partition(".")[0] in FORBIDDEN]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [alias.name for alias in node.names]
+            if node.module.partition(".")[0] in FORBIDDEN or node.module in ("gmp.outside.clock", "gmp.outside.chance"):
+                found.append(f"from {node.module} import")
+            elif node.module in ("os", "uuid"):
+                found += [f"from {node.module} import {name}" for name in names if name in FORBIDDEN_CALLS]
+        elif isinstance(node, ast.Attribute) and node.attr in OF_DATETIME:
+            if ast.unparse(node.value).rpartition(".")[2] in ("datetime", "date"):
+                found.append(f"datetime's {node.attr}")
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id in ("os", "uuid") and node.attr in FORBIDDEN_CALLS:
+                found.append(f"{node.value.id}.{node.attr}")
+            elif node.value.id in SEAMS and id(node) not in called:
+                found.append(f"{node.value.id}.{node.attr} is kept, not called")
+    return found
+
+
+def test_nothing_below_the_command_asks_the_system_for_the_time_or_for_chance() -> None:
+    assert {str(path.relative_to(ROOT)): found for path in files() if (found := faults(path.read_text()))} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import time",
+        "import time as t",
+        "from time import monotonic",
+        "def f():\n    import random",
+        "from secrets import token_hex",
+        "import datetime\ndatetime.datetime.now()",
+        "from datetime import date\ndate.today()",
+        "import os\nos.urandom(3)",
+        "import uuid\nuuid.uuid4()",
+        "from os import urandom",
+        "from gmp.outside.clock import monotonic",
+        "from gmp.outside import clock\ndef f(now=clock.monotonic): pass",
+        "from gmp.outside import chance\ndraw = chance.random",
+    ],
+)
+def test_each_way_past_them_is_found(source: str) -> None:
+    assert faults(source)
+
+
+def test_what_calls_them_is_in_order() -> None:
+    assert not faults("import datetime\ndatetime.datetime(2026, 1, 1)\nground.now()")
+    assert not faults("from gmp.outside import chance, clock\nclock.monotonic() + chance.random()")
+
+
+def test_the_clock_is_the_system_s_own_function() -> None:
+    """So a look at it costs what it cost before."""
+    assert all(inspect.isbuiltin(function) for function in (clock.monotonic, clock.time, clock.time_ns))
+
+
+def test_another_clock_takes_its_place_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = PeerLog("node", lambda seconds, function: pytest.fail("nothing was left out"))
+    monkeypatch.setattr(clock, "monotonic", lambda: 12345.0)
+    assert lines._now() == 12345.0
+
+
+def test_characters_are_of_the_alphabet_each_as_likely(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(chance.characters("abc", 500)) == set("abc")
+    draws = iter([3, 0, 3, 3, 2, 1])
+    monkeypatch.setattr(chance, "randbits", lambda bits: next(draws))
+    assert chance.characters("abc", 3) == "acb"  # 3 is out of range: drawn again, so none is likelier
+    assert chance.choice(["one"]) == "one"
+
+
+def test_choice_draws_each_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    for draw, value in ((0.0, "a"), (0.5, "b"), (0.999999, "c")):
+        monkeypatch.setattr(chance, "random", lambda draw=draw: draw)
+        assert chance.choice(["a", "b", "c"]) == value
