@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -54,6 +55,10 @@ def test_a_workload_is_chosen_with_its_variants_or_alone_and_an_unknown_one_is_r
         chosen_workloads("W99")
 
 
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+
+
+@needs_git
 def test_gmp_at_an_earlier_commit_is_measured_with_that_commits_sources(tmp_path: Path) -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not a git repository, so there are no earlier commits")
@@ -73,6 +78,7 @@ def test_gmp_at_an_earlier_commit_is_measured_with_that_commits_sources(tmp_path
     assert "| W1 | msg/s | 1.50 (1.50 .. 1.50) |" in lines
 
 
+@needs_git
 def test_a_commit_that_there_is_not_is_refused() -> None:
     with pytest.raises(SystemExit, match="no commit 'no-such'"):
         gmp_at("no-such")

@@ -268,7 +268,7 @@ class PortMachine(RuleBasedStateMachine):
 PortMachine.TestCase.settings = settings(
     max_examples=60, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
-TestPorts = PortMachine.TestCase
+TestPorts = pytest.mark.timeout(240)(PortMachine.TestCase)  # many examples, on any machine
 
 
 STEPS = st.lists(
