@@ -49,21 +49,35 @@ class Desk:
         self._low_mark = node.settings.low_mark
         self._busy: set[Line] = set()
         self._quiet = gevent.event.Event()  # set when no line is busy any more
-        self.loop_is_closed = gevent.event.Event()  #: set when nobody can be told of anything
-        bell = self._hub.loop.async_(ref=False)
+        self.ended = gevent.event.Event()  #: set when there is no more to do here
+        self.why_ended = "is closed"
+        self.core.watch(self._port, self._died)
+        bell = self._hub.loop.async_()  # what keeps the loop of a node without a network waiting
         bell.start(self._heard)
         handover.open(bell)
         self._watch = self._hub.loop.timer(1.0, 1.0, ref=False)
         self._watch.start(self._look)
+        self._later = self._hub.loop.timer(0, ref=False)
 
     def _look(self) -> None:
         if self._handover.loop.is_closed():
-            self.loop_is_closed.set()
+            self.end("is closed, as its event loop is")
+
+    def _died(self, reason: tuple[Any, ...]) -> None:
+        if not self.core.closed:
+            self.end(f"has ended, as what serves its event loop died of {reason[:2]!r}")
+
+    def end(self, why: str = "is closed") -> None:
+        """There is no more to do."""
+        if not self.ended.is_set():
+            self.why_ended = why
+            self.ended.set()
 
     def close(self) -> None:
         """Take no more jobs."""
         self._handover.close()
         self._watch.close()
+        self._later.close()
 
     def settle(self, timeout: float | None = None) -> None:
         """Wait until no send waits for room. *Blocks:* up to `timeout` seconds (None: without end)."""
@@ -110,15 +124,15 @@ class Desk:
 
     def _work(self) -> None:
         jobs, sends = self._jobs, False
-        try:
-            for _ in range(A_TURN):
-                if not jobs or (sends and not jobs[0].blocks):
-                    return
-                sends = self._do(jobs.popleft()) or sends
-        finally:
-            self._working = False
-            if jobs:
-                self.work()
+        for _ in range(A_TURN):
+            if not jobs or (sends and not jobs[0].blocks):
+                break
+            sends = self._do(jobs.popleft()) or sends
+        self._working = False
+        if jobs and sends:
+            self.work()  # behind what was started
+        elif jobs:
+            self._later.start(self.work)
 
     def _do(self, job: Job) -> bool:
         """Do one job; return True if a greenlet was started for it whose messages must not be overtaken."""
@@ -191,8 +205,8 @@ class Desk:
     def _obey(self, order: Order) -> None:
         try:
             order.function(*order.args)
-        except GmpError as error:
-            log.error("%s: %s", self.node.id, error)
+        except Exception:
+            log.exception("%s: what was ordered from an event loop failed", self.node.id)
 
     # ---- answers
 
@@ -239,4 +253,4 @@ class Desk:
         for line in eased:
             self._handover.say(self._handover.wake, line)
         if not self._handover.wake_loop():
-            self.loop_is_closed.set()
+            self.end("is closed, as its event loop is")

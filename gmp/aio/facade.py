@@ -141,10 +141,10 @@ class Node:
     # ---- ports and messages
 
     def port(self, *, max_queue: int | None = None) -> Port:
-        """Make a port; see `gmp.port`. `max_queue` holds for those that wait at the node, and for those that tasks passed over.
+        """Make a port; see `gmp.port`. `max_queue` holds for messages at the node, and for those that tasks passed over.
 
-        Its ID is known at once. The port is there when something has been awaited of this node since then: what other nodes send
-        before that is dropped. Within ``async with node.port() as port`` it is there.
+        Its ID is known at once. The port is there when something has been awaited of this node since then: what other
+        nodes send before that is dropped. Within ``async with node.port() as port`` it is there.
         """
         handover, desk = self._at()
         return Port(handover, Inbox(handover, desk, max_queue))
@@ -180,7 +180,7 @@ class Node:
             partial(desk.node.call, timeout=timeout), dest, *message,
             line=handover.line(node_id), blocks=True, sends=True,
             deadline=None if timeout is None else time.monotonic() + timeout,
-            late=lambda: CallTimeout(f"no reply from {dest} within {timeout} s: the native thread of the own node is busy"),
+            late=lambda: CallTimeout(f"no reply from {dest} within {timeout} s: the own node's thread is busy"),
         )  # fmt: skip
         reply: tuple[Any, ...] = await handover.ask(ask)
         return reply
@@ -279,7 +279,7 @@ class Node:
             desk.node.wait_up, node_id, timeout,
             blocks=True,
             deadline=None if timeout is None else time.monotonic() + timeout,
-            late=lambda: WaitTimeout(f"{what} is not connected after {timeout} s: the native thread of the own node is busy"),
+            late=lambda: WaitTimeout(f"{what} is not connected after {timeout} s: the own node's thread is busy"),
         )  # fmt: skip
         await handover.ask(ask)
 

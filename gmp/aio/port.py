@@ -53,7 +53,7 @@ class Port(SentAsId):
         return message[length:]
 
     async def receive_if(self, predicate: Callable[..., object], timeout: float | None = None) -> Message:
-        """Take the first message for which `predicate(*message)` is true, whole. *Raises:* as `receive`; what that raises."""
+        """Take the first message for which `predicate(*message)` is true, whole. *Raises:* as `receive`, and `predicate`."""
         return await self._inbox.receive(lambda message: predicate(*message), timeout)
 
     def __aiter__(self) -> Self:

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
-import gevent.event
 from gevent._threading import Lock, start_new_thread  # type: ignore[attr-defined]  # native ones in patched programs too
 
 import gmp
 from gmp.aio.desk import Desk
 from gmp.aio.handover import Handover
+from gmp.errors import GmpError
 from gmp.kernel.ending import close_at_exit
 from gmp.kernel.leaving import GOODBYE
 
@@ -27,7 +27,7 @@ AT_EXIT = 1.0  # seconds that the thread may take for its own end, beside the no
 
 
 class NodeThread:
-    """Runs the node that `make` makes, not started. `started` and `failed` are called in the loop, one of them."""
+    """Runs the node that `make` makes, not started. `started` and `failed` are called in the loop; the first of them counts."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class NodeThread:
         self.id = "of gmp.aio"
         self._make, self._handover = make, handover
         self._started, self._failed = started, failed
-        self._to_close: gevent.event.Event | None = None  # made in the thread
+        self._desk: Desk | None = None  # made in the thread
         self._leave_timeout = 0.0
         self._running = Lock()
         self._running.acquire()  # released by the thread when it ends
@@ -53,8 +53,8 @@ class NodeThread:
         self._handover.order(self._close)
 
     def _close(self) -> None:
-        if self._to_close is not None:
-            self._to_close.set()
+        if self._desk is not None:
+            self._desk.end()
 
     def close_at_exit(self) -> None:
         """`Endable.close_at_exit`: close the node, and wait for the end of the thread."""
@@ -73,6 +73,7 @@ class NodeThread:
             log.error("node %s %s", self.id, why, exc_info=error)
         finally:
             gevent.get_hub().destroy(destroy_loop=True)
+            self._handover.say(self._failed, GmpError(f"node {self.id} {why}"))  # race: it ends before it has started
             self._handover.say(self._handover.end, f"node {self.id} {why}")
             self._handover.wake_loop()
             self._running.release()
@@ -86,8 +87,7 @@ class NodeThread:
         self.id, self._leave_timeout = node.id, node.settings.leave_timeout
         handover, settings = self._handover, node.settings
         handover.high_mark, handover.max_message = settings.high_mark, settings.max_message
-        self._to_close = gevent.event.Event()
-        desk = Desk(node, handover)
+        desk = self._desk = Desk(node, handover)
         try:
             try:
                 node.start()
@@ -97,15 +97,14 @@ class NodeThread:
             close_at_exit(self)
             self._tell(self._started, desk)
             desk.work()
-            ends = [self._to_close, desk.loop_is_closed, node.ended]
-            gevent.wait(ends, count=1)
+            gevent.wait([desk.ended, node.ended], count=1)
             desk.settle(settings.leave_timeout)
         finally:
             node.close()
             desk.close()
-        if desk.loop_is_closed.is_set():
-            log.warning("node %s is closed, as its event loop is: await node.close() before that", self.id)
-        return "is closed"
+        if desk.why_ended != "is closed":
+            log.warning("node %s %s", self.id, desk.why_ended)
+        return desk.why_ended
 
     def _tell(self, function: Callable[[Any], None], what: Any) -> None:
         self._handover.say(function, what)
