@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,9 +20,8 @@ import gmp
 import gmp.aio
 from gmp.aio.inbox import AHEAD
 
-from .test_aio import add, in_loop, keep, start, two_nodes
+from .test_aio import add, in_loop, keep, sleep, start, two_nodes
 
-uvloop = pytest.importorskip("uvloop")
 MARK = 64 * 1024
 
 
@@ -35,7 +33,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 def hold(node: gmp.aio.Node, seconds: float) -> asyncio.Task[Any]:
     """Let the thread of a node do nothing for a while."""
-    return asyncio.create_task(node.run(lambda node: time.sleep(seconds)))
+    return asyncio.create_task(node.run(lambda node: sleep(seconds)))
 
 
 @in_loop
@@ -374,12 +372,12 @@ def test_the_loop_that_is_closed_first_closes_the_node(caplog: pytest.LogCapture
     loop.close()
     deadline = time.monotonic() + 20
     while inner._core.life.state != "closed" and time.monotonic() < deadline:
-        time.sleep(0.01)
+        sleep(0.01)
     assert inner.closed
     assert not inner.started
     assert port.id
     while "event loop is" not in caplog.text and time.monotonic() < deadline:
-        time.sleep(0.01)
+        sleep(0.01)
     assert "as its event loop is" in caplog.text
 
 
@@ -433,15 +431,15 @@ def test_several_nodes_and_loops_in_threads_of_their_own() -> None:
                 assert await port.receive(timeout=20) == (value,)
             got.append(number)
 
-    threads = [threading.Thread(target=lambda number=number: asyncio.run(live(number))) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(50)
+    pool = gevent.get_hub().threadpool
+    for ended in [pool.spawn(lambda number=number: asyncio.run(live(number))) for number in range(4)]:
+        ended.get(timeout=50)
     assert sorted(got) == [0, 1, 2, 3]
 
 
 def test_it_works_in_uvloop() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
     async def live() -> None:
         async with two_nodes() as (seed, mine), mine.port() as port:
             adder = await start(seed, add)
