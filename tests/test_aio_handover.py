@@ -458,6 +458,34 @@ def test_it_works_in_uvloop() -> None:
     uvloop.run(asyncio.wait_for(live(), 50))
 
 
+FORKING = """
+import asyncio, os, sys, gmp, gmp.aio
+
+async def main():
+    async with gmp.aio.node("parent", secret="geheim", binds=[]) as node, node.port() as port:
+        child = os.fork()
+        if not child:
+            try:
+                node.try_send(port, "from the child")
+            except gmp.GmpError as error:
+                print(error, flush=True)
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        await node.send(port, "from the parent")
+        print(await port.receive(timeout=10))
+
+asyncio.run(main())
+"""
+
+
+def test_a_child_of_fork_has_no_part_in_the_node() -> None:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=40)
+    assert "was left to the parent process by fork" in done.stdout
+    assert "('from the parent',)" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
 PROGRAM = """
 import asyncio, sys, gevent, gmp, gmp.aio
 

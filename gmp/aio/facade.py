@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -97,9 +98,10 @@ class Node:
         """*Raises:* `GmpError` unless it is started, not closed, and this is its event loop."""
         if self._desk is None or self._handover is None:
             raise GmpError("this node of gmp.aio is not started: use `async with`, or await node.start()")
+        core = self._desk.core
+        if core.closed and not self._handover.why_ended:  # it is leaving, or this is a child of `fork`
+            raise GmpError(f"node {core.id} {core.ports.closed_because}")
         self._handover.check()
-        if self._desk.core.closed:
-            raise GmpError(f"node {self._desk.core.id} {self._desk.core.ports.closed_because}")
         return self._handover, self._desk
 
     def _started(self) -> gmp.Node:
@@ -130,6 +132,8 @@ class Node:
         When the task is cancelled, the greenlet ends by `GreenletExit`.
         """
         handover, desk = self._at()
+        if not callable(function) or inspect.iscoroutinefunction(function):
+            raise GmpError(f"run: {function!r} cannot be run in the node's thread: expected a function that is no coroutine")
         return await handover.ask(Ask(function, desk.node, *args, blocks=True, sends=True))
 
     async def _ask(self, method: str, *args: Any, of: Any = None) -> Any:

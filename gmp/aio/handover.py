@@ -23,14 +23,13 @@ the node.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import logging
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
-
-from gevent._threading import Lock
 
 from gmp.aio.jobs import Ask, Cancel, Job, Line, Order, Send
 from gmp.aio.weighing import weigh
@@ -57,7 +56,8 @@ class Handover:
         self._lines: dict[str, Line] = {}
         self._rung = self._awake = False
         self._bell: Any = None
-        self._lock = Lock()
+        # race: garbage is collected while it is held, and some of that hands over (`Events`): so not a plain lock
+        self._lock: Any = _thread.RLock()
         self._looking: asyncio.TimerHandle | None = None
 
     # ---- towards the node

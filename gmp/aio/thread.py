@@ -27,7 +27,7 @@ AT_EXIT = 1.0  # seconds that the thread may take for its own end, beside the no
 
 
 class NodeThread:
-    """Runs the node that `make` makes, not started. `started` and `failed` are called in the loop; the first of them counts."""
+    """Runs the node that `make` makes, not started. `started` or `failed` is called in the loop; the first call counts."""
 
     def __init__(
         self,
