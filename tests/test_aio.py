@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import functools
 import gc
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -214,18 +216,17 @@ async def test_a_monitor_gives_the_reason_once() -> None:
 async def test_a_monitor_for_a_port_sends_to_it_or_kills_it() -> None:
     async with two_nodes() as (seed, mine), mine.port() as told:
         worker, other = await start(seed, keep), mine.port()
-        for_told, for_other = mine.monitor(worker, told, "down", worker), mine.monitor(worker, other)
+        await mine.watch(worker, told, "down", worker)
+        await mine.watch(worker, other)
+        cancelled = await mine.watch(worker, told, "cancelled")
+        cancelled.cancel()
+        gc.collect()  # these monitors are the port's, and need not be held
         await mine.kill(worker, "enough")
-        assert await told.receive("down", timeout=20) == (worker, "enough")
+        assert await told.receive(timeout=20) == ("down", worker, "enough")
         assert await other.join(20)
         assert other.reason == ("enough",)
-        cancelled = mine.monitor(told, other)
-        cancelled.cancel()
-        assert [reason async for reason in cancelled] == []
         with pytest.raises(gmp.GmpError, match="no live port"):
-            await anext(mine.monitor(told, other))
-        for_told.cancel()
-        for_other.cancel()
+            await mine.watch(told, other)
 
 
 @in_loop
@@ -397,3 +398,32 @@ async def test_what_is_wrong_is_said_at_once() -> None:
     assert await port.join()
     assert [message async for message in port] == []
     await first.close()
+
+
+def of_the_guide(name: str) -> Callable[..., Awaitable[Any]]:
+    """A function of the page about asyncio, as it stands there."""
+    page = Path(__file__).parent.parent / "docs" / "guides" / "asyncio.md"
+    (block,) = [
+        block for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S) if f"async def {name}(" in block
+    ]
+    names: dict[str, Any] = {}
+    exec(block, names)
+    function: Callable[..., Awaitable[Any]] = names[name]
+    return function
+
+
+@in_loop
+async def test_what_the_guide_shows_works(capsys: pytest.CaptureFixture[str]) -> None:
+    async with two_nodes() as (seed, mine):
+        serving = asyncio.ensure_future(of_the_guide("serve")(mine))
+        (clock,) = await seed.group("clock").wait(timeout=20)
+        assert await seed.call(clock, "time") == ("it is", "noon")
+        await seed.send(clock, "stop")
+        await serving
+        async with mine.port() as worker, seed.port() as other:
+            watching = asyncio.ensure_future(of_the_guide("watch")(mine, worker))
+            await worker.kill("work")
+            await seed.group("workers").join(other)
+            while "1 workers" not in capsys.readouterr().out:
+                await asyncio.sleep(0.01)
+            watching.cancel()

@@ -5,8 +5,8 @@ is waited for.
 """
 
 from gmp.aio.directory import Family, Group
-from gmp.aio.facade import Node, node
+from gmp.aio.facade import Monitor, Node, node
 from gmp.aio.inbox import Events
 from gmp.aio.port import Port
 
-__all__ = ["Events", "Family", "Group", "Node", "Port", "node"]
+__all__ = ["Events", "Family", "Group", "Monitor", "Node", "Port", "node"]

@@ -81,7 +81,7 @@ class Desk:
 
     def settle(self, timeout: float | None = None) -> None:
         """Wait until no send waits for room. *Blocks:* up to `timeout` seconds (None: without end)."""
-        if self._busy:
+        if self._busy and self._port.alive:
             self._quiet.clear()
             self._quiet.wait(timeout)
 

@@ -10,7 +10,7 @@ from gmp.aio.desk import Desk
 from gmp.aio.handover import Handover
 from gmp.aio.inbox import Events, Inbox, Source
 from gmp.aio.jobs import Ask
-from gmp.aio.weighing import weigh
+from gmp.aio.weighing import with_ids
 from gmp.errors import WaitTimeout
 
 
@@ -23,6 +23,7 @@ class Group:
     def __init__(self, name: str, handover: Handover, desk: Desk) -> None:
         self.name = name
         self._handover, self._desk = handover, desk
+        handover.order(desk.group, name)  # which begins to learn of its members
 
     async def _ask(self, method: str, *args: Any) -> Any:
         return await self._handover.ask(Ask(lambda: getattr(self._desk.group(self.name), method)(*args)))
@@ -58,8 +59,8 @@ class Group:
 
         Waits until the node has taken it. *Raises:* `MessageError`.
         """
-        message, _ = weigh(message, 0)
-        await self._handover.ask(Ask(self._desk.send_to_group, self.name, message, blocks=True, sends=True))
+        ask = Ask(self._desk.send_to_group, self.name, with_ids(message), blocks=True, sends=True)
+        await self._handover.ask(ask)
 
     async def pick(self) -> str | None:
         """Return a member, of this node if it has one, else any; None if the group is empty."""
@@ -84,6 +85,7 @@ class Family:
     def __init__(self, name: str, handover: Handover, desk: Desk) -> None:
         self.name = name
         self._handover, self._desk = handover, desk
+        handover.order(desk.family, name)
 
     async def _ask(self, method: str, *args: Any) -> Any:
         return await self._handover.ask(Ask(lambda: getattr(self._desk.family(self.name), method)(*args)))

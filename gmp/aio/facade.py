@@ -18,7 +18,7 @@ from gmp.aio.inbox import Events, Inbox, Source
 from gmp.aio.jobs import Ask
 from gmp.aio.port import Port
 from gmp.aio.thread import NodeThread
-from gmp.aio.weighing import weigh
+from gmp.aio.weighing import with_ids
 from gmp.errors import CallTimeout, GmpError, WaitTimeout
 from gmp.ids import split_port_id
 from gmp.kernel.node import family_name
@@ -179,9 +179,8 @@ class Node:
         handover, desk = self._at()
         node_id, name = split_port_id(dest)
         dest = f"{node_id}#{name}" if name else node_id
-        message, _ = weigh(message, 0)
         ask = Ask(
-            partial(desk.node.call, timeout=timeout), dest, *message,
+            partial(desk.node.call, timeout=timeout), dest, *with_ids(message),
             line=handover.line(node_id), blocks=True, sends=True,
             deadline=None if timeout is None else time.monotonic() + timeout,
             late=lambda: CallTimeout(f"no reply from {dest} within {timeout} s: the own node's thread is busy"),
@@ -202,31 +201,33 @@ class Node:
         core = desk.core
         line = handover.line(core.node_port(node_id))
         name = core.ports.new_name()
-        args, _ = weigh(args, 0)
+        ask = Ask(partial(core.spawn, name=name), node_id, init, *with_ids(args), line=line)
         try:
-            return str(await handover.ask(Ask(partial(core.spawn, name=name), node_id, init, *args, line=line)))
+            return str(await handover.ask(ask))
         except asyncio.CancelledError:
             handover.order(core.kill, f"{node_id}#{name}", line=line)
             raise
 
     # ---- what happens
 
-    def monitor(self, target: Any, port: Any = None, *message: Any) -> Events:
-        """Watch a port or node. Iterating over it gives the reason of its death, a tuple, once; with it the iteration
-        ends.
+    def monitor(self, target: Any) -> Events:
+        """Watch a port or node. Iterating over it gives the reason of its death, a tuple, once; with it the iteration ends.
 
-        With `port` that is killed with the reason, on abnormal death only, or gets `message` with the reason behind
-        it, as by `gmp.monitor`; the iteration gives nothing then.
-        *Raises:* `ConfigError` if `target` is no port ID; while iterated over, `GmpError` if `port` is no live one.
+        *Raises:* `ConfigError` if `target` is no port ID.
         """
         handover, desk = self._at()
         split_port_id(target)
-        target = str(target)
-        if port is None:
-            return Events(Inbox(handover, desk), partial(_watch_death, target), last=1)
-        split_port_id(port)
-        message, _ = weigh(message, 0)
-        return Events(Inbox(handover, desk), partial(_watch_for, target, str(port), message))
+        return Events(Inbox(handover, desk), partial(_watch_death, str(target)), last=1)
+
+    async def watch(self, target: Any, port: Any, *message: Any) -> Monitor:
+        """Watch a port or node for a port: that gets `message` with the reason behind it.
+
+        Without a message it is killed with the reason, on abnormal death only. See `gmp.monitor`.
+        *Raises:* `ConfigError`; `GmpError` if `port` is no live one of this node; `MessageError`.
+        """
+        handover, _ = self._at()
+        monitor = await self._ask("monitor", str(target), str(port), *with_ids(message), of=target)
+        return Monitor(handover, monitor)
 
     async def link(self, a: Any, b: Any) -> None:
         """Let two ports die together; see `gmp.link`."""
@@ -297,6 +298,17 @@ class Node:
         return dict(await self._ask("stats"))
 
 
+class Monitor:
+    """A monitor that was set for a port; made by `Node.watch`. It stays set also when nobody holds this."""
+
+    def __init__(self, handover: Handover, monitor: gmp.Monitor) -> None:
+        self._handover, self._monitor = handover, monitor
+
+    def cancel(self) -> None:
+        """Watch no more. Does nothing if it has fired or was cancelled already. Never waits."""
+        self._handover.order(self._monitor.cancel)
+
+
 def node(
     node_id: str | None = None,
     *,
@@ -316,7 +328,3 @@ def node(
 
 def _watch_death(target: str, desk: Desk, source: Source) -> Callable[[], object]:
     return desk.node.monitor(target, source.put).cancel
-
-
-def _watch_for(target: str, port: str, message: tuple[Any, ...], desk: Desk, source: Source) -> Callable[[], object]:
-    return desk.node.monitor(target, port, *message).cancel

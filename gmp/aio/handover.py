@@ -74,7 +74,9 @@ class Handover:
             raise GmpError(self.why_ended)
 
     def put(self, job: Job) -> None:
-        """Hand `job` over. In any thread."""
+        """Hand `job` over; does nothing when the thread has ended. In any thread."""
+        if self.why_ended:
+            return
         self.jobs.append(job)
         if not self._rung:
             self._rung = True

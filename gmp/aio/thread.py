@@ -72,10 +72,10 @@ class NodeThread:
             why = f"has ended, as its native thread ended with {type(error).__name__}: {error}"
             log.error("node %s %s", self.id, why, exc_info=error)
         finally:
-            gevent.get_hub().destroy(destroy_loop=True)
             self._handover.say(self._failed, GmpError(f"node {self.id} {why}"))  # race: it ends before it has started
             self._handover.say(self._handover.end, f"node {self.id} {why}")
             self._handover.wake_loop()
+            gevent.get_hub().destroy(destroy_loop=True)  # which waits for threads that resolve names
             self._running.release()
 
     def _live(self) -> str:

@@ -21,16 +21,19 @@ def weigh(message: tuple[Any, ...], most: int) -> tuple[tuple[Any, ...], int | N
 
     None as the size: it is not sure that it can travel, or it may have more than `most` bytes.
     """
-    size, has_port = 0, False
+    message = with_ids(message)
+    size = 0
+    for value in message:
+        size += _size(value, DEPTH)
+    return message, size if 4 * size <= most else None
+
+
+def with_ids(message: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the message with IDs in the place of ports, so that no receiver here gets one that is of the loop."""
     for value in message:
         if isinstance(value, SentAsId):
-            has_port = True
-            size += 64
-        else:
-            size += _size(value, DEPTH)
-    if has_port:
-        message = tuple([port_id_of(value) if isinstance(value, SentAsId) else value for value in message])
-    return message, size if 4 * size <= most else None
+            return tuple([port_id_of(value) if isinstance(value, SentAsId) else value for value in message])
+    return message
 
 
 def _size(value: Any, depth: int) -> int:
