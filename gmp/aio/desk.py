@@ -12,7 +12,6 @@ until then.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ from gmp.aio.handover import Handover
 from gmp.aio.jobs import Ask, Cancel, Job, Line, Order, Send
 from gmp.errors import GmpError
 from gmp.kernel.node import core_of
+from gmp.outside import clock
 
 log = logging.getLogger("gmp")
 A_TURN = 500  # jobs that are worked off before the node's other greenlets have a turn
@@ -101,9 +101,9 @@ class Desk:
 
     def flush(self, timeout: float | None) -> bool:
         """Let everything be written that was handed over. *Blocks:* up to `timeout` seconds (None: without end)."""
-        began = time.monotonic()
+        began = clock.monotonic()
         self.settle(timeout)
-        return self.node.flush(None if timeout is None else max(0.0, began + timeout - time.monotonic()))
+        return self.node.flush(None if timeout is None else max(0.0, began + timeout - clock.monotonic()))
 
     def send_to_group(self, name: str, message: tuple[Any, ...]) -> None:
         """Send to a group, behind all that is held. *Blocks:* as that does."""

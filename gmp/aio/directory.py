@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from gmp.aio.inbox import Events, Inbox, Source
 from gmp.aio.jobs import Ask
 from gmp.aio.weighing import with_ids
 from gmp.errors import WaitTimeout
+from gmp.outside import clock
 
 
 class Group:
@@ -48,7 +48,7 @@ class Group:
         ask = Ask(
             lambda: dict(self._desk.group(self.name).wait(count, timeout)),
             blocks=True,
-            deadline=None if timeout is None else time.monotonic() + timeout,
+            deadline=None if timeout is None else clock.monotonic() + timeout,
             late=lambda: WaitTimeout(f"group {self.name!r} has not {count} members after {timeout} s: the node is busy"),
         )
         members: dict[str, Any] = await self._handover.ask(ask)

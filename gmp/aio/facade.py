@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
@@ -22,6 +21,7 @@ from gmp.aio.weighing import with_ids
 from gmp.errors import CallTimeout, GmpError, WaitTimeout
 from gmp.ids import split_port_id
 from gmp.kernel.node import family_name
+from gmp.outside import clock
 
 
 class Node:
@@ -182,7 +182,7 @@ class Node:
         ask = Ask(
             partial(desk.node.call, timeout=timeout), dest, *with_ids(message),
             line=handover.line(node_id), blocks=True, sends=True,
-            deadline=None if timeout is None else time.monotonic() + timeout,
+            deadline=None if timeout is None else clock.monotonic() + timeout,
             late=lambda: CallTimeout(f"no reply from {dest} within {timeout} s: the own node's thread is busy"),
         )  # fmt: skip
         reply: tuple[Any, ...] = await handover.ask(ask)
@@ -283,7 +283,7 @@ class Node:
         ask = Ask(
             desk.node.wait_up, node_id, timeout,
             blocks=True,
-            deadline=None if timeout is None else time.monotonic() + timeout,
+            deadline=None if timeout is None else clock.monotonic() + timeout,
             late=lambda: WaitTimeout(f"{what} is not connected after {timeout} s: the own node's thread is busy"),
         )  # fmt: skip
         await handover.ask(ask)

@@ -26,7 +26,6 @@ from __future__ import annotations
 import _thread
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -35,6 +34,7 @@ from gmp.aio.jobs import Ask, Cancel, Job, Line, Order, Send
 from gmp.aio.weighing import weigh
 from gmp.errors import GmpError
 from gmp.ids import split_port_id
+from gmp.outside import clock
 
 log = logging.getLogger("gmp")
 LOOK = 0.1  # seconds between two looks whether the node's thread is late with an answer
@@ -106,7 +106,7 @@ class Handover:
     def _look(self) -> None:
         """Raise in those who have waited beyond their time, as the node's thread is too busy to say so."""
         self._looking = None
-        now = time.monotonic()
+        now = clock.monotonic()
         timed = [ask for ask in self._asked if ask.deadline is not None]
         for ask in timed:
             future, late = ask.future, ask.late

@@ -11,7 +11,6 @@ loses none.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -23,6 +22,7 @@ from gmp.aio.desk import Desk
 from gmp.aio.handover import Handover
 from gmp.aio.jobs import Ask
 from gmp.errors import GmpError, PortDied, ReceiveTimeout
+from gmp.outside import clock
 from gmp.ports.port import Port as NodePort
 
 AHEAD = 64  # messages that are taken from the node at once
@@ -156,7 +156,7 @@ class Inbox:
             raise GmpError(f"another task already waits for a message at {self.id}: only one may at a time")
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float)):
             raise GmpError(f"timeout {timeout!r}: expected a number of seconds, or None")
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else clock.monotonic() + timeout
         self._has_waiter, seen = True, 0
         try:
             while True:
@@ -182,7 +182,7 @@ class Inbox:
     async def _wait(self, timeout: float | None, deadline: float | None) -> None:
         """Wait until more messages have come. *Raises:* `ReceiveTimeout`."""
         try:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            left = None if deadline is None else max(0.0, deadline - clock.monotonic())
             if self._asking is not None:  # it was asked for a task that was cancelled
                 async with asyncio.timeout(left):
                     await self._settled.wait()
