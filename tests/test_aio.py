@@ -368,6 +368,8 @@ async def test_run_gives_the_node_and_raises_what_the_function_raises() -> None:
         assert await mine.run(lambda node, *args: (node.id, args), 1, 2) == ("mine", (1, 2))
         with pytest.raises(ZeroDivisionError):
             await mine.run(lambda node: 1 // 0)
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await mine.run(lambda node: next(iter(())))
         assert await mine.call("seed", "time") is not None
         with pytest.raises(gmp.GmpError, match="no coroutine"):
             await mine.run(asyncio.sleep, 1)

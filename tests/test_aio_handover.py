@@ -57,9 +57,10 @@ async def test_what_many_tasks_send_arrives_in_the_order_of_each_task() -> None:
         await asyncio.gather(*feeders)
 
 
+@pytest.mark.parametrize("size", [1, 20_000])  # the larger ones are held, as the node is over its high mark
 @in_loop
-async def test_a_call_and_what_is_sent_before_and_behind_it_keep_their_order() -> None:
-    async with two_nodes() as (seed, mine):
+async def test_a_call_and_what_is_sent_before_and_behind_it_keep_their_order(size: int) -> None:
+    async with two_nodes(high_mark=MARK, low_mark=MARK // 2) as (seed, mine):
 
         def collect(port: gmp.Port) -> None:
             got = []
@@ -68,15 +69,15 @@ async def test_a_call_and_what_is_sent_before_and_behind_it_keep_their_order() -
                 if message[0] == "end":
                     port.node.send(message[-1], got)
 
-        for _ in range(30):
+        for _ in range(20):
             collector = await start(seed, collect)
             calls = []
             for number in range(0, 40, 4):
-                await mine.send(collector, number)
+                await mine.send(collector, number, "x" * size)
                 for further in (1, 2):
                     calls.append(asyncio.create_task(mine.call(collector, number + further)))
                     await asyncio.sleep(0)
-                await mine.send(collector, number + 3)
+                await mine.send(collector, number + 3, "x" * size)
             assert await mine.call(collector, "end") == ([*range(40), "end"],)
             for call in calls:
                 call.cancel()

@@ -184,8 +184,8 @@ class Desk:
             line.busy = False
             sends = self._do(job)
             line.busy = True
-            if sends and line.held:
-                self._port.spawn(self._send_held, line)
+            if sends:
+                self._port.spawn(self._send_held, line)  # until that has begun the line is busy, even with nothing held
                 return
         line.busy = False
         self._busy.discard(line)
@@ -220,6 +220,8 @@ class Desk:
             self._end(ask, False, GmpError(f"node {self.node.id} is closed"))
             raise
         except BaseException as error:
+            if isinstance(error, StopIteration):
+                error = RuntimeError(f"{ask.function!r} raised StopIteration")  # which no future can hold
             if not isinstance(error, ENDS_PROGRAM):
                 self._end(ask, False, error.with_traceback(None) if isinstance(error, GmpError) else error)
                 return

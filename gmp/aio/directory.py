@@ -23,7 +23,8 @@ class Group:
     def __init__(self, name: str, handover: Handover, desk: Desk) -> None:
         self.name = name
         self._handover, self._desk = handover, desk
-        handover.order(desk.group, name)  # which begins to learn of its members
+        if name not in desk.groups:
+            handover.order(desk.group, name)  # which begins to learn of its members
 
     async def _ask(self, method: str, *args: Any) -> Any:
         return await self._handover.ask(Ask(lambda: getattr(self._desk.group(self.name), method)(*args)))
@@ -85,7 +86,8 @@ class Family:
     def __init__(self, name: str, handover: Handover, desk: Desk) -> None:
         self.name = name
         self._handover, self._desk = handover, desk
-        handover.order(desk.family, name)
+        if name not in desk.families:
+            handover.order(desk.family, name)
 
     async def _ask(self, method: str, *args: Any) -> Any:
         return await self._handover.ask(Ask(lambda: getattr(self._desk.family(self.name), method)(*args)))

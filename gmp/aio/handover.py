@@ -16,7 +16,7 @@ race: the node takes what a sender is about to wait for. `wanted` is set before 
 the node after `taken` was raised.
 race: a waiter is cancelled while its answer is on the way. The answer comes all the same: `Ask.answered` keeps what
 must not be lost, and the `Cancel` finds nothing to end.
-race: the thread ends while jobs are handed over: its last words, `_end`, raise in every waiter, those included.
+race: the thread ends while jobs are handed over: its last words, `end`, raise in every waiter, those included.
 race: the loop is closed first: the thread finds that out when it has something to say, or within a second, and closes
 the node.
 """
