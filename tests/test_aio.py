@@ -73,6 +73,12 @@ def add(port: gmp.Port) -> None:
         port.node.send(reply, first + second)
 
 
+@gmp.spawnable
+def report(port: gmp.Port, boss: str, number: int) -> None:
+    port.node.send(boss, "spawned", port, number)
+    port.receive("end")
+
+
 def keep(port: gmp.Port) -> None:
     while True:
         gevent.sleep(60)
@@ -252,6 +258,14 @@ async def test_links_spawning_and_killing() -> None:
             [("broken",)],
             [("no_such_port", "cannot monitor nonexistent port", b)],
         )
+        for where in (seed, mine):
+            spawned = await mine.spawn(where.id, report, boss, 7)
+            told = await boss.receive("spawned", timeout=20)
+            assert told == (spawned, 7)
+            assert type(told[0]) is str  # also of a port of this node
+            ended = mine.monitor(spawned)
+            await mine.send(spawned, "end")
+            assert [reason async for reason in ended] == [()]
         spawned = await mine.spawn(seed.id, "tests.nowhere:nothing", boss)
         assert await anext(mine.monitor(spawned))
         with pytest.raises(gmp.ConfigError):

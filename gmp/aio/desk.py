@@ -22,6 +22,7 @@ from greenlet import GreenletExit
 import gmp
 from gmp.aio.handover import Handover
 from gmp.aio.jobs import Ask, Cancel, Job, Line, Order, Send
+from gmp.aio.weighing import with_ids
 from gmp.errors import GmpError
 from gmp.kernel.node import core_of
 from gmp.outside import clock
@@ -98,6 +99,10 @@ class Desk:
         if name not in self.families:
             self.families[name] = self.node.family(name)
         return self.families[name]
+
+    def call(self, timeout: float | None, dest: str, *message: Any) -> tuple[Any, ...]:
+        """As `gmp.Node.call`; ports of this node in the reply are given by their IDs, as those of others are."""
+        return with_ids(self.node.call(dest, *message, timeout=timeout))
 
     def flush(self, timeout: float | None) -> bool:
         """Let everything be written that was handed over. *Blocks:* up to `timeout` seconds (None: without end)."""

@@ -180,7 +180,7 @@ class Node:
         node_id, name = split_port_id(dest)
         dest = f"{node_id}#{name}" if name else node_id
         ask = Ask(
-            partial(desk.node.call, timeout=timeout), dest, *with_ids(message),
+            desk.call, timeout, dest, *with_ids(message),
             line=handover.line(node_id), blocks=True, sends=True,
             deadline=None if timeout is None else clock.monotonic() + timeout,
             late=lambda: CallTimeout(f"no reply from {dest} within {timeout} s: the own node's thread is busy"),

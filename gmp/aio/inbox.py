@@ -21,6 +21,7 @@ import gevent.event
 from gmp.aio.desk import Desk
 from gmp.aio.handover import Handover
 from gmp.aio.jobs import Ask
+from gmp.aio.weighing import with_ids
 from gmp.errors import GmpError, PortDied, ReceiveTimeout
 from gmp.outside import clock
 from gmp.ports.port import Port as NodePort
@@ -98,13 +99,16 @@ class Source:
         return self._port is None or self._port.join(timeout)
 
     def take(self, most: int, timeout: float | None) -> list[Message]:
-        """Take the messages that wait, at least one. *Blocks:* for that. *Raises:* as `gmp.Port.receive`."""
+        """Take the messages that wait, at least one; ports in them are given by their IDs, as those of other nodes are.
+
+        *Blocks:* for that. *Raises:* as `gmp.Port.receive`.
+        """
         port = self._port
         if port is None:
             raise PortDied(self.port_id, ())
-        found = [port.receive(timeout=timeout)]
+        found = [with_ids(port.receive(timeout=timeout))]
         while len(found) < most and len(port):
-            found.append(port.receive())
+            found.append(with_ids(port.receive()))
         if self._taken is not None:
             self._taken.set()
         return found

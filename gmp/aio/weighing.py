@@ -29,7 +29,7 @@ def weigh(message: tuple[Any, ...], most: int) -> tuple[tuple[Any, ...], int | N
 
 
 def with_ids(message: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the message with IDs in the place of ports, so that no receiver here gets one that is of the loop."""
+    """Return the message with IDs in the place of ports, which are of use on one side of the hand-over only."""
     for value in message:
         if isinstance(value, SentAsId):
             return tuple([port_id_of(value) if isinstance(value, SentAsId) else value for value in message])
