@@ -526,3 +526,56 @@ def test_a_program_that_ends_leaves_the_network(
     finally:
         program.kill()
         program.wait()
+
+
+@pytest.mark.parametrize("how", ["closed", "dies", "leaves by itself"])
+def test_whatever_goes_on_ends_when_the_node_ends_at_any_moment(how: str) -> None:
+    generator = random.Random(how)
+
+    async def work(mine: gmp.aio.Node, adder: str, sink: str, port: gmp.aio.Port) -> None:
+        number = generator.random()
+        while True:
+            match int(number * 7):
+                case 0:
+                    assert await mine.call(adder, 1, 2) == (3,)
+                case 1:
+                    await mine.send(sink, "x" * 10_000)
+                case 2:
+                    await mine.send(port, b"octets")
+                case 3:
+                    async for _ in port:
+                        pass
+                    return
+                case 4:
+                    await mine.group("nobody").wait()
+                case 5:
+                    with mine.monitor_nodes() as events:
+                        async for _ in events:
+                            pass
+                    return
+                case 6:
+                    async with asyncio.timeout(0.002):
+                        await mine.port().receive()
+            await asyncio.sleep(0)
+
+    async def live(moment: float) -> None:
+        async with two_nodes(high_mark=MARK, low_mark=MARK // 2) as (seed, mine):
+            adder, sink = await start(seed, add), await start(seed, keep)
+            tasks = [asyncio.create_task(work(mine, adder, sink, mine.port())) for _ in range(40)]
+            await asyncio.sleep(moment)
+            early = [task for task in tasks if task.done() and not isinstance(task.exception(), TimeoutError)]
+            assert not early, early
+            match how:
+                case "closed":
+                    await mine.close()
+                case "dies":
+                    with pytest.raises(gmp.GmpError):
+                        await mine.run(sys.exit)
+                case _:
+                    with pytest.raises(gmp.GmpError):
+                        await mine.run(lambda node: node.close())
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                assert result is None or isinstance(result, gmp.GmpError | TimeoutError), result
+
+    for _ in range(6):
+        asyncio.run(asyncio.wait_for(live(generator.random() * 0.05), 40))
