@@ -23,7 +23,8 @@ PEERS_ENVIRONMENT = ROOT / "build" / "peers"
 PACKAGES = ("zerorpc", "Pyro5", "rpyc", "thespian", "pykka", "pyzmq", "xoscar", "msgpack", "gevent")
 
 _LOCAL = ("W1", "W1 handlers", "W2", "W2 handlers", "W7", "W7 bodies", "W12", "W13")
-_REMOTE = tuple(workload for workload in WORKLOADS if workload not in _LOCAL)
+_ASYNCIO = ("W6 asyncio",)
+_REMOTE = tuple(workload for workload in WORKLOADS if workload not in _LOCAL + _ASYNCIO)
 _TLS = ("W3", "W4", "W4b", "W5", "W5@1core", "W6", "W8", "W11")
 
 
@@ -50,7 +51,11 @@ def _programs(module: str, workloads: Iterable[str]) -> dict[str, str]:
     return dict.fromkeys(workloads, f"benchmarks.{module}")
 
 
-_GMP = _programs("programs.gmp_local", _LOCAL) | _programs("programs.gmp_remote", _REMOTE)
+_GMP = (
+    _programs("programs.gmp_local", _LOCAL)
+    | _programs("programs.gmp_remote", _REMOTE)
+    | _programs("programs.gmp_asyncio", _ASYNCIO)
+)
 _ERLANG = (
     *("W1", "W2", "W3", "W4", "W4b", "W5", "W5@1core", "W6", "W7", "W8", "W9", "W11", "W12", "W13", "W13 remote"),
 )
@@ -96,8 +101,9 @@ def gmp_at(commit: str) -> list[Contender]:
             subprocess.run(["tar", "-x", "-C", made], input=archive.stdout, check=True)
             Path(made, "benchmarks").symlink_to(ROOT / "benchmarks", target_is_directory=True)
             shutil.copytree(made, folder, symlinks=True)
+    programs = {each: program for each, program in _GMP.items() if each not in _ASYNCIO or (folder / "gmp" / "aio").exists()}
     return [
-        Contender(f"gmp@{commit}", _GMP, folder=folder),
+        Contender(f"gmp@{commit}", programs, folder=folder),
         Contender(f"gmp@{commit} TLS", CONTENDERS[1].programs, folder=folder),
     ]
 

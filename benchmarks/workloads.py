@@ -23,6 +23,7 @@ WORKLOADS = {
     "W5@1core handlers": "the same with both processes on one core",
     "W6": "calls by 100 callers at once to one server with a body",
     "W6 handlers": "the same to a server with handlers",
+    "W6 asyncio": "the same by 100 tasks through gmp.aio",
     "W7": "ports without a body made and killed, and memory of an idle one",
     "W7 bodies": "the same with a body that waits in receive",
     "W8": "a node configured, connected, and its first reply",
@@ -36,7 +37,7 @@ WORKLOADS = {
 }
 ONE_CORE = "@1core"
 # A way of writing a workload that only gmp has, and the workload of the others that it is compared with.
-VARIANTS = {name: name.removesuffix(" handlers").removesuffix(" bodies") for name in WORKLOADS if " " in name}
+VARIANTS = {name: name.partition(" ")[0] for name in WORKLOADS if " " in name}
 del VARIANTS["W10 tiny"], VARIANTS["W13 remote"]
 LOWER_IS_BETTER = ("p50 us", "p99 us", "bytes/port", "ms", "first ms", "p50 ms", "p99 ms", "memory / mark", "queued / mark")
 SECONDS = 120.0  # the longest that one run of a workload may take

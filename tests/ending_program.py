@@ -13,6 +13,8 @@ if sys.argv[-1] == "patched":
 
     monkey.patch_all()
 
+import asyncio
+import logging
 import multiprocessing
 import os
 import signal
@@ -25,6 +27,7 @@ from typing import Any
 import gevent
 
 import gmp
+import gmp.aio
 
 from .notebook import notebook
 
@@ -291,6 +294,40 @@ def thread_of_its_own(node_id: str, seed: str, boss: str, *, daemon: bool = Fals
 @way
 def daemon_thread_of_its_own(node_id: str, seed: str, boss: str) -> None:
     thread_of_its_own(node_id, seed, boss, daemon=True)
+
+
+@way
+def pool_thread_that_logs(node_id: str, seed: str, boss: str) -> None:
+    """A native thread that `threading` has not started, but knows since it has logged."""
+    up = threading.Event()
+
+    def serve() -> None:
+        node = gmp.Node(node_id, seeds=[seed], binds=[]).start()
+        node.wait_up(timeout=30)
+        logging.getLogger("gmp").info("logged by %s", threading.current_thread().name)
+        for number in range(COUNT):
+            node.send(boss, node_id, number, b"x" * 1000)
+        node.send(boss, node_id, "all", COUNT)
+        up.set()
+        gevent.wait([node.ended])
+        node.close()
+
+    gevent.get_hub().threadpool.spawn(serve)
+    up.wait()
+
+
+@way
+def asyncio_without_close(node_id: str, seed: str, boss: str) -> None:
+    """The event loop of asyncio is gone before the node was closed."""
+
+    async def live() -> None:
+        node = await gmp.aio.node(node_id, seeds=[seed], binds=[]).start()
+        await node.wait_up(timeout=30)
+        for number in range(COUNT):
+            await node.send(boss, node_id, number, b"x" * 1000)
+        await node.send(boss, node_id, "all", COUNT)
+
+    asyncio.run(live())
 
 
 @way

@@ -76,6 +76,8 @@ ROWS = [
     Row("fork_and_exit", LEFT, ALL),
     Row("thread_of_its_own", LEFT, ALL, patched=False),  # a patched program's threads are greenlets
     Row("daemon_thread_of_its_own", LEFT, ALL, patched=False),
+    Row("pool_thread_that_logs", LEFT, ALL, patched=False),
+    Row("asyncio_without_close", LEFT, ALL),
     Row("thread_that_calls", LEFT, ALL, patched=False),
     Row("native_wait_after_flush", LOST, ALL, -signal.SIGKILL),
     notebook("notebook_restart", LEFT, ALL),

@@ -36,6 +36,7 @@ for url in sys.argv[1:]:
 """
 #: for each: what is typed behind its commands, and what must be printed by it or them
 WEB = {
+    "fastapi_front": ("http://127.0.0.1:8000/primes/1000", "http://127.0.0.1:8000/workers"),
     "web_chat": ("http://127.0.0.1:8000/", "http://127.0.0.1:8001/"),
     "socketio_chat": tuple(f"http://127.0.0.1:{port}/socket.io/?EIO=4&transport=polling" for port in (8000, 8001)),
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess as native
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from typing import Any
 import gevent
 import gevent.subprocess as subprocess
 import pytest
+
+import gmp
 
 from .addresses import free_address
 
@@ -220,3 +224,43 @@ def test_a_large_file_arrives_whole_and_what_is_wrong_is_refused(
     assert [path.name for path in store.iterdir()] == ["big.bin"]
     keeper.kill(signal.SIGTERM)
     assert keeper.wait_end() == 0
+
+
+def get(url: str) -> Any:
+    """What a page of JSON has; None if it cannot be had yet."""
+    try:
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            return json.load(answer)
+    except OSError:
+        return None
+
+
+def test_fastapi_in_front_of_gevent_workers_one_of_which_is_killed(
+    run: Callable[..., Program], address: str, make_node: Callable[..., gmp.Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fastapi")
+    make_node("seed", binds=[address])
+    monkeypatch.setenv("GMP_SEEDS", address)
+    web = free_address()
+    port = web.rpartition(":")[2]
+    workers = [run("fastapi_front", "worker.py") for _ in range(2)]
+    front = run("fastapi_front", "-m", "uvicorn", "front:app", "--port", port)
+    pool = gevent.get_hub().threadpool
+
+    def ask(path: str) -> Any:
+        return pool.apply(get, (f"http://{web}/{path}",))
+
+    def wait(condition: Callable[[], object]) -> None:
+        with gevent.Timeout(40, AssertionError(front.text)):
+            while not condition():
+                gevent.sleep(0.05)
+
+    wait(lambda: len(ask("workers") or ()) == 2)
+    answers = gevent.get_hub().threadpool.map(get, [f"http://{web}/primes/100000"] * 8)
+    assert {answer["primes"] for answer in answers} == {9592}
+    workers[0].kill()
+    assert ask("primes/1000")["primes"] == 168
+    wait(lambda: len(ask("workers") or ()) == 1)
+    front.kill(signal.SIGINT)
+    assert front.wait_end() in (0, -signal.SIGINT)
+    assert "Traceback" not in front.text

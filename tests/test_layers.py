@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mesh": {"ground", "mesh"},
     "kernel": {"ground", "ports", "wire", "net", "mesh", "kernel"},
     "face": {"ground", "ports", "mesh", "kernel", "face"},
+    "aio": {"ground", "ports", "kernel", "face", "aio"},
     "programs": {"face", "programs"},
 }
 SETTINGS = {"gmp.config", "gmp.configfile", "gmp.secretfile"}  # of the ground, what the command line edits and shows

@@ -233,9 +233,9 @@ class Core:
         if port is not None:
             port.kill(*reason)
 
-    def spawn(self, node_id: str, init: str | Callable[..., Any], *args: Any) -> str:
-        """`gmp.spawn`."""
-        name, function = self.ports.new_name(), function_name(init)
+    def spawn(self, node_id: str, init: str | Callable[..., Any], *args: Any, name: str | None = None) -> str:
+        """`gmp.spawn`. `name` is one that `Ports.new_name` has made (None: another one)."""
+        name, function = name or self.ports.new_name(), function_name(init)
         if node_id == self.id:
             self.ports.make(run_function, (init if callable(init) else None, function, args), name=name)
         else:

@@ -135,7 +135,8 @@ class ThreadDoor:
             )
         except GmpError:
             pass  # it was closed already
-        thread.join(1.0)
+        if not isinstance(thread, threading._DummyThread):  # one that `threading` has not started cannot be joined
+            thread.join(1.0)
 
     def _look(self, waited: float) -> GmpError | None:
         """In the calling thread: is its call waited for by the thread that is to run it?"""
