@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from gmp.config import Address
-from gmp.errors import GmpError
+from gmp.errors import GmpError, MessageError
 from gmp.mesh.addresses import is_loopback
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.backlog import Backlog
@@ -66,6 +66,14 @@ class MeshGround:
         """`Ground.admits`."""
         peer = self._host.network.peers.get(node_id)
         return peer is not None and peer.admits(request)
+
+    def carries_bytes(self, node_id: str) -> bool:
+        """`Ground.carries_bytes`."""
+        try:
+            self._host.check_message([node_id], (b"",))
+        except MessageError:
+            return False
+        return True
 
     def incarnation_of(self, node_id: str) -> str:
         """`Ground.incarnation_of`."""
