@@ -36,6 +36,7 @@ class MeshGround:
         self.joined = joined
         self.request = host.request
         self.defer = host.defer
+        self.complete = host.ports.workers.complete
         self.send = host.send
         self.is_up = host.is_up
         self.up_nodes = host.up_nodes
@@ -140,7 +141,7 @@ class MeshGround:
 
     def later(self, seconds: float, function: Callable[[], None]) -> Timer:
         """`Ground.later`."""
-        return Timer(seconds, function)
+        return Timer(seconds, lambda: self.backbone.whole.do(function))
 
     def now(self) -> float:
         """`Ground.now`."""

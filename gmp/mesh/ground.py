@@ -95,7 +95,7 @@ class Ground(Protocol):
         """Return a copy of `value` as each framing that this node offers carries it. *Raises:* `MessageError`."""
 
     def later(self, seconds: float, function: Callable[[], None]) -> Cancellable:
-        """Call `function`, which must not block, after `seconds`."""
+        """Call `function`, which must not block, after `seconds`, as `Whole.do` does."""
 
     def now(self) -> float:
         """Return monotonic seconds."""

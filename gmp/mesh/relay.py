@@ -15,8 +15,8 @@ hops ends as well: both ends are told. Two nodes have one pair at most, and one 
 ``ask`` and ``dial`` go by the directory, without a pair.
 
 Nothing can be relayed to a node that is no gmp node: a node that tries is told so at once. Such a node can be made to
-dial, though, by asking it to send something. Nor is anything relayed over a connection that carries no bytes, as one by json:
-whoever would have to send pieces over it refuses when the way is opened.
+dial, though, by asking it to send something. Nor is anything relayed over a connection that carries no bytes, as one by
+json: whoever would have to send pieces over it refuses when the way is opened.
 """
 
 from __future__ import annotations
