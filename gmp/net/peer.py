@@ -26,7 +26,7 @@ from gmp.net.batch import KEPT, Batch
 from gmp.net.handover import HandOver
 from gmp.net.outbox import Outbox
 from gmp.net.peerstate import Link, PeerState
-from gmp.net.requeue import send_again, send_request
+from gmp.net.requeue import send_again, send_request, with_marks
 from gmp.net.way import PeerWay, RelayWay, is_relayed
 from gmp.outside import clock
 from gmp.wire.framing import Encoder, make_encoder
@@ -219,7 +219,7 @@ class Peer:
         return over is not None
 
     def _queue_message(self, name: str, message: tuple[Any, ...]) -> bool:
-        data = self._pack(name, message)
+        data = with_marks(self._pack(name, message), message, self.max_message)
         self._queue.append(data)
         self.queued += len(data) + KEPT
         self.want()
