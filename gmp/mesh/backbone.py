@@ -357,6 +357,7 @@ class Backbone:
         self._copies.stop()
         for _, found in self._lookups.end():
             found(None)  # the callers wait for nothing more
+        self._tidy_later()  # whatever is struck behind this begins no other
         if self._tidying is not None:
             self._tidying.cancel()
         self.registry.stop()
