@@ -33,6 +33,7 @@ Handler = Callable[..., None]
 
 class PerlPeer:
     """One node with one connection. `framing`: json or cbor, for both directions. `cert`: a PEM text, turns TLS on.
+    `keys` are more keys of the greeting.
 
     `functions` are what the other side may spawn or call here, ``{"Pkg::name": function}``; a spawned one is called as
     ``function(peer, port_name, *args)``, another as ``function(*args)``. `log` has every message as it came, until
@@ -47,8 +48,10 @@ class PerlPeer:
         secret: str | None = "geheim",
         framing: str = "json",
         cert: str | None = None,
+        keys: tuple[str, ...] = (),
         start: bool = True,
     ) -> None:
+        self.keys = keys
         self.node_id, self.secret, self.framing = node_id, secret, framing
         self.functions: dict[str, Handler] = {}
         self.requests: dict[str, Handler] = {}
@@ -88,7 +91,7 @@ class PerlPeer:
     def _handshake(self, cert: str | None) -> None:
         host, port = self._sock.getpeername()[:2]
         keys = ["gproto=1", "provider=AE-2.02", "mproto=1", f"peeraddr={host}:{port}"]
-        keys += ["tls=1.0"] if cert else []
+        keys += [*self.keys, *(["tls=1.0"] if cert else [])]
         methods = (["tls_sha3_512"] if cert else []) + ["hmac_sha3_512"]
         accepted = ",".join([*methods, "tls_anon", "cleartext"])
         mine = [f"aemp;1;{self.node_id};{accepted};{self.framing},storable;{';'.join(keys)}", secrets.token_urlsafe(66)]

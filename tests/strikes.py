@@ -8,11 +8,16 @@ few that a signal of another process happens to find.
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NamedTuple
+
+import gevent
 
 import gmp
 
@@ -86,6 +91,43 @@ class Striker:
             ):
                 monitoring.register_callback(4, event, callback)
             monitoring.set_events(4, events.PY_START | events.PY_RESUME | events.CALL)
+
+
+Turn = Callable[[Striker, int], tuple[int, list[str]]]  # returns how many points there are, and what is wrong
+
+
+class Struck(NamedTuple):
+    """What came of a strike at each point."""
+
+    points: int
+    bad: list[str]
+
+
+def interrupt() -> None:
+    """Strike as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def strike_each(turn: Turn, *, stride: int = 1, rehearsals: int = 3, strike: Callable[[], None] = interrupt) -> None:
+    """Play `turn` with a strike at each `stride`-th of its points, print what was wrong, and end this process.
+
+    How many points there are, `rehearsals` without a strike tell.
+    """
+    gevent.get_hub().exception_stream = None
+    striker = Striker(strike)
+    points = max(turn(striker, -1)[0] for _ in range(rehearsals))
+    bad = [f"{at} {text}" for at in range(1, points + 1, stride) for text in turn(striker, at)[1]]
+    print(json.dumps(Struck(points, bad)._asdict()), flush=True)
+    os._exit(0)
+
+
+def struck(module: str, *arguments: str, timeout: float = 600.0) -> Struck:
+    """Run `module`, whose main part calls `strike_each`, and return what it found. `timeout` in seconds."""
+    ended = subprocess.run(
+        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, timeout=timeout, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return Struck(**json.loads(ended.stdout))
 
 
 def _line(code: CodeType, offset: int) -> int:

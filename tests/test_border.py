@@ -33,6 +33,9 @@ class FakeGround:
     def is_near(self, node_id: str) -> bool:
         return node_id.startswith("near")
 
+    def carries_bytes(self, node_id: str) -> bool:
+        return True
+
     def admits(self, node_id: str, request: str) -> bool:
         return True
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
 from typing import Any
 
 import gevent
 
 import gmp
+
+from .strikes import Striker, strike_each, struck
 
 
 class Scene:
@@ -44,7 +42,7 @@ class Scene:
         return wrong
 
 
-def turn_with_strike(striker: Any, at: int) -> tuple[int, list[str]]:
+def turn_with_strike(striker: Striker, at: int) -> tuple[int, list[str]]:
     """Let a port die, with a strike at that point of its burial; return how many points there are, and what is wrong."""
     scene = Scene()
     scene.target.kill("struck")
@@ -61,36 +59,15 @@ def turn_with_strike(striker: Any, at: int) -> tuple[int, list[str]]:
         wrong = scene.look(ran)
     except KeyboardInterrupt:
         wrong = scene.look(ran)
-    return passed, [f"{at} {striker.where}: {text}" for text in wrong]
-
-
-def main() -> None:
-    """Strike at each point once; print what was wrong."""
-    from tests.strikes import Striker
-
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    gevent.get_hub().exception_stream = None
-    gmp.configure(node_id="near", binds=[], seeds=[], secret="geheim")
-    striker = Striker(interrupt)
-    points = max(turn_with_strike(striker, -1)[0] for _ in range(5))
-    bad: list[str] = []
-    for at in range(1, points + 1):
-        bad += turn_with_strike(striker, at)[1]
-    print(json.dumps({"points": points, "bad": bad}), flush=True)
-    os._exit(0)
+    return passed, [f"{striker.where}: {text}" for text in wrong]
 
 
 def test_a_strike_at_each_point_of_a_burial_leaves_nobody_untold() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.test_burials"], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-    told = json.loads(ended.stdout)
-    assert told["points"] > 20
-    assert told["bad"] == []
+    points, bad = struck("tests.test_burials", timeout=120)
+    assert points > 20
+    assert bad == []
 
 
 if __name__ == "__main__":
-    main()
+    gmp.configure(node_id="near", binds=[], seeds=[], secret="geheim")
+    strike_each(turn_with_strike, rehearsals=5)

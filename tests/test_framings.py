@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 import gmp
 from gmp.wire import cbor_framing
 from gmp.wire.dispatch import Undecodable
-from gmp.wire.framing import default_framings, make_decoder, make_encoder
+from gmp.wire.framing import NAMES, default_framings, make_decoder, make_encoder
 from gmp.wire.nesting import TOO_DEEP
 
 LIMIT = 1 << 20
-FRAMINGS = ("msgpack", "cbor", "json")
+FRAMINGS = NAMES
 REFUSED = object()
 UTC = datetime.UTC
 MOMENT = datetime.datetime(2026, 11, 24, 8, 30, 0, 250000, UTC)

@@ -425,3 +425,44 @@ def test_each_loss_tells_groups_in_its_own_batch_whatever_else_is_on_its_way(
         workers.add(task)
     recorder.wait(3)
     assert recorder.calls[1:] == [(["other"], [], ["this"]), (["this"], [], [])]
+
+
+def test_a_step_of_a_loss_that_fails_keeps_nobody_else_from_being_told(
+    pair: Pair, caplog: pytest.LogCaptureFixture, recorder: Recorder
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("a bug")
+
+    here = pair.here
+    pair.far.group("g").join(pair.port)
+    here.group("g").wait(timeout=20)
+    here._core.mesh.backbone.watch("g", fail)
+    here.monitor_nodes(recorder)
+    pair.lose()
+    assert recorder.wait()[0] == ("bb", False, *LOST)
+    assert "a bug" in caplog.text
+    here._core.mesh.backbone.unwatch("g", fail)
+    here.wait_up("bb", timeout=20)
+
+
+def test_a_way_that_cannot_be_taken_behind_a_loss_keeps_nobody_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise RuntimeError("a bug")
+
+    peer = Peer("far", Nobody(), max_message=1000, high_mark=10, low_mark=5)
+    calls: list[str] = []
+    peer.after_loss(fail)
+    peer.after_loss(lambda: calls.append("the next"))
+    peer.go_on()
+    assert calls == ["the next"]
+    assert "a bug" in caplog.text
+
+
+class Nobody:
+    """Hears of a peer."""
+
+    def peer_wanted(self, peer: Peer) -> None: ...
+
+    def peer_up(self, peer: Peer) -> None: ...
+
+    def peer_lost(self, peer: Peer, reason: tuple[Any, ...], was_up: bool) -> None: ...

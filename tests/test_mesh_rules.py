@@ -413,6 +413,9 @@ class PaperNode:
 
     is_up = is_linked
 
+    def carries_bytes(self, node_id: str) -> bool:
+        return True
+
     def admits(self, node_id: str, request: str) -> bool:
         return not self.perl and not node_id.startswith("perl")
 

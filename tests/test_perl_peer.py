@@ -285,6 +285,18 @@ def test_no_request_of_gmps_own_is_sent_to_perl(make_node: MakeNode, framing: st
         assert not [message for message in perl.log if str(message[1:2]).find("gmp.") >= 0]
 
 
+def test_a_node_of_another_kind_that_has_a_key_of_gmps_is_sent_no_heartbeat_and_holds_up_no_look(
+    make_node: MakeNode,
+) -> None:
+    node = make_node("gmp", lost_after=2, busy_after=0.3, hung_after=0.6)
+    with PerlPeer.dial(node.binds[0], keys=("heartbeat=0.1", "keepalive=1")) as perl:
+        perl.barrier()
+        gevent.sleep(1.0)
+        perl.barrier()
+        assert not [message for message in perl.seen if str(message[1:2]).find("gmp.") >= 0]
+        assert node.is_up("PerlA")
+
+
 @pytest.mark.parametrize(
     "unfit",
     [{1, 2}, float("nan"), "\x01" * 400_000, {"deep": [1, {"deeper": float("inf")}]}],

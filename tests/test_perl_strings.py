@@ -308,3 +308,16 @@ def test_a_node_keeps_perls_characters_when_it_is_told_to(make_node: MakeNode) -
             assert message == ("t\xe4g", "\xc3\xa4", "\u20ac", reply)
             node.send(reply, *message[:-1])
             assert peer.expect(reply.partition("#")[2]) == ["t\xe4g", "\xc3\xa4", "\u20ac"]
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_what_goes_to_perl_as_characters_does_so_before_it_is_connected_too(make_node: MakeNode, framing: str) -> None:
+    node = make_node("gmp")
+    message = ["tag", Characters("\xe4\u20ac"), {Characters("\xe9"): [(Characters("\xe9"), "\xe9", b"\xe9")]}]
+    node.send("PerlA#port", *message)
+    message[2][Characters("\xe9")].append("set afterwards")
+    with PerlPeer.dial(node.binds[0], framing=framing) as perl:
+        early = perl.expect("port", "tag")
+        message[2][Characters("\xe9")].pop()
+        node.send("PerlA#port", *message)
+        assert early == perl.expect("port", "tag") == ["\xe4\u20ac", {"\xe9": [["\xe9", "\xc3\xa9", "\xe9"]]}]

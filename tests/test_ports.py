@@ -779,6 +779,50 @@ def test_a_resource_that_cannot_be_released_harms_nobody(recorder: Recorder, cap
     assert caplog.text.count("Traceback") == 1
 
 
+def test_a_resource_whose_attributes_raise_harms_nobody(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
+    class Turned:
+        def __init__(self) -> None:
+            self.opened = True
+
+        @property
+        def close(self) -> Callable[[], None]:
+            if self.opened:
+                return lambda: None
+            raise OSError("gone")
+
+    turned, helper, port = Turned(), gmp.port(), gmp.port()
+    port.own(helper)
+    port.own(turned)
+    gmp.monitor(port, recorder)
+    turned.opened = False
+    port.kill("x")
+    assert recorder.wait(1) == [("x",)]
+    assert port.join(10)
+    assert helper.join(10)
+    assert caplog.text.count("a callback failed") == 1
+
+
+@pytest.mark.parametrize("woken", [False, True])
+def test_a_receiver_that_ends_in_the_loop_itself_harms_nobody(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, *, woken: bool
+) -> None:
+    """What escapes from a raw greenlet is raised in the loop, in whatever has switched to it: the burial of its port."""
+    failed: list[type[BaseException]] = []
+    monkeypatch.setattr(gevent.get_hub(), "handle_error", lambda _, kind, *more: failed.append(kind))
+    port, watcher = gmp.port(), gmp.port()
+    gmp.monitor(port, recorder)
+    gmp.monitor(port, watcher)
+    gevent.spawn_raw(port.receive)
+    gevent.sleep(0)
+    if woken:
+        gmp.send(port, "too late")
+    port.kill("x")
+    assert recorder.wait(1) == [("x",)]
+    assert port.join(10)
+    assert not watcher.alive
+    assert failed == [gmp.PortDied]
+
+
 # ---- death
 
 

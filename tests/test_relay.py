@@ -13,7 +13,7 @@ import pytest
 from gevent.server import StreamServer
 
 import gmp
-from gmp.config import SEED_MARK
+from gmp.config import SEED_MARK, parse_bind
 from gmp.mesh import mesh as mesh_module
 from gmp.mesh.addresses import MOST_DIALLED
 from gmp.testing import FaultProxy
@@ -604,3 +604,47 @@ def test_a_way_whose_request_was_lost_is_asked_for_again(make_node: MakeNode, na
                 return False
 
         eventually(answered)
+
+
+@pytest.mark.parametrize("framings", [["msgpack"], ["cbor"]])
+def test_what_is_sent_while_a_connection_replaces_a_way_arrives_in_whatever_framing_that_has(
+    make_node: MakeNode, framings: list[str]
+) -> None:
+    seed = make_node("seed")
+    alice, bob = (make_node(name, seeds=seed.binds, framings=framings, binds=[]) for name in ("alice", "bob"))
+    for node in (alice, bob):
+        node.wait_up(timeout=20)
+    lost, port = Recorder(), bob.port()
+    alice.wait_up("bob", timeout=20)
+    alice.monitor("bob", lost)
+    bob._core.network.listen([parse_bind("127.0.0.1:0")])
+    peer, sent = alice._core.network.peers["bob"], 0
+    dial = gevent.spawn(alice._core.network.dial, parse_bind(bob._core.network.binds[0]), expect="bob")
+    while not dial.ready() or peer.relay is not None:
+        alice.send(port.id, sent)
+        sent += 1
+        gevent.sleep(0)
+    alice.send(port.id, sent)
+    assert [port.receive(timeout=20)[0] for _ in range(sent + 1)] == list(range(sent + 1))
+    assert lost.calls == []
+    assert peer.is_linked
+
+
+@pytest.mark.parametrize("by_json", ["alice", "bob"])
+def test_over_a_connection_by_json_nothing_is_relayed_and_whoever_sends_is_told_at_once(
+    make_node: MakeNode, by_json: str
+) -> None:
+    seed = make_node("seed")
+    nodes = {
+        name: make_node(name, seeds=seed.binds, binds=[], **({"framings": ["json"]} if name == by_json else {}))
+        for name in ("alice", "bob")
+    }
+    for node in nodes.values():
+        node.wait_up(timeout=20)
+    for near, far in (("alice", "bob"), ("bob", "alice")):
+        for _ in range(2):
+            told = Recorder()
+            nodes[near].monitor(nodes[far].port().id, told)
+            (reason,) = told.wait(timeout=5)
+            assert "json" in reason[2]
+    assert len(seed._core.mesh.router) == 0

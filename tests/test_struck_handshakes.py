@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from typing import Any
 
 import gevent
@@ -14,7 +11,8 @@ import pytest
 import gmp
 from gmp.config import Address, parse_bind
 from gmp.net.reasons import CloseReason
-from tests.strikes import Striker
+
+from .strikes import Striker, strike_each, struck
 
 STRIDE = int(os.environ.get("GMP_STRIDE", "13"))  # 1: every point
 
@@ -61,7 +59,7 @@ class Scene:
         way: Any = network.peers["far"].connection
         if way is not None:
             way.close(CloseReason.RESET)
-        return passed, [f"{at} {striker.where}: {text}" for text in wrong]
+        return passed, [f"{striker.where}: {text}" for text in wrong]
 
     def _dial(self) -> None:
         try:
@@ -70,33 +68,12 @@ class Scene:
             pass  # it is told
 
 
-def main() -> None:
-    """Strike at each point once; print what was wrong."""
-
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    gevent.get_hub().exception_stream = None
-    scene = Scene()
-    striker = Striker(interrupt)
-    points = max(scene.strike(striker, -1)[0] for _ in range(3))
-    bad: list[str] = []
-    for at in range(1, points + 1, STRIDE):
-        bad += scene.strike(striker, at)[1]
-    print(json.dumps({"points": points, "bad": bad}), flush=True)
-    os._exit(0)
-
-
 @pytest.mark.slow
 def test_a_strike_at_each_point_of_a_handshake_leaves_nobody_waiting() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.test_struck_handshakes"], capture_output=True, text=True, timeout=600, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-    told = json.loads(ended.stdout)
-    assert told["points"] > 100
-    assert told["bad"] == []
+    points, bad = struck("tests.test_struck_handshakes")
+    assert points > 100
+    assert bad == []
 
 
 if __name__ == "__main__":
-    main()
+    strike_each(Scene().strike, stride=STRIDE)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import time
 from types import FrameType
@@ -15,7 +13,8 @@ import pytest
 
 import gmp
 from gmp.net.reasons import CloseReason
-from tests.strikes import Striker
+
+from .strikes import Striker, strike_each, struck
 
 STRIDE = int(os.environ.get("GMP_STRIDE", "2"))  # 1: every point
 
@@ -80,7 +79,15 @@ class Scene:
                 break
             except KeyboardInterrupt:
                 pass
-        return passed, [f"{at} {striker.where}: {text}" for text in wrong]
+        return passed, [f"{striker.where}: {text}" for text in wrong]
+
+    def interrupt(self) -> None:
+        """Strike, and note whether it was the greenlet of the group's callback."""
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and not self.reports:
+            self.reports = frame.f_code.co_name == "_report"
+            frame = frame.f_back
+        raise KeyboardInterrupt
 
     def _look(self, victim: gmp.Port, box: gmp.Port, told: list[Any], *, ran: bool) -> list[str]:
         wrong = []
@@ -103,38 +110,14 @@ class Scene:
         return wrong
 
 
-def main(side: str) -> None:
-    """Strike at each point once; print what was wrong."""
-
-    def interrupt() -> None:
-        frame: FrameType | None = sys._getframe()
-        while frame is not None and not scene.reports:
-            scene.reports = frame.f_code.co_name == "_report"
-            frame = frame.f_back
-        raise KeyboardInterrupt
-
-    gevent.get_hub().exception_stream = None
-    scene = Scene(side)
-    striker = Striker(interrupt)
-    points = max(scene.strike(striker, -1)[0] for _ in range(3))
-    bad: list[str] = []
-    for at in range(1, points + 1, STRIDE):
-        bad += scene.strike(striker, at)[1]
-    print(json.dumps({"points": points, "bad": bad}), flush=True)
-    os._exit(0)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("side", ["near", "far"])  # far is the seed, and forgets what it knew of a node that it has lost
 def test_a_strike_at_each_point_of_a_loss_leaves_nobody_untold(side: str) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.test_struck_losses", side], capture_output=True, text=True, timeout=600, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-    told = json.loads(ended.stdout)
-    assert told["points"] > 50
-    assert told["bad"] == []
+    points, bad = struck("tests.test_struck_losses", side)
+    assert points > 50
+    assert bad == []
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    scene = Scene(sys.argv[1])
+    strike_each(scene.strike, stride=STRIDE, strike=scene.interrupt)

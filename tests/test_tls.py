@@ -200,12 +200,20 @@ def test_the_log_says_whose_certificate_has_expired_whichever_side_finds_out(
     assert node.up_nodes() == []
 
 
-def test_an_expired_certificate_does_not_get_in_and_the_log_says_why(
-    make_node: MakeNode, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("certificates", "said"),
+    [
+        ((EXPIRED, EXPIRED), "it has expired"),
+        ((Authority().issue("one"), Authority().issue("other")), "TLS handshake"),
+    ],
+    ids=["expired", "another authority"],
+)
+def test_a_certificate_that_will_not_do_does_not_get_in_and_the_log_says_why(
+    make_node: MakeNode, caplog: pytest.LogCaptureFixture, certificates: tuple[str, str], said: str
 ) -> None:
     with caplog.at_level(logging.WARNING, "gmp"):
-        one, other = linked(make_node, EXPIRED, EXPIRED)
-        eventually(lambda: "it has expired" in caplog.text)
+        one, other = linked(make_node, *certificates)
+        eventually(lambda: said in caplog.text)
     assert one.up_nodes() == other.up_nodes() == []
 
 
@@ -213,13 +221,6 @@ def test_an_authority_and_a_certificate_per_node_will_do(make_node: MakeNode) ->
     authority = Authority()
     _one, other = linked(make_node, authority.issue("one"), authority.issue("other"))
     other.wait_up("one", timeout=20)
-
-
-def test_another_authority_will_not_do(make_node: MakeNode, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "gmp"):
-        one, other = linked(make_node, Authority().issue("one"), Authority().issue("other"))
-        eventually(lambda: "TLS handshake" in caplog.text)
-    assert one.up_nodes() == other.up_nodes() == []
 
 
 @pytest.mark.parametrize("names", [(), ("other",), ("oth/", "x")], ids=["common name", "URI", "prefix"])

@@ -63,8 +63,8 @@ class Core:
         self.changed = gevent.event.Event()  #: set when a node has come or gone, or this one has joined the network
         self.services: list[tuple[str, Port]] = []  #: name and port of each service that was started
         self.successor: Core | None = None  #: the node that has taken this one's place as the default one
-        self._unsaid = ""  # the ID of the node that the parent process has, until it was warned of
-        self.left_by_fork = ""  #: the same, for good
+        self.left_by_fork = ""  #: the ID of the node that the parent process has, if this is a child's own local one
+        self._warned_of_fork = False
         self.peer_log = PeerLog(self.id, Timer)
         self.events = NodeEvents(self.defer)
         self.monitors = RemoteMonitors(self.ports, self.request, self._connect)
@@ -103,7 +103,7 @@ class Core:
         return self.life.closed
 
     def check_open(self) -> None:
-        """*Raises:* `GmpError` in another native thread, and when the node is closed."""
+        """`Host.check_open`."""
         self.ports.check()
 
     # ---- the default node before `gmp.configure`, and the one that takes its place
@@ -318,13 +318,13 @@ class Core:
 
     def forked_from(self, parent: Core) -> None:
         """Remember the parent's node in a child of `fork`: if it was configured, using this one for the network warns."""
-        self.left_by_fork = self._unsaid = parent.id if parent.life.was_started else parent.left_by_fork
+        self.left_by_fork = parent.id if parent.life.was_started else parent.left_by_fork
 
     def warn_if_left_by_fork(self, what: str) -> None:
         """Warn, once, that the parent process has configured a node but this child uses its own, local one."""
-        if self._unsaid and self.life.state == "new":
-            log.warning(LEFT_BY_FORK, self.id, what, os.getpid(), self._unsaid)
-            self._unsaid = ""
+        if self.left_by_fork and not self._warned_of_fork and self.life.state == "new":
+            self._warned_of_fork = True
+            log.warning(LEFT_BY_FORK, self.id, what, os.getpid(), self.left_by_fork)
 
 
 def _choose_id(settings: Settings) -> str:

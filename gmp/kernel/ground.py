@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from gmp.config import Address
-from gmp.errors import GmpError
+from gmp.errors import GmpError, MessageError
 from gmp.mesh.addresses import is_loopback
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.backlog import Backlog
@@ -36,6 +36,7 @@ class MeshGround:
         self.joined = joined
         self.request = host.request
         self.defer = host.defer
+        self.complete = host.ports.workers.complete
         self.send = host.send
         self.is_up = host.is_up
         self.up_nodes = host.up_nodes
@@ -66,6 +67,14 @@ class MeshGround:
         """`Ground.admits`."""
         peer = self._host.network.peers.get(node_id)
         return peer is not None and peer.admits(request)
+
+    def carries_bytes(self, node_id: str) -> bool:
+        """`Ground.carries_bytes`."""
+        try:
+            self._host.check_message([node_id], (b"",))
+        except MessageError:
+            return False
+        return True
 
     def incarnation_of(self, node_id: str) -> str:
         """`Ground.incarnation_of`."""
@@ -132,7 +141,7 @@ class MeshGround:
 
     def later(self, seconds: float, function: Callable[[], None]) -> Timer:
         """`Ground.later`."""
-        return Timer(seconds, function)
+        return Timer(seconds, lambda: self.backbone.whole.do(function))
 
     def now(self) -> float:
         """`Ground.now`."""

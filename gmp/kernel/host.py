@@ -47,6 +47,9 @@ class Host(Protocol):
     def closed(self) -> bool:
         """True once the node has begun to leave."""
 
+    def check_open(self) -> None:
+        """*Raises:* `GmpError` in another native thread, and when the node is closed."""
+
     def defer(self, function: Callable[..., Any], *args: Any) -> Task:
         """Run `function` in a pooled greenlet; what it raises is logged."""
 

@@ -22,7 +22,8 @@ and in whatever way it yielded. Whoever sends behind the first entry has been to
 
 Who has read the message before the aftermath sends in vain until then: the monitor that it has set anew says so again.
 Interrupted, by Ctrl-C, the step is gone on with in the next callback of the loop (`gmp.ports.duties`), and the aftermath is
-begun again: each is a row of things that are done once, or can be done twice. The peer stays lost until then.
+begun again: each is a row of things that are done once, or can be done twice. The peer stays lost until then. A thing
+that fails is logged, and the others are done all the same.
 
 In no order with any of this is only what strikes between two lines: a signal handler, a finaliser, and the main greenlet,
 which goes on at once when a callback raises `SystemExit` or `KeyboardInterrupt`.
@@ -32,6 +33,7 @@ A port's own death needs no aftermath: no port ever has its ID again, so nothing
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from gmp.kernel.monitoring import RemoteMonitors
@@ -39,6 +41,8 @@ from gmp.net.peer import Peer
 from gmp.ports.monitors import Kind, Monitor, Reason
 from gmp.ports.table import Ports
 from gmp.ports.workers import Following, Lasting
+
+log = logging.getLogger("gmp")
 
 
 class Loss:
@@ -77,7 +81,10 @@ class Loss:
         before, workers.gathered = workers.gathered, self._callbacks
         try:
             while steps:
-                steps[0]()
+                try:
+                    steps[0]()
+                except Exception:  # a bug of ours must not keep the others from being told; it would only fail again
+                    log.exception("the loss of %s: a step failed", self._peer.node_id)
                 del steps[0]
         finally:
             workers.gathered = before

@@ -336,7 +336,7 @@ class Node:
         core.check_open()
         if node_id is not None:
             core.node_port(node_id)
-        wait_up(core, core.changed, core.check_open, node_id, timeout)
+        wait_up(core, core.changed, node_id, timeout)
 
     def offer(self, name: str, function: Callable[..., Any]) -> Callable[[], None]:
         """Let other nodes call `function(asker_node_id, *args)` here by `name`, in a greenlet of its own.

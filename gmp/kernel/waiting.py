@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import gevent
@@ -19,12 +18,10 @@ if TYPE_CHECKING:
 DIAL_AGAIN = 1.0  # seconds before a node is dialled again
 
 
-def wait_up(
-    host: Host, changed: gevent.event.Event, check_open: Callable[[], None], node_id: str | None, timeout: float | None
-) -> None:
+def wait_up(host: Host, changed: gevent.event.Event, node_id: str | None, timeout: float | None) -> None:
     """Wait until `node_id` (None: any seed) is connected. `changed` is set whenever a node comes or goes.
 
-    *Blocks:* up to `timeout` seconds (None: without end). *Raises:* `WaitTimeout`; what `check_open` raises.
+    *Blocks:* up to `timeout` seconds (None: without end). *Raises:* `WaitTimeout`; what `Host.check_open` raises.
     """
     problem, again = "", 0.0  # why it was not connected last, and when to dial it again
     watch: Monitor | None = None
@@ -39,7 +36,7 @@ def wait_up(
         return problem or host.mesh.trouble()
 
     def has_come() -> bool:
-        check_open()
+        host.check_open()
         if host.closed:
             raise GmpError(f"node {host.id} {host.ports.closed_because}: nothing comes up any more")
         return host.mesh.joined if node_id is None else host.is_up(node_id)

@@ -6,11 +6,7 @@ A node becomes global if it has no seeds, if another node asks it by ``g_slave``
 
 A slave is connected to all of its seeds, so that another one takes over in the moment when its master is lost. Its copies
 stay meanwhile and are compared with the next master's contents: a change of master shows only what really changed.
-race: ``g_chg*`` from a former master is ignored. race: an own key that was deleted here is still in the master's reports
-for a moment: `gmp.mesh.echoes`.
-
-A copy (`gmp.mesh.copies`) is given up when it is empty and nothing watches or holds the family: a name may have been used
-for one session only.
+race: ``g_chg*`` from a former master is ignored. race: the master still reports an own key that is deleted (`echoes`).
 
 The ports of a lost peer are *hidden* from the loss on, and shown again once it is up, if they are still listed; as long as
 they are, `wanted` has that node, so that it is dialled.
@@ -20,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -34,6 +30,7 @@ from gmp.mesh.lookups import Found, Lookups
 from gmp.mesh.ownentries import OwnEntries
 from gmp.mesh.quota import USUAL, Limits
 from gmp.mesh.registry import GLOBALS, Registry
+from gmp.mesh.whole import Whole
 from gmp.wire.requests import ATTACH, G_CHG1, G_CHG2, G_FIND, G_FOUND, G_GLOBAL, G_MON0, G_MON1, G_SLAVE, G_UPD, UPDATE
 
 log = logging.getLogger("gmp.mesh")
@@ -71,6 +68,7 @@ class Backbone:
         self._lookups = Lookups(ground, lambda: self._seeds)
         self._echoes = Echoes(self._ask_for_echoes)
         self._hidden: dict[str, float] = {}  # the oldest first
+        self.whole = Whole(ground, self.again)
         self._requests: dict[str, Callable[..., None]] = {
             **self.registry.requests,
             G_GLOBAL: self._g_global,
@@ -86,30 +84,33 @@ class Backbone:
         """Set an entry of this node. *Raises:* `MessageError`; `GmpError` if it has as much as one node may have."""
         changed = self._own.admit(family, key, value)
         if changed:
-            self._change_own(family, changed, [])
+            self.whole.do(self._change_own, family, changed, [])
 
     def delete(self, family: str, key: str) -> None:
         """Delete an entry of this node. Does nothing if it has none."""
         if key in self._own.of(family):
-            self._change_own(family, {}, [key])
+            self.whole.do(self._change_own, family, {}, [key])
 
     def join(self, family: str, port_id: str, value: Any, monitor: Cancellable) -> None:
         """Add a port of this node to a group, or change its value there; `monitor` calls `leave` at its death."""
         try:
             self.set(family, port_id, value)
-        except BaseException:
+            self._own.watch(family, port_id, monitor)
+        except Exception:
             monitor.cancel()
             raise
-        self._own.watch(family, port_id, monitor)
+        except BaseException:  # race: Ctrl-C: it may be a member already
+            self._own.watch(family, port_id, monitor)
+            raise
 
     def leave(self, family: str, port_id: str) -> None:
         """Remove a port of this node from a group. Does nothing if it is no member."""
-        self._own.unwatch(family, port_id)
         self.delete(family, port_id)
+        self._own.unwatch(family, port_id)  # at last: interrupted, its death is still seen
 
     def _change_own(self, family: str, changed: Family, deleted: list[str]) -> None:
         keys = [*changed, *deleted]
-        before = self._pick(family, keys)
+        before = self.pick(family, keys)
         self._own.change(family, changed, deleted)
         if self.is_global:
             self.registry.set_own(family, changed, deleted)
@@ -122,7 +123,7 @@ class Backbone:
                 self._ground.request(self.master, UPDATE, self._counter, family, shown, deleted)
             else:
                 self._ground.request(self.master, G_UPD, family, shown, deleted)
-        self._notify(difference(family, before, self._pick(family, keys)))
+        self._notify(difference(family, before, self.pick(family, keys)))
         self._echoes.ask()
 
     def own_entries(self) -> Database:
@@ -140,10 +141,6 @@ class Backbone:
         items.update(self._own.of(family))
         return items
 
-    def pick(self, family: str, keys: Iterable[str]) -> Family:
-        """Return those of `items` that have these keys."""
-        return self._pick(family, keys)
-
     def _listed(self, family: str) -> Mapping[str, Any]:
         return self.registry.directory.view(family) if self.is_global else self._copies.families.get(family, {})
 
@@ -152,8 +149,8 @@ class Backbone:
         """The index of the ports that are listed."""
         return self.registry.directory.ports if self.is_global else self._copies.ports
 
-    def _pick(self, family: str, keys: Iterable[str]) -> Family:
-        """Return the entries of a family that have these keys."""
+    def pick(self, family: str, keys: Iterable[str]) -> Family:
+        """Return those of `items` that have these keys."""
         known, own, echoes = self._listed(family), self._own.of(family), self._echoes.of(family)
         result: Family = {}
         for key in keys:
@@ -194,10 +191,7 @@ class Backbone:
             if not self.is_global and self.master is not None:
                 self._ground.request(self.master, G_MON1, family)
             self._doubt(family)
-        interest = self._interests.get(family)
-        if interest is None:
-            interest = self._interests[family] = Interest()
-        return interest
+        return self._interests.setdefault(family, Interest())
 
     def find(self, node_id: str, found: Found) -> None:
         """Ask where a node listens; `found` gets its addresses, or None if it is unknown."""
@@ -256,13 +250,13 @@ class Backbone:
         if node_id in self._hidden:
             del self._hidden[node_id]
             for family, keys in list(self._ports.of(node_id).items()):
-                self._notify(Change(family, self._pick(family, keys), []))
+                self._notify(Change(family, self.pick(family, keys), []))
 
     def node_down(self, node_id: str, *, ended: bool) -> None:
         """Handle the loss of a node, or that no way was found; `ended`: it left, or its process was seen to end."""
         if node_id in self._seeds:
             self._seeds.remove(node_id)
-        shown = {family: list(self._pick(family, keys)) for family, keys in self._ports.of(node_id).items()}
+        shown = {family: list(self.pick(family, keys)) for family, keys in self._ports.of(node_id).items()}
         for family, keys in shown.items():
             self._notify(Change(family, {}, keys))
         self._hidden.pop(node_id, None)
@@ -329,7 +323,7 @@ class Backbone:
         if self._doubtful or self._hidden:
             self._tidy_later()
 
-    def _give_up(self, family: str) -> None:
+    def _give_up(self, family: str) -> None:  # a name may have been used for one session only
         del self._copies.families[family]
         if self.master is not None:
             self._ground.request(self.master, G_MON0, family)
@@ -347,11 +341,23 @@ class Backbone:
             self._ground.request(self.master, G_FIND, self._id)
         return self.master is not None
 
+    def again(self) -> None:
+        """Put all in order that is kept here, and tell it again: Ctrl-C has struck a change (`gmp.mesh.whole`)."""
+        if self.is_global:
+            self.registry.again(self._own.families)
+        elif self.master is not None:
+            self.master = None
+            self._choose_master()
+        self._tidy_later()
+        for watcher in list(chain(*self._watchers.values())):
+            watcher(Change("", {}, []))  # an empty one: look at everything
+
     def stop(self) -> None:
         """Stop, as this node ends."""
         self._copies.stop()
         for _, found in self._lookups.end():
             found(None)  # the callers wait for nothing more
+        self._tidy_later()  # whatever is struck behind this begins no other
         if self._tidying is not None:
             self._tidying.cancel()
         self.registry.stop()
@@ -385,7 +391,7 @@ class Backbone:
 
     def handle(self, sender: str, name: str, args: tuple[Any, ...]) -> None:
         """Handle a request from the node `sender`; one with missing or unusable arguments does nothing."""
-        self._requests[name](sender, *args)
+        self.whole.do(self._requests[name], sender, *args)
 
     def _g_global(self, sender: str, *_: Any) -> None:
         self.registry.met_global(sender)
@@ -403,17 +409,14 @@ class Backbone:
             self.registry.perl_slave(sender, database)
 
     def _may_become_global_for(self, sender: str) -> bool:
-        """Return whether to become global because `sender` asks for it, against this node's own settings.
-
-        Seeds that do not take this node for one would not believe it, and it would learn nothing any more.
-        """
+        """Return whether to become global as `sender` asks: seeds that do not take this node for one would not believe."""
         may_be_seed = self._ground.may_be_seed
         return not self._seeds or may_be_seed(self._id) or may_be_seed(sender)
 
     def _g_found(self, sender: str, node_id: Any, addresses: Any = None, *_: Any) -> None:
         if sender == self.master and node_id == self._id:
             for family, keys in self._echoes.answered().items():
-                self._notify(Change(family, self._pick(family, keys), []))  # another node has such a key as well
+                self._notify(Change(family, self.pick(family, keys), []))  # another node has such a key as well
         if sender in self._seeds and isinstance(node_id, str):
             self._lookups.answered(node_id, self.border.heard_addresses(sender, addresses))
 
@@ -429,17 +432,17 @@ class Backbone:
         if sender == self.master and family in self._copies:
             entries = self._copies.of_others(self.border.heard(sender, sender, family, changed))
             keys = clean_keys(deleted)
-            before = self._pick(family, [*entries, *keys])
+            before = self.pick(family, [*entries, *keys])
             self._copies.change(family, entries, keys)
             self._copy_changed(family, entries)
-            self._notify(difference(family, before, self._pick(family, [*entries, *keys])))
+            self._notify(difference(family, before, self.pick(family, [*entries, *keys])))
 
     def _change_copy(self, family: str, gone: Collection[str]) -> None:
         """Remove what is left of a remnant, as its time is up."""
-        before = self._pick(family, gone)
+        before = self.pick(family, gone)
         self._copies.change(family, {}, gone)
         self._copy_changed(family, {})
-        self._notify(difference(family, before, self._pick(family, gone)))
+        self._notify(difference(family, before, self.pick(family, gone)))
 
     def _copy_changed(self, family: str, changed: Family) -> None:
         self._poke_about(family, changed)

@@ -90,6 +90,10 @@ class Claims:
             return incarnation
         return before + joint + incarnation if incarnation > last else newest + JOINT + incarnation
 
+    def owners(self) -> list[str]:
+        """Return all owners that are known."""
+        return list(self._records)
+
     def claimed_by(self, seed: str) -> list[str]:
         """Return the owners that `seed` claims."""
         return [owner for owner, record in self._records.items() if record.claimant == seed]

@@ -22,7 +22,7 @@ from typing import Any
 from gmp.ids import base62
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.ground import Ground, RelayedWay
-from gmp.mesh.relay import ACCEPT, ASK, CLOSE, DIAL, LOST, OPEN, REFUSE, Router
+from gmp.mesh.relay import ACCEPT, ASK, CLOSE, DIAL, LOST, OPEN, REFUSE, Router, no_bytes
 from gmp.wire.requests import RELAY
 
 TOKEN_DIGITS = 8
@@ -69,6 +69,8 @@ class Detours:
             return False
         if node_id in self._ways:
             self._ways[node_id].failed = failed
+        elif not self._ground.carries_bytes(via):
+            failed(no_bytes("this node", via))
         elif self._is_opener(node_id):
             self._begin(node_id, via, failed)
         else:
@@ -191,6 +193,8 @@ class Detours:
         if self._ground.is_linked(origin):
             self._ground.probe(origin)  # the asker has lost the connection that we believe to be up: the kernels decide
             self._send(sender, LOST, "", origin, "a direct connection is believed to be up")
+        elif detour is None and not self._ground.carries_bytes(sender):
+            self._send(sender, LOST, "", origin, no_bytes(self._id, sender))
         elif detour is None:
             self._begin(origin, sender, lambda _: None)
         elif detour.way is not None and detour.token == last:
@@ -206,6 +210,9 @@ class Detours:
         if self._ground.is_linked(origin):
             self._ground.probe(origin)
             self._send(sender, REFUSE, token, origin, "a direct connection is up")
+            return
+        if not self._ground.carries_bytes(sender):
+            self._send(sender, REFUSE, token, origin, no_bytes(self._id, sender))
             return
         before = self._ways.pop(origin, None)
         if before is not None and before.way is not None:

@@ -10,7 +10,7 @@ bounded (`gmp.mesh.quota`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
 from gmp.mesh.quota import USUAL, Limits, Quota
@@ -185,6 +185,23 @@ class Directory:
     def drop(self, owner: str) -> list[Change]:
         """Drop the shard of an owner that is gone; return the changes."""
         return self.replace(owner, {})
+
+    def rebuild(self, owners: Collection[str], own: Database, *, noted: Collection[str]) -> None:
+        """Make everything anew of the shards of `owners`, as an interrupted change may be half made.
+
+        The own node has `own`, and in the families `noted` what else its shard has.
+        """
+        new = Directory(self._own_id, self._quota.limits, self._left_out)
+        for owner, database in list(self._shards.items()):
+            if owner in owners:
+                new.replace(owner, database)
+        for family in families_of(new.shard(self._own_id), own):
+            before, now = new.shard(self._own_id).get(family, {}), own.get(family, {})
+            new.update(self._own_id, family, now, [] if family in noted else [key for key in before if key not in now])
+        # in one step, without a call
+        self._quota, self._shards, self._owners, self._views, self.ports = (
+            new._quota, new._shards, new._owners, new._views, new.ports,
+        )  # fmt: skip
 
     def update(self, owner: str, family: str, changed: Mapping[str, Any], deleted: Iterable[str]) -> list[Change]:
         """Change the shard of `owner` in one family; return the changes of the merged view."""

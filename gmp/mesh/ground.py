@@ -50,6 +50,9 @@ class Ground(Protocol):
     def admits(self, node_id: str, request: str) -> bool:
         """Return whether a node is connected, and knows the request (`gmp.wire.requests`)."""
 
+    def carries_bytes(self, node_id: str) -> bool:
+        """Return whether bytes can be sent to a node that is connected: by json they cannot, and relays need them."""
+
     def incarnation_of(self, node_id: str) -> str:
         """Return the newest incarnation of a node that was connected; empty: none was, or it is no gmp node."""
 
@@ -92,7 +95,7 @@ class Ground(Protocol):
         """Return a copy of `value` as each framing that this node offers carries it. *Raises:* `MessageError`."""
 
     def later(self, seconds: float, function: Callable[[], None]) -> Cancellable:
-        """Call `function`, which must not block, after `seconds`."""
+        """Call `function`, which must not block, after `seconds`, as `Whole.do` does."""
 
     def now(self) -> float:
         """Return monotonic seconds."""

@@ -72,6 +72,12 @@ class Queries:
             self._subscriptions.setdefault(sender, set()).add(family)
             self._ground.request(sender, G_CHG1, family, self._view(sender, family) or None)
 
+    def again(self) -> None:
+        """Tell each subscriber all of what it subscribed to."""
+        for sender, families in list(self._subscriptions.items()):
+            for family in list(families):
+                self._ground.request(sender, G_CHG1, family, self._view(sender, family) or None)
+
     def _unsubscribe(self, sender: str, family: Any, *_: Any) -> None:
         if isinstance(family, str) and sender in self._subscribers.get(family, ()):
             self._discard(sender, family)

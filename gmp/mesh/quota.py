@@ -54,6 +54,8 @@ class Quota:
 
     def remove(self, owner: str, family: str, key: str) -> None:
         """Stop counting an entry of `owner`."""
+        if owner not in self._used:
+            return  # race: Ctrl-C: it was counted no longer already
         sizes = self._sizes.get(owner)
         size = None if sizes is None else sizes.pop((family, key), None)
         if size is None:

@@ -13,13 +13,11 @@ that changes its master does not flap out of its groups:
 
 Perl nodes speak plain g_*. A Perl slave's entries are reported to gmp nodes as part of this node's own; a Perl global
 node's are a shard of their own, as in AnyEvent::MP, and it is told of everything that this node's slaves have, merged.
-
-Listen addresses on loopback never cross a connection that is not on loopback itself, either way (`gmp.mesh.border`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gmp.mesh.addresses import ADDRESSES
@@ -57,7 +55,7 @@ class Registry:
         self._unattached = Unattached(ground, self._is_attached)
         self._expiry: Cancellable | None = None
         self._expiry_due = 0.0
-        self._table: dict[str, Callable[..., None]] = {
+        self.requests: dict[str, Callable[..., None]] = {  #: name → function(sender, *args) of those that are answered here
             ATTACH: self._attach,
             UPDATE: self._update,
             SET: self._set,
@@ -69,11 +67,6 @@ class Registry:
             G_UPD: self._g_upd,
             **self._queries.requests,
         }
-
-    @property
-    def requests(self) -> Mapping[str, Callable[..., None]]:
-        """Name → function(sender, *args) of the requests that are answered here."""
-        return self._table
 
     # ---- the own node
 
@@ -91,6 +84,20 @@ class Registry:
         """Change this node's entries in a family."""
         self._change_reported(self._id, family, changed, deleted)
 
+    def again(self, own: Database) -> None:
+        """`Backbone.again`: `own` are this node's entries, besides what is noted of other global nodes."""
+        owners = {self._id, *self.globals, *self._perl_slaves, *self.claims.owners()}
+        self.directory.rebuild(owners, own, noted=(GLOBALS, ADDRESSES))
+        self._counter += 1
+        for node_id in sorted(self.globals):
+            self._meet(node_id)
+        self._queries.again()
+        self._unattached.seed_lost()
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry = None  # it may have fired, and been struck
+        self._watch_expiry()
+
     def stop(self) -> None:
         """Stop, as this node ends."""
         self._unattached.stop()
@@ -107,10 +114,9 @@ class Registry:
             self._ground.request(node_id, G_GLOBAL)
 
     def met_global(self, sender: str) -> None:
-        """Handle ``g_global``: the sender keeps the directory too. race: it says so before this node does: it is noted.
+        """Handle ``g_global``: the sender keeps the directory too, and speaks for others, so not every node is believed.
 
-        A global node speaks for others, in the directory and in relays, so not every node is accepted as one.
-        race: it says so before it is known to be one of the configured seeds: `trusted` is called then.
+        race: it says so before this node does (it is noted), or before it is known to be a configured seed (`trusted`).
         """
         if not self._ground.may_be_seed(sender):
             self._untrusted.add(sender)
@@ -213,12 +219,8 @@ class Registry:
 
     def _shown(self, node_id: str, owner: str) -> Database:
         """Return an owner's entries as `node_id` may see them; the own ones with those of Perl slaves."""
-        owners = self._reported() if owner == self._id else [owner]
+        owners = [self._id, *self._perl_slaves] if owner == self._id else [owner]
         return self._border.shown_database(node_id, self.directory.merged_database(owners))
-
-    def _reported(self) -> list[str]:
-        """Return the owners whose entries gmp nodes see as this node's."""
-        return [self._id, *self._perl_slaves]
 
     def _is_reported(self, owner: str) -> bool:
         return owner == self._id or owner in self._perl_slaves
@@ -241,7 +243,7 @@ class Registry:
 
     def _sync_all_perl(self, *, but: str) -> None:
         """As `_sync_perl`, for everything; the node `but` is told in another way."""
-        owners = [*self._reported(), *self.claims.claimed_by(self._id)]
+        owners = [self._id, *self._perl_slaves, *self.claims.claimed_by(self._id)]
         now = self.directory.merged_database(owners)
         told = [node_id for node_id in self._perl_globals() if node_id != but]
         for family in families_of(self._told_perl, now):
@@ -328,9 +330,8 @@ class Registry:
     def _attach(self, sender: str, incarnation: Any, counter: Any, database: Any, *_: Any) -> None:
         version = self._version_of(sender, sender, incarnation, counter)
         shard = self._border.heard_database(sender, sender, database)
-        if version is None or not self._active or sender in self.globals:
-            return
-        self._take(sender, self._id, version, shard)
+        if version is not None and self._active and sender not in self.globals:
+            self._take(sender, self._id, version, shard)
 
     def _take(self, owner: str, seed: str, version: Version, database: Database) -> None:
         """Handle the claim of `seed` on `owner`."""
@@ -422,8 +423,7 @@ class Registry:
 
     def _is_attached(self, node_id: str) -> bool:
         """Return whether any seed reports a Perl node; a global one is its own master."""
-        attached = node_id in self._perl_slaves or node_id in self.globals
-        return attached or self.directory.lookup(ADDRESSES, node_id) is not None
+        return node_id in (*self._perl_slaves, *self.globals) or self.directory.lookup(ADDRESSES, node_id) is not None
 
     def perl_slave(self, sender: str, database: Any) -> None:
         """Handle ``g_slave`` with a database: a Perl node is attached here."""

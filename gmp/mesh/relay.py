@@ -15,7 +15,8 @@ hops ends as well: both ends are told. Two nodes have one pair at most, and one 
 ``ask`` and ``dial`` go by the directory, without a pair.
 
 Nothing can be relayed to a node that is no gmp node: a node that tries is told so at once. Such a node can be made to
-dial, though, by asking it to send something.
+dial, though, by asking it to send something. Nor is anything relayed over a connection that carries no bytes, as one by
+json: whoever would have to send pieces over it refuses when the way is opened.
 """
 
 from __future__ import annotations
@@ -90,16 +91,21 @@ class Router:
         if not from_seed and origin != sender:
             return  # only a seed speaks for others, and only for those that are attached to it:
         if kind in (ASK, DIAL, OPEN) and not self.speaks_for(sender, origin):
-            self._back(sender, token, to, origin, f"seed {self._ground.id} does not know {origin} to be at {sender}")
+            problem = f"seed {self._ground.id} does not know {origin} to be at {sender}"
+            self._back(sender, "" if kind == ASK else token, to, origin, problem)
             return
         if not _is_sound(kind, args):
             raise ValueError(f"relay request {kind!r:.80} of {origin!r} with {args!r:.80}")
         if kind in (ASK, DIAL, OPEN) or (kind == LOST and not token):
             hop = self.next_hop(to, from_seed=from_seed)
+            asked = "" if kind == ASK else token  # an ask has the token of the way before, and its asker none
+            mute = "" if hop is None or kind not in (ASK, OPEN) else self._carries_no_bytes(sender, hop)
             if hop is not None and not self._ground.admits(hop, RELAY):
-                self._no_gmp_node(sender, hop, kind, token, origin)
+                self._no_gmp_node(sender, hop, kind, asked, origin)
+            elif mute:
+                self._back(sender, asked, to, origin, no_bytes(f"seed {self._ground.id}", mute))
             elif hop is None and kind != LOST:
-                self._back(sender, token, to, origin, f"seed {self._ground.id} knows no way to it")
+                self._back(sender, asked, to, origin, f"seed {self._ground.id} knows no way to it")
             elif hop is None:
                 return  # the asker is gone
             elif kind == OPEN and self._is_others(token, origin, to):
@@ -133,6 +139,10 @@ class Router:
             self._hand_on(sender, to, SND, origin, DEVNULL)
         elif kind != LOST:
             self._back(sender, token, to, origin, f"{to} is no gmp node, and nothing can be relayed to it")
+
+    def _carries_no_bytes(self, *hops: str) -> str:
+        """Return the first of these neighbours to which no bytes can be sent; empty if they can be sent to all."""
+        return next((hop for hop in hops if not self._ground.carries_bytes(hop)), "")
 
     def _is_others(self, token: str, origin: str, to: str) -> bool:
         pair = self._pairs.get(token)
@@ -197,6 +207,11 @@ class Router:
         for token, pair in list(self._pairs.items()):
             if node_id in pair.hops and token in self._pairs:
                 self._lose(token, pair, f"seed {self._ground.id} has lost {node_id}")
+
+
+def no_bytes(sender: str, receiver: str) -> str:
+    """Return why `sender` can pass on no pieces of a way to `receiver`, in words."""
+    return f"{sender} can send {receiver} json only, which carries no bytes"
 
 
 def _is_sound(kind: str, args: tuple[Any, ...]) -> bool:

@@ -36,8 +36,8 @@ class GroupGround(Protocol):
     def check_message(self, destinations: Iterable[str], message: tuple[Any, ...]) -> None:
         """Check that `message` can travel to all of these ports. *Raises:* `MessageError`."""
 
-    def defer(self, function: Callable[..., Any], *args: Any) -> Deferred:
-        """Run `function` in a greenlet of its own."""
+    def complete(self, function: Callable[[], None]) -> Deferred:
+        """Run `function` in a greenlet of its own; if it is interrupted, run it again."""
 
     def trouble(self) -> str:
         """Return why the network is not seen from here; empty if nothing is known to be wrong."""
@@ -48,7 +48,7 @@ class GroupGround(Protocol):
 
     @property
     def gathering(self) -> bool:
-        """True within the step of a loss: what is deferred now begins in its aftermath."""
+        """True within the step of a loss: what is to be completed now begins in its aftermath."""
 
     def follow(self, successor: Callable[[GroupGround | None], None]) -> Callable[[], None]:
         """Call `successor` once: with the node that takes this one's place, or with None when this one is closed.
@@ -136,6 +136,9 @@ class Snapshot(Mapping[str, Any]):
         return repr(self._items)
 
 
+News = tuple[Items, list[str], list[str], list[str]]  # the touched entries, and the keys added, changed and removed
+
+
 class _Seen:
     """What the callback of one monitor has been told, and the keys that may have changed since."""
 
@@ -144,6 +147,7 @@ class _Seen:
         self._items: Items | None = None
         self._touched: dict[str, None] = {}
         self._last: Callable[[], Snapshot | None] = lambda: None  # the snapshot that was given out last
+        self._news: News | None = None  # found, and not reported
 
     def look_at(self, backbone: Backbone) -> None:
         """Take the entries from this directory from now on."""
@@ -152,42 +156,51 @@ class _Seen:
             self._touched.update(dict.fromkeys([*self._items, *backbone.items(self._family)]))
 
     def touch(self, change: Change) -> None:
-        """Note which keys a change touches."""
+        """Note which keys a change touches; an empty one may touch all."""
+        if not change.set and not change.deleted:
+            self.look_at(self._backbone)
         self._touched.update(dict.fromkeys(change.set))
         self._touched.update(dict.fromkeys(change.deleted))
 
     def next(self) -> tuple[Snapshot, list[str], list[str], list[str]] | None:
-        """Return all entries and the keys that were added, changed and removed; None if there is nothing to report."""
-        touched, self._touched = self._touched, {}
-        try:
-            return self._news(touched)
-        except BaseException:  # race: Ctrl-C: it is told with the next change
-            self._touched = {**touched, **self._touched}
-            raise
+        """Return all entries and the keys that were added, changed and removed; None if there is nothing to report.
 
-    def _news(self, touched: dict[str, None]) -> tuple[Snapshot, list[str], list[str], list[str]] | None:
-        if self._items is None:
-            self._items = self._backbone.items(self._family)
-            return self._tell([*self._items], [], [])
-        known, now = self._items, self._backbone.pick(self._family, touched)
-        added = [key for key in now if key not in known]
-        changed = [key for key in now if key in known and not is_same(known[key], now[key])]
-        removed = [key for key in touched if key in known and key not in now]
-        if not (added or changed or removed):
+        Interrupted, it can be called again, and returns the same until `taken` is called.
+        """
+        if self._news is None:
+            touched, self._touched = self._touched, {}
+            try:
+                self._news = self._find_news(touched)
+            except BaseException:  # race: Ctrl-C
+                self._touched = {**touched, **self._touched}
+                raise
+        if self._news is None:
             return None
-        last = self._last()
+        now, added, changed, removed = self._news
+        last, known = self._last(), self._items
+        assert known is not None
         if last is not None:
             last.detach()
         known.update(now)
         for key in removed:
-            del known[key]
-        return self._tell(added, changed, removed)
-
-    def _tell(self, *keys: list[str]) -> tuple[Snapshot, list[str], list[str], list[str]]:
-        assert self._items is not None
-        snapshot = Snapshot(self._items)
+            known.pop(key, None)
+        snapshot = Snapshot(known)
         self._last = ref(snapshot)
-        return snapshot, *keys  # type: ignore[return-value]  # three of them
+        return snapshot, added, changed, removed
+
+    def taken(self) -> None:
+        """Note that what `next` returned is about to be reported."""
+        self._news = None
+
+    def _find_news(self, touched: dict[str, None]) -> News | None:
+        if self._items is None:
+            self._items = self._backbone.items(self._family)
+            return {}, [*self._items], [], []
+        known, now = self._items, self._backbone.pick(self._family, touched)
+        added = [key for key in now if key not in known]
+        changed = [key for key in now if key in known and not is_same(known[key], now[key])]
+        removed = [key for key in touched if key in known and key not in now]
+        return (now, added, changed, removed) if added or changed or removed else None
 
 
 class Subscription:
@@ -220,9 +233,9 @@ class Subscription:
         each loss has a report in its own aftermath, whatever is on its way.
         """
         if self._ground.gathering:
-            self._ground.defer(self._report)
+            self._ground.complete(self._report)
         elif self._scheduled is None or self._scheduled.ended:  # it is asked itself: Ctrl-C may strike anywhere in it
-            self._scheduled = self._ground.defer(self._report)
+            self._scheduled = self._ground.complete(self._report)
 
     def _report(self) -> None:
         if self._reporting:
@@ -230,6 +243,7 @@ class Subscription:
         self._reporting = True
         try:
             while self._active and (news := self._seen.next()) is not None:
+                self._seen.taken()
                 self._callback(*news)
                 del news  # otherwise a snapshot that the callback has not kept would be copied
         finally:

@@ -39,7 +39,8 @@ class ConnectionWatch(Watch):
 
     def __init__(self, connection: Connection, limits: Limits, now: float) -> None:
         keys = connection.session.greeting.keys
-        super().__init__(connection, limits, _seconds(keys.get("heartbeat")), now)
+        # another kind of node may have a key of that name: it knows no heartbeats, and must not be sent one
+        super().__init__(connection, limits, _seconds(keys.get("heartbeat")) if connection.is_gmp else None, now)
         self._connection = connection
         self.reach = Reach(
             limits.lost_after,

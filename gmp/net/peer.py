@@ -12,6 +12,7 @@ hole; the order is in `gmp.kernel.losing`).
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,7 +26,7 @@ from gmp.net.batch import KEPT, Batch
 from gmp.net.handover import HandOver
 from gmp.net.outbox import Outbox
 from gmp.net.peerstate import Link, PeerState
-from gmp.net.requeue import send_again, send_request
+from gmp.net.requeue import send_again, send_request, with_marks
 from gmp.net.way import PeerWay, RelayWay, is_relayed
 from gmp.outside import clock
 from gmp.wire.framing import Encoder, make_encoder
@@ -35,6 +36,7 @@ from gmp.wire.requests import ALIVE
 if TYPE_CHECKING:
     from gmp.net.connection import Connection
 
+log = logging.getLogger("gmp.net")
 LATE = 30.0  #: seconds for which something may be on its way through seeds
 
 
@@ -75,7 +77,7 @@ class Peer:
         self.send: Callable[[str, tuple[Any, ...]], bool] = self._queue_message  #: True: over the high mark now
         self.outbox: Outbox | None = None  #: the outbox whose batch `gmp.send` may add to, while `send` is the way's
         self._events = events
-        self._max_message = max_message
+        self.max_message = max_message  #: the most bytes that a message may have
         self._high_mark, self._low_mark = high_mark, low_mark
         self._encoder: Encoder | None = None  # of the queue; None while that is empty
         self._queue: list[bytes] = []
@@ -136,11 +138,6 @@ class Peer:
     def strings(self) -> PerlStrings | None:
         """How the strings of what is sent now are written."""
         return None if self.connection is None else self.connection.strings
-
-    @property
-    def max_message(self) -> int:
-        """The most bytes that a message may have."""
-        return self._max_message
 
     @property
     def is_linked(self) -> bool:
@@ -222,7 +219,7 @@ class Peer:
         return over is not None
 
     def _queue_message(self, name: str, message: tuple[Any, ...]) -> bool:
-        data = self._pack(name, message)
+        data = with_marks(self._pack(name, message), message, self.max_message)
         self._queue.append(data)
         self.queued += len(data) + KEPT
         self.want()
@@ -230,7 +227,7 @@ class Peer:
 
     def _pack(self, name: str, message: tuple[Any, ...]) -> bytes:
         if self._encoder is None:
-            self._encoder = make_encoder("msgpack", self._max_message)
+            self._encoder = make_encoder("msgpack", self.max_message)
         return self._encoder.encode(name, message)
 
     def _lose_message(self, name: str, message: tuple[Any, ...]) -> bool:
@@ -240,7 +237,7 @@ class Peer:
 
     def send_request(self, request: tuple[Any, ...]) -> None:
         """Send a request to the node port there. *Raises:* `MessageError`, but not for a death: its reason is shortened."""
-        send_request(self.send, request, self._max_message)
+        send_request(self.send, request, self.max_message)
 
     def want(self) -> None:
         """Ask for a way to the peer, without a message."""
@@ -257,18 +254,22 @@ class Peer:
         self.came_up.set()
         connection.high_mark, connection.low_mark = self._high_mark, self._low_mark
         self._events.peer_up(self)
+        self._send_queue(connection)
+        if connection.reason is not None:
+            return
+        self._send_by(connection.send)
+        connection.read_ahead()
+        self.wake_senders()
+
+    def _send_queue(self, connection: PeerWay) -> None:
+        """Send what was queued, which was packed before the framing of `connection` was known."""
         queue, self._queue, self.queued = self._queue, [], 0
         self._encoder = None
         if connection.framing == "msgpack" and connection.admits_all:
             for data in queue:
                 connection.write(data)
         else:
-            self.dropped += send_again(self.node_id, connection, queue, self._max_message)
-        if connection.reason is not None:
-            return
-        self._send_by(connection.send)
-        connection.read_ahead()
-        self.wake_senders()
+            self.dropped += send_again(self.node_id, connection, queue, self.max_message)
 
     def answer_heartbeat(self, token: int) -> None:
         """Answer a heartbeat of the peer, unless so much waits for it that this is a sign of life itself."""
@@ -311,7 +312,7 @@ class Peer:
     def _make_hand_over(self, relay: RelayWay, connection: PeerWay) -> HandOver:
         if self._hand_over is not None:  # race: the other side has opened another link before the hand-over was over
             self._hand_over.stop()
-        return HandOver(relay, connection, self._send_queue, self._handed_over)
+        return HandOver(relay, connection, self._send_on, self._handed_over)
 
     def barrier_seen(self, relay: RelayWay) -> None:
         """Note that the other side sends nothing more over `relay`."""
@@ -323,14 +324,10 @@ class Peer:
         if self._hand_over is not None:
             self._hand_over.barrier_passed(token)
 
-    def _send_queue(self) -> None:
-        connection = self.connection
-        if connection is not None and self.send == self._queue_message:
-            queue, self._queue, self.queued = self._queue, [], 0
-            self._encoder = None
-            for data in queue:
-                connection.write(data)
-            self._send_by(connection.send)
+    def _send_on(self) -> None:
+        if self.connection is not None and self.send == self._queue_message:
+            self._send_queue(self.connection)
+            self._send_by(self.connection.send)
         self.wake_senders()
 
     def _handed_over(self) -> None:
@@ -372,7 +369,7 @@ class Peer:
     def after_loss(self, function: Callable[[], object]) -> None:
         """Call `function` in `go_on`: it is for a peer that is not lost. It may find the peer in any other state.
 
-        Interrupted, it is called again, so it can be; it raises nothing else.
+        Interrupted, it is called again, so it can be.
         """
         self._after_loss.append(function)
 
@@ -380,7 +377,10 @@ class Peer:
         """Everybody who watches has begun with what to do about the loss: take the ways that wait, wake blocked senders."""
         functions = self._after_loss
         while functions and not self.is_lost:
-            functions[0]()
+            try:
+                functions[0]()
+            except Exception:  # a bug of ours must not keep those who wait for room waiting for ever
+                log.exception("node %s: a way that came up behind its loss was not taken", self.node_id)
             del functions[0]  # only now: interrupted, it is called again
         if self.is_lost:
             return  # race: anew, by what one of them has done; it is called again

@@ -10,6 +10,7 @@ connection replaces it, the last piece of each direction is a *barrier* (`gmp.ne
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from gmp.wire.dispatch import Decoded, Undecodable
 from gmp.wire.framing import make_decoder, make_encoder
 from gmp.wire.requests import EVERYBODY, OF_GMP, key_of
 
+log = logging.getLogger("gmp.net")
 WINDOW = 256 * 1024
 PIECE = 64 * 1024
 DATA, ACK, BARRIER, CLOSE, LOST = "data", "ack", "barrier", "close", "lost"
@@ -208,11 +210,12 @@ class RelayLink:
         self.watch = None  # it refers to this link
 
     def guard(self, function: Callable[..., None], *args: Any) -> None:
-        """Call `function`; what interrupts it ends this link, and goes on."""
+        """Call `function`; what it raises ends this link by name, and what interrupts it goes on."""
         try:
             function(*args)
-        except Exception:
-            raise
+        except Exception as error:  # a bug of ours must not leave it open with a piece missing
+            log.error("the way to %s, %s, failed", self.node_id, self.address, exc_info=error)
+            self.close(CloseReason.INTERNAL_ERROR, repr(error))
         except BaseException as error:  # race: Ctrl-C
             self.close(CloseReason.INTERRUPTED, type(error).__name__)
             raise

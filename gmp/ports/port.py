@@ -21,6 +21,7 @@ import gevent.event
 from greenlet import GreenletExit, getcurrent
 
 from gmp.errors import GmpError, PortDied
+from gmp.ports.duties import pass_on
 from gmp.ports.handlers import Handlers, LimitedHandlers
 from gmp.ports.home import Home
 from gmp.ports.mailbox import FIRST_MARK, NO_QUEUE, Mailbox, Message
@@ -348,10 +349,13 @@ class Port(Mailbox):
         if handlers is not None:
             handlers.throw()
         if receiver is not None and receiver is self._receiver:  # it is not one of those that have just ended
-            if receiver is self.waking:
-                receiver.switch()  # as in `Workers.throw`
-            else:
-                receiver.throw(PortDied(self.id, self.reason or ()))
+            try:
+                if receiver is self.waking:
+                    receiver.switch()  # as in `Workers.throw`
+                else:
+                    receiver.throw(PortDied(self.id, self.reason or ()))
+            except Exception as error:  # a greenlet without a loop of its own around it (`gevent.spawn_raw`) ends here
+                pass_on(self.ports.hub, error)
         if ties is not None and (ties.owned or ties.watching or ties.monitors or ties.joined is not None):
             ties.untie(self.reason or (), self.ports.workers)
         self._ties = self.handlers = None

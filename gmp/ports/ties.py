@@ -42,11 +42,8 @@ class Ties:
     def untie(self, reason: Reason, workers: Workers) -> None:
         """Release what the port owns, last first; cancel the monitors set for it; fire its own; wake callers of `join`."""
         while self.owned:
-            resource = self.owned[-1]
-            ways = (_CUT, *_RELEASES) if reason else _RELEASES
-            release = next(name for name in ways if callable(getattr(resource, name, None)))
-            # releasing may block or fail, which must not hold up the monitors
-            workers.spawn(getattr(resource, release))
+            # to look for its method is the resource's own code, too: it may block or fail, which must not hold up monitors
+            workers.spawn(_release, self.owned[-1], (_CUT, *_RELEASES) if reason else _RELEASES)
             del self.owned[-1]
         for monitor in list(self.watching):
             monitor.cancel()
@@ -56,3 +53,7 @@ class Ties:
             self.monitors.pop(monitor, None)
         if self.joined is not None:
             self.joined.set()
+
+
+def _release(resource: Any, names: tuple[str, ...]) -> None:
+    next(method for name in names if callable(method := getattr(resource, name, None)))()

@@ -166,7 +166,7 @@ class Following(Task):
     follows = True
 
 
-class Lasting(Following):
+class Repeated(Task):
     """A task that must be completed: if interrupted, it is run again from its beginning, so that must be possible."""
 
     __slots__ = ()
@@ -175,8 +175,14 @@ class Lasting(Following):
         """`Job.failed`."""
         if isinstance(error, ENDS_PROGRAM) and self.next is not None:
             function, message = self.next
-            self._pool.add(Lasting(function, message[1:], self._pool))
+            self._pool.add(type(self)(function, message[1:], self._pool))
         super().failed(error)
+
+
+class Lasting(Repeated, Following):
+    """The same, begun in one step with the job before it."""
+
+    __slots__ = ()
 
 
 def nothing() -> None:
@@ -234,6 +240,14 @@ class Workers:
             if task not in (self.jobs if gathered is None else gathered):
                 raise
             pass_on(self.hub, error)
+        return task
+
+    def complete(self, function: Callable[[], None]) -> Task:
+        """As `spawn`; interrupted, `function` is called again, in another greenlet."""
+        if self.gathered is not None:
+            self.gathered.append(lasting := Lasting(function, (), self))
+            return lasting
+        self.add(task := Repeated(function, (), self))
         return task
 
     def _turns(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from gmp.errors import ConfigError
@@ -53,7 +53,18 @@ class Decoder(Protocol):
         """
 
 
-NAMES = ("msgpack", "cbor", "json")  #: best first
+#: by name, best first: what makes an encoder, of the most bytes of a message and the strings of the Perl node that it is for
+ENCODERS: dict[str, Callable[[int, PerlStrings | None], Encoder]] = {
+    "msgpack": lambda most, _: MsgpackEncoder(most),
+    "cbor": CborEncoder,
+    "json": JsonEncoder,
+}
+DECODERS: dict[str, Callable[[int, PerlStrings | None], Decoder]] = {  #: the same for decoders
+    "msgpack": lambda most, _: MsgpackDecoder(most),
+    "cbor": CborDecoder,
+    "json": JsonDecoder,
+}
+NAMES = tuple(ENCODERS)
 
 
 def default_framings() -> tuple[str, ...]:
@@ -66,18 +77,14 @@ def make_encoder(name: str, max_message: int, perl: PerlStrings | None = None) -
 
     Messages over `max_message` bytes are refused. *Raises:* `ConfigError`.
     """
-    if name == "msgpack":
-        return MsgpackEncoder(max_message)
     _check(name)
-    return (CborEncoder if name == "cbor" else JsonEncoder)(max_message, perl)
+    return ENCODERS[name](max_message, perl)
 
 
 def make_decoder(name: str, max_message: int, perl: PerlStrings | None = None) -> Decoder:
     """Make a decoder for the framing `name`; the parameters are those of `make_encoder`. *Raises:* `ConfigError`."""
-    if name == "msgpack":
-        return MsgpackDecoder(max_message)
     _check(name)
-    return (CborDecoder if name == "cbor" else JsonDecoder)(max_message, perl)
+    return DECODERS[name](max_message, perl)
 
 
 def _check(name: str) -> None:

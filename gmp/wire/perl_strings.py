@@ -135,6 +135,14 @@ PERL_STRINGS = {
 }
 
 
+def has_characters(value: Any) -> bool:
+    """Whether there is a `Characters` in a value that can travel."""
+    kind = type(value)
+    if kind is dict:
+        return any(map(has_characters, value)) or any(map(has_characters, value.values()))
+    return kind is Characters or (kind in (list, tuple) and any(map(has_characters, value)))
+
+
 def marked(copy: Any, original: Any) -> Any:
     """`copy`, which is equal to `original` and made of plain texts, with a `Characters` wherever `original` has one."""
     kind = type(original)

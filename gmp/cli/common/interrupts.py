@@ -2,18 +2,19 @@
 
 Python's own handler raises in whatever runs just then, in the hub too, which prints a traceback. Here the handler only
 raises when the main greenlet runs; else it has the loop throw into it. In `held` blocks (a process is being started and
-is in no list yet) it waits until the block ends. In a callback of the garbage collector, where what is raised is lost,
-it has the loop throw, too. Outside of commands the signals have their default action: they end
-the process in silence.
+is in no list yet) it waits until the block ends. What is raised where it can go no further (in a ``__del__``, in a callback
+of a weak reference or of the garbage collector) Python prints and forgets: the loop throws it once more. Outside of commands
+the signals have their default action: they end the process in silence.
 """
 
 from __future__ import annotations
 
-import gc
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import gevent
 from greenlet import getcurrent
@@ -28,31 +29,46 @@ class _Interrupts:
         self.main = getcurrent()
         self.holds = 0
         self.waiting: BaseException | None = None
+        self.over = False
+        self._raised: BaseException | None = None  # the last one, in the main greenlet
+        self._hook: Callable[[Any], object] = sys.unraisablehook
 
-    def handle(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, _: FrameType | None) -> None:
         """A signal came."""
         error = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(TERMINATED)
         if self.holds:
             self.waiting = error
-        elif getcurrent() is self.main and not _swallows(frame):
+        elif getcurrent() is self.main:
+            self._raised = error
             raise error
         else:
-            gevent.get_hub().loop.run_callback(self.main.throw, error)
+            self._throw_soon(error)
 
+    def unraisable(self, what: Any) -> None:
+        """Python has caught an exception that goes no further (`sys.unraisablehook`)."""
+        raised = self._raised
+        if raised is not None and what.exc_value is raised:
+            self._throw_soon(raised.with_traceback(None))
+        else:
+            self._hook(what)
 
-def _swallows(frame: FrameType | None) -> bool:
-    """Return whether what is raised there is printed and goes no further: in a callback of the garbage collector."""
-    for callback in gc.callbacks:
-        called = getattr(callback, "__call__", None)  # noqa: B004  # to see its code, not whether there is one
-        if frame is not None and frame.f_code in (getattr(callback, "__code__", None), getattr(called, "__code__", None)):
-            return True
-    return False
+    def _throw_soon(self, error: BaseException) -> None:
+        gevent.get_hub().loop.run_callback(self._throw, error)
+
+    def _throw(self, error: BaseException) -> None:
+        if self.over:  # race: the command has ended meanwhile
+            signal.raise_signal(signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
+        elif self.holds:  # race: the main greenlet has begun such a block meanwhile
+            self.waiting = error
+        else:
+            self.main.throw(error)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
     """SIGINT raises KeyboardInterrupt and SIGTERM SystemExit(143) in the calling greenlet while the block runs."""
-    state = _Interrupts()
+    state, hook = _Interrupts(), sys.unraisablehook
+    sys.unraisablehook = state.unraisable
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, state.handle)
     try:
@@ -60,11 +76,13 @@ def interruptible() -> Iterator[None]:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
+        state.over = True
+        sys.unraisablehook = hook
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """What comes while the block runs is raised at its end."""
+    """What comes while the block runs is raised at its end, whatever else it raises."""
     state = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
     if not isinstance(state, _Interrupts):
         yield
@@ -74,6 +92,6 @@ def held() -> Iterator[None]:
         yield
     finally:
         state.holds -= 1
-    error, state.waiting = state.waiting, None
-    if error is not None:
-        raise error
+        if state.waiting is not None and not state.holds:
+            error, state.waiting = state.waiting, None
+            raise error
