@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import io
 import json
 import secrets
 import string
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cbor2
@@ -347,7 +346,7 @@ def encode(framing: str, message: list[Any]) -> bytes:
     """As Perl writes it."""
     if framing == "json":
         return json.dumps(_perlish(message), ensure_ascii=False, separators=(",", ":")).encode()
-    return cbor2.dumps(_octets(_perlish(message)))
+    return cbor2.dumps(octets(_perlish(message)))
 
 
 def _perlish(value: Any) -> Any:
@@ -359,22 +358,22 @@ def _perlish(value: Any) -> Any:
     return {key: _perlish(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def _octets(value: Any) -> Any:
+def octets(value: Any) -> Any:
     """Every string without wide characters as octets."""
     if isinstance(value, str):
         return value.encode("latin-1") if all(ord(character) < 256 for character in value) else value
     if isinstance(value, list):
-        return [_octets(item) for item in value]
-    return {_octets(key): _octets(item) for key, item in value.items()} if isinstance(value, dict) else value
+        return [octets(item) for item in value]
+    return {octets(key): octets(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def _strings(value: Any) -> Any:
-    """The one kind of string that Perl has."""
+def characters(value: Any) -> Any:
+    """The one kind of string that Perl has. cbor2 6.0.0 makes tuples and frozen dicts within maps."""
     if isinstance(value, bytes):
         return value.decode("latin-1")
-    if isinstance(value, list):
-        return [_strings(item) for item in value]
-    return {_strings(key): _strings(item) for key, item in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, list | tuple):
+        return [characters(item) for item in value]
+    return {characters(key): characters(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def decode_json(data: bytes) -> tuple[list[Any], bytes]:
@@ -393,12 +392,27 @@ def decode_json(data: bytes) -> tuple[list[Any], bytes]:
 def decode_cbor(data: bytes) -> tuple[list[Any], bytes]:
     """The items at the beginning of `data`, and what is left of it."""
     messages: list[Any] = []
-    stream = io.BytesIO(data)
-    end = 0
+    start = 0
     try:
-        while end < len(data):
-            messages.append(_strings(cbor2.CBORDecoder(stream).decode()))
-            end = stream.tell()
-    except cbor2.CBORDecodeEOF:
+        while start < len(data):
+            end = _end(data, start)
+            messages.append(characters(cbor2.loads(data[start:end])))
+            start = end
+    except IndexError:
         pass  # not all of it is here yet
-    return messages, data[end:]
+    return messages, data[start:]
+
+
+def _end(data: bytes, start: int) -> int:
+    """Where the item that begins at `start` ends; what cbor2 makes of a stream differs from version to version."""
+    major, info = divmod(data[start], 32)
+    width = 1 << info - 24 if info > 23 else 0
+    end = start + 1 + width
+    count = int.from_bytes(data[start + 1 : end], "big") if width else info
+    if major in (2, 3):
+        end += count
+    for _ in range({4: count, 5: 2 * count, 6: 1}.get(major, 0)):
+        end = _end(data, end)
+    if end > len(data):
+        raise IndexError
+    return end

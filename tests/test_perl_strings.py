@@ -22,7 +22,7 @@ from gmp.wire.perl_strings import PERL_STRINGS
 
 from . import functions
 from .conftest import Recorder, eventually
-from .perl_peer import PerlPeer
+from .perl_peer import PerlPeer, characters, octets
 
 MakeNode = Callable[..., gmp.Node]
 LIMIT = 1_000_000
@@ -45,24 +45,7 @@ def written(framing: str, message: list[Any], *, flagged: bool = False) -> bytes
     """A message as Perl writes it; `flagged`: its strings happen to be kept as characters, which shows in cbor alone."""
     if framing == "json":
         return json.dumps(message, ensure_ascii=False).encode()
-    return cbor2.dumps(message if flagged else _octets(message))
-
-
-def _octets(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("latin-1") if not value or max(value) <= "\xff" else value
-    if isinstance(value, list):
-        return [_octets(item) for item in value]
-    return {_octets(key): _octets(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def characters(value: Any) -> Any:
-    """What Perl has of it: octets are characters."""
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
-    if isinstance(value, list):
-        return [characters(item) for item in value]
-    return {characters(key): characters(item) for key, item in value.items()} if isinstance(value, dict) else value
+    return cbor2.dumps(message if flagged else octets(message))
 
 
 def read(framing: str, data: bytes, setting: str = "text") -> list[Any]:
