@@ -36,6 +36,7 @@ class PerlPeer:
     `functions` are what the other side may spawn or call here, ``{"Pkg::name": function}``; a spawned one is called as
     ``function(peer, port_name, *args)``, another as ``function(*args)``. `log` has every message as it came, until
     `expect` takes it, and `seen` all that ever came. `requests` are more that are answered, `answer` sends to a port ID.
+    `check` is called with the other side's ID when that has come; what it raises ends the handshake.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class PerlPeer:
         framing: str = "json",
         cert: str | None = None,
         start: bool = True,
+        check: Callable[[str], object] = bool,
     ) -> None:
         self.node_id, self.secret, self.framing = node_id, secret, framing
         self.functions: dict[str, Handler] = {}
@@ -64,7 +66,7 @@ class PerlPeer:
         self._changed = gevent.event.Event()
         self._sock = sock
         try:
-            self._handshake(cert)
+            self._handshake(cert, check)
         except BaseException:
             self._sock.close()
             raise
@@ -84,7 +86,7 @@ class PerlPeer:
 
     # ---- the handshake
 
-    def _handshake(self, cert: str | None) -> None:
+    def _handshake(self, cert: str | None, check: Callable[[str], object]) -> None:
         host, port = self._sock.getpeername()[:2]
         keys = ["gproto=1", "provider=AE-2.02", "mproto=1", f"peeraddr={host}:{port}"]
         keys += ["tls=1.0"] if cert else []
@@ -93,9 +95,11 @@ class PerlPeer:
         mine = [f"aemp;1;{self.node_id};{accepted};{self.framing},storable;{';'.join(keys)}", secrets.token_urlsafe(66)]
         self._sock.settimeout(20)
         self._sock.sendall("".join(f"{line}\n" for line in mine).encode("latin-1"))
-        theirs = [self._line(), self._line()]
+        theirs = [self._line()]
         fields = theirs[0].split(";")
         self.other = fields[2]
+        check(self.other)
+        theirs.append(self._line())
         self.greeting = dict(part.partition("=")[::2] for part in fields[5:])
         secure = cert is not None and self.greeting.get("tls", "").split(".")[0] == "1"
         if secure:
