@@ -14,26 +14,17 @@ import gmp
 from gmp.mesh import unattached
 
 from . import functions
-from .certificates import self_signed
 from .conftest import Recorder, eventually
+from .perl_links import LINKS
 from .perl_peer import PerlListener, PerlPeer
 
 MakeNode = Callable[..., gmp.Node]
 Link = tuple[gmp.Node, PerlPeer]
-CERT = self_signed()
-PLAIN: dict[str, Any] = {"secret": "geheim"}
-TLS: dict[str, Any] = {"secret": None, "cert": CERT}
+
+pytestmark = pytest.mark.usefixtures("no_calls")
 
 
-@pytest.fixture(autouse=True)
-def _no_calls() -> None:
-    functions.calls = Recorder()
-
-
-@pytest.fixture(
-    params=[(role, framing, tls) for role in ("dials", "dialled") for framing in ("json", "cbor") for tls in (PLAIN, TLS)],
-    ids=lambda param: f"{param[0]}-{param[1]}-{'tls' if 'cert' in param[2] else 'plain'}",
-)
+@pytest.fixture(params=LINKS)
 def link(request: pytest.FixtureRequest, make_node: MakeNode) -> Iterator[Link]:
     """A gmp node and a Perl node that are connected; which of them has dialled, and how they talk, varies."""
     role, framing, security = request.param

@@ -21,27 +21,18 @@ from gevent.server import StreamServer
 import gmp
 
 from . import functions
-from .certificates import self_signed
 from .conftest import Recorder, eventually
+from .perl_links import LINKS, PLAIN, TLS
 from .real_perl import RealPerl, missing
 
 MakeNode = Callable[..., gmp.Node]
 MakePerl = Callable[..., RealPerl]
 Link = tuple[gmp.Node, RealPerl]
-CERT = self_signed()
-PLAIN: dict[str, Any] = {"secret": "geheim"}
-TLS: dict[str, Any] = {"secret": None, "cert": CERT}
+
+pytestmark = pytest.mark.usefixtures("no_calls")
 
 
-@pytest.fixture(autouse=True)
-def _no_calls() -> None:
-    functions.calls = Recorder()
-
-
-@pytest.fixture(
-    params=[(role, framing, tls) for role in ("dials", "dialled") for framing in ("json", "cbor") for tls in (PLAIN, TLS)],
-    ids=lambda param: f"{param[0]}-{param[1]}-{'tls' if 'cert' in param[2] else 'plain'}",
-)
+@pytest.fixture(params=LINKS)
 def link(request: pytest.FixtureRequest, make_node: MakeNode, make_perl: MakePerl) -> Link:
     """A gmp node and a Perl node that are connected; which of them has dialled, and how they talk, varies."""
     role, framing, security = request.param

@@ -18,10 +18,7 @@ from .perl_peer import PerlPeer
 MakeNode = Callable[..., gmp.Node]
 Pair = tuple[gmp.Node, gmp.Node]
 
-
-@pytest.fixture(autouse=True)
-def _no_calls() -> None:
-    functions.calls = Recorder()
+pytestmark = pytest.mark.usefixtures("no_calls")
 
 
 @pytest.fixture
