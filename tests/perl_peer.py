@@ -373,6 +373,7 @@ def octets(value: Any) -> Any:
 
 def characters(value: Any) -> Any:
     """The one kind of string that Perl has. cbor2 6.0.0 makes tuples and frozen dicts within maps."""
+    assert type(value) is not int or -(2**63) <= value < 2**64, f"{value} would be an object in Perl, or 0"
     if isinstance(value, bytes):
         return value.decode("latin-1")
     if isinstance(value, list | tuple):
@@ -385,12 +386,18 @@ def decode_json(data: bytes) -> tuple[list[Any], bytes]:
     messages: list[Any] = []
     try:
         while data := data.lstrip():
-            message, end = json.JSONDecoder().raw_decode(data.decode(errors="ignore"))
+            message, end = json.JSONDecoder(parse_int=_integer).raw_decode(data.decode(errors="ignore"))
             messages.append(message)
             data = data[len(data.decode(errors="ignore")[:end].encode()) :]
     except ValueError:
         pass  # not all of it is here yet
     return messages, data
+
+
+def _integer(digits: str) -> int | str:
+    """Perl's integers have 64 bits; its json keeps others as strings."""
+    number = int(digits)
+    return number if -(2**63) < number < 2**64 else digits
 
 
 def decode_cbor(data: bytes) -> tuple[list[Any], bytes]:

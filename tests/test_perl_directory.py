@@ -41,7 +41,9 @@ FROM_HERE: list[tuple[Any, Any]] = [
     ("€", "\xe2\x82\xac"),
     ((1, (2,)), [1, [2]]),
     (b"text", "text"),
-    (10**30, 10**30),
+    (2**64 - 1, 2**64 - 1),
+    *((number, str(number)) for number in (2**64, 10**30, -(2**63), -(2**64))),
+    ([{"k": -(10**30)}], [{"k": str(-(10**30))}]),
 ]
 #: the same, while no other gmp node is between
 FROM_BESIDE: list[tuple[Any, Any]] = [

@@ -94,6 +94,32 @@ def test_each_kind_of_value_goes_through_the_directory_both_ways(pair: tuple[gmp
             seen.calls.clear()
 
 
+def test_a_perl_seed_passes_every_value_on_in_both_framings(make_node: MakeNode, make_perl: MakePerl) -> None:
+    """What it could not write in one of them it would tell nobody, nor what comes with it."""
+    seed = make_perl("seed", framing_format=["cbor", "json"])
+    node = make_node("gmp", seeds=seed.binds)
+    slaves = [make_perl(name, seeds=tuple(seed.binds), framing_format=[name]) for name in ("json", "cbor")]
+    node.wait_up("seed", timeout=20)
+    for slave in slaves:
+        slave.wait_up("seed")
+        slave.run(WATCH)
+        assert slave.expect("things") == [{}, [], [], []]
+    big = [2**64, -(2**63), -(2**64), 10**30, -(10**30)]
+    plain = [*VALUES, True, False, 2**63, 2**64 - 1, 1e300, "\uffff", "\x00"]
+    pairs = [*((value, in_perl(value)) for value in plain), *((value, str(value)) for value in big)]
+    pairs += [(b"\xff", "\xff"), (gmp.Characters("\u20ac"), "\u20ac")]
+    for value, perls in pairs:
+        node.family("Things").set("key", [value, {"inner": value}])
+        for slave in slaves:
+            assert slave.expect("things")[0] == {"key": [perls, {"inner": perls}]}
+    node.family("Things").set("key", big)
+    for slave in slaves:
+        assert slave.expect("things")[0] == {"key": [*map(str, big)]}
+    late = make_perl("late", seeds=tuple(seed.binds), framing_format=["json"])
+    late.wait_up("seed")
+    late.run(WATCH)
+    eventually(lambda: any(report[1] == {"key": [*map(str, big)]} for report in late.heard))
+
 
 # ---- seeds that are lost
 
