@@ -13,8 +13,8 @@ to keep as such. So it never matters in which way a string came, only which char
 With ``perl_strings="characters"`` each string becomes the text of its characters, and each text goes as those. Either way,
 what came from Perl goes back to it as it was.
 
-An integer that Perl does not read as one goes as its digits, which is what its json makes of it. Its cbor would make an object
-of a great one, which a Perl node cannot pass on by json, and 0 of a small one.
+An integer that Perl does not read as one goes as its digits, which is what its json makes of it. Its cbor would make an
+object of a great one, which a Perl node cannot pass on by json, and 0 of a small one.
 """
 
 from __future__ import annotations
