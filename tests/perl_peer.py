@@ -365,7 +365,7 @@ def _perlish(value: Any) -> Any:
 def octets(value: Any) -> Any:
     """Every string without wide characters as octets."""
     if isinstance(value, str):
-        return value.encode("latin-1") if all(ord(character) < 256 for character in value) else value
+        return value.encode("latin-1") if value.isascii() or max(value) <= "\xff" else value
     if isinstance(value, list):
         return [octets(item) for item in value]
     return {octets(key): octets(item) for key, item in value.items()} if isinstance(value, dict) else value
