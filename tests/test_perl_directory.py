@@ -186,6 +186,40 @@ def test_behind_a_perl_seed_values_go_both_ways_too(framing: str) -> None:
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize(
+    ("name", "perls"),
+    [
+        ("ä", "\xc3\xa4"),
+        (gmp.Characters("ä"), "\xe4"),
+        (gmp.Characters("€"), "\u20ac"),
+        (type("Text", (str,), {"__str__": lambda self: "x"})("t"), "t"),
+    ],
+    ids=ascii,
+)
+def test_names_and_keys_reach_a_perl_seed_as_they_are(
+    make_node: MakeNode, framing: str, name: str, perls: str
+) -> None:
+    """A program that works with decoded text has other names for families than one that works with octets."""
+    seen = Recorder()
+    with PerlListener("PerlSeed", framing=framing) as listener:
+        node = make_node("own", binds=[], seeds=[listener.bind])
+        with listener.accept() as perl:
+            family = node.family(name)
+            with family.monitor(seen):
+                assert perl.expect("", "g_mon1") == [perls]
+                perl.request("g_chg1", perls, {perls: 1})
+                eventually(lambda: seen.calls[-1][0] == {name: 1})
+            family.set(name, 2)
+            assert perl.expect("", "g_upd", perls) == [{perls: 2}, []]
+            family.delete(name)
+            assert perl.expect("", "g_upd", perls) == [{}, [perls]]
+            port = node.port()
+            node.group(name).join(port)
+            assert perl.expect("", "g_upd", perls) == [{port.id: None}, []]
+            node.close()
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
 def test_a_perl_seed_hears_all_and_tells_all(make_node: MakeNode, framing: str) -> None:
     """Two global nodes, one of them Perl's."""
     seed = make_node("seed")
