@@ -350,6 +350,27 @@ def test_what_waits_for_a_perl_node_that_cannot_read_it_is_dropped_alone(
     assert perl.expect("waited") == ["later"]
 
 
+@pytest.mark.parametrize("framing", ["json", "cbor"])
+def test_a_perl_node_that_listens_nowhere_is_reached_by_who_listens_and_by_nobody_else(
+    make_node: MakeNode, make_perl: MakePerl, framing: str
+) -> None:
+    """It dials who listens, as the seed lets it send there; nothing is relayed to it, and who wants that is told at once."""
+    seed = make_node("seed")
+    perl = make_perl(binds=(), seeds=tuple(seed.binds), framing=framing)
+    perl.wait_up("seed")
+    port = register(perl)
+    public, private = make_node("public", seeds=seed.binds), make_node("private", seeds=seed.binds, binds=[])
+    for node in (public, private):
+        assert node.group("Workers").wait(timeout=20) == {port: 1}
+    assert public.call(port, "who", timeout=20) == ("PerlA",)
+    reasons, begun = Recorder(), time.monotonic()
+    private.monitor(port, reasons)
+    ((kind, node_id, text),) = reasons.wait(timeout=20)
+    assert time.monotonic() - begun < 8.0  # seconds, and not the 10 of `connect_timeout`
+    assert (kind, node_id) == ("transport_error", "PerlA")
+    assert "PerlA is no gmp node, and nothing can be relayed to it" in text
+
+
 # ---- all of it at once
 
 
