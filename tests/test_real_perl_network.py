@@ -371,6 +371,25 @@ def test_a_perl_node_that_listens_nowhere_is_reached_by_who_listens_and_by_nobod
     assert "PerlA is no gmp node, and nothing can be relayed to it" in text
 
 
+@pytest.mark.parametrize("seeds", ["gmp", "Perl"])
+def test_a_gmp_node_that_listens_nowhere_is_reached_once_it_has_sent_something(
+    make_node: MakeNode, make_perl: MakePerl, seeds: str
+) -> None:
+    seed = make_node("seed") if seeds == "gmp" else make_perl("seed")
+    perl = make_perl(seeds=tuple(seed.binds))
+    perl.wait_up("seed")
+    node = make_node("private", seeds=seed.binds, binds=[])
+    node.wait_up("seed", timeout=20)
+    port = node.port()
+    port.on("ask", lambda reply: node.send(reply, "here"))
+    ask = f'cal "{port.id}", ask => sub {{ report asked => @_ }}, 10; ()'
+    perl.run(f'mon "{port.id}", sub {{ report died => @_ }}; {ask}')
+    assert perl.expect("died") == ["transport_error", "private", "no known address"]
+    assert node.call("PerlA", "time", timeout=20)
+    perl.run(ask)
+    assert perl.expect("asked", "here") == []
+
+
 # ---- all of it at once
 
 
