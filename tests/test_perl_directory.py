@@ -220,6 +220,33 @@ def test_names_and_keys_reach_a_perl_seed_as_they_are(
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
+def test_whoever_watches_a_family_is_told_of_it_by_the_name_that_he_gave(make_node: MakeNode, framing: str) -> None:
+    """Perl programs with decoded text and with octets have two names for what is one text here."""
+    seed = make_node("seed")
+    names = {"decoded": "\xe4", "octets": "\xc3\xa4"}
+    with (
+        PerlPeer.dial(seed.binds[0], "decoded", framing=framing) as decoded,
+        PerlPeer.dial(seed.binds[0], "octets", framing=framing) as octets,
+    ):
+        for peer in (decoded, octets):
+            peer.request("g_slave", {"'l": {peer.node_id: []}})
+            peer.request("g_mon1", names[peer.node_id])
+            assert peer.expect("", "g_chg1", names[peer.node_id]) == [None]
+        seed.family("ä").set("k", 1)
+        decoded.request("g_upd", "\xe4", {"d": 2}, [])
+        octets.request("g_upd", "\xc3\xa4", {"o": 3}, [])
+        for peer in (decoded, octets):
+            told = [peer.expect("", "g_chg2", names[peer.node_id]) for _ in range(3)]
+            assert sorted(str(changed) for changed, _ in told) == ["{'d': 2}", "{'k': 1}", "{'o': 3}"]
+        decoded.request("g_mon0", "\xe4")
+        decoded.barrier()
+        seed.family("ä").delete("k")
+        assert octets.expect("", "g_chg2", "\xc3\xa4") == [{}, ["k"]]
+        decoded.barrier()
+        assert not [message for message in decoded.log if message[1:2] == ["g_chg2"]]
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
 def test_a_perl_seed_hears_all_and_tells_all(make_node: MakeNode, framing: str) -> None:
     """Two global nodes, one of them Perl's."""
     seed = make_node("seed")
