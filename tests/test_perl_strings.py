@@ -105,6 +105,17 @@ def test_texts_of_ours_go_as_octets_in_utf8_and_ascii_as_plain_strings(framing: 
         assert cbor2.loads(data) == [b"p", b"t", b"\xe4", "€"]
 
 
+@pytest.mark.parametrize("setting", PERL_STRINGS)
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_integers_that_perl_does_not_read_as_such_go_as_their_digits(framing: str, setting: str) -> None:
+    for number in (0, -1, 1 - 2**63, 2**63, 2**64 - 1):
+        assert answered(framing, ["p", number, [{"k": number}]], setting) == ["p", number, [{"k": number}]]
+    for number in (-(2**63), -(2**64), 2**64, 10**4000):
+        assert answered(framing, ["p", number, [{"k": number}]], setting) == ["p", str(number), [{"k": str(number)}]]
+    with pytest.raises(gmp.MessageError, match="an integer of 20001 bits cannot travel as its digits"):
+        make_encoder(framing, LIMIT, PERL_STRINGS[setting]).encode("p", (1 << 20_000,))
+
+
 @pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("keys", [{"ä": 1, b"\xc3\xa4": 2}, {Characters("é"): 1, b"\xe9": 2}, {7: 1, "7": 2}], ids=str)
 def test_keys_that_would_be_one_in_perl_are_refused(framing: str, keys: dict[Any, Any]) -> None:

@@ -118,17 +118,16 @@ def _table(base: Table, text: Callable[[str], str | bytes], characters: Callable
     def as_dict(value: dict[Any, Any], convert: Convert) -> dict[Any, Any]:
         return pairs(value, convert, lambda key: convert(key_text(key)))
 
+    def integer(value: int, convert: Convert) -> int | str | bytes:
+        return value if LEAST_INTEGER <= value <= MOST_INTEGER else characters(str(json_integer(value, convert)))
+
     return base.changed({
         str: lambda value, _: text(value),
         Characters: lambda value, _: characters(str.__str__(value)),
         bytes: lambda value, _: characters(value.decode("latin-1")),
         dict: as_dict,
-        int: lambda value, convert: _integer(json_integer(value, convert), characters),
+        int: integer,
     })
-
-
-def _integer(value: int, characters: Callable[[str], str | bytes]) -> int | str | bytes:
-    return value if LEAST_INTEGER <= value <= MOST_INTEGER else characters(str(value))
 
 
 def _strings(
