@@ -676,8 +676,10 @@ def test_a_perl_node_that_nobody_reports_is_asked_less_and_less_often() -> None:
     assert clock.asked == [(time, "without") for time in (6, 18, 42, 90, 150, 210, 270)]
     reported.add("without")
     clock.run(300)
-    unattached.node_down("attached")
+    reported.clear()
     unattached.stop()
+    unattached.seed_lost()
+    unattached.node_up("late")
     clock.run(300)
     assert len(clock.asked) == 7
 

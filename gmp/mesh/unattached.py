@@ -51,6 +51,7 @@ class Unattached:
         self._is_attached = is_attached
         self._nodes: dict[str, _Watched] = {}
         self._timer: Cancellable | None = None
+        self._stopped = False
 
     def node_up(self, node_id: str) -> None:
         """Add a Perl node that takes this node for a seed."""
@@ -70,8 +71,10 @@ class Unattached:
         return _Watched(self._ground.now() + PATIENCE, PATIENCE)
 
     def _look_later(self) -> None:
-        self.stop()
-        if self._nodes:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._nodes and not self._stopped:
             due = min(watched.due for watched in self._nodes.values())
             self._timer = self._ground.later(max(0.0, due - self._ground.now()), self._look)
 
@@ -93,6 +96,5 @@ class Unattached:
 
     def stop(self) -> None:
         """Stop looking, as this node ends."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stopped = True
+        self._look_later()
