@@ -11,3 +11,8 @@ class Characters(str):
     """
 
     __slots__ = ()
+
+
+def own_text(text: str) -> str:
+    """`text` as a `str` or a `Characters`, whatever else a subclass of the caller's is."""
+    return text if type(text) in (str, Characters) else str.__str__(text)

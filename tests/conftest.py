@@ -170,6 +170,12 @@ def short_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def no_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `tests.functions` notes is what this test has called."""
+    monkeypatch.setattr("tests.functions.calls", Recorder())
+
+
+@pytest.fixture
 def recorder() -> Recorder:
     return Recorder()
 

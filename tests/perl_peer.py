@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import io
 import json
 import secrets
 import string
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cbor2
@@ -38,6 +37,7 @@ class PerlPeer:
     `functions` are what the other side may spawn or call here, ``{"Pkg::name": function}``; a spawned one is called as
     ``function(peer, port_name, *args)``, another as ``function(*args)``. `log` has every message as it came, until
     `expect` takes it, and `seen` all that ever came. `requests` are more that are answered, `answer` sends to a port ID.
+    `check` is called with the other side's ID when that has come; what it raises ends the handshake.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class PerlPeer:
         cert: str | None = None,
         keys: tuple[str, ...] = (),
         start: bool = True,
+        check: Callable[[str], object] = bool,
     ) -> None:
         self.keys = keys
         self.node_id, self.secret, self.framing = node_id, secret, framing
@@ -68,7 +69,7 @@ class PerlPeer:
         self._changed = gevent.event.Event()
         self._sock = sock
         try:
-            self._handshake(cert)
+            self._handshake(cert, check)
         except BaseException:
             self._sock.close()
             raise
@@ -88,7 +89,7 @@ class PerlPeer:
 
     # ---- the handshake
 
-    def _handshake(self, cert: str | None) -> None:
+    def _handshake(self, cert: str | None, check: Callable[[str], object]) -> None:
         host, port = self._sock.getpeername()[:2]
         keys = ["gproto=1", "provider=AE-2.02", "mproto=1", f"peeraddr={host}:{port}"]
         keys += [*self.keys, *(["tls=1.0"] if cert else [])]
@@ -97,9 +98,11 @@ class PerlPeer:
         mine = [f"aemp;1;{self.node_id};{accepted};{self.framing},storable;{';'.join(keys)}", secrets.token_urlsafe(66)]
         self._sock.settimeout(20)
         self._sock.sendall("".join(f"{line}\n" for line in mine).encode("latin-1"))
-        theirs = [self._line(), self._line()]
+        theirs = [self._line()]
         fields = theirs[0].split(";")
         self.other = fields[2]
+        check(self.other)
+        theirs.append(self._line())
         self.greeting = dict(part.partition("=")[::2] for part in fields[5:])
         secure = cert is not None and self.greeting.get("tls", "").split(".")[0] == "1"
         if secure:
@@ -350,7 +353,7 @@ def encode(framing: str, message: list[Any]) -> bytes:
     """As Perl writes it."""
     if framing == "json":
         return json.dumps(_perlish(message), ensure_ascii=False, separators=(",", ":")).encode()
-    return cbor2.dumps(_octets(_perlish(message)))
+    return cbor2.dumps(octets(_perlish(message)))
 
 
 def _perlish(value: Any) -> Any:
@@ -362,22 +365,23 @@ def _perlish(value: Any) -> Any:
     return {key: _perlish(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def _octets(value: Any) -> Any:
+def octets(value: Any) -> Any:
     """Every string without wide characters as octets."""
     if isinstance(value, str):
-        return value.encode("latin-1") if all(ord(character) < 256 for character in value) else value
+        return value.encode("latin-1") if value.isascii() or max(value) <= "\xff" else value
     if isinstance(value, list):
-        return [_octets(item) for item in value]
-    return {_octets(key): _octets(item) for key, item in value.items()} if isinstance(value, dict) else value
+        return [octets(item) for item in value]
+    return {octets(key): octets(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def _strings(value: Any) -> Any:
-    """The one kind of string that Perl has."""
+def characters(value: Any) -> Any:
+    """The one kind of string that Perl has. cbor2 6.0.0 makes tuples and frozen dicts within maps."""
+    assert type(value) is not int or -(2**63) <= value < 2**64, f"{value} would be an object in Perl, or 0"
     if isinstance(value, bytes):
         return value.decode("latin-1")
-    if isinstance(value, list):
-        return [_strings(item) for item in value]
-    return {_strings(key): _strings(item) for key, item in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, list | tuple):
+        return [characters(item) for item in value]
+    return {characters(key): characters(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def decode_json(data: bytes) -> tuple[list[Any], bytes]:
@@ -385,7 +389,7 @@ def decode_json(data: bytes) -> tuple[list[Any], bytes]:
     messages: list[Any] = []
     try:
         while data := data.lstrip():
-            message, end = json.JSONDecoder().raw_decode(data.decode(errors="ignore"))
+            message, end = json.JSONDecoder(parse_int=_integer).raw_decode(data.decode(errors="ignore"))
             messages.append(message)
             data = data[len(data.decode(errors="ignore")[:end].encode()) :]
     except ValueError:
@@ -393,15 +397,36 @@ def decode_json(data: bytes) -> tuple[list[Any], bytes]:
     return messages, data
 
 
+def _integer(digits: str) -> int | str:
+    """Perl's integers have 64 bits; its json keeps others as strings."""
+    number = int(digits)
+    return number if -(2**63) < number < 2**64 else digits
+
+
 def decode_cbor(data: bytes) -> tuple[list[Any], bytes]:
     """The items at the beginning of `data`, and what is left of it."""
     messages: list[Any] = []
-    stream = io.BytesIO(data)
-    end = 0
+    start = 0
     try:
-        while end < len(data):
-            messages.append(_strings(cbor2.CBORDecoder(stream).decode()))
-            end = stream.tell()
-    except cbor2.CBORDecodeEOF:
+        while start < len(data):
+            end = _end(data, start)
+            messages.append(characters(cbor2.loads(data[start:end])))
+            start = end
+    except IndexError:
         pass  # not all of it is here yet
-    return messages, data[end:]
+    return messages, data[start:]
+
+
+def _end(data: bytes, start: int) -> int:
+    """Where the item that begins at `start` ends; what cbor2 makes of a stream differs from version to version."""
+    major, info = divmod(data[start], 32)
+    width = 1 << info - 24 if info > 23 else 0
+    end = start + 1 + width
+    count = int.from_bytes(data[start + 1 : end], "big") if width else info
+    if major in (2, 3):
+        end += count
+    for _ in range({4: count, 5: 2 * count, 6: 1}.get(major, 0)):
+        end = _end(data, end)
+    if end > len(data):
+        raise IndexError
+    return end

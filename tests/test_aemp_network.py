@@ -56,10 +56,7 @@ from .perl_peer import PerlListener, PerlPeer
 MakeNode = Callable[..., gmp.Node]
 HOST = os.uname().nodename
 
-
-@pytest.fixture(autouse=True)
-def _no_calls() -> None:
-    functions.calls = Recorder()
+pytestmark = pytest.mark.usefixtures("no_calls")
 
 
 # ---- configure

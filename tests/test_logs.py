@@ -345,10 +345,11 @@ def test_a_level_that_is_none_is_refused(make_node: MakeNode, level: Any) -> Non
 # ---- with Perl
 
 
-def test_a_perl_node_catches_what_is_logged_here(make_node: MakeNode, logger: logging.Logger) -> None:
+@pytest.mark.parametrize("framing", ["json", "cbor"])
+def test_a_perl_node_catches_what_is_logged_here(make_node: MakeNode, logger: logging.Logger, framing: str) -> None:
     node = make_node("source")
     with LogSender(node, logger=logger.name) as sender:
-        with PerlPeer.dial(node.binds[0]) as peer:
+        with PerlPeer.dial(node.binds[0], framing=framing) as peer:
             port = peer.port()
             name = port.partition("#")[2]
             peer.request(CONNECT, 0, port, 5)
@@ -389,12 +390,13 @@ def test_a_request_that_makes_no_sense_is_refused(
         assert sender.catchers == [port]
 
 
+@pytest.mark.parametrize("framing", ["json", "cbor"])
 def test_lines_of_a_perl_node_are_caught_and_it_is_asked_once(
-    make_node: MakeNode, lines: Lines, monkeypatch: pytest.MonkeyPatch
+    make_node: MakeNode, lines: Lines, monkeypatch: pytest.MonkeyPatch, framing: str
 ) -> None:
     monkeypatch.setattr(logcatcher, "ASK_AGAIN", 0.2)
     node = make_node("catcher")
-    with LogCatcher(lines, node=node) as catcher, PerlPeer.dial(node.binds[0], "perl") as peer:
+    with LogCatcher(lines, node=node) as catcher, PerlPeer.dial(node.binds[0], "perl", framing=framing) as peer:
         version, port, level = peer.expect("", CONNECT)
         assert (version, level) == (0, 7)
         peer.snd(port, 1700000000.25, "My::Module", 5, "a warning\n")

@@ -211,11 +211,12 @@ def test_a_slave_becomes_global_when_asked_and_its_groups_do_not_flap(make_node:
 # ---- as the Perl side sees it
 
 
-def test_a_perl_node_is_a_slave_of_a_gmp_seed(make_node: MakeNode) -> None:
+@pytest.mark.parametrize("framing", ["json", "cbor"])
+def test_a_perl_node_is_a_slave_of_a_gmp_seed(make_node: MakeNode, framing: str) -> None:
     seed = make_node("seed", seeds=["127.0.0.1:1"])
     node = make_node("node", seeds=seed.binds)
     group = node.group("Fam")
-    with PerlPeer.dial(seed.binds[0], "PerlS") as perl:
+    with PerlPeer.dial(seed.binds[0], "PerlS", framing=framing) as perl:
         perl.request("g_slave")
         perl.expect("", "g_global")
         perl.request("g_slave", {"'l": {"PerlS": ["127.0.0.1:4042"]}, "Fam": {"PerlS#b": "v"}})
@@ -249,8 +250,9 @@ def test_a_perl_node_is_a_slave_of_a_gmp_seed(make_node: MakeNode) -> None:
     eventually(lambda: not group.members())
 
 
+@pytest.mark.parametrize("framing", ["json", "cbor"])
 def test_a_gmp_node_is_a_slave_of_a_perl_seed(
-    make_node: MakeNode, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    make_node: MakeNode, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, framing: str
 ) -> None:
     def answer(perl: PerlPeer, name: str, *args: Any) -> None:
         if name != "g_find":  # which this test answers itself
@@ -258,7 +260,7 @@ def test_a_gmp_node_is_a_slave_of_a_perl_seed(
 
     handle_request = PerlPeer._handle_request
     monkeypatch.setattr(PerlPeer, "_handle_request", answer)
-    with PerlListener("PerlSeed") as listener:
+    with PerlListener("PerlSeed", framing=framing) as listener:
         node = make_node("node", seeds=[listener.bind])
         node.group("Fam").monitor(recorder)
         with listener.accept() as perl:
@@ -278,7 +280,7 @@ def test_a_gmp_node_is_a_slave_of_a_perl_seed(
             assert perl.expect("", "g_upd", "Fam") == [{}, [port.id]]
             node.send("Elsewhere#b", "hello")
             assert perl.expect("", "g_find") == ["Elsewhere"]
-            with PerlListener("Elsewhere") as elsewhere:
+            with PerlListener("Elsewhere", framing=framing) as elsewhere:
                 perl.request("g_found", "Elsewhere", [elsewhere.bind])
                 with elsewhere.accept() as other:
                     assert other.expect("b", "hello") == []
@@ -290,12 +292,13 @@ def test_a_gmp_node_is_a_slave_of_a_perl_seed(
             eventually(lambda: node.group("Fam").members() == {"PerlX#c": 3})
 
 
-def test_a_gmp_seed_and_a_perl_seed_share_one_directory(make_node: MakeNode) -> None:
+@pytest.mark.parametrize("framing", ["json", "cbor"])
+def test_a_gmp_seed_and_a_perl_seed_share_one_directory(make_node: MakeNode, framing: str) -> None:
     seed = make_node("seed")
     slave = make_node("slave", seeds=seed.binds)
     slave.group("Fam").join(port := slave.port(), 1)
     seed.group("Fam").wait(timeout=20)
-    with PerlPeer.dial(seed.binds[0], "PerlG") as perl:
+    with PerlPeer.dial(seed.binds[0], "PerlG", framing=framing) as perl:
         perl.request("g_global")
         perl.expect("", "g_global")
         (database,) = perl.expect("", "g_set")

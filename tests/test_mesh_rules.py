@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import pytest
 from hypothesis import example, given, settings
@@ -18,7 +18,9 @@ from gmp.mesh.backbone import Backbone
 from gmp.mesh.claims import GRACE, REMEMBERED, Claims, Step
 from gmp.mesh.connector import Search
 from gmp.mesh.directory import Change, Directory, clean_database, difference, is_same
+from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.seeds import MOST_DELAY, Retry, Seed
+from gmp.mesh.unattached import Unattached
 
 # ---- directory
 
@@ -624,3 +626,91 @@ def test_nobody_flaps_when_the_masters_are_killed_one_after_another(seed: int) -
     for name, node in paper.nodes.items():
         assert node.removed == [], name
         assert set(node.backbone.items("group")) == {f"{name}#1" for name in members}
+
+
+# ---- Perl nodes without a master
+
+
+class Clock:
+    """A `Ground` for `Unattached`, with a time of its own; `asked` has who was asked to attach, and when."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[float, str]] = []
+        self.time = 0.0
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def later(self, seconds: float, function: Callable[[], None]) -> Cancellable:
+        timer = (self.time + seconds, function)
+        self._timers.append(timer)
+        return Undo(lambda: self._timers.remove(timer))
+
+    def request(self, node_id: str, *_: Any) -> None:
+        self.asked.append((self.time, node_id))
+
+    def run(self, seconds: float) -> None:
+        end = self.time + seconds
+        while self._timers and min(self._timers)[0] <= end:
+            timer = min(self._timers, key=lambda timer: timer[0])
+            self._timers.remove(timer)
+            self.time = timer[0]
+            timer[1]()
+        self.time = end
+
+
+class Undo(NamedTuple):
+    """What `Clock.later` gives."""
+
+    cancel: Callable[[], None]
+
+
+def looked_after(*attached: str) -> tuple[Clock, Unattached, set[str]]:
+    clock, reported = Clock(), set(attached)
+    return clock, Unattached(cast("Ground", clock), reported.__contains__), reported
+
+
+def test_a_perl_node_that_nobody_reports_is_asked_less_and_less_often() -> None:
+    clock, unattached, reported = looked_after("attached")
+    for node_id in ("attached", "without"):
+        unattached.node_up(node_id)
+    clock.run(300)
+    assert clock.asked == [(time, "without") for time in (6, 18, 42, 90, 150, 210, 270)]
+    reported.add("without")
+    clock.run(300)
+    reported.clear()
+    unattached.stop()
+    unattached.seed_lost()
+    unattached.node_up("late")
+    clock.run(300)
+    assert len(clock.asked) == 7
+
+
+def test_a_perl_node_that_never_answers_keeps_no_other_one_waiting() -> None:
+    clock, unattached, reported = looked_after("other")
+    unattached.node_up("secure")
+    unattached.node_up("other")
+    clock.run(271)
+    reported.clear()
+    unattached.seed_lost()
+    clock.run(6)
+    assert (277, "other") in clock.asked
+    unattached.node_up("late")
+    clock.run(6)
+    assert (283, "late") in clock.asked
+
+
+def test_a_perl_node_that_loses_its_master_alone_is_found() -> None:
+    """Its connection with the master has ended, and both live: no seed is lost, and the node does not notice."""
+    clock, unattached, reported = looked_after("perl")
+    unattached.node_up("perl")
+    clock.run(65)
+    reported.clear()
+    clock.run(2)
+    reported.add("perl")  # it was only between two masters when it was looked at
+    clock.run(1000)
+    assert not clock.asked
+    reported.clear()
+    clock.run(66)
+    assert clock.asked[0] == (1098, "perl")

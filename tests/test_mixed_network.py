@@ -1,6 +1,6 @@
 """Two gmp seeds, a Perl seed, and three more nodes of each kind: whoever is killed and restarted, in the end every node sees
 every group. With nodes of Perl's own AnyEvent::MP 2.02 where they are found (see `tests.real_perl`), and with the
-independent ones of `tests.perl_seed` anyway.
+independent ones of `tests.perl_node` anyway.
 
 The environment variable ``GMP_MIXED_SECONDS`` says for how long nodes are restarted (40).
 """
@@ -20,8 +20,8 @@ import gmp
 from .addresses import free_address
 from .conftest import eventually
 from .mixed_network import SETTLED, Network
+from .perl_node import PerlNode
 from .perl_peer import PerlListener, PerlPeer
-from .perl_seed import PerlNode
 from .real_perl import missing
 
 SECONDS = float(os.environ.get("GMP_MIXED_SECONDS", "40"))
@@ -31,7 +31,7 @@ GMP = [sys.executable, "-m", "tests.mixed_child"]
 
 def _perl(kind: str) -> Sequence[str]:
     if kind == "independent":
-        return [sys.executable, "-m", "tests.perl_seed"]
+        return [sys.executable, "-m", "tests.perl_node"]
     if missing():
         pytest.skip(f"no nodes of AnyEvent::MP here: {missing()}")
     return ["perl", "-I", os.environ["GMP_PERL_LIB"], str(Path(__file__).with_name("mixed_child.pl"))]

@@ -41,7 +41,9 @@ FROM_HERE: list[tuple[Any, Any]] = [
     ("€", "\xe2\x82\xac"),
     ((1, (2,)), [1, [2]]),
     (b"text", "text"),
-    (10**30, 10**30),
+    (2**64 - 1, 2**64 - 1),
+    *((number, str(number)) for number in (2**64, 10**30, -(2**63), -(2**64))),
+    ([{"k": -(10**30)}], [{"k": str(-(10**30))}]),
 ]
 #: the same, while no other gmp node is between
 FROM_BESIDE: list[tuple[Any, Any]] = [
@@ -181,6 +183,67 @@ def test_behind_a_perl_seed_values_go_both_ways_too(framing: str) -> None:
                 assert dict_of(seen.wait(told + 3, timeout=20)[told + 2]) == (expected, ["c"], ["a"], [])
         finally:
             node.close()
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize(
+    ("name", "perls"),
+    [
+        ("ä", "\xc3\xa4"),
+        (gmp.Characters("ä"), "\xe4"),
+        (gmp.Characters("€"), "\u20ac"),
+        (type("Text", (str,), {"__str__": lambda self: "x"})("t"), "t"),
+    ],
+    ids=ascii,
+)
+def test_names_and_keys_reach_a_perl_seed_as_they_are(
+    make_node: MakeNode, framing: str, name: str, perls: str
+) -> None:
+    """A program that works with decoded text has other names for families than one that works with octets."""
+    seen = Recorder()
+    with PerlListener("PerlSeed", framing=framing) as listener:
+        node = make_node("own", binds=[], seeds=[listener.bind])
+        with listener.accept() as perl:
+            family = node.family(name)
+            with family.monitor(seen):
+                assert perl.expect("", "g_mon1") == [perls]
+                perl.request("g_chg1", perls, {perls: 1})
+                eventually(lambda: seen.calls[-1][0] == {name: 1})
+            family.set(name, 2)
+            assert perl.expect("", "g_upd", perls) == [{perls: 2}, []]
+            family.delete(name)
+            assert perl.expect("", "g_upd", perls) == [{}, [perls]]
+            port = node.port()
+            node.group(name).join(port)
+            assert perl.expect("", "g_upd", perls) == [{port.id: None}, []]
+            node.close()
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_whoever_watches_a_family_is_told_of_it_by_the_name_that_he_gave(make_node: MakeNode, framing: str) -> None:
+    """Perl programs with decoded text and with octets have two names for what is one text here."""
+    seed = make_node("seed")
+    names = {"decoded": "\xe4", "octets": "\xc3\xa4"}
+    with (
+        PerlPeer.dial(seed.binds[0], "decoded", framing=framing) as decoded,
+        PerlPeer.dial(seed.binds[0], "octets", framing=framing) as octets,
+    ):
+        for peer in (decoded, octets):
+            peer.request("g_slave", {"'l": {peer.node_id: []}})
+            peer.request("g_mon1", names[peer.node_id])
+            assert peer.expect("", "g_chg1", names[peer.node_id]) == [None]
+        seed.family("ä").set("k", 1)
+        decoded.request("g_upd", "\xe4", {"d": 2}, [])
+        octets.request("g_upd", "\xc3\xa4", {"o": 3}, [])
+        for peer in (decoded, octets):
+            told = [peer.expect("", "g_chg2", names[peer.node_id]) for _ in range(3)]
+            assert sorted(str(changed) for changed, _ in told) == ["{'d': 2}", "{'k': 1}", "{'o': 3}"]
+        decoded.request("g_mon0", "\xe4")
+        decoded.barrier()
+        seed.family("ä").delete("k")
+        assert octets.expect("", "g_chg2", "\xc3\xa4") == [{}, ["k"]]
+        decoded.barrier()
+        assert not [message for message in decoded.log if message[1:2] == ["g_chg2"]]
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)

@@ -14,26 +14,17 @@ import gmp
 from gmp.mesh import unattached
 
 from . import functions
-from .certificates import self_signed
 from .conftest import Recorder, eventually
+from .perl_links import LINKS
 from .perl_peer import PerlListener, PerlPeer
 
 MakeNode = Callable[..., gmp.Node]
 Link = tuple[gmp.Node, PerlPeer]
-CERT = self_signed()
-PLAIN: dict[str, Any] = {"secret": "geheim"}
-TLS: dict[str, Any] = {"secret": None, "cert": CERT}
+
+pytestmark = pytest.mark.usefixtures("no_calls")
 
 
-@pytest.fixture(autouse=True)
-def _no_calls() -> None:
-    functions.calls = Recorder()
-
-
-@pytest.fixture(
-    params=[(role, framing, tls) for role in ("dials", "dialled") for framing in ("json", "cbor") for tls in (PLAIN, TLS)],
-    ids=lambda param: f"{param[0]}-{param[1]}-{'tls' if 'cert' in param[2] else 'plain'}",
-)
+@pytest.fixture(params=LINKS)
 def link(request: pytest.FixtureRequest, make_node: MakeNode) -> Iterator[Link]:
     """A gmp node and a Perl node that are connected; which of them has dialled, and how they talk, varies."""
     role, framing, security = request.param
@@ -237,9 +228,10 @@ def test_a_gmp_node_that_leaves_tells_perl_why_its_ports_die(link: Link) -> None
     assert perl.closed.wait(timeout=20)
 
 
-def test_a_perl_node_sees_a_family_of_its_gmp_master(make_node: MakeNode) -> None:
+@pytest.mark.parametrize("framing", ["json", "cbor"])
+def test_a_perl_node_sees_a_family_of_its_gmp_master(make_node: MakeNode, framing: str) -> None:
     node = make_node("gmp")
-    with PerlPeer.dial(node.binds[0]) as perl:
+    with PerlPeer.dial(node.binds[0], framing=framing) as perl:
         perl.request("g_slave", {"'l": {"PerlA": ["127.0.0.1:4042"]}, "Family": {"k1": "v1"}})
         perl.request("g_mon1", "Family")
         assert perl.expect("", "g_chg1", "Family") == [{"k1": "v1"}]
@@ -254,12 +246,14 @@ def test_a_perl_node_sees_a_family_of_its_gmp_master(make_node: MakeNode) -> Non
         assert perl.expect("", "g_found", "nobody") == [None]
 
 
+@pytest.mark.parametrize("framing", ["json", "cbor"])
 def test_a_perl_node_that_nobody_reports_is_asked_to_attach_until_it_does(
-    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch, framing: str
 ) -> None:
     monkeypatch.setattr(unattached, "PATIENCE", 0.2)
     node = make_node("gmp")
-    with PerlPeer.dial(node.binds[0]) as perl, PerlPeer.dial(node.binds[0], "PerlB") as other:
+    bind, options = node.binds[0], {"framing": framing}
+    with PerlPeer.dial(bind, **options) as perl, PerlPeer.dial(bind, "PerlB", **options) as other:
         other.request("g_slave", {"'l": {"PerlB": []}})  # attached to this seed
         other.request("g_slave")
         perl.request("g_slave")  # to none, as far as anybody knows
@@ -273,7 +267,7 @@ def test_a_perl_node_that_nobody_reports_is_asked_to_attach_until_it_does(
         assert [message for message in perl.log + other.log if message[1:2] == ["eval"]] == []
 
 
-@pytest.mark.parametrize("framing", ["json"])
+@pytest.mark.parametrize("framing", ["json", "cbor"])
 def test_no_request_of_gmps_own_is_sent_to_perl(make_node: MakeNode, framing: str) -> None:
     node = make_node("gmp", busy_after=0.3)
     with PerlPeer.dial(node.binds[0], framing=framing) as perl:

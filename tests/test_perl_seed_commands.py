@@ -27,11 +27,11 @@ def framing(request: pytest.FixtureRequest) -> Any:
 def seed(request: pytest.FixtureRequest, framing: str) -> Iterator[PerlNode]:
     """A Perl seed, with a group and a family of its own."""
     with PerlNode("seed", is_global=True, secure=request.param, framing=framing) as seed:
-        seed.set("group", seed.port(), "w\xf6rter")
-        seed.set("table", "k", [1])
+        seed.db_set("group", seed.port(), "w\xf6rter")
+        seed.db_set("table", "k", [1])
         yield seed
         unknown = [name for _, name in seed.requests_seen() if name not in KERNEL | GLOBAL]
-        assert not unknown
+        assert unknown == seed.failed == []
 
 
 @pytest.fixture

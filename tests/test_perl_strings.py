@@ -22,7 +22,7 @@ from gmp.wire.perl_strings import PERL_STRINGS
 
 from . import functions
 from .conftest import Recorder, eventually
-from .perl_peer import PerlPeer
+from .perl_peer import PerlPeer, characters, octets
 
 MakeNode = Callable[..., gmp.Node]
 LIMIT = 1_000_000
@@ -45,24 +45,7 @@ def written(framing: str, message: list[Any], *, flagged: bool = False) -> bytes
     """A message as Perl writes it; `flagged`: its strings happen to be kept as characters, which shows in cbor alone."""
     if framing == "json":
         return json.dumps(message, ensure_ascii=False).encode()
-    return cbor2.dumps(message if flagged else _octets(message))
-
-
-def _octets(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("latin-1") if not value or max(value) <= "\xff" else value
-    if isinstance(value, list):
-        return [_octets(item) for item in value]
-    return {_octets(key): _octets(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def characters(value: Any) -> Any:
-    """What Perl has of it: octets are characters."""
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
-    if isinstance(value, list):
-        return [characters(item) for item in value]
-    return {characters(key): characters(item) for key, item in value.items()} if isinstance(value, dict) else value
+    return cbor2.dumps(message if flagged else octets(message))
 
 
 def read(framing: str, data: bytes, setting: str = "text") -> list[Any]:
@@ -120,6 +103,17 @@ def test_texts_of_ours_go_as_octets_in_utf8_and_ascii_as_plain_strings(framing: 
     if framing == "cbor":  # as Perl's own: a byte string, and a text only when it must be
         data = make_encoder(framing, LIMIT, PERL_STRINGS["text"]).encode("p", ("t", Characters("ä"), Characters("€")))
         assert cbor2.loads(data) == [b"p", b"t", b"\xe4", "€"]
+
+
+@pytest.mark.parametrize("setting", PERL_STRINGS)
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_integers_that_perl_does_not_read_as_such_go_as_their_digits(framing: str, setting: str) -> None:
+    for number in (0, -1, 1 - 2**63, 2**63, 2**64 - 1):
+        assert answered(framing, ["p", number, [{"k": number}]], setting) == ["p", number, [{"k": number}]]
+    for number in (-(2**63), -(2**64), 2**64, 10**4000):
+        assert answered(framing, ["p", number, [{"k": number}]], setting) == ["p", str(number), [{"k": str(number)}]]
+    with pytest.raises(gmp.MessageError, match="an integer of 20001 bits cannot travel as its digits"):
+        make_encoder(framing, LIMIT, PERL_STRINGS[setting]).encode("p", (1 << 20_000,))
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)

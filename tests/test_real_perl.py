@@ -21,27 +21,18 @@ from gevent.server import StreamServer
 import gmp
 
 from . import functions
-from .certificates import self_signed
 from .conftest import Recorder, eventually
+from .perl_links import LINKS, PLAIN, TLS
 from .real_perl import RealPerl, missing
 
 MakeNode = Callable[..., gmp.Node]
 MakePerl = Callable[..., RealPerl]
 Link = tuple[gmp.Node, RealPerl]
-CERT = self_signed()
-PLAIN: dict[str, Any] = {"secret": "geheim"}
-TLS: dict[str, Any] = {"secret": None, "cert": CERT}
+
+pytestmark = pytest.mark.usefixtures("no_calls")
 
 
-@pytest.fixture(autouse=True)
-def _no_calls() -> None:
-    functions.calls = Recorder()
-
-
-@pytest.fixture(
-    params=[(role, framing, tls) for role in ("dials", "dialled") for framing in ("json", "cbor") for tls in (PLAIN, TLS)],
-    ids=lambda param: f"{param[0]}-{param[1]}-{'tls' if 'cert' in param[2] else 'plain'}",
-)
+@pytest.fixture(params=LINKS)
 def link(request: pytest.FixtureRequest, make_node: MakeNode, make_perl: MakePerl) -> Link:
     """A gmp node and a Perl node that are connected; which of them has dialled, and how they talk, varies."""
     role, framing, security = request.param
@@ -203,6 +194,7 @@ def test_what_two_nodes_do_with_one_another(link: Link) -> None:
     node, perl = link
     for step in (
         calls_both_ways,
+        strings_both_ways,
         perl_watches_and_kills,
         gmp_watches_and_kills,
         deaths_are_told_both_ways,
@@ -247,6 +239,42 @@ def calls_both_ways(node: gmp.Node, perl: RealPerl) -> None:
         node.call("PerlA#gone", "anybody", timeout=20)
     with pytest.raises(gmp.CallTimeout):
         node.call(perl.run("port { }")[0], "nobody", timeout=0.2)
+
+
+#: Perl code, and what it is here; each is sent as Perl keeps it by itself, and with the flag that its cbor shows
+STRINGS: list[tuple[str, str | bytes]] = [
+    ('"plain"', "plain"),
+    ('"\\xc3\\xa4"', "\u00e4"),
+    ('"\\xe4\\xff"', b"\xe4\xff"),
+    ('"\\xff\\x00"', b"\xff\x00"),
+    ('"\\x{20ac}\\xe4"', gmp.Characters("\u20ac\u00e4")),
+    ('""', ""),
+]
+
+
+def strings_both_ways(node: gmp.Node, perl: RealPerl) -> None:
+    """As values, tags, keys, reasons, in groups and families; what comes goes back as the same string."""
+    for code, here in STRINGS:
+        for flagged in (code, f"do {{ my $s = {code}; utf8::upgrade $s; $s }}"):
+            name = here if isinstance(here, str) else gmp.Characters(here.decode("latin-1"))
+            port, died, seen = node.port(), Recorder(), Recorder()
+            perl.run(f"my $s = {flagged}; snd '{port.id}', $s, [$s, {{ $s => $s }}], reporter 'back'; ()")
+            tag, (value, table), reply = port.receive(timeout=20)
+            assert [tag, value, table] == [here, here, {name: here}]
+            node.send(reply, tag, value, table)
+            assert perl.run(f"my $s = {flagged}; $json->encode ([$s, $s, {{ $s => $s }}])") == [
+                json.dumps(perl.expect("back"), ensure_ascii=False, separators=(",", ":")).encode().decode("latin-1")
+            ]
+            node.monitor(port, died)
+            perl.run(f"my $s = {flagged}; kil '{port.id}', $s, [$s]; ()")
+            assert died.wait(timeout=20) == [(here, [here])]
+            if name:
+                with node.family(name).monitor(seen):
+                    perl.run(f"my $s = {flagged}; db_set $s => $s => $s; ()")
+                    eventually(lambda seen=seen: seen.calls and seen.calls[-1][0])
+                    assert seen.calls[-1][0] == {name: here}
+                    perl.run(f"my $s = {flagged}; db_del $s => $s; ()")
+                    eventually(lambda seen=seen: not seen.calls[-1][0])
 
 
 def perl_watches_and_kills(node: gmp.Node, perl: RealPerl) -> None:

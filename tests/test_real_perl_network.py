@@ -94,6 +94,32 @@ def test_each_kind_of_value_goes_through_the_directory_both_ways(pair: tuple[gmp
             seen.calls.clear()
 
 
+def test_a_perl_seed_passes_every_value_on_in_both_framings(make_node: MakeNode, make_perl: MakePerl) -> None:
+    """What it could not write in one of them it would tell nobody, nor what comes with it."""
+    seed = make_perl("seed", framing_format=["cbor", "json"])
+    node = make_node("gmp", seeds=seed.binds)
+    slaves = [make_perl(name, seeds=tuple(seed.binds), framing_format=[name]) for name in ("json", "cbor")]
+    node.wait_up("seed", timeout=20)
+    for slave in slaves:
+        slave.wait_up("seed")
+        slave.run(WATCH)
+        assert slave.expect("things") == [{}, [], [], []]
+    big = [2**64, -(2**63), -(2**64), 10**30, -(10**30)]
+    plain = [*VALUES, True, False, 2**63, 2**64 - 1, 1e300, "\uffff", "\x00"]
+    pairs = [*((value, in_perl(value)) for value in plain), *((value, str(value)) for value in big)]
+    pairs += [(b"\xff", "\xff"), (gmp.Characters("\u20ac"), "\u20ac")]
+    for value, perls in pairs:
+        node.family("Things").set("key", [value, {"inner": value}])
+        for slave in slaves:
+            assert slave.expect("things")[0] == {"key": [perls, {"inner": perls}]}
+    node.family("Things").set("key", big)
+    for slave in slaves:
+        assert slave.expect("things")[0] == {"key": [*map(str, big)]}
+    late = make_perl("late", seeds=tuple(seed.binds), framing_format=["json"])
+    late.wait_up("seed")
+    late.run(WATCH)
+    eventually(lambda: any(report[1] == {"key": [*map(str, big)]} for report in late.heard))
+
 
 # ---- seeds that are lost
 
@@ -322,6 +348,46 @@ def test_what_waits_for_a_perl_node_that_cannot_read_it_is_dropped_alone(
         node.send("PerlA", "main::report", "waited", float("nan"))
     node.send("PerlA", "main::report", "waited", "later")
     assert perl.expect("waited") == ["later"]
+
+
+@pytest.mark.parametrize("framing", ["json", "cbor"])
+def test_a_perl_node_that_listens_nowhere_is_reached_by_who_listens_and_by_nobody_else(
+    make_node: MakeNode, make_perl: MakePerl, framing: str
+) -> None:
+    """It dials who listens, as the seed lets it send there; nothing is relayed to it, and who wants that is told at once."""
+    seed = make_node("seed")
+    perl = make_perl(binds=(), seeds=tuple(seed.binds), framing=framing)
+    perl.wait_up("seed")
+    port = register(perl)
+    public, private = make_node("public", seeds=seed.binds), make_node("private", seeds=seed.binds, binds=[])
+    for node in (public, private):
+        assert node.group("Workers").wait(timeout=20) == {port: 1}
+    assert public.call(port, "who", timeout=20) == ("PerlA",)
+    reasons, begun = Recorder(), time.monotonic()
+    private.monitor(port, reasons)
+    ((kind, node_id, text),) = reasons.wait(timeout=20)
+    assert time.monotonic() - begun < 8.0  # seconds, and not the 10 of `connect_timeout`
+    assert (kind, node_id) == ("transport_error", "PerlA")
+    assert "PerlA is no gmp node, and nothing can be relayed to it" in text
+
+
+@pytest.mark.parametrize("seeds", ["gmp", "Perl"])
+def test_a_gmp_node_that_listens_nowhere_is_reached_once_it_has_sent_something(
+    make_node: MakeNode, make_perl: MakePerl, seeds: str
+) -> None:
+    seed = make_node("seed") if seeds == "gmp" else make_perl("seed")
+    perl = make_perl(seeds=tuple(seed.binds))
+    perl.wait_up("seed")
+    node = make_node("private", seeds=seed.binds, binds=[])
+    node.wait_up("seed", timeout=20)
+    port = node.port()
+    port.on("ask", lambda reply: node.send(reply, "here"))
+    ask = f'cal "{port.id}", ask => sub {{ report asked => @_ }}, 10; ()'
+    perl.run(f'mon "{port.id}", sub {{ report died => @_ }}; {ask}')
+    assert perl.expect("died") == ["transport_error", "private", "no known address"]
+    assert node.call("PerlA", "time", timeout=20)
+    perl.run(ask)
+    assert perl.expect("asked", "here") == []
 
 
 # ---- all of it at once

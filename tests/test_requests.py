@@ -18,10 +18,7 @@ from .perl_peer import PerlPeer
 MakeNode = Callable[..., gmp.Node]
 Pair = tuple[gmp.Node, gmp.Node]
 
-
-@pytest.fixture(autouse=True)
-def _no_calls() -> None:
-    functions.calls = Recorder()
+pytestmark = pytest.mark.usefixtures("no_calls")
 
 
 @pytest.fixture
@@ -43,9 +40,9 @@ def node(make_node: MakeNode) -> gmp.Node:
     return make_node("gmp", allow=["tests.functions"], leave_timeout=0.1)
 
 
-@pytest.fixture
-def perl(node: gmp.Node) -> Iterator[PerlPeer]:
-    with PerlPeer.dial(node.binds[0]) as peer:
+@pytest.fixture(params=["json", "cbor"])
+def perl(node: gmp.Node, request: pytest.FixtureRequest) -> Iterator[PerlPeer]:
+    with PerlPeer.dial(node.binds[0], framing=request.param) as peer:
         yield peer
 
 
@@ -410,8 +407,11 @@ def test_an_unknown_request_is_told_in_one_line(
 
 
 def test_keepalives_do_nothing(node: gmp.Node, perl: PerlPeer) -> None:
-    perl.send_octets(b'[][""]["",""] [null]\n["",null]["","devnull",1,2]')
-    perl.send_octets(b"[ ]")
+    for message in ([], [""], ["", ""], [None], ["", None], ["", "devnull", 1, 2]):
+        perl.send(*message)
+    if perl.framing == "json":
+        perl.send_octets(b'[][""]["",""] [null]\n["",null]["","devnull",1,2]')
+        perl.send_octets(b"[ ]")
     assert perl.call("gmp", "time")
 
 

@@ -679,7 +679,7 @@ def in_perl(value: Any) -> Any:
         return [in_perl(item) for item in value]
     if isinstance(value, dict):
         return {in_perl(json_key(key)): in_perl(item) for key, item in value.items()}
-    return value
+    return str(value) if type(value) is int and not -(2**63) < value < 2**64 else value
 
 
 def json_key(key: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import gevent
 import gevent.event
 
+from gmp.characters import own_text
 from gmp.config import Settings, load_settings
 from gmp.errors import ConfigError, GmpError
 from gmp.ids import is_encodable, is_peer_node_id, split_port_id
@@ -395,7 +396,7 @@ def family_name(name: object) -> str:
     if not isinstance(name, str) or not name or name.startswith("'") or not is_encodable(name):
         expected = "expected a text that does not begin with '"
         raise ConfigError(f"{show_typed(name)} cannot be a group's or family's name: {expected}")
-    return str.__str__(name)
+    return own_text(name)
 
 
 __all__ = ["Node", "core_of", "family_name", "local_node"]

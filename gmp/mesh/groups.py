@@ -15,6 +15,7 @@ from typing import Any
 import gevent
 import gevent.event
 
+from gmp.characters import own_text
 from gmp.errors import ConfigError, GmpError, MessageError, WaitTimeout
 from gmp.ids import is_port_id
 from gmp.mesh.backbone import Interest
@@ -60,7 +61,7 @@ class Family(_Handle):
         """
         if not isinstance(key, str):
             raise ConfigError(f"key {key!r} of family {self.name!r}: expected a string")
-        self._at().backbone.set(self.name, str.__str__(key), value)
+        self._at().backbone.set(self.name, own_text(key), value)
 
     def delete(self, key: str) -> None:
         """Delete an entry of this node. Does nothing if it has none. *Blocks:* never."""

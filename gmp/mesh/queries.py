@@ -22,7 +22,7 @@ class Queries:
         self._border = border
         self._directory = directory
         self._most = most  # families that one node may subscribe to
-        self._subscribers: dict[str, set[str]] = {}
+        self._subscribers: dict[str, dict[str, str]] = {}  # family → node → its name as that gave it, see `Characters`
         self._subscriptions: dict[str, set[str]] = {}  # the same the other way round: node → families
         self.requests: Mapping[str, Callable[..., None]] = {
             G_FIND: self._find,
@@ -37,9 +37,9 @@ class Queries:
     def tell(self, changes: list[Change]) -> None:
         """Tell the subscribers how the merged view has changed."""
         for family, changed, deleted in changes:
-            for node_id in self._subscribers.get(family, ()):
+            for node_id, name in self._subscribers.get(family, {}).items():
                 shown = self._border.shown(node_id, family, changed)
-                self._ground.request(node_id, G_CHG2, family, shown, deleted)
+                self._ground.request(node_id, G_CHG2, name, shown, deleted)
 
     def node_down(self, node_id: str) -> None:
         """Remove the subscriptions of a node that is gone."""
@@ -47,11 +47,14 @@ class Queries:
             self._discard(node_id, family)
 
     def _discard(self, node_id: str, family: str) -> None:
-        for table, name, item in ((self._subscribers, family, node_id), (self._subscriptions, node_id, family)):
-            items = table.get(name, set())  # race: Ctrl-C: it may be done in part
-            items.discard(item)
-            if not items:
-                table.pop(name, None)
+        subscribers = self._subscribers.get(family, {})  # race: Ctrl-C: it may be done in part
+        subscribers.pop(node_id, None)
+        if not subscribers:
+            self._subscribers.pop(family, None)
+        subscriptions = self._subscriptions.get(node_id, set())
+        subscriptions.discard(family)
+        if not subscriptions:
+            self._subscriptions.pop(node_id, None)
 
     def _view(self, sender: str, family: Any) -> Family:
         view = self._directory.view(family) if isinstance(family, str) else {}
@@ -68,7 +71,7 @@ class Queries:
             if len(family) > LONGEST_NAME or len(self._subscriptions.get(sender, ())) >= self._most:
                 limits = f"over {self._most}, or the name over {LONGEST_NAME} characters"
                 raise ValueError(f"subscription to {family!r:.80}: {limits}")
-            self._subscribers.setdefault(family, set()).add(sender)
+            self._subscribers.setdefault(family, {})[sender] = family
             self._subscriptions.setdefault(sender, set()).add(family)
             self._ground.request(sender, G_CHG1, family, self._view(sender, family) or None)
 

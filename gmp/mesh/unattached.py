@@ -10,19 +10,22 @@ is connected with that, else to another seed. It is asked by ``eval``, by which 
 request; nodes that are `secure` refuse, with a line in their log. A node that is properly attached, but to a seed that
 this one cannot see, loses nothing: it tells its master again what that knows.
 
-race: the node has not noticed the end of its connection with the master yet: it is asked again, less and less often.
+A node may lose its master though no seed is lost, when only their connection ends: so those that are reported are looked at
+again and again. race: the node has not noticed the end of its connection with the master yet: it is asked again, less and
+less often.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from gmp.mesh.claims import GRACE
 from gmp.mesh.ground import Cancellable, Ground
 from gmp.wire.requests import EVAL
 
 PATIENCE = GRACE + 1.0  #: seconds: what a lost seed reported is forgotten by then
-MOST_PATIENCE = 60.0  #: seconds between two times that the same nodes are asked, at most
+MOST_PATIENCE = 60.0  #: seconds between two looks at a node, at most
 ATTACH_AGAIN = """{
    package AnyEvent::MP::Kernel;
    our ($MASTER, $MASTER_MON);
@@ -32,46 +35,66 @@ ATTACH_AGAIN = """{
 }"""
 
 
+@dataclass
+class _Watched:
+    """One node: when to look at it, and how long it has been let alone then; 0: it was attached."""
+
+    due: float
+    patience: float
+
+
 class Unattached:
     """The Perl nodes that have this node among their seeds; `is_attached` returns whether any seed reports one."""
 
     def __init__(self, ground: Ground, is_attached: Callable[[str], bool]) -> None:
         self._ground = ground
         self._is_attached = is_attached
-        self._nodes: set[str] = set()
+        self._nodes: dict[str, _Watched] = {}
         self._timer: Cancellable | None = None
-        self._patience = PATIENCE
+        self._stopped = False
 
     def node_up(self, node_id: str) -> None:
         """Add a Perl node that takes this node for a seed."""
-        self._nodes.add(node_id)
+        self._nodes[node_id] = self._watched()
         self._look_later()
 
     def node_down(self, node_id: str) -> None:
         """Remove a node that is not connected any more."""
-        self._nodes.discard(node_id)
+        self._nodes.pop(node_id, None)
 
     def seed_lost(self) -> None:
         """Look sooner, as a seed is lost which may have been the master of some."""
-        self._patience = PATIENCE
+        self._nodes = {node_id: self._watched() for node_id in self._nodes}
         self._look_later()
 
+    def _watched(self) -> _Watched:
+        return _Watched(self._ground.now() + PATIENCE, PATIENCE)
+
     def _look_later(self) -> None:
-        if self._timer is None and self._nodes:
-            self._timer = self._ground.later(self._patience, self._look)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._nodes and not self._stopped:
+            due = min(watched.due for watched in self._nodes.values())
+            self._timer = self._ground.later(max(0.0, due - self._ground.now()), self._look)
 
     def _look(self) -> None:
-        self._timer = None
-        unattached = [node_id for node_id in self._nodes if not self._is_attached(node_id)]
-        for node_id in unattached:
+        self._timer, now = None, self._ground.now()
+        for node_id, watched in list(self._nodes.items()):
+            if watched.due <= now:
+                self._look_at(node_id, watched, now)
+        self._look_later()
+
+    def _look_at(self, node_id: str, watched: _Watched, now: float) -> None:
+        if self._is_attached(node_id):
+            watched.patience, watched.due = 0.0, now + MOST_PATIENCE
+            return
+        if watched.patience:
             self._ground.request(node_id, EVAL, ATTACH_AGAIN)
-        if unattached:
-            self._patience = min(2 * self._patience, MOST_PATIENCE)
-            self._look_later()
-        else:
-            self._patience = PATIENCE
+        watched.patience = min(2 * watched.patience, MOST_PATIENCE) or PATIENCE
+        watched.due = now + watched.patience
 
     def stop(self) -> None:
         """Stop looking, as this node ends."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stopped = True
+        self._look_later()

@@ -12,6 +12,9 @@ to keep as such. So it never matters in which way a string came, only which char
 
 With ``perl_strings="characters"`` each string becomes the text of its characters, and each text goes as those. Either way,
 what came from Perl goes back to it as it was.
+
+An integer that Perl does not read as one goes as its digits, which is what its json makes of it. Its cbor would make an
+object of a great one, which a Perl node cannot pass on by json, and 0 of a small one.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gmp.characters import Characters
-from gmp.wire.values import CBOR, JSON, Convert, Table, key_text, pairs
+from gmp.wire.values import CBOR, JSON, Convert, Table, json_integer, key_text, pairs
 
 Name = Callable[[str | bytes], str]
+LEAST_INTEGER, MOST_INTEGER = 1 - (1 << 63), (1 << 64) - 1  #: that Perl reads as such in both framings
 
 
 class TwoKeys(Exception):
@@ -114,11 +118,15 @@ def _table(base: Table, text: Callable[[str], str | bytes], characters: Callable
     def as_dict(value: dict[Any, Any], convert: Convert) -> dict[Any, Any]:
         return pairs(value, convert, lambda key: convert(key_text(key)))
 
+    def integer(value: int, convert: Convert) -> int | str | bytes:
+        return value if LEAST_INTEGER <= value <= MOST_INTEGER else characters(str(json_integer(value, convert)))
+
     return base.changed({
         str: lambda value, _: text(value),
         Characters: lambda value, _: characters(str.__str__(value)),
         bytes: lambda value, _: characters(value.decode("latin-1")),
         dict: as_dict,
+        int: integer,
     })
 
 

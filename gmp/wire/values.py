@@ -115,9 +115,10 @@ def _finite(value: float, _convert: Convert) -> float:
     return value
 
 
-def _json_integer(value: int, _convert: Convert) -> int:
+def json_integer(value: int, _convert: Convert) -> int:
+    """An integer that others can read from its digits. *Raises:* `Refused`."""
     if value.bit_length() > MOST_JSON_BITS:
-        raise Refused(f"an integer of {value.bit_length()} bits cannot travel as json")
+        raise Refused(f"an integer of {value.bit_length()} bits cannot travel as its digits")
     return value
 
 
@@ -149,7 +150,7 @@ JSON = Table(
     "json",
     _PLAIN,
     {
-        int: _json_integer,
+        int: json_integer,
         float: _finite,
         list: _as_list,
         tuple: _as_list,
