@@ -235,15 +235,15 @@ class Network:
     def settle(self, timeout: float) -> None:
         """Wait until every node sees every receiver, and can talk to it. *Raises:* `gmp.WaitTimeout`, `gmp.GmpError`."""
         self._be_calm(True)
-        count = 2 * len(self.nodes)
+        present = self._present()
         for node in self.nodes.values():
             group = node.group("receivers")
             try:
-                with gevent.Timeout(timeout, gmp.WaitTimeout(f"{node.id} does not see just the {count} receivers")):
-                    while len(group.members()) != count:
+                with gevent.Timeout(timeout, gmp.WaitTimeout(f"{node.id} does not see just the receivers that there are")):
+                    while set(group.members()) != present:
                         gevent.sleep(0.05)
             except gmp.WaitTimeout as error:
-                raise gmp.WaitTimeout(f"{error}: {sorted(group.members())}; up: {node.up_nodes()}") from None
+                raise gmp.WaitTimeout("\n".join([str(error), *self.directories()])) from None
         for node in self.nodes.values():
             for other in self.nodes:
                 with gevent.Timeout(timeout, gmp.WaitTimeout(f"{node.id} cannot talk to {other}")):
@@ -255,6 +255,28 @@ class Network:
                             gevent.sleep(0.1)
 
         self.history.forget({port_id for node in self.nodes.values() for port_id in self._ports_of(node)})
+
+    def directories(self) -> list[str]:
+        """What each node holds of the group, and by whom it knows it, for whoever looks for the cause."""
+        present, lines = self._present(), []
+        for node in self.nodes.values():
+            core, seen = node._core, set(node.group("receivers").members())
+            backbone = core.mesh.backbone
+            up = {peer.node_id: getattr(peer.connection, "incarnation", "") for peer in core.network.up_peers()}
+            role = "a seed" if backbone.is_global else f"at {backbone.master}"
+            lines.append(
+                f"{node.id} {core.incarnation}, {role}: misses {sorted(present - seen)}, has besides"
+                f" {sorted(seen - present)}; hidden {sorted(backbone._hidden)}; up {up}"
+            )
+            if backbone.is_global:
+                claims = backbone.registry.claims
+                lines.append(f"  {claims._records}, orphans {claims._orphans}, ended {claims._ended}")
+        return lines
+
+    def _present(self) -> set[str]:
+        """All receivers, as the nodes that have them know."""
+        own = [node._core.mesh.backbone.own_entries() for node in self.nodes.values()]
+        return {port_id for entries in own for port_id in entries["receivers"]}
 
     @staticmethod
     def _ports_of(node: gmp.Node) -> list[str]:
