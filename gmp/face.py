@@ -70,7 +70,10 @@ def configure(
     *Blocks:* until the listeners are bound; joining goes on underneath.
     """
     if _core is not None and not _core.closed and (_core.life.started or _core.ports.by_name):
-        raise ConfigError("the default node is in use already: call configure once, before ports are made")
+        raise ConfigError(
+            f"the default node {_core.id!r} is in use already: call configure once, before ports are made, or close that node"
+            " first, by gmp.node().close()"
+        )
     new = Node(node_id, binds=binds, seeds=seeds, secret=secret, cert=cert, profile=profile, services=services, **settings)
     old, before = _default, None if _core is None or _core.closed else _core
     _use(new)  # a service's module may use gmp's functions while it is imported

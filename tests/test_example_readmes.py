@@ -2,7 +2,8 @@
 
 The environment has what the README says to install, and nothing else (those that say nothing need gmp alone). The commands
 run as they stand there, side by side, in a home directory and a network namespace of their own, so that their ports are
-free. (`tests/test_examples.py` tries what the examples can do; systemd's, Kubernetes' and Grafana's have tests elsewhere.)
+free. (`tests/test_examples.py` tries what the examples can do; systemd's, Kubernetes' and Grafana's have tests elsewhere,
+and so has the notebook.)
 """
 
 from __future__ import annotations
@@ -179,5 +180,5 @@ def test_an_example_that_needs_gmp_alone(follower: Follower, example: str, tmp_p
 
 
 def test_every_example_is_followed_or_tried_elsewhere() -> None:
-    elsewhere = {"grafana", "k8s", "systemd"}
+    elsewhere = {"grafana", "k8s", "notebook", "systemd"}
     assert {path.parent.name for path in (CLONE / "examples").glob("*/README.md")} == {*WEB, *PLAIN, *PERL, *elsewhere}

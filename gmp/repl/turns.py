@@ -1,7 +1,9 @@
-"""Turns of the event loop while somebody waits for a key: run it until a file descriptor is readable or time is up."""
+"""Turns of the event loop while something else has the main greenlet: until a key is there, or nothing is left to do."""
 
 from __future__ import annotations
 
+from enum import Enum
+from itertools import count
 from typing import Any
 
 import gevent
@@ -39,3 +41,35 @@ def run_turns(fd: int, seconds: float | None) -> bool:
         reader.close()
         if timer is not None:
             timer.close()
+
+
+class Found(Enum):
+    """What `run_ready` has found to do."""
+
+    NOTHING = "nothing"
+    SOMETHING = "something, and it is done"
+    MORE = "more than the time was enough for"
+
+
+def run_ready(seconds: float) -> Found:
+    """Let greenlets run until none has anything to do at present, at most `seconds`; return what there was to do.
+
+    libev calls an idle watcher in an iteration that has found no event, and in which no callback waits.
+    *Blocks:* so long.
+    """
+    hub = gevent.get_hub()
+    waiter: Waiter[Found] = Waiter(hub)
+    iterations = count()
+    begins: Any = hub.loop.prepare()
+    idle: Any = hub.loop.idle()
+    timer: Any = hub.loop.timer(seconds)
+    try:
+        begins.start(iterations.__next__)
+        idle.start(waiter.switch, Found.NOTHING)
+        timer.start(waiter.switch, Found.MORE, update=True)
+        found = waiter.get()
+    finally:
+        begins.close()
+        idle.close()
+        timer.close()
+    return Found.SOMETHING if found is Found.NOTHING and next(iterations) > 1 else found
