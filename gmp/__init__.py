@@ -32,12 +32,14 @@ from gmp.face import (
     node,
     node_of,
     port,
+    run_in_thread,
     send,
     serve_forever,
     spawn,
     supervise,
 )
 from gmp.kernel.node import Node
+from gmp.kernel.node_thread import NodeThread
 from gmp.kernel.spawning import spawnable
 from gmp.kernel.streams import Stream
 from gmp.kernel.supervision import Child, Supervisor
@@ -65,6 +67,7 @@ __all__ = [
     "MessageError",
     "Monitor",
     "Node",
+    "NodeThread",
     "NotAllowed",
     "Port",
     "PortDied",
@@ -87,6 +90,7 @@ __all__ = [
     "node",
     "node_of",
     "port",
+    "run_in_thread",
     "send",
     "serve_forever",
     "spawn",

@@ -13,6 +13,7 @@ from gmp.ids import split_port_id
 from gmp.kernel.core import Core
 from gmp.kernel.ground import MeshGround
 from gmp.kernel.node import Node, core_of, family_name, local_node
+from gmp.kernel.node_thread import NodeThread
 from gmp.kernel.serving import serve
 from gmp.kernel.supervision import Strategy
 from gmp.mesh.groups import Family, Group
@@ -69,11 +70,7 @@ def configure(
     *Raises:* `ConfigError` for a setting that cannot be used, or when the default node already has live ports.
     *Blocks:* until the listeners are bound; joining goes on underneath.
     """
-    if _core is not None and not _core.closed and (_core.life.started or _core.ports.by_name):
-        raise ConfigError(
-            f"the default node {_core.id!r} is in use already: call configure once, before ports are made, or close that node"
-            " first, by gmp.node().close()"
-        )
+    _check_unused("configure")
     new = Node(node_id, binds=binds, seeds=seeds, secret=secret, cert=cert, profile=profile, services=services, **settings)
     old, before = _default, None if _core is None or _core.closed else _core
     _use(new)  # a service's module may use gmp's functions while it is imported
@@ -83,12 +80,30 @@ def configure(
         new.start()
     except BaseException:
         _use(old)
+        new.close()
         raise
     if before is not None:
         before.give_way(core_of(new))
     _configured.set()
     _configured.clear()
     return new
+
+
+def _check_unused(by: str) -> None:
+    if _core is not None and not _core.closed and (_core.life.started or _core.ports.by_name):
+        raise ConfigError(f"the default node is in use: call {by} once, before ports are made, or gmp.node().close() first")
+
+
+def run_in_thread(profile: str | None = None, **settings: Any) -> NodeThread[Node]:
+    """Start the default node as `configure` does, but in a native thread of its own: it lives on while others wait natively.
+
+    Bodies, handlers and what `NodeThread.run` is given run there, and use `gmp` as ever; use what is returned in all other
+    threads. *Raises:* and *Blocks:* as `configure`.
+    """
+    _check_unused("run_in_thread")
+    if _core is not None and not _core.closed:
+        node().close()  # a local node that nobody uses; it belongs to this thread
+    return NodeThread(lambda: configure(profile, **settings))
 
 
 def wait_for_another(than: Node) -> Node:
@@ -416,8 +431,7 @@ def family(name: str) -> Family:
 def flush(timeout: float | None = None) -> bool:
     """Write what was sent so far to the sockets of its receivers' nodes; return whether all of it was written.
 
-    For scripts that wait natively (`time.sleep`, a blocking library): messages leave while the event loop runs, which it
-    does not do then. False also when some of it was dropped, because its node cannot be reached.
+    For scripts that wait natively (`time.sleep`): messages leave while the event loop runs. False also if some were dropped.
     *Raises:* `GmpError` in the hub. *Blocks:* until then, at most `timeout` seconds (None: without end).
 
     >>> import gmp

@@ -331,6 +331,29 @@ def asyncio_without_close(node_id: str, seed: str, boss: str) -> None:
 
 
 @way
+def node_in_a_thread(node_id: str, seed: str, boss: str) -> gmp.NodeThread[gmp.Node]:
+    """The script does not wait for its node."""
+    node = gmp.run_in_thread(node_id=node_id, seeds=[seed], binds=[])
+    node.run(node.node.wait_up, None, 30)
+    for number in range(COUNT):
+        node.send(boss, node_id, number, b"x" * 1000)
+    node.send(boss, node_id, "all", COUNT)
+    return node
+
+
+@way
+def node_in_a_thread_of_a_script_that_sleeps(node_id: str, seed: str, boss: str) -> None:
+    """Ctrl-C in a native wait."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    node = node_in_a_thread(node_id, seed, boss)
+    try:
+        node.send(boss, node_id, "ready", os.getpid())
+        time.sleep(60)
+    except KeyboardInterrupt:
+        sys.exit(3)
+
+
+@way
 def thread_that_calls(node_id: str, seed: str, boss: str) -> None:
     """A thread that is no daemon calls into the node for ever: the end tells it."""
     node = join(node_id, seed)

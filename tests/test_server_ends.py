@@ -42,6 +42,7 @@ def application(environ, start_response):
 """
 TASKS = """
 import os
+import time
 
 from celery import Celery
 from celery.signals import worker_process_init, worker_process_shutdown
@@ -64,7 +65,21 @@ def send(number):
     gmp.send(os.environ["PORT"], number)
     gmp.flush(timeout=20)
 
-if os.environ["CLOSES"]:
+node = None
+
+def start(**_):
+    global node
+    node = gmp.run_in_thread(**settings)
+
+@app.task
+def sleep(number):
+    node.send(os.environ["PORT"], number)
+    time.sleep(3)  # natively: longer than a node may be silent here
+
+if os.environ["CLOSES"] == "in a thread":
+    worker_process_init.connect(start, weak=False)
+    worker_process_shutdown.connect(lambda **_: node.close(), weak=False)
+elif os.environ["CLOSES"]:
     worker_process_init.connect(lambda **_: gmp.configure(**settings), weak=False)
     worker_process_shutdown.connect(lambda **_: gmp.node().close(), weak=False)
 """
@@ -163,6 +178,23 @@ def test_celerys_pool_leaves_when_its_shutdown_closes_the_node(server: Server) -
     eventually(lambda: len(server.received) == EVENTS, timeout=60)
     nodes = len(server.seed.up_nodes())
     assert nodes >= 1
+    pool.send_signal(signal.SIGTERM)
+    pool.wait(timeout=40)
+    eventually(lambda: len(server.reasons) == nodes)
+    assert server.reasons == ["leaving"] * nodes
+
+
+@needs_celery
+def test_nodes_in_threads_of_celerys_pool_live_on_while_its_tasks_sleep(server: Server) -> None:
+    server.environ["CLOSES"] = "in a thread"
+    busy: list[Any] = []
+    server.seed.monitor_busy(lambda *event: busy.append(event))
+    pool = celery(server, "sleep")
+    eventually(lambda: len(server.received) == EVENTS, timeout=120)
+    nodes = len(server.seed.up_nodes())
+    assert nodes == WORKERS
+    assert not busy
+    assert not server.reasons
     pool.send_signal(signal.SIGTERM)
     pool.wait(timeout=40)
     eventually(lambda: len(server.reasons) == nodes)

@@ -87,8 +87,8 @@ class Life:
 
     def close(self) -> None:
         """Leave the network; see `gmp.Node.close`."""
-        if self.inherited:
-            return  # a `with` block may end in a child of `fork`
+        if self.inherited or self.state == "closed":
+            return  # a `with` block may end in a child of `fork`; the thread of a closed node may have ended
         parts = self._parts
         parts.ports.check_thread()
         if self.state in ("new", "started"):
@@ -99,8 +99,6 @@ class Life:
             parts.ports.leave(("leaving", self.id))
             if parts.successor is None and not self._at_exit:
                 parts.ground.go_on_at(None)
-        elif self.state == "closed":
-            return
         self._ending.close()
 
     def close_at_exit(self) -> None:
@@ -140,8 +138,10 @@ class Life:
 
     def forked(self) -> None:
         """`Forkable.forked`."""
-        parts = self._parts
+        parts, was_closed = self._parts, self.state == "closed"
         self.state = "forked"
+        if was_closed:
+            return  # nothing is left to let go of, and its event loop may be gone
         parts.ports.forked()
         parts.calls.close()
         parts.threads.abandon()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +16,7 @@ from gmp.config import Settings, load_settings
 from gmp.errors import ConfigError, GmpError
 from gmp.ids import is_encodable, is_peer_node_id, split_port_id
 from gmp.kernel.core import Core
+from gmp.kernel.node_thread import NodeThread
 from gmp.kernel.spawning import function_name
 from gmp.kernel.supervision import Supervisor
 from gmp.kernel.waiting import wait_up
@@ -147,6 +149,30 @@ class Node:
             self._core.check_open()
             return function(*args)
         return self._core.threads.call(function, args, timeout)
+
+    def run_in_thread(self) -> NodeThread[Node]:
+        """Start this node in a native thread of its own, for programs that wait natively (`time.sleep`, a blocking library).
+
+        Use what is returned in all other threads, this one too; the node itself in functions that run there.
+        `gmp.run_in_thread` does it with the default node.
+        *Raises:* as `start`; `GmpError` for a node that was started, or has ports. *Blocks:* as `start`.
+        """
+        self._core.check_open()
+        if self.started or self._core.ports.by_name:
+            is_used = "was started" if self.started else "has ports"
+            raise GmpError(f"node {self.id} cannot run in a thread of its own: it {is_used}; call run_in_thread before that")
+        self.close()
+        settings = replace(self.settings, node_id=self.id)
+
+        def start() -> Node:
+            self._set_up(settings)
+            try:
+                return self.start()
+            except BaseException:
+                self.close()
+                raise
+
+        return NodeThread(start)
 
     def __enter__(self) -> Node:
         return self if self.started else self.start()  # what `configure` returns is started already

@@ -1,0 +1,139 @@
+"""A node in a native thread of its own, for programs that wait natively: its event loop runs while they do.
+
+The thread makes the node, which so belongs to it, and runs the event loop until the node has left. All other threads, the
+one that has begun it too, come in by `from_thread`. At the end of the program the node leaves as any other does (`ending`);
+the thread is a daemon, as Python must not wait for it before that. In a program that gevent has patched a thread is a
+greenlet, and such a node is one of the main thread, as without this.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar
+
+import gevent
+import gevent.event
+from gevent.hub import get_thread_ident  # type: ignore[attr-defined]  # the native thread's, also in patched programs
+
+from gmp.errors import GmpError
+from gmp.ports.port import Port
+
+
+class Threaded(Protocol):
+    """A node, as far as its thread is concerned; see `gmp.Node`."""
+
+    id: str
+
+    @property
+    def ended(self) -> gevent.event.Event:
+        """Set when it begins to leave."""
+
+    def close(self) -> None:
+        """Leave, and wait for that."""
+
+    def send(self, dest: Port | str, *message: Any) -> None:
+        """Send a message."""
+
+    def call(self, dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple[Any, ...]:
+        """Send a message, and wait for the reply."""
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Write what was sent."""
+
+    def from_thread(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
+        """Run a function in the node's loop."""
+
+
+ANode = TypeVar("ANode", bound=Threaded)
+
+
+class NodeThread(Generic[ANode]):
+    """A node that runs in a native thread of its own: what `gmp.run_in_thread` and `Node.run_in_thread` return.
+
+    Its methods may be called in every native thread, and in many at once; they block the calling thread natively. Usable in
+    ``with``, which closes it. `id` is the node's ID; `node` is the node itself, for functions that run in its thread.
+    """
+
+    def __init__(self, start: Callable[[], ANode]) -> None:
+        """`start` makes and starts the node; what it raises is raised here."""
+        started: Future[ANode] = Future()
+        self._starter = get_thread_ident()
+        self._thread = threading.Thread(target=self._live, args=(start, started), name="gmp", daemon=True)
+        self._thread.start()
+        try:
+            self.node = started.result()  #: the node
+        except Exception:
+            self._thread.join()
+            raise
+        self.id = self.node.id  #: its ID
+
+    def _live(self, start: Callable[[], ANode], started: Future[ANode]) -> None:
+        """In the thread: start the node, let the event loop run, end."""
+        hub = gevent.get_hub()
+        keeps_alive = hub.loop.async_()  # the loop ends, with an error here, when a node neither listens nor connects
+        keeps_alive.start(int)
+        self._stop = gevent.event.Event()
+        try:
+            try:
+                node = start()
+            except BaseException as error:
+                started.set_exception(error)
+                return
+            started.set_result(node)
+            gevent.wait([node.ended, self._stop], count=1)
+            node.close()
+        finally:
+            keeps_alive.close()
+            if get_thread_ident() != self._starter:  # else this is a greenlet, in a patched program
+                hub.destroy(destroy_loop=True)
+
+    def run(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
+        """Run `function(*args)` in the node's thread, in a greenlet of its own; return or raise what it does.
+
+        Whatever a node can do is done by this: make ports, join groups, receive.
+        *Blocks:* until it has run, at most `timeout` seconds (None: without end).
+        *Raises:* `WaitTimeout`: the function goes on then; `GmpError` when the node is closed.
+        """
+        return self.node.from_thread(function, *args, timeout=timeout)
+
+    def send(self, dest: Port | str, *message: Any) -> None:
+        """Send a message; see `gmp.send`. It leaves at once, whatever this thread does next. *Blocks:* for a moment."""
+        self.run(self.node.send, dest, *message)
+
+    def call(self, dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple[Any, ...]:
+        """Send a message and wait for the reply; see `gmp.call`. *Blocks:* until then, at most `timeout` seconds."""
+        reply: tuple[Any, ...] = self.run(partial(self.node.call, dest, *message, timeout=timeout))
+        return reply
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Write what was sent so far; see `gmp.flush`. For a process that ends by `os._exit` or the like.
+
+        *Blocks:* until then, at most `timeout` seconds (None: without end).
+        """
+        return bool(self.run(self.node.flush, timeout))
+
+    def close(self) -> None:
+        """Leave the network, and end the thread; see `Node.close`. Idempotent. The end of the program does it too.
+
+        *Blocks:* at most the setting `leave_timeout` and 2 seconds; in the node's own thread never: it only begins there.
+        """
+        if not self._thread.is_alive():
+            return  # it has left; or this is a child of `fork`, which has no such thread
+        try:
+            self.run(self._stop.set)
+        except GmpError:
+            pass  # race: it leaves already
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def __enter__(self) -> NodeThread[ANode]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
