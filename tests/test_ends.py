@@ -76,13 +76,10 @@ ROWS = [
     Row("fork_and_exit", LEFT, ALL),
     Row("thread_of_its_own", LEFT, ALL, patched=False),  # a patched program's threads are greenlets
     Row("daemon_thread_of_its_own", LEFT, ALL, patched=False),
-<<<<<<< HEAD
     Row("pool_thread_that_logs", LEFT, ALL, patched=False),
     Row("asyncio_without_close", LEFT, ALL),
-=======
     Row("node_in_a_thread", LEFT, ALL),
     Row("node_in_a_thread_of_a_script_that_sleeps", LEFT, ALL, 3, signal.SIGINT),
->>>>>>> 2aab66d (A node may run in a native thread of its own: gmp.run_in_thread, Node.run_in_thread)
     Row("thread_that_calls", LEFT, ALL, patched=False),
     Row("native_wait_after_flush", LOST, ALL, -signal.SIGKILL),
     notebook("notebook_restart", LEFT, ALL),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -182,6 +185,20 @@ def test_a_node_may_be_closed_in_its_own_thread(start: Start) -> None:
         node.close()
 
 
+@plain_only
+def test_sys_exit_in_its_thread_ends_that_and_the_node_leaves(start: Start, recorder: Recorder) -> None:
+    seed = start("seed")
+    node = start("leaver", seeds=seed.node.binds)
+    node.run(node.node.wait_up, "seed", 30)
+    seed.run(seed.node.monitor, "leaver", recorder)
+    node.run(gevent.spawn, sys.exit, 3)
+    assert seed.run(recorder.wait, timeout=20) == [("leaving", "leaver")]
+    node._thread.join(timeout=20)
+    with pytest.raises(gmp.GmpError, match="closed"):
+        node.send("seed", "x")
+    node.close()
+
+
 def test_what_is_wrong_with_the_settings_is_raised_here(start: Start, default: Start) -> None:
     seed = start("seed")
     threads = threading.active_count()
@@ -259,3 +276,13 @@ def test_a_script_talks_with_other_processes(default: Start, processes: Processe
     child = processes.start("child")
     node = default(node_id="script", seeds=[child.bind])
     assert node.call("child", "time", timeout=30)[0] > 0
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_guide_tells_how_to_hear_something(number: int) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "guides" / "native_waiting.md").read_text()
+    program = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[number]
+    names: dict[str, Any] = {}
+    exec(program.replace("print(readings.get(timeout=5))", "place, degrees = readings.get(timeout=5)"), names)
+    assert (names["place"], names["degrees"]) == ("oslo", 12.5)
+    names["node"].close()

@@ -74,7 +74,7 @@ def start(**_):
 @app.task
 def sleep(number):
     node.send(os.environ["PORT"], number)
-    time.sleep(3)  # natively: longer than a node may be silent here
+    time.sleep(1.2)  # natively; all of them for longer than a node may be silent
 
 if os.environ["CLOSES"] == "in a thread":
     worker_process_init.connect(start, weak=False)

@@ -84,8 +84,10 @@ class NodeThread(Generic[ANode]):
                 started.set_exception(error)
                 return
             started.set_result(node)
-            gevent.wait([node.ended, self._stop], count=1)
-            node.close()
+            try:
+                gevent.wait([node.ended, self._stop], count=1)
+            finally:  # also when a greenlet here has raised SystemExit, which ends this thread alone
+                node.close()
         finally:
             keeps_alive.close()
             if get_thread_ident() != self._starter:  # else this is a greenlet, in a patched program
