@@ -186,6 +186,7 @@ def test_a_node_may_be_closed_in_its_own_thread(start: Start) -> None:
 
 
 @plain_only
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # Python itself says nothing
 def test_sys_exit_in_its_thread_ends_that_and_the_node_leaves(start: Start, recorder: Recorder) -> None:
     seed = start("seed")
     node = start("leaver", seeds=seed.node.binds)

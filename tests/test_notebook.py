@@ -253,6 +253,13 @@ def test_a_startup_file_is_enough(seed: gmp.Node) -> None:
         assert seed.call(box, "say", "again") == ("heard", "again")
 
 
+def test_gevents_loop_on_libuv_is_refused() -> None:
+    with kernels(startup="import os; os.environ['GEVENT_LOOP'] = 'libuv'\n") as (kernel,):
+        kernel.begin("import gmp.repl")
+        assert kernel.end() == "GmpError"
+        kernel.see("leave GEVENT_LOOP unset")
+
+
 EXECUTE = """
 import json, sys
 import nbformat

@@ -26,6 +26,7 @@ from typing import Any
 
 import gevent
 
+from gmp import GmpError
 from gmp.repl.turns import Found, computes, run_ready
 
 log = logging.getLogger("gmp.repl")
@@ -138,13 +139,22 @@ def _detach() -> None:
         _guest = None
 
 
+def _check_loop() -> None:
+    try:
+        gevent.get_hub().loop.prepare().close()
+    except TypeError as error:
+        text = "greenlets cannot run between a notebook's cells by gevent's loop on libuv: leave GEVENT_LOOP unset (libev)"
+        raise GmpError(text) from error
+
+
 _EVENTS = (("pre_execute", attach), ("post_execute", _wake))
 
 
 def install(modules: Mapping[str, ModuleType]) -> None:
-    """Let greenlets run between cells, when this process is a notebook's kernel."""
+    """Let greenlets run between cells, when this process is a notebook's kernel. *Raises:* `GmpError` with libuv."""
     shell = running_kernel(modules)
     if shell is not None:
+        _check_loop()
         for event, function in _EVENTS:
             shell.events.register(event, function)  # twice is once
         attach()
