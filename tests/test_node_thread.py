@@ -112,6 +112,7 @@ def test_what_is_sent_leaves_while_the_program_waits_natively(start: Start) -> N
 def test_functions_run_there_use_the_functions_of_gmp(default: Start) -> None:
     node = default(node_id="script")
     assert gmp.node() is node.node
+    assert repr(node) == "<gmp.NodeThread of <gmp.Node 'script', started>>"
 
     def answer(port: gmp.Port) -> None:
         gmp.group("answers").join(port)

@@ -67,6 +67,9 @@ class Node:
     def _use_send(self) -> None:
         self._send = self._core.send_tuple  # a name of its own: a look-up less for each message
 
+    def __repr__(self) -> str:
+        return f"<gmp.Node {self.id!r}, {self._core.life.state}>"
+
     # ---- life
 
     @property

@@ -71,6 +71,9 @@ class NodeThread(Generic[ANode]):
             raise
         self.id = self.node.id  #: its ID
 
+    def __repr__(self) -> str:
+        return f"<gmp.NodeThread of {self.node!r}>"
+
     def _live(self, start: Callable[[], ANode], started: Future[ANode]) -> None:
         """In the thread: start the node, let the event loop run, end."""
         hub = gevent.get_hub()
