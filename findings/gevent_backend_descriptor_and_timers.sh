@@ -23,7 +23,7 @@ gevent.spawn_later(0.1, ran.append, "timer")
 here, there = socket.socketpair()
 watcher = hub.loop.io(here.fileno(), 1)
 watcher.start(ran.append, "socket")
-gevent.sleep(0)  # the loop knows of both now
+gevent.sleep(0.01)  # the loop knows of both now; behind sleep(0) epoll would not have the socket yet
 
 def readable():
     return bool(select.select([hub.loop.fileno()], [], [], 0)[0])

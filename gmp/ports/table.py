@@ -126,8 +126,8 @@ class Ports:
             raise GmpError(f"node {self.node_id} {self.closed_because}")
         if get_thread_ident() != self._thread:
             raise GmpError(
-                f"node {self.node_id} belongs to another native thread: call it from this one by node.from_thread, or by what"
-                " run_in_thread has returned"
+                f"node {self.node_id} belongs to another native thread: call it from this one by node.from_thread, or by"
+                " what run_in_thread has returned"
             )
 
     def check(self) -> None:
