@@ -43,6 +43,7 @@ class Guest:
         self._fd: int | None = gevent.get_hub().loop.fileno()  # None: this backend of libev has none
         self._nap = SHORTEST
         self._next: asyncio.Handle | None = None
+        self._stopped = False
 
     def start(self) -> None:
         """Have the first turn when asyncio is next."""
@@ -58,6 +59,7 @@ class Guest:
 
     def stop(self) -> None:
         """Have no more turns."""
+        self._stopped = True
         if self._next is not None:
             self._next.cancel()
         if self._fd is not None and not self.loop.is_closed():
@@ -76,9 +78,15 @@ class Guest:
         except SystemExit as error:  # as in a cell, which does not end the kernel either
             log.warning("a greenlet has raised SystemExit(%r); to end a notebook's kernel, shut it down", error.code)
         finally:
+            if not self._stopped:  # in this turn
+                self._plan(found)
+
+    def _plan(self, found: Found) -> None:
+        if found is Found.MORE:
+            self.wake()
+        else:
             self._nap = min(2 * self._nap, LONGEST) if found is Found.NOTHING else SHORTEST
-            more = found is Found.MORE
-            self._next = self.loop.call_soon(self.turn) if more else self.loop.call_later(self._nap, self.turn)
+            self._next = self.loop.call_later(self._nap, self.turn)
 
 
 @contextmanager
