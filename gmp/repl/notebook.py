@@ -18,7 +18,6 @@ import asyncio
 import logging
 import signal
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType, ModuleType
@@ -27,6 +26,7 @@ from typing import Any
 import gevent
 
 from gmp import GmpError
+from gmp.outside import clock
 from gmp.repl.turns import Found, computes, run_ready
 
 log = logging.getLogger("gmp.repl")
@@ -92,12 +92,12 @@ class Guest:
 @contextmanager
 def _interrupts() -> Iterator[None]:
     """Within the block SIGINT is for the greenlet that computes for long; behind it, for whoever had it before."""
-    interrupted, began = False, time.monotonic()
+    interrupted, began = False, clock.monotonic()
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
         again, interrupted = interrupted, True
-        if time.monotonic() - began > HELD_UP and computes(again=again):
+        if clock.monotonic() - began > HELD_UP and computes(again=again):
             signal.default_int_handler(number, frame)
 
     before = signal.signal(signal.SIGINT, on_interrupt)
