@@ -108,7 +108,7 @@ class MeshGround:
 
     def resolve(self, address: Address) -> list[Address]:
         """`Ground.resolve`."""
-        return names.resolve(address)
+        return names.resolve(address, self._host.network.look_up)
 
     def dial(self, address: Address, *, expect: str = "") -> str:
         """`Ground.dial`."""
