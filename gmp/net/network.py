@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import gevent
 import gevent.event
@@ -102,7 +102,7 @@ class Network:
         self._contexts = make_contexts(settings.cert) if settings.cert else None
         self.is_marked_seed = self._contexts is not None and settings.cert_names and marks_seed(self._contexts)
         self._listeners = Listeners(self._machine, self._accepted)
-        self._streams: WeakSet[Stream] = WeakSet()
+        self._streams: WeakKeyDictionary[Stream, None] = WeakKeyDictionary()  # in their order
         self.visitors = Visitors(
             settings.max_unauthenticated,
             settings.max_unauthenticated_per_address,
@@ -257,7 +257,7 @@ class Network:
 
     def add_stream(self, stream: Stream) -> Stream:
         """Track a stream so that it closes with the node; return it."""
-        self._streams.add(stream)
+        self._streams[stream] = None
         return stream
 
     def stream_pair(self) -> tuple[Stream, Stream]:
@@ -361,7 +361,7 @@ class Network:
         if forgotten:
             for peer in forgotten:
                 del self.peers[peer.node_id]
-            self._events.peers_forgotten(forgotten)
+            self._events.peers_forgotten(set(forgotten))
             for peer in forgotten:
                 peer.forgotten()
 
