@@ -21,7 +21,8 @@ import pytest
 import gmp
 from gmp.net import machine
 from gmp.outside import chance, clock
-from gmp.testing import Simulation, SimulationError
+from gmp.testing import Simulation, SimulationError, shrink
+from tests import job_farm
 
 
 @pytest.fixture
@@ -496,3 +497,115 @@ def test_a_condition_that_does_not_come_is_an_error_that_names_it(sim: Simulatio
     with pytest.raises(SimulationError, match=r"not within 5 s of virtual time: .*never"):
         sim.run_until(never, timeout=5)
     assert 5 <= sim.now < 5.1
+
+
+# ---- faults at random
+
+
+def troubled(seed: int, **settings: Any) -> tuple[str, dict[int, str]]:
+    with Simulation(seed, seeds=2, **settings) as sim:
+        for number in range(5):
+            sim.node(f"n{number}", lambda node: node.group("all").join(node.port()))
+        sim.settle()
+        sim.trouble(every=10, lasting=15)
+        sim.run(400)
+        sim.heal()
+        sim.run_until(lambda: all(len(node.group("all").members()) == 5 for node in sim), timeout=120)
+        faults = dict(sim.faults)
+        sim.run(100)
+        assert sim.faults == faults, "nothing goes wrong after heal"
+        return sim.digest, faults
+
+
+def test_trouble_is_of_every_kind_the_same_for_a_seed_and_all_see_the_same_once_it_is_over() -> None:
+    digest, faults = troubled(3)
+    assert troubled(3) == (digest, faults)
+    assert len(faults) > 20
+    kinds = " ".join(faults.values())
+    assert all(kind in kinds for kind in ("partition", "one way", "delay", "reset", "crash", "vanish"))
+
+
+def test_faults_can_be_left_out_and_the_others_stay_as_they_were() -> None:
+    _, faults = troubled(3)
+    some = list(faults)[1::3]
+    _, fewer = troubled(3, only_faults=some)
+    assert list(fewer) == some
+    assert [fewer[number].split(",")[0][:9] for number in some] == [faults[number].split(",")[0][:9] for number in some]
+    assert troubled(3, only_faults=())[1] == {}
+
+
+def test_trouble_spares_whom_it_is_to_spare_and_knows_its_kinds(sim: Simulation) -> None:
+    for name in ("one", "two", "three"):
+        sim.node(name)
+    with pytest.raises(ValueError, match="expected some of partition, one way"):
+        sim.trouble(kinds=["earthquake"])
+    sim.trouble(kinds=["crash"], every=5, spare=["one", "two"])
+    with pytest.raises(SimulationError, match="heal ends it"):
+        sim.trouble()
+    sim.run(100)
+    assert sim.faults
+    assert all("crash three" in fault for fault in sim.faults.values())
+
+
+def test_a_program_runs_at_each_start_of_its_node(sim: Simulation) -> None:
+    started: list[str] = []
+    sim.node("seed")
+    sim.node("one", lambda node: started.append(node.incarnation))
+    sim.crash("one")
+    sim.restart("one")
+    sim.vanish("one")
+    again = sim.restart("one")
+    again.wait_up("seed", timeout=30)
+    assert started == sorted(set(started))
+    assert len(started) == 3
+
+
+def test_the_job_farm_loses_a_job_with_some_seed_and_a_careful_boss_with_none() -> None:
+    failed = []
+    for seed in range(8):
+        try:
+            with Simulation(seed) as sim:
+                job_farm.every_job_is_done(sim)
+        except SimulationError:
+            failed.append(seed)
+    assert failed
+    for seed in failed[:2]:
+        with Simulation(seed) as sim:
+            job_farm.every_job_is_done(sim, careful=True)
+
+
+def needs_both(sim: Simulation) -> None:
+    """Fails when both nodes have crashed at least once."""
+    sim.node("seed")
+    crashed: dict[str, int] = {"one": -1, "two": -1}
+    for name in crashed:
+        sim.node(name, lambda node: crashed.update({node.id: crashed[node.id] + 1}))
+    sim.trouble(kinds=["crash"], every=5, lasting=1, spare=["seed"])
+    sim.run(30)
+    assert not all(crashed.values()), "both have crashed"
+
+
+def test_shrinking_leaves_the_faults_that_are_needed() -> None:
+    shrunk = shrink(needs_both, 1)
+    assert len(shrunk.only_faults) == 2
+    assert sorted(fault.split()[-4].strip(",") for fault in shrunk.faults) == ["one", "two"]
+    numbers, (text, *rest) = list(shrunk.only_faults), str(shrunk).splitlines()
+    assert text.startswith(f"seed 1, only_faults={numbers}, fails: AssertionError(")
+    assert rest == list(shrunk.faults)
+    with pytest.raises(AssertionError, match="both have crashed"), Simulation(1, only_faults=shrunk.only_faults) as sim:
+        needs_both(sim)
+
+
+def test_what_fails_without_faults_is_shrunk_to_none_and_what_does_not_fail_is_an_error() -> None:
+    def fails(sim: Simulation) -> None:
+        sim.node("one")
+        sim.node("two")
+        sim.trouble()
+        sim.run(100)
+        raise KeyError("always")
+
+    shrunk = shrink(fails, "a text is a seed too")
+    assert shrunk.only_faults == ()
+    assert isinstance(shrunk.error, KeyError)
+    with pytest.raises(SimulationError, match="nothing to shrink"):
+        shrink(lambda sim: sim.run(1), 1)

@@ -8,7 +8,8 @@ from gmp import whose as _whose  # noqa: F401  # first: another project's gmp in
 from gmp.testing.local_network import LeakError, LocalNetwork
 from gmp.testing.proxy import FaultProxy
 from gmp.testing.replay import replay
+from gmp.testing.shrinking import Shrunk, shrink
 from gmp.testing.simulated.errors import SimulationError
 from gmp.testing.simulation import Simulation
 
-__all__ = ["FaultProxy", "LeakError", "LocalNetwork", "Simulation", "SimulationError", "replay"]
+__all__ = ["FaultProxy", "LeakError", "LocalNetwork", "Shrunk", "Simulation", "SimulationError", "replay", "shrink"]

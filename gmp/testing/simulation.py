@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import count
 from types import TracebackType
 from typing import Any
@@ -23,11 +23,13 @@ from gevent.hub import get_hub, set_hub  # type: ignore[attr-defined]
 import gmp
 from gmp.testing.simulated import world as worlds
 from gmp.testing.simulated.errors import SimulationError
+from gmp.testing.simulated.faults import KINDS, Fault, Trouble
 from gmp.testing.simulated.host import Host
 from gmp.testing.simulated.loop import VirtualHub, VirtualLoop
 from gmp.testing.simulated.paths import Network
 from gmp.testing.simulated.world import World
 
+Program = Callable[[gmp.Node], Any]
 SHOWN = 20  # events that a failure shows
 DAY = 86_400.0
 COLLECT = 60.0  # virtual seconds between two collections of garbage
@@ -41,7 +43,8 @@ class Simulation:
     `seed` decides everything that is left to chance: latencies, the order of what is sent at once, node's own lots, faults
     at random. The first `seeds` nodes are seeds for all others. `latency` gives the bounds, in seconds, between which the
     latency of each pair of hosts is drawn. `limit` is the virtual time in seconds after which something waits for ever.
-    Further settings are those of `gmp.configure`, for every node.
+    `only_faults`: the numbers of the faults at random (`trouble`) that happen; None: all. Further settings are those of
+    `gmp.configure`, for every node.
 
     If the block ends by an exception, that tells the seed, the virtual time and the last events.
 
@@ -62,6 +65,7 @@ class Simulation:
         latency: tuple[float, float] = (0.0005, 0.02),
         limit: float = 30 * DAY,
         keep: int = 10_000,
+        only_faults: Collection[int] | None = None,
         **settings: Any,
     ) -> None:
         _check_settings(settings)
@@ -73,9 +77,13 @@ class Simulation:
         self._latency, self._limit = latency, limit
         self._nodes: dict[str, gmp.Node] = {}
         self._own: dict[str, dict[str, Any]] = {}
+        self._programs: dict[str, Program | None] = {}
         self._hosts: dict[str, Host] = {}
         self._addresses = (f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}" for n in count(1))
-        self._faults: list[Callable[[], None]] = []  # each ends one
+        self.faults: dict[int, str] = {}  #: the faults at random that have happened, by their numbers
+        self._only_faults = only_faults
+        self._lasting: dict[Fault, None] = {}
+        self._trouble: Trouble | None = None
         self._loop: VirtualLoop
         self._network: Network
         self._world: World
@@ -104,7 +112,10 @@ class Simulation:
         if error is not None:
             error.add_note(self.report())
         try:
-            self.heal()
+            if self._trouble is not None:
+                self._trouble.stop()
+            for fault in list(self._lasting):
+                fault.end()
             for node in reversed(list(self._nodes.values())):
                 if error is None:
                     node.close()
@@ -168,8 +179,10 @@ class Simulation:
 
     # ---- nodes
 
-    def node(self, node_id: str, **settings: Any) -> gmp.Node:
+    def node(self, node_id: str, program: Program | None = None, **settings: Any) -> gmp.Node:
         """Start a node of that name on a host of its own, and return it; `settings` go before those of the simulation.
+
+        `program(node)` is called each time that it has been started, restarts included: it makes the ports, and returns.
 
         *Blocks:* never; it joins underneath. *Raises:* `gmp.ConfigError`; `SimulationError` for what cannot be simulated.
         """
@@ -182,7 +195,7 @@ class Simulation:
             "seeds": [f"{each.address}:4040" for each in list(self._hosts.values())[: self._seed_count]],
             "secret": "of the simulation",
         }
-        self._hosts[node_id] = host
+        self._hosts[node_id], self._programs[node_id] = host, program
         self._own[node_id] = {**defaults, **self._settings, **settings}
         return self._start(node_id)
 
@@ -194,7 +207,15 @@ class Simulation:
             self._world.host = None
         self._nodes[node_id] = node
         self.note(f"{node_id} starts")
-        return node.start()
+        node.start()
+        program = self._programs[node_id]
+        if program is not None:
+            program(node)
+        return node
+
+    def living(self) -> list[str]:
+        """Return the IDs of the nodes that live, in the order in which they were added."""
+        return [node_id for node_id in self._hosts if not self._nodes[node_id].closed]
 
     def __getitem__(self, node_id: str) -> gmp.Node:
         return self._nodes[node_id]
@@ -247,8 +268,8 @@ class Simulation:
 
     def partition(
         self, some: str | Iterable[str], others: str | Iterable[str] | None = None, *, one_way: bool = False
-    ) -> None:
-        """Let nothing through between `some` nodes and `others` (None: all the rest) until `heal`.
+    ) -> Fault:
+        """Let nothing through between `some` nodes and `others` (None: all the rest) until `Fault.end` or `heal`.
 
         `one_way`: packets from `some` to `others` are lost, those the other way arrive.
         """
@@ -261,15 +282,15 @@ class Simulation:
         if not one_way:
             pairs += [(other, one) for one, other in pairs]
         self._block(pairs)
-        self._faults.append(lambda: self._free(pairs))
+        return self._fault(lambda: self._free(pairs))
 
-    def delay(self, some: str | Iterable[str], others: str | Iterable[str], seconds: float) -> None:
-        """Let packets between two nodes, or groups of nodes, take so many seconds more, each way, until `heal`."""
+    def delay(self, some: str | Iterable[str], others: str | Iterable[str], seconds: float) -> Fault:
+        """Let packets between two nodes, or groups, take so many seconds more, each way, until `Fault.end` or `heal`."""
         near, far = _names(some), _names(others)
         self.note(f"delay {','.join(near)} | {','.join(far)} by {seconds:g} s")
         pairs = [pair for one in near for other in far for pair in ((one, other), (other, one))]
         self._slow(pairs, seconds)
-        self._faults.append(lambda: self._slow(pairs, -seconds))
+        return self._fault(lambda: self._slow(pairs, -seconds))
 
     def reset(self, one: str, other: str) -> None:
         """Reset every connection between two nodes, as a firewall does that has lost its memory; both sides are told."""
@@ -280,12 +301,44 @@ class Simulation:
                 end.cut()
 
     def heal(self) -> None:
-        """End every partition and delay."""
-        if self._faults:
+        """End every partition and delay, and all trouble; nodes that trouble has crashed are started again."""
+        trouble, self._trouble = self._trouble, None
+        if trouble is not None:
+            trouble.end()
+        if self._lasting or trouble is not None:
             self.note("heal")
-        faults, self._faults = self._faults, []
-        for end in faults:
-            end()
+        for fault in list(self._lasting):
+            fault.end()
+
+    def trouble(
+        self,
+        *,
+        every: float = 20.0,
+        lasting: float = 10.0,
+        kinds: Collection[str] = KINDS,
+        spare: Collection[str] = (),
+    ) -> None:
+        """Let things go wrong at random from now on until `heal`; the seed decides what, when and for how long.
+
+        A fault begins after `every` seconds in the mean, and lasts `lasting` seconds in the mean. `kinds` are some of
+        "partition" (of a node from all others), "one way", "delay", "reset", "crash" and "vanish" (of a node, which is
+        started again). `spare`: nodes to which no fault is done.
+        """
+        if self._trouble is not None:
+            raise SimulationError("there is trouble already: heal ends it")
+        only, happened = self._only_faults, self._happened
+        self._trouble = Trouble(
+            self, every=every, lasting=lasting, kinds=kinds, spare=spare, only=only, happened=happened
+        )
+
+    def _happened(self, number: int, text: str) -> None:
+        self.faults[number] = f"{number}: at {self.now:.3f} s, {text}"
+        self.note(f"fault {number}")
+
+    def _fault(self, end: Callable[[], None]) -> Fault:
+        fault = Fault(end, lambda fault: self._lasting.pop(fault, None))
+        self._lasting[fault] = None
+        return fault
 
     def _paths_of(self, node_id: str) -> list[tuple[str, str]]:
         others = [name for name in self._hosts if name != node_id]
