@@ -330,6 +330,16 @@ def test_a_crash_is_seen_at_once_and_runs_nothing(sim: Simulation) -> None:
         there.port()
 
 
+def test_what_a_crashed_node_meant_to_do_later_is_not_done(sim: Simulation) -> None:
+    _, here, _ = trio(sim)
+    done: list[str] = []
+    here._core.ground.later(1.0, lambda: done.append("mesh"))
+    here.after(1.0, lambda: done.append("program"))
+    sim.crash("here")
+    sim.run(5)
+    assert done == []
+
+
 def test_a_restarted_node_is_another_one(sim: Simulation) -> None:
     _, here, there = trio(sim)
     before = echo(there).id

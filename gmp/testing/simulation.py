@@ -18,7 +18,9 @@ from types import TracebackType
 from typing import Any
 
 import gevent
+from gevent import GreenletExit
 from gevent.hub import get_hub, set_hub  # type: ignore[attr-defined]
+from greenlet import greenlet
 
 import gmp
 from gmp.testing.simulated import world as worlds
@@ -33,6 +35,7 @@ Program = Callable[[gmp.Node], Any]
 SHOWN = 20  # events that a failure shows
 DAY = 86_400.0
 COLLECT = 60.0  # virtual seconds between two collections of garbage
+SWEEPS = 5  # attempts to end what is left
 STEP = 0.01  # virtual seconds between two looks at a condition
 _NOT_SIMULATED = {"cert": "TLS draws its own random numbers, so that no run would be like another: leave cert away"}
 
@@ -121,6 +124,7 @@ class Simulation:
                     node.close()
                 else:
                     self._kill(node)
+            self._sweep()
         finally:
             self._hub.destroy(destroy_loop=True)
             set_hub(self._outer)
@@ -129,6 +133,19 @@ class Simulation:
                 gc.unfreeze()
             if self._collects:
                 gc.enable()
+
+    def _sweep(self) -> None:
+        """End the greenlets that are left, most of them of crashed nodes: one that hangs is never garbage."""
+        self._hub.exception_stream = None  # what they say about it is no news
+        me = gevent.getcurrent()
+        for _ in range(SWEEPS):
+            left = [each for each in gc.get_objects() if isinstance(each, greenlet) and each.parent is self._hub]
+            left = [each for each in left if each and each is not me]
+            for each in left:
+                self._loop.run_callback(greenlet.throw, each, GreenletExit)
+            if not left:
+                return
+            gevent.sleep(STEP)
 
     def _collect(self) -> None:
         gc.collect()

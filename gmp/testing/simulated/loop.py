@@ -22,7 +22,7 @@ from typing import Any
 from gevent.hub import Hub
 
 from gmp.testing.simulated.errors import SimulationError
-from gmp.testing.simulated.watchers import Async, Callback, Io, Pollable, Timer
+from gmp.testing.simulated.watchers import Async, Callback, Idle, Io, Pollable, Timer
 
 CALLBACKS_A_PASS = 1000
 LOOK = 1e-6  # seconds that a look at the clock takes
@@ -45,6 +45,7 @@ class VirtualLoop:
         self.limit = limit
         self.pollables: dict[int, Pollable] = {}  #: by descriptor
         self.ready: deque[Io] = deque()  #: watchers whose descriptor may be ready
+        self.idlers: dict[Idle, None] = {}
         self.references = 0  #: active watchers that keep the loop going
         self._thread = get_ident()
         self._callbacks: deque[Callback] = deque()
@@ -118,7 +119,9 @@ class VirtualLoop:
             self._run_timers()
             if once or nowait:
                 return
-            if self._callbacks:
+            if not self._callbacks and not self.ready and self.idlers:
+                self._run_idlers()
+            if self._callbacks or self.idlers:
                 self.time += BUSY_PASS
             elif not self.ready and not self._advance():
                 return
@@ -144,6 +147,14 @@ class VirtualLoop:
         ready = self.ready
         for _ in range(len(ready)):
             ready.popleft().poll()
+
+    def _run_idlers(self) -> None:
+        for idler in list(self.idlers):
+            if idler.callback is not None:
+                try:
+                    idler.callback(*idler.args)
+                except BaseException:
+                    self.handle_error(idler, *sys.exc_info())
 
     def _run_timers(self) -> None:
         last = self._sequence  # those that begin now have their turn in the next pass
@@ -198,10 +209,14 @@ class VirtualLoop:
         """Return a watcher that another greenlet rings."""
         return Async(self, ref)
 
+    def idle(self, ref: bool = True, priority: int | None = None) -> Idle:
+        """Return a watcher that is called when there is nothing else to do."""
+        return Idle(self, ref)
+
     def _none(self, *args: Any, **kwargs: Any) -> Any:
         raise SimulationError("signals, child processes, files and fork cannot be simulated: let a port stand for them")
 
-    signal = child = stat = fork = prepare = check = idle = reinit = _none
+    signal = child = stat = fork = prepare = check = reinit = _none
 
     # ---- what gevent asks besides
 

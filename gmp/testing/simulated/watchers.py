@@ -39,6 +39,7 @@ class Loop(Protocol):
     time: float
     references: int
     ready: Any
+    idlers: dict[Idle, None]
 
     def add_timer(self, timer: Timer, due: float) -> int:
         """Let it fire then."""
@@ -172,6 +173,22 @@ class Async(Watcher):
     def send_ignoring_arg(self, _: object) -> None:
         """As `send`."""
         self.send()
+
+
+class Idle(Watcher):
+    """Is called in each pass in which there is nothing else to do."""
+
+    __slots__ = ()
+
+    def start(self, callback: Callable[..., Any], *args: Any, **_: Any) -> None:
+        """Call `callback(*args)` then."""
+        super().start(callback, *args)
+        self.loop.idlers[self] = None
+
+    def stop(self) -> None:
+        """Watch no more."""
+        super().stop()
+        self.loop.idlers.pop(self, None)
 
 
 class Pollable(Protocol):
