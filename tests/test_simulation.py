@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +16,7 @@ import gevent.event
 import gevent.queue
 import gevent.socket
 import pytest
+from gevent import monkey
 
 import gmp
 from gmp.net import machine
@@ -29,6 +29,21 @@ from tests import job_farm
 def sim() -> Iterator[Simulation]:
     with Simulation(seed=1) as sim:
         yield sim
+
+
+def in_a_thread(function: Callable[[], object]) -> None:
+    """Call `function` in a native thread, in a patched program too, and wait natively."""
+    ended: list[None] = []
+
+    def run() -> None:
+        try:
+            function()
+        finally:
+            ended.append(None)
+
+    monkey.get_original("_thread", "start_new_thread")(run, ())
+    while not ended:
+        os.sched_yield()
 
 
 def echo(node: gmp.Node) -> gmp.Port:
@@ -157,10 +172,7 @@ def test_afterwards_everything_is_as_before() -> None:
 
 def test_other_threads_have_the_real_clock(sim: Simulation) -> None:
     seen: list[float] = []
-    thread = threading.Thread(target=lambda: seen.append(clock.monotonic() - time.monotonic()))
-    thread.start()
-    while thread.is_alive():  # join may wait in the simulation, in a patched program
-        os.sched_yield()
+    in_a_thread(lambda: seen.append(clock.monotonic() - time.monotonic()))
     assert abs(seen[0]) < 10
     assert sim.now < 1
 
@@ -197,10 +209,7 @@ def not_from_another_thread(sim: Simulation) -> None:
         except SimulationError as error:
             failed.append(error)
 
-    thread = threading.Thread(target=ring)
-    thread.start()
-    while thread.is_alive():
-        os.sched_yield()
+    in_a_thread(ring)
     raise failed[0]
 
 

@@ -13,13 +13,12 @@ What has no meaning here raises at once: signals, child processes, files, descri
 from __future__ import annotations
 
 import sys
-from _thread import get_ident
 from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from gevent.hub import Hub
+from gevent import hub
 
 from gmp.testing.simulated.errors import SimulationError
 from gmp.testing.simulated.watchers import Async, Callback, Idle, Io, Pollable, Timer
@@ -28,6 +27,9 @@ CALLBACKS_A_PASS = 1000
 LOOK = 1e-6  # seconds that a look at the clock takes
 BUSY_PASS = 1e-5  # seconds that a pass takes that leaves callbacks behind
 MOST_STALE = 1000  # entries of timers that were stopped
+
+
+thread_ident: Callable[[], int] = hub.get_thread_ident  # type: ignore[attr-defined]  # native, in patched programs too
 
 
 class VirtualLoop:
@@ -47,7 +49,7 @@ class VirtualLoop:
         self.ready: deque[Io] = deque()  #: watchers whose descriptor may be ready
         self.idlers: dict[Idle, None] = {}
         self.references = 0  #: active watchers that keep the loop going
-        self._thread = get_ident()
+        self._thread = thread_ident()
         self._callbacks: deque[Callback] = deque()
         self._heap: list[tuple[float, int, Timer | None, Any, Any]] = []
         self._sequence = self._stale = 0
@@ -83,7 +85,7 @@ class VirtualLoop:
 
     def check_thread(self) -> None:
         """*Raises:* `SimulationError` in another native thread than the simulation's."""
-        if get_ident() != self._thread:
+        if thread_ident() != self._thread:
             raise SimulationError(
                 "another native thread calls into a simulation, whose order of events would be another each time:"
                 " let a greenlet do it, by gevent.spawn"
@@ -247,7 +249,7 @@ class VirtualLoop:
         return []
 
 
-class VirtualHub(Hub):
+class VirtualHub(hub.Hub):
     """The hub of a simulation: it has no thread pool, in which real time would go by."""
 
     def _no_pool(self) -> Any:

@@ -6,7 +6,6 @@ It stands there for the simulation's native thread alone; every other thread has
 from __future__ import annotations
 
 import _thread
-from _thread import get_ident
 from collections.abc import Callable, MutableSequence
 from random import Random
 from typing import Any
@@ -15,7 +14,7 @@ from gmp.net import machine
 from gmp.outside import chance, clock
 from gmp.testing.simulated.errors import SimulationError
 from gmp.testing.simulated.host import Host
-from gmp.testing.simulated.loop import VirtualLoop
+from gmp.testing.simulated.loop import VirtualLoop, thread_ident
 
 EPOCH = 1_800_000_000.0  # the wall clock when a simulation begins
 
@@ -62,26 +61,26 @@ _NAMES: dict[Any, tuple[str, ...]] = {
 }
 _worlds: dict[int, World] = {}  # by native thread
 _real: dict[tuple[Any, str], Any] = {}  # what the names were before
-_lock = _thread.allocate_lock()
+_lock = _thread.RLock()
 
 
 def enter(world: World) -> None:
     """Put `world` in the system's place for this thread. *Raises:* `SimulationError` if one is there already."""
     with _lock:
-        if get_ident() in _worlds:
+        if thread_ident() in _worlds:
             raise SimulationError("a simulation runs in this thread already")
         if not _worlds:
             for module, names in _NAMES.items():
                 for name in names:
                     _real[module, name] = getattr(module, name)
                     setattr(module, name, _chooser(name, _real[module, name]))
-        _worlds[get_ident()] = world
+        _worlds[thread_ident()] = world
 
 
 def leave() -> None:
     """Give this thread the system back."""
     with _lock:
-        del _worlds[get_ident()]
+        del _worlds[thread_ident()]
         if not _worlds:
             for (module, name), real in _real.items():
                 setattr(module, name, real)
@@ -93,7 +92,7 @@ def _chooser(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
     find = _worlds.get
 
     def choose(*args: Any) -> Any:
-        world = find(get_ident())
+        world = find(thread_ident())
         return real(*args) if world is None else getattr(world, name)(*args)
 
     return choose
