@@ -6,12 +6,10 @@ import os
 import random
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 
 from gmp.kernel.losing import Loss
-from gmp.net.peer import Peer
 from tests import simulated
 
 FIRST = int(os.environ.get("GMP_SIMULATED_SEED", str(random.randrange(10**9))))
@@ -45,19 +43,6 @@ def found(seeds: int) -> str:
 def test_monitors_that_a_loss_does_not_fire_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Loss, "_take", lambda self: None)
     assert "were lost, never told" in found(20)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_peer_that_takes_messages_before_its_loss_is_told_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    cut_off = Peer.cut_off
-
-    def too_early(peer: Any) -> None:
-        cut_off(peer)
-        peer.told()
-
-    monkeypatch.setattr(Peer, "cut_off", too_early)
-    assert "were lost" in found(20)
 
 
 def test_the_command_runs_seeds_and_tells_which_have_failed() -> None:

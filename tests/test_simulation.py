@@ -213,10 +213,13 @@ def not_from_another_thread(sim: Simulation) -> None:
     raise failed[0]
 
 
-def real_socket(sim: Simulation) -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        gevent.socket.wait_read(ours.fileno())
+def real_descriptor(sim: Simulation) -> None:
+    ours, theirs = os.pipe()
+    try:
+        gevent.socket.wait_read(ours)
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +230,7 @@ def real_socket(sim: Simulation) -> None:
         (lambda sim: gevent.get_hub().threadpool.apply(len, ("",)), "do it in a greenlet"),
         (lambda sim: gevent.get_hub().resolver, "do it in a greenlet"),
         (lambda sim: gevent.signal_handler(10, print), "let a port stand for them"),
-        (real_socket, "put a port in the place"),
+        (real_descriptor, "put a port in the place"),
         (not_from_another_thread, "gevent.spawn"),
         (lambda sim: (sim.node("n"), sim.node("n")), "restart it"),
     ],

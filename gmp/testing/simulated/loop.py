@@ -215,10 +215,16 @@ class VirtualLoop:
         """Return a watcher that is called when there is nothing else to do."""
         return Idle(self, ref)
 
+    prepare = check = idle  # gevent's `os.close` waits for one, in a patched program
+
+    def closing_fd(self, fd: int) -> bool:
+        """Return whether watchers of a real descriptor have to end before it is closed: there are none."""
+        return False
+
     def _none(self, *args: Any, **kwargs: Any) -> Any:
         raise SimulationError("signals, child processes, files and fork cannot be simulated: let a port stand for them")
 
-    signal = child = stat = fork = prepare = check = reinit = _none
+    signal = child = stat = fork = reinit = _none
 
     # ---- what gevent asks besides
 
