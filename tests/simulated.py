@@ -119,7 +119,7 @@ def main(arguments: list[str]) -> int:
             virtual += run(seed, chosen.seconds).now
         except Exception:
             failed.append(seed)
-            print(f"seed {seed} failed:")
+            print(f"seed {seed} failed:", flush=True)
             traceback.print_exc(file=sys.stdout)
             if chosen.shrink:
                 print(shrink(lambda sim: history(sim, seconds=chosen.seconds), seed, seeds=2))

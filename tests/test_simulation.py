@@ -390,6 +390,19 @@ def test_a_host_that_cannot_be_reached_is_lost_within_the_bounds(
     here.wait_up("there", timeout=60)
 
 
+def test_a_host_without_power_does_not_answer_whoever_comes_later(sim: Simulation) -> None:
+    trio(sim)
+    sim.vanish("seed")
+    sim.run(30)
+    late = sim.node("late")
+    with pytest.raises(gmp.WaitTimeout, match="no answer"):
+        late.wait_up(timeout=10)
+    sim.restart("seed")
+    late.wait_up("seed", timeout=60)
+    sim.partition("late", "seed")
+    sim.run_until(lambda: not late.is_up("seed"), timeout=30)
+
+
 def test_a_short_partition_loses_nothing(sim: Simulation) -> None:
     _, here, there = trio(sim)
     sink = there.port()

@@ -43,11 +43,10 @@ _NOT_SIMULATED = {"cert": "TLS draws its own random numbers, so that no run woul
 class Simulation:
     """A network in virtual time, used in ``with``; see the guide on testing.
 
-    `seed` decides everything that is left to chance: latencies, the order of what is sent at once, node's own lots, faults
-    at random. The first `seeds` nodes are seeds for all others. `latency` gives the bounds, in seconds, between which the
-    latency of each pair of hosts is drawn. `limit` is the virtual time in seconds after which something waits for ever.
-    `only_faults`: the numbers of the faults at random (`trouble`) that happen; None: all. Further settings are those of
-    `gmp.configure`, for every node.
+    `seed` decides everything that is left to chance: latencies, the nodes' own lots, faults at random. The first `seeds`
+    nodes are seeds for all others. `latency` gives the bounds, in seconds, between which the latency of each pair of hosts
+    is drawn. `limit` is the virtual time in seconds after which something waits for ever. `only_faults`: the numbers of the
+    faults at random (`trouble`) that happen; None: all. Further settings are those of `gmp.configure`, for every node.
 
     If the block ends by an exception, that tells the seed, the virtual time and the last events.
 
@@ -86,6 +85,7 @@ class Simulation:
         self.faults: dict[int, str] = {}  #: the faults at random that have happened, by their numbers
         self._only_faults = only_faults
         self._lasting: dict[Fault, None] = {}
+        self._dark: dict[str, list[tuple[str, str]]] = {}  # the paths that are blocked as a host has no power
         self._trouble: Trouble | None = None
         self._loop: VirtualLoop
         self._network: Network
@@ -222,6 +222,7 @@ class Simulation:
             node = gmp.Node(node_id, **self._own[node_id])
         finally:
             self._world.host = None
+        _check_settings({"cert": node._core.settings.cert})  # it may come from the environment or a profile
         self._nodes[node_id] = node
         self.note(f"{node_id} starts")
         node.start()
@@ -232,7 +233,7 @@ class Simulation:
 
     def living(self) -> list[str]:
         """Return the IDs of the nodes that live, in the order in which they were added."""
-        return [node_id for node_id in self._hosts if not self._nodes[node_id].closed]
+        return [node_id for node_id, node in self._nodes.items() if not node.closed]
 
     def __getitem__(self, node_id: str) -> gmp.Node:
         return self._nodes[node_id]
@@ -260,7 +261,8 @@ class Simulation:
         host = self._hosts[node_id]
         if not host.is_down:
             host.is_down = True
-            self._block(self._paths_of(node_id))
+            self._dark[node_id] = self._paths_of(node_id)
+            self._block(self._dark[node_id])
         host.vanish()
         self._kill(self._nodes[node_id])
 
@@ -271,7 +273,7 @@ class Simulation:
         host = self._hosts[node_id]
         if host.is_down:
             host.is_down = False
-            self._free(self._paths_of(node_id))
+            self._free(self._dark.pop(node_id))
         return self._start(node_id)
 
     def _kill(self, node: gmp.Node) -> None:
@@ -314,7 +316,7 @@ class Simulation:
         self.note(f"reset {one} | {other}")
         far = self._hosts[other].address
         for end in self._hosts[one].ends():
-            if far in (end.remote[0], end.local[0]):
+            if end.remote[0] == far:
                 end.cut()
 
     def heal(self) -> None:

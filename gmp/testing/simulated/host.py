@@ -161,7 +161,7 @@ class Host(Machine):
         """The first packet has arrived there, unless the path is blocked."""
         there = self._network.path(self.host_name, target.host_name)
         back = self._network.path(target.host_name, self.host_name)
-        if attempt.given_up or attempt.answered or there.blocked or back.blocked:
+        if attempt.given_up or attempt.answered or there.blocked or back.blocked or target.is_down:
             return
         attempt.answered = True
         server = target.servers.get(where) or target.servers.get(("0.0.0.0", where[1]))
