@@ -38,7 +38,7 @@ def faults(source: str) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [alias.name for alias in node.names]
             if node.module.partition(".")[0] in FORBIDDEN or node.module in ("gmp.outside.clock", "gmp.outside.chance"):
-                found.append(f"from {node.module} import")
+                found.append(f"from {node.module} import {', '.join(names)}")
             elif node.module in ("os", "uuid"):
                 found += [f"from {node.module} import {name}" for name in names if name in FORBIDDEN_CALLS]
         elif isinstance(node, ast.Attribute) and node.attr in OF_DATETIME:
@@ -53,7 +53,11 @@ def faults(source: str) -> list[str]:
 
 
 def test_nothing_below_the_command_asks_the_system_for_the_time_or_for_chance() -> None:
-    assert {str(path.relative_to(ROOT)): found for path in files() if (found := faults(path.read_text()))} == {}
+    found = {path.relative_to(ROOT).as_posix(): faults(path.read_text()) for path in files()}
+    for name, texts in found.items():  # what stands in chance's place has generators of its own, each with a seed
+        if name.startswith("testing/simulated/"):
+            texts[:] = [text for text in texts if text != "from random import Random"]
+    assert {name: texts for name, texts in found.items() if texts} == {}
 
 
 @pytest.mark.parametrize(
