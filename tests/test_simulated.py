@@ -15,7 +15,7 @@ from tests import simulated
 FIRST = int(os.environ.get("GMP_SIMULATED_SEED", str(random.randrange(10**9))))
 
 
-@pytest.mark.parametrize("seed", [0, FIRST])
+@pytest.mark.parametrize("seed", [0, FIRST], ids=["always the same", "another one"])
 def test_a_history_in_virtual_time_is_right(seed: int) -> None:
     sim = simulated.run(seed, 6.0)
     assert len(sim.faults) > 2

@@ -286,9 +286,9 @@ class Backbone:
 
     def wanted(self) -> list[str]:
         """Return the nodes to connect with though nothing is sent: other global nodes, and those of hidden members."""
-        seeds = self.registry.directory.view(GLOBALS) if self.is_global else ()
+        seeds, have_ports = self.registry.directory.view(GLOBALS) if self.is_global else (), self._ports.nodes().__contains__
         wanted = [node_id for node_id in seeds if node_id != self._id and not self._ground.is_linked(node_id)]
-        return list(dict.fromkeys([*wanted, *filter(self._is_listed, filter(self._ports.nodes().__contains__, self._hidden))]))
+        return list(dict.fromkeys([*wanted, *filter(self._is_listed, filter(have_ports, self._hidden))]))
 
     def _is_listed(self, node_id: str) -> bool:
         """Return whether a family that is copied here has ports of a node."""
