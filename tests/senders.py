@@ -97,7 +97,7 @@ class Sender:
         """Send a few messages, or one call; return how many seconds to rest: mostly none."""
         try:
             self._look_around()
-            for target in list(self.watched):
+            for target in sorted(self.watched):
                 for _ in range(1 if self.kind == "call" else self.rng.randrange(4)):
                     self._look()  # race: a send above the high mark let others run
                     if target in self.watched and self._may_send(target):
@@ -169,14 +169,14 @@ class Sender:
         self.watched.discard(target)
         if self.active and self.rng.random() < 0.5:  # send from the callback, too: its reason tells of the whole node
             if reason[:1] in (("transport_error",), ("leaving",)):
-                for other in self.watched:
+                for other in sorted(self.watched):
                     if gmp.node_of(other) == reason[1]:
                         self.stage.log.append(("told", self.port.id, other))
             self.step()
 
     def _node_event(self, node_id: str, up: bool, *reason: Any) -> None:
         if not up:
-            for target in [each for each in self.watched if gmp.node_of(each) == node_id]:
+            for target in [each for each in sorted(self.watched) if gmp.node_of(each) == node_id]:
                 self._told(target)
 
     def _group_event(self, members: Any, added: Any, changed: Any, removed: list[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 import gmp
 from gmp.config import Address, parse_bind, parse_seed
 from gmp.net import listening, names
+from gmp.net.machine import Machine
 from gmp.testing.leaks import open_sockets
 from tests.conftest import eventually
 
@@ -107,14 +108,14 @@ def test_a_bind_that_fails_names_it_and_why_and_leaves_nothing_open(make_node: M
 def test_a_free_port_is_free_on_both_families(monkeypatch: pytest.MonkeyPatch) -> None:
     real, tries = listening._listen, []
 
-    def sometimes(host: str, port: int) -> Any:
+    def sometimes(machine: Machine, host: str, port: int) -> Any:
         tries.append((host, port))
         if host == "::" and len(tries) < 4:
             raise OSError(98, "Address already in use")
-        return real("127.0.0.1" if host == "::" else host, 0 if host == "::" else port)
+        return real(machine, "127.0.0.1" if host == "::" else host, 0 if host == "::" else port)
 
     monkeypatch.setattr(listening, "_listen", sometimes)
-    listeners = listening._open(Address("*", 0))
+    listeners = listening._open(Machine(), Address("*", 0))
     assert [host for host, _ in tries] == ["0.0.0.0", "::"] * 2
     for listener in listeners:
         listener.close()

@@ -22,7 +22,7 @@ import gmp
 from gmp.config import Address
 from gmp.net.between import Policy, Way, make_end, parse_end
 from gmp.net.dialling import SelfDial
-from gmp.net.listening import interface_addresses_4, interface_addresses_6
+from gmp.net.machine import interface_addresses_4, interface_addresses_6
 from gmp.testing import FaultProxy
 from gmp.wire import auth
 from tests.certificates import self_signed

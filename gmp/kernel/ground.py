@@ -108,7 +108,7 @@ class MeshGround:
 
     def resolve(self, address: Address) -> list[Address]:
         """`Ground.resolve`."""
-        return names.resolve(address)
+        return names.resolve(address, self._host.network.look_up)
 
     def dial(self, address: Address, *, expect: str = "") -> str:
         """`Ground.dial`."""
@@ -140,8 +140,9 @@ class MeshGround:
         return self._host.network.portable.copy(key, value)
 
     def later(self, seconds: float, function: Callable[[], None]) -> Timer:
-        """`Ground.later`."""
-        return Timer(seconds, lambda: self.backbone.whole.do(function))
+        """`Ground.later`: in a child of `fork`, where the loop keeps its timers, nothing is done any more."""
+        ports = self._host.ports
+        return Timer(seconds, lambda: None if ports.inherited else self.backbone.whole.do(function))
 
     def now(self) -> float:
         """`Ground.now`."""

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.event
-import gevent.socket
 
 from gmp.config import Address, parse_seed
 from gmp.errors import GmpError, NotAllowed, PortDied, WaitTimeout
@@ -77,7 +76,7 @@ class Streams:
     def _open_here(self, name: str, args: tuple[Any, ...]) -> Stream:
         host = self._host
         function = resolve(name, ("*",), for_spawn=False)
-        ours, theirs = (host.network.add_stream(Stream(sock, host.id)) for sock in gevent.socket.socketpair())
+        ours, theirs = host.network.stream_pair()
         host.defer(_serve, function, args, [theirs])
         return ours
 

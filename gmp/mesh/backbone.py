@@ -165,10 +165,10 @@ class Backbone:
         node_id, sharp, _ = key.partition("#")
         return bool(sharp) and node_id in self._hidden
 
-    def families(self) -> frozenset[str]:
+    def families(self) -> list[str]:
         """Return the names of the families that are known here; only a global node knows them all."""
         known = self.registry.directory.families() if self.is_global else self._copies.families
-        return frozenset((*known, *self._own.families))
+        return list(dict.fromkeys((*known, *self._own.families)))
 
     def watch(self, family: str, watcher: Watcher) -> None:
         """Call `watcher` with each change of a family from now on."""
@@ -284,11 +284,11 @@ class Backbone:
         self._lookups.ask_again(master)
         self._echoes.new_master()
 
-    def wanted(self) -> frozenset[str]:
+    def wanted(self) -> list[str]:
         """Return the nodes to connect with though nothing is sent: other global nodes, and those of hidden members."""
-        globals_ = self.registry.directory.view(GLOBALS) if self.is_global else ()
-        wanted = {node_id for node_id in globals_ if node_id != self._id and not self._ground.is_linked(node_id)}
-        return frozenset(wanted.union(filter(self._is_listed, self._hidden.keys() & self._ports.nodes())))
+        seeds, have_ports = self.registry.directory.view(GLOBALS) if self.is_global else (), self._ports.nodes().__contains__
+        wanted = [node_id for node_id in seeds if node_id != self._id and not self._ground.is_linked(node_id)]
+        return list(dict.fromkeys([*wanted, *filter(self._is_listed, filter(have_ports, self._hidden))]))
 
     def _is_listed(self, node_id: str) -> bool:
         """Return whether a family that is copied here has ports of a node."""

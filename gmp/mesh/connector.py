@@ -37,7 +37,7 @@ class Search:
         self._is_found = ground.is_linked if directly else ground.is_up
         self._ground = ground
         self._backbone = backbone
-        self._dials: set[gevent.Greenlet[..., Any]] = set()
+        self._dials: dict[gevent.Greenlet[..., Any], None] = {}
 
     @property
     def found(self) -> bool:
@@ -114,11 +114,11 @@ class Search:
 
     def _start(self, address: Address) -> None:
         greenlet = gevent.spawn(self._dial, address)
-        self._dials.add(greenlet)
+        self._dials[greenlet] = None
         greenlet.rawlink(self._ended)
 
     def _ended(self, greenlet: gevent.Greenlet[..., Any]) -> None:
-        self._dials.discard(greenlet)
+        self._dials.pop(greenlet, None)
         self.changed.set()
 
     def _dial(self, address: Address) -> None:

@@ -19,7 +19,7 @@ from gmp.mesh.ground import Cancellable, Ground
 class Remnant(NamedTuple):
     """What a new master does not list of a family, and the timer that removes it."""
 
-    keys: set[str]
+    keys: dict[str, None]
     timer: Cancellable
 
 
@@ -56,7 +56,8 @@ class Copies:
                 self.ports.add(family, key)
             copy[key] = value
         if family in self._remnants:
-            self._remnants[family].keys.difference_update(changed, deleted)
+            for key in (*changed, *deleted):
+                self._remnants[family].keys.pop(key, None)
 
     def replace(self, family: str, listed: Family, lost: Collection[str]) -> None:
         """Apply all that the master lists; keep for now what it misses of unlisted nodes that are not `lost`."""
@@ -64,7 +65,7 @@ class Copies:
             self._remnants.pop(family).timer.cancel()
         decided = {*lost, *map(owner_of, listed)}
         copy = self.families[family]
-        missing = {key for key in copy if owner_of(key) not in decided}
+        missing = dict.fromkeys(key for key in copy if owner_of(key) not in decided)
         self.change(family, listed, [key for key in copy if key not in listed and key not in missing])
         if missing:
             timer = self._ground.later(GRACE, lambda: self._end_remnant(family))

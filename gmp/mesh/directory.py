@@ -57,7 +57,8 @@ def families_of(*databases: Database) -> list[str]:
 
     A node that hears of an entry asks at once where its node listens, which is in the family ``'l``.
     """
-    return sorted({family for database in databases for family in database}, key=lambda family: not family.startswith("'"))
+    families = dict.fromkeys(family for database in databases for family in database)
+    return sorted(families, key=lambda family: not family.startswith("'"))
 
 
 def differences(before: Database, after: Database) -> list[Change]:
@@ -91,26 +92,26 @@ class PortIndex:
     """Which entries of a database are ports of which node, so that whole families need not be searched for them."""
 
     def __init__(self) -> None:
-        self._keys: dict[str, dict[str, set[str]]] = {}
+        self._keys: dict[str, dict[str, dict[str, None]]] = {}
 
     def add(self, family: str, key: str) -> None:
         """Add an entry. Does nothing if its key is no port ID."""
         node_id, sharp, _ = key.partition("#")
         if sharp:
-            self._keys.setdefault(node_id, {}).setdefault(family, set()).add(key)
+            self._keys.setdefault(node_id, {}).setdefault(family, {})[key] = None
 
     def remove(self, family: str, key: str) -> None:
         """Remove an entry."""
         node_id, sharp, _ = key.partition("#")
         if sharp:
             families = self._keys[node_id]
-            families[family].remove(key)
+            del families[family][key]
             if not families[family]:
                 del families[family]
                 if not families:
                     del self._keys[node_id]
 
-    def of(self, node_id: str) -> Mapping[str, set[str]]:
+    def of(self, node_id: str) -> Mapping[str, Collection[str]]:
         """Return family → keys of the ports of a node; not to be changed or kept."""
         return self._keys.get(node_id, {})
 

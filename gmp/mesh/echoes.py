@@ -7,7 +7,7 @@ is right. One question is under way at a time; what is deleted meanwhile waits f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 
 class Echoes:
@@ -15,14 +15,14 @@ class Echoes:
 
     def __init__(self, ask: Callable[[], bool]) -> None:
         self._ask = ask
-        self._next: dict[str, set[str]] = {}  # family → keys
-        self._asked: dict[str, set[str]] = {}  # those that the question under way is about
+        self._next: dict[str, dict[str, None]] = {}  # family → keys, in their order
+        self._asked: dict[str, dict[str, None]] = {}  # those that the question under way is about
 
     def hide(self, family: str, keys: Iterable[str]) -> None:
         """Hide keys that were deleted; call `ask` once the master has been told."""
-        new = set(keys)
+        new = dict.fromkeys(keys)
         if new:
-            self._next.setdefault(family, set()).update(new)
+            self._next.setdefault(family, {}).update(new)
 
     def ask(self) -> None:
         """Ask the master, unless nothing is hidden or a question is under way."""
@@ -35,7 +35,7 @@ class Echoes:
             self._ask()
         self.ask()
 
-    def answered(self) -> dict[str, set[str]]:
+    def answered(self) -> Mapping[str, Collection[str]]:
         """Handle the master's answer: return the keys that are no longer hidden."""
         shown, self._asked = self._asked, {}
         self.ask()
@@ -43,7 +43,7 @@ class Echoes:
 
     def of(self, family: str) -> set[str]:
         """Return the hidden keys of a family."""
-        return self._next.get(family, set()) | self._asked.get(family, set())
+        return self._next.get(family, {}).keys() | self._asked.get(family, {}).keys()
 
     def clear(self) -> None:
         """Hide nothing any more."""

@@ -23,7 +23,7 @@ class Queries:
         self._directory = directory
         self._most = most  # families that one node may subscribe to
         self._subscribers: dict[str, dict[str, str]] = {}  # family → node → its name as that gave it, see `Characters`
-        self._subscriptions: dict[str, set[str]] = {}  # the same the other way round: node → families
+        self._subscriptions: dict[str, dict[str, None]] = {}  # the same the other way round: node → families
         self.requests: Mapping[str, Callable[..., None]] = {
             G_FIND: self._find,
             G_MON1: self._subscribe,
@@ -51,8 +51,8 @@ class Queries:
         subscribers.pop(node_id, None)
         if not subscribers:
             self._subscribers.pop(family, None)
-        subscriptions = self._subscriptions.get(node_id, set())
-        subscriptions.discard(family)
+        subscriptions = self._subscriptions.get(node_id, {})
+        subscriptions.pop(family, None)
         if not subscriptions:
             self._subscriptions.pop(node_id, None)
 
@@ -72,7 +72,7 @@ class Queries:
                 limits = f"over {self._most}, or the name over {LONGEST_NAME} characters"
                 raise ValueError(f"subscription to {family!r:.80}: {limits}")
             self._subscribers.setdefault(family, {})[sender] = family
-            self._subscriptions.setdefault(sender, set()).add(family)
+            self._subscriptions.setdefault(sender, {})[family] = None
             self._ground.request(sender, G_CHG1, family, self._view(sender, family) or None)
 
     def again(self) -> None:

@@ -219,7 +219,7 @@ class Registry:
 
     def _shown(self, node_id: str, owner: str) -> Database:
         """Return an owner's entries as `node_id` may see them; the own ones with those of Perl slaves."""
-        owners = [self._id, *self._perl_slaves] if owner == self._id else [owner]
+        owners = [self._id, *sorted(self._perl_slaves)] if owner == self._id else [owner]
         return self._border.shown_database(node_id, self.directory.merged_database(owners))
 
     def _is_reported(self, owner: str) -> bool:
@@ -230,7 +230,7 @@ class Registry:
             self._ground.request(node_id, name, owner, *args)
 
     def _gmp_globals(self) -> list[str]:
-        return [node_id for node_id in self.globals if self._ground.admits(node_id, CHANGE)]
+        return [node_id for node_id in sorted(self.globals) if self._ground.admits(node_id, CHANGE)]
 
     def _tell_change(self, owner: str, family: str, changed: Family, deleted: list[str]) -> None:
         version = self._version(owner)
@@ -239,7 +239,7 @@ class Registry:
             self._ground.request(node_id, CHANGE, owner, *version, family, shown, deleted)
 
     def _perl_globals(self) -> list[str]:
-        return [node_id for node_id in self.globals if not self._ground.admits(node_id, CHANGE)]
+        return [node_id for node_id in sorted(self.globals) if not self._ground.admits(node_id, CHANGE)]
 
     def _sync_all_perl(self, *, but: str) -> None:
         """As `_sync_perl`, for everything; the node `but` is told in another way."""

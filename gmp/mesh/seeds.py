@@ -152,7 +152,7 @@ class SeedManager:
         *,
         seed_up: Callable[[str], None],
         found_self: Callable[[], None],
-        wanted: Callable[[], frozenset[str]],
+        wanted: Callable[[], list[str]],
         self_dial: type[GmpError],
     ) -> None:
         self.seeds = [Seed(address) for address in addresses]
@@ -163,7 +163,7 @@ class SeedManager:
         self._self_dial = self_dial
         self._links: dict[str, Retry] = {}
         self._changed = gevent.event.Event()
-        self._running: set[Running] = set()
+        self._running: dict[Running, None] = {}
         self._greenlet: Running | None = None  # there between `start` and `stop`
 
     def start(self) -> None:
@@ -245,12 +245,12 @@ class SeedManager:
 
     def _start(self, function: Callable[..., None], *args: Any) -> Running:
         greenlet: Running = gevent.spawn(function, *args)
-        self._running.add(greenlet)
+        self._running[greenlet] = None
         greenlet.rawlink(self._ended)
         return greenlet
 
     def _ended(self, greenlet: Running) -> None:
-        self._running.discard(greenlet)
+        self._running.pop(greenlet, None)
         self._changed.set()  # race: Ctrl-C has struck where it began
 
     def _look(self, seed: Seed) -> None:

@@ -12,9 +12,7 @@ encrypted between outbox and socket.
 
 from __future__ import annotations
 
-import _socket
 import logging
-import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from gmp.errors import AuthenticationError, ProtocolError
 from gmp.net import tcp
 from gmp.net.heartbeat import Limits
+from gmp.net.machine import Machine
 from gmp.net.outbox import Outbox
 from gmp.net.reasons import CloseReason, reason_of
 from gmp.net.tls import Contexts, Tls, names_node
@@ -70,8 +69,8 @@ class Connection(Outbox):
 
     # slots: an instance's dict with so many attributes would be slow to look up
     __slots__ = (
-        "_auth_wanted", "_buffer", "_cert_names", "_contexts", "_deadline", "_dispatch", "_find", "_owner", "_paused",
-        "_reader", "_scratch", "_view", "address", "auth_sent", "detail", "incarnation", "node_id", "number",
+        "_auth_wanted", "_buffer", "_cert_names", "_contexts", "_deadline", "_dispatch", "_find", "_let_go", "_owner",
+        "_paused", "_reader", "_scratch", "_view", "address", "auth_sent", "detail", "incarnation", "node_id", "number",
         "received_bytes", "received_messages", "refused", "retry_bounded", "session", "watch", "way",
     )  # fmt: skip
     is_direct = True
@@ -82,6 +81,7 @@ class Connection(Outbox):
         session: Session,
         owner: Owner,
         *,
+        machine: Machine,
         hub: Any,
         buffer: bytearray,
         scratch: bytearray,
@@ -96,7 +96,8 @@ class Connection(Outbox):
         send_buffer: int | None,
         drained: Callable[[Connection], None],
     ) -> None:
-        super().__init__(_socket.socket(fileno=fd), hub.loop, drained)
+        super().__init__(machine.plain_socket_of(fd), hub.loop, drained)
+        self._let_go = machine.let_go
         self.session = session
         self.address = address  #: of the other side, ``host:port``
         self.way = way
@@ -431,7 +432,7 @@ class Connection(Outbox):
             self.reason = CloseReason.NODE_CLOSED
             for watcher in (self._deadline, self._reader, self._writer):
                 watcher.close()
-            os.close(self.sock.detach())
+            self._let_go(self.sock.detach())
 
     def _last_words(self, tls: Tls) -> None:
         """Send TLS's own alert or closing message, if the socket takes it."""

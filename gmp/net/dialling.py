@@ -6,20 +6,18 @@ race: both sides dial at once, and one connection wins: the end of the other is 
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import gevent
 import gevent.event
-import gevent.socket
 
 from gmp.config import Address, Settings
 from gmp.errors import GmpError
 from gmp.net.between import Way
 from gmp.net.connection import Connection
 from gmp.net.listening import format_address
-from gmp.net.machine import way_between
+from gmp.net.machine import Machine, way_between
 from gmp.net.names import family_of
 from gmp.net.reasons import CloseReason
 from gmp.net.streams import Stream
@@ -59,14 +57,19 @@ class DialAgain(GmpError):
 
 
 class Dialling:
-    """Dials for one node. `start` makes a connection of a socket; `is_closed` returns whether the node is closed."""
+    """Dials for one node on `machine`.
+
+    `start` makes a connection of a socket; `is_closed` returns whether the node is closed.
+    """
 
     def __init__(
         self,
+        machine: Machine,
         settings: Settings,
         start: Callable[[Detachable, str, Way, Dial], Connection | None],
         is_closed: Callable[[], bool],
     ) -> None:
+        self._machine = machine
         self._settings = settings
         self._start = start
         self._is_closed = is_closed
@@ -109,7 +112,7 @@ class Dialling:
         if family is None:
             raise GmpError(f"{address.host!r} is not resolved yet")
         where = format_address(*address)
-        sock = gevent.socket.socket(family, socket.SOCK_STREAM)
+        sock = self._machine.tcp_socket(family)
         try:
             sock.settimeout(self._settings.address_timeout)
             sock.connect(address)
@@ -118,7 +121,7 @@ class Dialling:
                 raise ConnectionRefusedError("TCP connected to itself")
             if self._is_closed():
                 raise GmpError("the node is closed")
-            connection = self._start(sock, where, way_between(own, other, dialled=True), dial)
+            connection = self._start(sock, where, way_between(self._machine, own, other, dialled=True), dial)
         finally:
             sock.close()
         if connection is None:

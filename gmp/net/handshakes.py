@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
-import gevent.socket
-
 from gmp.config import Settings
 from gmp.errors import AuthenticationError, GmpError, ProtocolError
 from gmp.ids import is_peer_node_id
@@ -21,6 +19,7 @@ from gmp.net.between import Policy, Way
 from gmp.net.connection import Connection
 from gmp.net.dialling import Detachable, Dial, DialAgain, SelfDial
 from gmp.net.heartbeat import Limits
+from gmp.net.machine import Machine
 from gmp.net.peer import Peer
 from gmp.net.peerstate import is_arbiter
 from gmp.net.reasons import CloseReason, describe
@@ -69,6 +68,7 @@ class Handshakes:
         settings: Settings,
         table: Table,
         *,
+        machine: Machine,
         visitors: Visitors,
         limits: Limits,
         peer_log: PeerLog,
@@ -81,6 +81,7 @@ class Handshakes:
         self._node_id, self._incarnation = node_id, incarnation
         self._settings = settings
         self._table = table
+        self._machine = machine
         self._visitors = visitors
         self._limits = limits
         self._tell = partial(peer_log.tell, log)
@@ -210,7 +211,8 @@ class Handshakes:
             take = expected.take
         fd, tls, read_ahead = connection.hand_over()
         layer = layer_for(greeting.keys) if tls is None else tls
-        stream = self._add_stream(Stream(gevent.socket.socket(fileno=fd), greeting.node_id, layer, read_ahead))
+        sock, let_go = self._machine.socket_of(fd), self._machine.let_go
+        stream = self._add_stream(Stream(sock, greeting.node_id, layer, read_ahead, let_go=let_go))
         self.done(connection, stream)
         if take is not None:
             take(stream)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import importlib
 import socket
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gevent
-import gevent.socket
 
 from gmp.config import SRV_PREFIX, Address
 from gmp.errors import ConfigError, GmpError
+
+LookUp = Callable[[str, int], Iterable[tuple[Any, ...]]]
 
 
 def family_of(host: str) -> socket.AddressFamily | None:
@@ -28,20 +30,20 @@ def family_of(host: str) -> socket.AddressFamily | None:
     return None
 
 
-def resolve(address: Address) -> list[Address]:
-    """Return the numeric addresses that `address` stands for, each once.
+def resolve(address: Address, look_up: LookUp) -> list[Address]:
+    """Return the numeric addresses that `address` stands for, each once; `look_up`: as `Machine.look_up`.
 
     *Blocks:* while it looks names up. *Raises:* `OSError` or `GmpError` that names it.
     """
     if address.host.startswith(SRV_PREFIX):
-        return [found for target in _look_up_srv(address.host) for found in resolve(target)]
+        return [found for target in _look_up_srv(address.host) for found in resolve(target, look_up)]
     if family_of(address.host) is not None:
         return [address]
     try:
-        found = gevent.socket.getaddrinfo(address.host, address.port, 0, socket.SOCK_STREAM)
+        found = look_up(address.host, address.port)
     except OSError as error:
         raise GmpError(f"host name {address.host!r} cannot be resolved: {error}") from error
-    return list(dict.fromkeys(Address(str(where[0]), int(where[1])) for *_, where in found))
+    return list(dict.fromkeys(Address(str(where[0]), int(where[1])) for where in found))
 
 
 def check_seed(address: Address) -> None:

@@ -10,14 +10,14 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import gevent
 import gevent.event
-import gevent.socket
 
 from gmp.config import Address, Settings, parse_advertised
 from gmp.errors import GmpError, ProtocolError
+from gmp.net import machine
 from gmp.net.between import Way
 from gmp.net.challenge import answered_for
 from gmp.net.connection import Connection
@@ -90,32 +90,32 @@ class Network:
         self._events = events
         self._tell = partial(peer_log.tell, log)
         self._hub = gevent.get_hub()
+        self._machine = machine.here()
+        self.look_up = self._machine.look_up  #: a name, as `gmp.net.machine.Machine.look_up`
         self._limits = Limits(settings.lost_after, settings.busy_after, settings.hung_after)
-        self.housekeeper = Housekeeper(
-            self._hub, self._limits, self.up_peers, self._mend, self._forget_idle, events
-        )
+        self.housekeeper = Housekeeper(self._hub, self._limits, self.up_peers, self._mend, self._forget_idle, events)
         self._resting = Resting(settings.handshake_timeout)
         self._buffer = bytearray(READ_SIZE)
         self._scratch = bytearray(READ_SIZE + 2 * RECORD if settings.cert else 0)
-        framings = settings.framings or default_framings()
-        self.portable = Portable(  # raises for an unknown framing
-            framings, settings.max_message, PERL_STRINGS[settings.perl_strings]
-        )
+        framings = settings.framings or default_framings()  # an unknown one raises here
+        self.portable = Portable(framings, settings.max_message, PERL_STRINGS[settings.perl_strings])
         self._contexts = make_contexts(settings.cert) if settings.cert else None
         self.is_marked_seed = self._contexts is not None and settings.cert_names and marks_seed(self._contexts)
-        self._listeners = Listeners(self._accepted)
-        self._streams: WeakSet[Stream] = WeakSet()
+        self._listeners = Listeners(self._machine, self._accepted)
+        self._streams: WeakKeyDictionary[Stream, None] = WeakKeyDictionary()  # in their order
         self.visitors = Visitors(
             settings.max_unauthenticated,
             settings.max_unauthenticated_per_address,
             settings.handshake_timeout,
             self._hub,
+            self._machine.let_go,
         )
         self.handshakes = handshakes = Handshakes(
             node_id,
             incarnation,
             settings,
             self,
+            machine=self._machine,
             visitors=self.visitors,
             limits=self._limits,
             peer_log=peer_log,
@@ -124,7 +124,7 @@ class Network:
         )
         self.greeted, self.hold = handshakes.greeted, handshakes.hold  #: as `Owner`
         self.expected_streams = handshakes.expected_streams
-        dialling = Dialling(settings, handshakes.start, lambda: self._closed)
+        dialling = Dialling(self._machine, settings, handshakes.start, lambda: self._closed)
         self.dial, self.dial_stream = dialling.dial, dialling.dial_stream
         self._challenges: dict[Connection, gevent.Greenlet[..., None]] = {}
         self._acts = self._acts_of_rule()
@@ -178,7 +178,7 @@ class Network:
     def _accepted(self, sock: Any, address: tuple[Any, ...]) -> None:
         host = str(address[0])
         self.visitors.make_room(host)
-        way = way_between(sock.getsockname(), address, dialled=False)
+        way = way_between(self._machine, sock.getsockname(), address, dialled=False)
         connection = self.handshakes.start(sock, format_address(*address[:2]), way, None)
         if connection is not None:
             self.visitors.enter(connection, host)
@@ -189,6 +189,7 @@ class Network:
             fd,
             session,
             self,
+            machine=self._machine,
             hub=self._hub,
             buffer=self._buffer,
             scratch=self._scratch,
@@ -256,8 +257,16 @@ class Network:
 
     def add_stream(self, stream: Stream) -> Stream:
         """Track a stream so that it closes with the node; return it."""
-        self._streams.add(stream)
+        self._streams[stream] = None
         return stream
+
+    def stream_pair(self) -> tuple[Stream, Stream]:
+        """Return the two ends of a stream within this node."""
+        ours, theirs = self._machine.socket_pair()
+        return self.add_stream(self._make_stream(ours)), self.add_stream(self._make_stream(theirs))
+
+    def _make_stream(self, sock: Any) -> Stream:
+        return Stream(sock, self.node_id, let_go=self._machine.let_go)
 
     def finish_streams(self, timeout: float) -> None:
         """Wait for the goodbyes of closed streams to go out. *Blocks:* up to `timeout` seconds."""
@@ -352,7 +361,7 @@ class Network:
         if forgotten:
             for peer in forgotten:
                 del self.peers[peer.node_id]
-            self._events.peers_forgotten(forgotten)
+            self._events.peers_forgotten(set(forgotten))
             for peer in forgotten:
                 peer.forgotten()
 

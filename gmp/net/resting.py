@@ -35,9 +35,9 @@ class Resting:
         _, since = self._ended if peer.ended or not peer.link.known else self._others
         since[peer] = now
 
-    def over(self, now: float) -> set[Peer]:
+    def over(self, now: float) -> list[Peer]:
         """Return the peers whose time is up, and which are to be forgotten."""
-        found = set()
+        found = []
         for kept, since in (self._ended, self._others):
             while since:
                 peer = next(iter(since))
@@ -45,7 +45,7 @@ class Resting:
                     break
                 del since[peer]
                 if peer.is_idle:
-                    found.add(peer)
+                    found.append(peer)
                 elif peer.state is PeerState.IDLE:
                     self.rest(peer, now)  # a handshake is under way
         return found

@@ -50,11 +50,20 @@ class Stream:
     (What a function lets go of when it returns is closed.) Timeouts are those of sockets: they raise `TimeoutError`.
     """
 
-    def __init__(self, sock: Any, node_id: str, layer: Tls | Raw | None = None, read_ahead: bytes = b"") -> None:
+    def __init__(
+        self,
+        sock: Any,
+        node_id: str,
+        layer: Tls | Raw | None = None,
+        read_ahead: bytes = b"",
+        *,
+        let_go: Callable[[int], None] = os.close,
+    ) -> None:
         self.node_id = node_id
         self.ends_when_dropped = False  #: for `gmp.kernel.streams`: whether to close it when nothing refers to it any more
         self.lingering: gevent.Greenlet[..., None] | None = None  #: waits for room for the goodbye
         self._sock = sock
+        self._let_go = let_go
         self._layer: Layer = Chunks() if layer is None else layer
         self._rest: bytes | memoryview = b""  # decrypted, not yet read
         self._writing = Semaphore(1)
@@ -254,7 +263,7 @@ class Stream:
         """Let go of the socket without sending a byte, in a child of `fork`: it is the parent's."""
         if not self._closed or self.lingering is not None:
             self._closed = self._shut = True
-            os.close(self._sock.detach())
+            self._let_go(self._sock.detach())
             if self.lingering is not None:
                 self.lingering.kill(block=False)
 

@@ -5,7 +5,7 @@ race: room is needed while a refused connection still waits for its end: it is c
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from typing import Any
 
 from gmp.net.admission import Admission
@@ -19,10 +19,11 @@ _REFUSALS = {CloseReason.AUTHENTICATION_FAILED, CloseReason.PROTOCOL_ERROR}
 class Visitors:
     """The visitors of one node."""
 
-    def __init__(self, limit: int, limit_per_address: int, patience: float, hub: Any) -> None:
+    def __init__(self, limit: int, limit_per_address: int, patience: float, hub: Any, let_go: Callable[[int], None]) -> None:
         self.refused: dict[Connection, Any] = {}  #: their sockets are still open; with the timer that closes each
         self._admission: Admission[Connection] = Admission(limit, limit_per_address, patience)
         self._hub = hub
+        self._let_go = let_go
 
     def make_room(self, host: str) -> None:
         """Make room for one more connection from `host`; another one may have to be closed."""
@@ -65,7 +66,7 @@ class Visitors:
         """Let go of the sockets without sending a byte: they are the parent process's."""
         for connection, timer in self.refused.items():
             timer.close()
-            os.close(connection.sock.detach())
+            self._let_go(connection.sock.detach())
 
     def close(self) -> None:
         """Close the sockets of refused connections."""

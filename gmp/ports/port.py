@@ -230,7 +230,7 @@ class Port(Mailbox):
         self._start(Body(body, (self, *args), self.ports.workers, self))
 
     def _start(self, task: Task) -> Task:
-        self._tied().tasks.add(task)
+        self._tied().tasks[task] = None
         self.ports.workers.add(task)
         return task
 
@@ -240,7 +240,7 @@ class Port(Mailbox):
 
     def _task_ended(self, task: Task) -> None:
         if self._ties is not None:
-            self._ties.tasks.discard(task)
+            self._ties.tasks.pop(task, None)
 
     def failed(self, error: BaseException) -> None:
         """Die of an exception that escaped from user code, and log it once. The node lives on.
@@ -395,12 +395,12 @@ class Port(Mailbox):
         if self.reason is not None:
             monitor.cancel()
         elif monitor.watch_for(self):
-            self._tied().watching.add(monitor)
+            self._tied().watching[monitor] = None
 
     def watches_no_more(self, monitor: Monitor) -> None:
         """Forget `monitor`, which has fired or was cancelled."""
         if self._ties is not None:
-            self._ties.watching.discard(monitor)
+            self._ties.watching.pop(monitor, None)
 
     def _tied(self) -> Ties:
         if self._ties is None:

@@ -23,9 +23,9 @@ class Ties:
     __slots__ = ("joined", "monitors", "owned", "tasks", "watching")
 
     def __init__(self) -> None:
-        self.tasks: set[Task] = set()
-        self.monitors: dict[Monitor, None] = {}  # a dict keeps the order in which they were set
-        self.watching: set[Monitor] = set()  # monitors of other ports that were set for this one
+        self.tasks: dict[Task, None] = {}  # a dict keeps the order in which they were set
+        self.monitors: dict[Monitor, None] = {}
+        self.watching: dict[Monitor, None] = {}  # monitors of other ports that were set for this one
         self.owned: list[Any] = []
         self.joined: gevent.event.Event | None = None
 

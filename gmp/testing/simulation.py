@@ -1,0 +1,389 @@
+"""Whole networks in virtual time: many nodes in one process, the same way each time for the same seed.
+
+The nodes are real ones, with all their greenlets, timers, connections and handshakes; what is simulated is what lies outside
+of them: the event loop and the clock (`gmp.testing.simulated.loop`), chance, hosts and the network between them
+(`gmp.testing.simulated.host`). When nobody has anything to do, it is later: an hour of a small network takes seconds.
+
+The ``with`` block runs in the simulation too: ``gevent.sleep`` in it sleeps in virtual time, and calls on nodes wait in it.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import count
+from types import TracebackType
+from typing import Any
+
+import gevent
+from gevent import GreenletExit
+from gevent.hub import get_hub, set_hub  # type: ignore[attr-defined]
+from greenlet import greenlet
+
+import gmp
+from gmp.testing.simulated import world as worlds
+from gmp.testing.simulated.errors import SimulationError
+from gmp.testing.simulated.faults import KINDS, Fault, Trouble
+from gmp.testing.simulated.host import Host
+from gmp.testing.simulated.loop import VirtualHub, VirtualLoop
+from gmp.testing.simulated.paths import Network
+from gmp.testing.simulated.world import World
+
+Program = Callable[[gmp.Node], Any]
+SHOWN = 20  # events that a failure shows
+DAY = 86_400.0
+COLLECT = 60.0  # virtual seconds between two collections of garbage
+SWEEPS = 5  # attempts to end what is left
+STEP = 0.01  # virtual seconds between two looks at a condition
+_NOT_SIMULATED = {"cert": "TLS draws its own random numbers, so that no run would be like another: leave cert away"}
+
+
+class Simulation:
+    """A network in virtual time, used in ``with``; see the guide on testing.
+
+    `seed` decides everything that is left to chance: latencies, the nodes' own lots, faults at random. The first `seeds`
+    nodes are seeds for all others. `latency` gives the bounds, in seconds, between which the latency of each pair of hosts
+    is drawn. `limit` is the virtual time in seconds after which something waits for ever. `only_faults`: the numbers of the
+    faults at random (`trouble`) that happen; None: all. Further settings are those of `gmp.configure`, for every node.
+
+    If the block ends by an exception, that tells the seed, the virtual time and the last events.
+
+    >>> with Simulation(seed=1) as sim:
+    ...     here, there = sim.node("here"), sim.node("there")
+    ...     echo = there.port(lambda port: [there.send(reply, "you said", text) for text, reply in port])
+    ...     answer = here.call(echo.id, "hello")
+    ...     sim.run(3600)
+    >>> answer
+    ('you said', 'hello')
+    """
+
+    def __init__(
+        self,
+        seed: int | str = 0,
+        *,
+        seeds: int = 1,
+        latency: tuple[float, float] = (0.0005, 0.02),
+        limit: float = 30 * DAY,
+        keep: int = 10_000,
+        only_faults: Collection[int] | None = None,
+        **settings: Any,
+    ) -> None:
+        _check_settings(settings)
+        self.seed = seed
+        self.trace: deque[str] = deque(maxlen=keep)  #: the last `keep` events, a line each
+        self._digest = hashlib.sha256()
+        self._seed_count = seeds
+        self._settings = settings
+        self._latency, self._limit = latency, limit
+        self._nodes: dict[str, gmp.Node] = {}
+        self._own: dict[str, dict[str, Any]] = {}
+        self._programs: dict[str, Program | None] = {}
+        self._hosts: dict[str, Host] = {}
+        self._addresses = (f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}" for n in count(1))
+        self.faults: dict[int, str] = {}  #: the faults at random that have happened, by their numbers
+        self._only_faults = only_faults
+        self._lasting: dict[Fault, None] = {}
+        self._dark: dict[str, list[tuple[str, str]]] = {}  # the paths that are blocked as a host has no power
+        self._trouble: Trouble | None = None
+        self._loop: VirtualLoop
+        self._network: Network
+        self._world: World
+
+    # ---- beginning and end
+
+    def __enter__(self) -> Simulation:
+        loop = self._loop = VirtualLoop(self._limit)
+        self._network = Network(loop, str(self.seed), self._latency, self.note)
+        self._world = World(loop, str(self.seed))
+        worlds.enter(self._world)
+        self._outer = get_hub()
+        self._hub = VirtualHub(loop)
+        set_hub(self._hub)
+        self._collects, self._frozen = gc.isenabled(), not gc.get_freeze_count()
+        gc.disable()  # garbage is collected at times of the simulation: it may close things
+        gc.collect()
+        if self._frozen:
+            gc.freeze()
+        loop.call_at(COLLECT, self._collect)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            error.add_note(self.report())
+        try:
+            if self._trouble is not None:
+                self._trouble.stop()
+            for fault in list(self._lasting):
+                fault.end()
+            for node in reversed(list(self._nodes.values())):
+                if error is None:
+                    node.close()
+                else:
+                    self._kill(node)
+            self._sweep()
+        finally:
+            self._hub.destroy(destroy_loop=True)
+            set_hub(self._outer)
+            worlds.leave()
+            if self._frozen:
+                gc.unfreeze()
+            if self._collects:
+                gc.enable()
+
+    def _sweep(self) -> None:
+        """End the greenlets that are left, most of them of crashed nodes: one that hangs is never garbage."""
+        self._hub.exception_stream = None  # what they say about it is no news
+        me = gevent.getcurrent()
+        for _ in range(SWEEPS):
+            left = [each for each in gc.get_objects() if isinstance(each, greenlet) and each.parent is self._hub]
+            left = [each for each in left if each and each is not me]
+            for each in left:
+                self._loop.run_callback(greenlet.throw, each, GreenletExit)
+            if not left:
+                return
+            gevent.sleep(STEP)
+
+    def _collect(self) -> None:
+        gc.collect()
+        self._loop.call_at(self._loop.time + COLLECT, self._collect)
+
+    # ---- time
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the simulation began."""
+        return self._loop.time
+
+    def run(self, seconds: float) -> None:
+        """Let `seconds` of virtual time go by. *Blocks:* in virtual time, as everything here does."""
+        gevent.sleep(seconds)
+
+    def run_until(self, condition: Callable[[], Any], timeout: float = 60.0) -> Any:
+        """Run until `condition()` is true, and return what it returned.
+
+        *Raises:* `SimulationError` when it is not within `timeout` seconds of virtual time.
+        """
+        until = self.now + timeout
+        while not (found := condition()):
+            if self.now >= until:
+                name = getattr(condition, "__qualname__", condition)
+                raise SimulationError(f"not within {timeout:g} s of virtual time: {name}")
+            gevent.sleep(STEP)
+        return found
+
+    # ---- what happened
+
+    def note(self, text: str) -> None:
+        """Write a line into the trace, with the time in front."""
+        line = f"{self._loop.time:.6f} {text}"
+        self.trace.append(line)
+        self._digest.update(line.encode())
+        self._digest.update(b"\n")
+
+    @property
+    def digest(self) -> str:
+        """A hash of all events so far, those that are no longer kept too: two runs are the same when theirs are."""
+        return self._digest.hexdigest()
+
+    def report(self) -> str:
+        """Return the seed, the time and the last events, as a failure shows them."""
+        last = list(self.trace)[-SHOWN:]
+        return "\n".join([f"Simulation(seed={self.seed!r}) at {self.now:.6f} s of virtual time; the last events:", *last])
+
+    # ---- nodes
+
+    def node(self, node_id: str, program: Program | None = None, **settings: Any) -> gmp.Node:
+        """Start a node of that name on a host of its own, and return it; `settings` go before those of the simulation.
+
+        `program(node)` is called each time that it has been started, restarts included: it makes the ports, and returns.
+
+        *Blocks:* never; it joins underneath. *Raises:* `gmp.ConfigError`; `SimulationError` for what cannot be simulated.
+        """
+        _check_settings(settings)
+        if node_id in self._hosts:
+            raise SimulationError(f"node {node_id!r} is in this simulation already: restart it, or choose another name")
+        host = Host(self._network, self._loop.pollables, node_id, next(self._addresses))
+        defaults = {
+            "binds": [f"{host.address}:4040"],
+            "seeds": [f"{each.address}:4040" for each in list(self._hosts.values())[: self._seed_count]],
+            "secret": "of the simulation",
+        }
+        self._hosts[node_id], self._programs[node_id] = host, program
+        self._own[node_id] = {**defaults, **self._settings, **settings}
+        return self._start(node_id)
+
+    def _start(self, node_id: str) -> gmp.Node:
+        self._world.host = self._hosts[node_id]
+        try:
+            node = gmp.Node(node_id, **self._own[node_id])
+        finally:
+            self._world.host = None
+        _check_settings({"cert": node._core.settings.cert})  # it may come from the environment or a profile
+        self._nodes[node_id] = node
+        self.note(f"{node_id} starts")
+        node.start()
+        program = self._programs[node_id]
+        if program is not None:
+            program(node)
+        return node
+
+    def living(self) -> list[str]:
+        """Return the IDs of the nodes that live, in the order in which they were added."""
+        return [node_id for node_id, node in self._nodes.items() if not node.closed]
+
+    def __getitem__(self, node_id: str) -> gmp.Node:
+        return self._nodes[node_id]
+
+    def __iter__(self) -> Iterator[gmp.Node]:
+        return iter(list(self._nodes.values()))
+
+    def settle(self, timeout: float = 60.0) -> None:
+        """Run until every node that lives is in the network. *Raises:* `gmp.WaitTimeout`."""
+        for node in self:
+            if not node.closed:
+                node.wait_up(timeout=timeout)
+
+    # ---- faults: nodes
+
+    def crash(self, node_id: str) -> None:
+        """Kill a node, as SIGKILL does: no ``finally`` of its ports runs; its kernel ends its connections."""
+        self.note(f"{node_id} crashes")
+        self._kill(self._nodes[node_id])
+        self._hosts[node_id].close_all()
+
+    def vanish(self, node_id: str) -> None:
+        """Take the power from a node's host: nobody is told anything, and no packet gets out or in until `restart`."""
+        self.note(f"{node_id} vanishes")
+        host = self._hosts[node_id]
+        if not host.is_down:
+            host.is_down = True
+            self._dark[node_id] = self._paths_of(node_id)
+            self._block(self._dark[node_id])
+        host.vanish()
+        self._kill(self._nodes[node_id])
+
+    def restart(self, node_id: str) -> gmp.Node:
+        """Start a node again on its host, with the same settings and addresses; crash it first if it lives."""
+        if not self._nodes[node_id].closed:
+            self.crash(node_id)
+        host = self._hosts[node_id]
+        if host.is_down:
+            host.is_down = False
+            self._free(self._dark.pop(node_id))
+        return self._start(node_id)
+
+    def _kill(self, node: gmp.Node) -> None:
+        """End a node without a word, as in a child of `fork`, where it must do nothing more either."""
+        core = node._core
+        if core.life.state not in ("closed", "forked"):
+            core.life.forked()
+            core.ports.closed_because = "has crashed in the simulation"
+
+    # ---- faults: the network
+
+    def partition(
+        self, some: str | Iterable[str], others: str | Iterable[str] | None = None, *, one_way: bool = False
+    ) -> Fault:
+        """Let nothing through between `some` nodes and `others` (None: all the rest) until `Fault.end` or `heal`.
+
+        `one_way`: packets from `some` to `others` are lost, those the other way arrive.
+        """
+        near = _names(some)
+        far = [name for name in self._hosts if name not in near] if others is None else _names(others)
+        for name in (*near, *far):
+            self._hosts[name]  # a name that is wrong raises here
+        self.note(f"partition {','.join(near)} | {','.join(far)}{' one way' if one_way else ''}")
+        pairs = [(one, other) for one in near for other in far]
+        if not one_way:
+            pairs += [(other, one) for one, other in pairs]
+        self._block(pairs)
+        return self._fault(lambda: self._free(pairs))
+
+    def delay(self, some: str | Iterable[str], others: str | Iterable[str], seconds: float) -> Fault:
+        """Let packets between two nodes, or groups, take so many seconds more, each way, until `Fault.end` or `heal`."""
+        near, far = _names(some), _names(others)
+        self.note(f"delay {','.join(near)} | {','.join(far)} by {seconds:g} s")
+        pairs = [pair for one in near for other in far for pair in ((one, other), (other, one))]
+        self._slow(pairs, seconds)
+        return self._fault(lambda: self._slow(pairs, -seconds))
+
+    def reset(self, one: str, other: str) -> None:
+        """Reset every connection between two nodes, as a firewall does that has lost its memory; both sides are told."""
+        self.note(f"reset {one} | {other}")
+        far = self._hosts[other].address
+        for end in self._hosts[one].ends():
+            if end.remote[0] == far:
+                end.cut()
+
+    def heal(self) -> None:
+        """End every partition and delay, and all trouble; nodes that trouble has crashed are started again."""
+        trouble, self._trouble = self._trouble, None
+        if trouble is not None:
+            trouble.end()
+        if self._lasting or trouble is not None:
+            self.note("heal")
+        for fault in list(self._lasting):
+            fault.end()
+
+    def trouble(
+        self,
+        *,
+        every: float = 20.0,
+        lasting: float = 10.0,
+        kinds: Collection[str] = KINDS,
+        spare: Collection[str] = (),
+    ) -> None:
+        """Let things go wrong at random from now on until `heal`; the seed decides what, when and for how long.
+
+        A fault begins after `every` seconds in the mean, and lasts `lasting` seconds in the mean. `kinds` are some of
+        "partition" (of a node from all others), "one way", "delay", "reset", "crash" and "vanish" (of a node, which is
+        started again). `spare`: nodes to which no fault is done.
+        """
+        if self._trouble is not None:
+            raise SimulationError("there is trouble already: heal ends it")
+        only, happened = self._only_faults, self._happened
+        self._trouble = Trouble(
+            self, every=every, lasting=lasting, kinds=kinds, spare=spare, only=only, happened=happened
+        )
+
+    def _happened(self, number: int, text: str) -> None:
+        self.faults[number] = f"{number}: at {self.now:.3f} s, {text}"
+        self.note(f"fault {number}")
+
+    def _fault(self, end: Callable[[], None]) -> Fault:
+        fault = Fault(end, lambda fault: self._lasting.pop(fault, None))
+        self._lasting[fault] = None
+        return fault
+
+    def _paths_of(self, node_id: str) -> list[tuple[str, str]]:
+        others = [name for name in self._hosts if name != node_id]
+        return [pair for other in others for pair in ((node_id, other), (other, node_id))]
+
+    def _block(self, pairs: list[tuple[str, str]]) -> None:
+        for pair in pairs:
+            self._network.path(*pair).block()
+        for host in self._hosts.values():
+            for end in host.ends():
+                end.expect_keepalive()
+
+    def _free(self, pairs: list[tuple[str, str]]) -> None:
+        for pair in pairs:
+            self._network.path(*pair).free()
+
+    def _slow(self, pairs: list[tuple[str, str]], seconds: float) -> None:
+        for pair in pairs:
+            self._network.path(*pair).delay += seconds
+
+
+def _names(names: str | Iterable[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    for name, why in _NOT_SIMULATED.items():
+        if settings.get(name) is not None:
+            raise SimulationError(f"{name} cannot be simulated: {why}")

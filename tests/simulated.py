@@ -1,0 +1,131 @@
+"""gmp's promises in virtual time: `python -m tests.simulated --seeds 0:1000`.
+
+Each seed is a history (`tests.history`): a small network on simulated hosts, ports that send in every way and learn of
+losses in every way, faults at random; the log of all events is checked, and in the end everything is healed: all must see
+all receivers, and be able to talk to all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+import traceback
+from random import Random
+from typing import Any
+
+import gmp
+from gmp.testing import Simulation, shrink
+from tests.history import History
+from tests.senders import Sender, Stage, combinations
+
+SENDERS = 2  # of each node
+QUICK = {
+    "address_timeout": 0.5, "connect_timeout": 3.0, "leave_timeout": 0.5, "handshake_timeout": 2.0, "lost_after": 4.0,
+    "busy_after": 3.0, "hung_after": 8.0,
+}  # fmt: skip
+
+
+class Players:
+    """What runs on the nodes of one history: receivers, and senders that know each other's receivers by a group."""
+
+    def __init__(self, seed: int | str) -> None:
+        self.history = History()
+        self._random = Random(f"{seed}/history")
+        self._combinations = combinations(self._random)
+        self._stages: dict[str, Stage] = {}
+
+    def start(self, node: gmp.Node) -> None:
+        """Start the ports of one node; those of its former life are no more."""
+        before = self._stages.pop(node.id, None)
+        if before is not None:
+            before.close()
+        receivers = [node.port(lambda port: [self._received(node, port.id, *message) for message in port]), node.port()]
+        receivers[1].on(None, lambda *message: self._received(node, receivers[1].id, *message))
+        for receiver in receivers:
+            node.group("receivers").join(receiver)
+        stage = self._stages[node.id] = Stage(node, self.history, self._random)
+        for _ in range(SENDERS):
+            Sender(stage, *next(self._combinations))
+
+    def _received(self, node: gmp.Node, port_id: str, sender: str, target: str, number: int, _: bytes, *reply: str) -> None:
+        self.history.append(("receive", port_id, sender, target, number))
+        for caller in reply:
+            node.send(caller, "got it")
+
+    def be_calm(self) -> None:
+        """Let the senders leave time for everything else."""
+        for stage in self._stages.values():
+            stage.calm = True
+
+    def close(self) -> None:
+        """Nobody sends any more."""
+        for stage in self._stages.values():
+            stage.close()
+
+
+def history(sim: Simulation, *, seconds: float = 15.0) -> History:
+    """Run one history. *Raises:* `AssertionError` when a promise is broken."""
+    players = Players(sim.seed)
+    wrong = players.history.wrong
+    for name, settings in (("seed0", {}), ("seed1", {}), ("node0", {}), ("node1", {}), ("private", {"binds": []})):
+        sim.node(name, players.start, **QUICK, **settings)
+    sim.trouble(every=0.7, lasting=1.5)
+    until = sim.now + seconds
+    sim.run_until(lambda: wrong or sim.now >= until, timeout=2 * seconds)
+    sim.heal()
+    players.be_calm()
+    if not wrong:
+        expected = 2 * len(list(sim))
+        sim.run_until(lambda: wrong or all(len(node.group("receivers").members()) == expected for node in sim), timeout=90)
+    for node in sim:
+        for other in sim:
+            if not wrong and other is not node:
+                sim.run_until(lambda node=node, other=other: wrong or answers(node, other.id), timeout=60)
+    players.close()
+    assert not wrong, wrong
+    return players.history
+
+
+def answers(node: gmp.Node, other: str) -> bool:
+    """Whether a node can talk to another one."""
+    try:
+        return bool(node.call(other, "time", timeout=5))
+    except gmp.GmpError:
+        return False
+
+
+def run(seed: int, seconds: float = 15.0) -> Simulation:
+    """Run the history of one seed, with faults for so many seconds of virtual time."""
+    with Simulation(seed, seeds=2) as sim:
+        history(sim, seconds=seconds)
+    return sim
+
+
+def main(arguments: list[str]) -> int:
+    """The command; returns how many seeds have failed, 99 at most."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", default="0:20", metavar="FIRST:END", help="which seeds to run")
+    parser.add_argument("--seconds", type=float, default=15.0, help="virtual time with faults")
+    parser.add_argument("--shrink", action="store_true", help="leave out faults that a failure does not need")
+    chosen: Any = parser.parse_args(arguments)
+    first, _, end = chosen.seeds.partition(":")
+    logging.disable(logging.ERROR)
+    failed, began = [], time.monotonic()
+    virtual = 0.0
+    for seed in range(int(first), int(end or int(first) + 1)):
+        try:
+            virtual += run(seed, chosen.seconds).now
+        except Exception:
+            failed.append(seed)
+            print(f"seed {seed} failed:", flush=True)
+            traceback.print_exc(file=sys.stdout)
+            if chosen.shrink:
+                print(shrink(lambda sim: history(sim, seconds=chosen.seconds), seed, seeds=2))
+    print(f"failed: {failed or 'none'}; {virtual:.0f} s of virtual time in {time.monotonic() - began:.0f} s")
+    return min(len(failed), 99)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,61 @@
+"""Promises 1 and 2 over whole histories in virtual time (`tests.simulated`), and that a broken rule is found."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+from gmp.kernel.losing import Loss
+from tests import simulated
+
+FIRST = int(os.environ.get("GMP_SIMULATED_SEED", str(random.randrange(10**9))))
+
+
+@pytest.mark.parametrize("seed", [0, FIRST], ids=["always the same", "another one"])
+def test_a_history_in_virtual_time_is_right(seed: int) -> None:
+    sim = simulated.run(seed, 6.0)
+    assert len(sim.faults) > 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_more_histories_of_other_seeds_are_right() -> None:
+    for seed in range(FIRST + 1, FIRST + 16):
+        simulated.run(seed)
+
+
+def found(seeds: int) -> str:
+    """What the first of so many seeds that fails has found."""
+    for seed in range(seeds):
+        try:
+            simulated.run(seed)
+        except AssertionError as error:
+            return str(error)
+    return ""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_monitors_that_a_loss_does_not_fire_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Loss, "_take", lambda self: None)
+    assert "were lost, never told" in found(20)
+
+
+def test_the_command_runs_seeds_and_tells_which_have_failed() -> None:
+    program = [sys.executable, "-m", "tests.simulated", "--seeds", "5:6", "--seconds", "1"]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0
+    assert "failed: none; " in ended.stdout
+
+
+def test_a_history_is_the_same_in_every_process() -> None:
+    program = [sys.executable, "-c", "from tests import simulated; print(simulated.run(7, 3.0).digest)"]
+    ended = [
+        subprocess.run(program, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, timeout=120)
+        for seed in ("1", "2")
+    ]
+    assert ended[0].stdout == ended[1].stdout != ""
