@@ -20,8 +20,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "net": {"ground", "wire", "net"},
     "mesh": {"ground", "mesh"},
     "kernel": {"ground", "ports", "wire", "net", "mesh", "kernel"},
-    "face": {"ground", "ports", "mesh", "kernel", "face"},
-    "aio": {"ground", "ports", "kernel", "face", "aio"},
+    "objects": {"ground", "ports", "mesh", "kernel", "objects"},
+    "face": {"ground", "ports", "mesh", "kernel", "objects", "face"},
     "programs": {"face", "programs"},
 }
 SETTINGS = {"gmp.config", "gmp.configfile", "gmp.secretfile"}  # of the ground, what the command line edits and shows
@@ -37,7 +37,7 @@ def layer_of(module: str) -> str:
     first = module.split(".")[1] if "." in module else ""
     if first in GROUND:
         return "ground"
-    if first in ("", "face"):
+    if first in ("", "face", "exposing"):
         return "face"
     return first if first in MAY_IMPORT else "programs"
 

@@ -1,0 +1,187 @@
+"""Calls of methods, at the side of the caller: one message there, one back, and a ``cancel`` if the caller goes away first.
+
+A call is sent once. It is sent to another member of the group only if the first one has said that it did not begin it, or
+was not there: so it runs at most once, unless its caller asks for more by `Retry`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import gevent
+
+from gmp.errors import CallRefused, ConfigError, GmpError, MessageError, PortDied
+from gmp.objects import forms
+from gmp.objects.context import Current, current, left
+from gmp.objects.faults import Declared, raised, refusal
+from gmp.objects.members import Target
+from gmp.objects.reader import RemoteStream
+from gmp.objects.retry import Retry
+from gmp.objects.source import Source
+from gmp.showing import show
+
+if TYPE_CHECKING:
+    from gmp.kernel.core import Core
+
+_ELSEWHERE = {"leaving"}  # kinds of refusals after which another member is asked
+_NEVER_SENT = (MessageError, ConfigError)
+
+
+class Settings(NamedTuple):
+    """What all calls of one remote object share."""
+
+    core: Callable[[], Core]
+    target: Target
+    timeout: float | None
+    errors: Declared
+    retry: Retry | None
+    window: int
+
+
+class Request(NamedTuple):
+    """A call that is to be made."""
+
+    method: str
+    args: tuple[Any, ...]
+    keywords: dict[str, Any]
+    timeout: float | None  #: seconds, for all of it
+    retry: Retry | None
+
+
+def call(settings: Settings, request: Request) -> Any:
+    """Make a call; return its result. *Blocks:* until then. *Raises:* what the method raised, and `GmpError`."""
+    until = until_of(request.timeout)
+    if request.retry is None:
+        return _call_somewhere(settings, request, until, set())
+    avoid: set[str] = set()
+    number = 1
+    while True:
+        try:
+            return _call_somewhere(settings, request, until, avoid)
+        except request.retry.on as error:
+            number += 1
+            pause = request.retry.pause_before(number)
+            if number > request.retry.times or (until is not None and time.monotonic() + pause >= until):
+                raise
+            if isinstance(error, CallRefused) and error.kind == "not_idempotent":
+                raise
+            gevent.sleep(pause)
+
+
+def _call_somewhere(settings: Settings, request: Request, until: float | None, avoid: set[str]) -> Any:
+    """Call one member, or the next one if that has not begun the call; put those that have failed into `avoid`."""
+    target = settings.target
+    while True:
+        port_id = target.pick(avoid, left(until))
+        try:
+            return call_port(settings, request, port_id, until)
+        except (CallRefused, PortDied) as error:
+            avoid.add(port_id)
+            if not (_has_not_begun(error) and target.others(avoid)):
+                raise
+
+
+def _has_not_begun(error: GmpError) -> bool:
+    """Return True if it is certain that the method does not run."""
+    if isinstance(error, CallRefused):
+        return error.kind in _ELSEWHERE
+    return isinstance(error, PortDied) and error.reason[:1] == ("no_such_port",)
+
+
+def call_port(settings: Settings, request: Request, port_id: str, until: float | None) -> Any:
+    """Call that port, once."""
+    core = settings.core()
+    timeout = left(until)
+    options = _options(core, request, timeout)
+    args, keywords, sources = _with_sources(core, settings, request, options)
+    result = None
+    try:
+        reply = _ask(core, port_id, (forms.CALL, request.method, args, keywords, options), timeout)
+        result = _reply(settings, request, port_id, reply)
+        if isinstance(result, RemoteStream):
+            result.keep(sources)
+        return result
+    finally:
+        if not isinstance(result, RemoteStream):
+            for source in sources:
+                source.stop()
+
+
+def _ask(core: Core, port_id: str, message: tuple[Any, ...], timeout: float | None) -> tuple[Any, ...]:
+    try:
+        return core.call(port_id, message, timeout)
+    except _NEVER_SENT:
+        raise
+    except BaseException:  # also a kill of this greenlet, or a `gevent.Timeout`
+        with contextlib.suppress(GmpError):  # the node may be closed, or the service's node lost
+            core.send_soon(port_id, forms.CANCEL, message[-1][forms.ID])
+        raise
+
+
+def _reply(settings: Settings, request: Request, port_id: str, reply: tuple[Any, ...]) -> Any:
+    match reply:
+        case [forms.RETURN, value]:
+            return value
+        case [forms.RAISE, *parts]:
+            raise raised(tuple(parts), settings.errors, port_id, request.method)
+        case [forms.REFUSED, *parts]:
+            raise refusal(tuple(parts), port_id)
+        case [forms.STREAM, str(source)]:
+            what = port_id, request.method
+            return RemoteStream(settings.core(), source, what, settings.window, request.timeout, settings.errors)
+    raise GmpError(f"{port_id} is no service: it replied {show(reply, 80)}")
+
+
+def send(settings: Settings, request: Request) -> None:
+    """Make a call that nobody waits for. *Blocks:* as `gmp.send`, and while the group has no member."""
+    if any(isinstance(value, GeneratorType) for value in (*request.args, *request.keywords.values())):
+        raise GmpError(f"{request.method}: a generator can go up with a call only, which waits for its end")
+    port_id = settings.target.pick((), left(until_of(request.timeout)))
+    settings.core().send(port_id, forms.SEND, request.method, list(request.args), request.keywords, {})
+
+
+def until_of(timeout: float | None) -> float | None:
+    """Return when a call that is made now has to end, in monotonic time: a method's calls end when it does, too."""
+    inherited = current().until
+    if timeout is None:
+        return inherited
+    until = time.monotonic() + timeout
+    return until if inherited is None else min(until, inherited)
+
+
+def _options(core: Core, request: Request, timeout: float | None) -> dict[str, Any]:
+    me = current()
+    options: dict[str, Any] = {forms.ID: core.ports.new_name()}
+    if timeout is not None:
+        options[forms.TIMEOUT] = timeout
+    if me.until is not None:
+        options[forms.WITHIN] = left(me.until)
+    if me.chain:
+        options[forms.CHAIN] = [list(link) for link in me.chain]
+    if request.retry is not None:
+        options[forms.RETRY] = True
+    return options
+
+
+def _with_sources(
+    core: Core, settings: Settings, request: Request, options: dict[str, Any]
+) -> tuple[list[Any], dict[str, Any], list[Source]]:
+    """Return the arguments with None for each generator, and the streams of these; note their ports in `options`."""
+    args, keywords, sources = list(request.args), request.keywords, []
+    places: list[tuple[Any, Any]] = [*enumerate(args), *keywords.items()]
+    found = [(place, value) for place, value in places if isinstance(value, GeneratorType)]
+    if found:
+        keywords = dict(keywords)
+        for place, items in found:
+            source = Source(core, items, f"an argument of {request.method}", Current(), settings.errors)
+            sources.append(source)
+            if isinstance(place, int):
+                args[place] = None
+            else:
+                keywords[place] = None
+        options[forms.UPLOADS] = [[place, source.port.id] for (place, _), source in zip(found, sources, strict=True)]
+    return args, keywords, sources
