@@ -60,7 +60,7 @@ def expose(
     limits = Limits(concurrency, max_waiting, max_streams)
     service = Service(home, thing, methods, name or "", limits, declared(errors))
     if group is not None:
-        group.join(service.port, SERVICE)
+        service.join(group, SERVICE)
     return service.port
 
 

@@ -17,6 +17,7 @@ from gmp.config import Settings, own_name
 from gmp.errors import ConfigError, GmpError, MessageError, PortDied
 from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, random_suffix, split_port_id
 from gmp.kernel.calls import Calls
+from gmp.kernel.draining import Draining
 from gmp.kernel.forking import LEFT_BY_FORK
 from gmp.kernel.ground import MeshGround
 from gmp.kernel.leaving import Leaving
@@ -66,6 +67,7 @@ class Core:
         self.left_by_fork = ""  #: the ID of the node that the parent process has, if this is a child's own local one
         self._warned_of_fork = False
         self.peer_log = PeerLog(self.id, Timer)
+        self.draining = Draining()
         self.events = NodeEvents(self.defer)
         self.monitors = RemoteMonitors(self.ports, self.request, self._connect)
         self.life = Life(self)

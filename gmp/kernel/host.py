@@ -12,6 +12,7 @@ from gevent.event import Event
 
 from gmp.config import Settings
 from gmp.kernel.calls import Calls
+from gmp.kernel.draining import Draining
 from gmp.kernel.leaving import Leaving
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
@@ -40,6 +41,7 @@ class Host(Protocol):
     network: Network
     mesh: Mesh
     monitors: RemoteMonitors
+    draining: Draining
     passing: Passing
     peer_log: PeerLog
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gevent
 
-from gmp.errors import CallRefused, ConfigError, GmpError, MessageError, PortDied
+from gmp.errors import CallRefused, CallTimeout, ConfigError, GmpError, MessageError, PortDied
 from gmp.objects import forms
 from gmp.objects.context import Current, current, left
 from gmp.objects.faults import Declared, raised, refusal
@@ -27,7 +27,6 @@ from gmp.showing import show
 if TYPE_CHECKING:
     from gmp.kernel.core import Core
 
-_ELSEWHERE = {"leaving"}  # kinds of refusals after which another member is asked
 _NEVER_SENT = (MessageError, ConfigError)
 
 
@@ -88,14 +87,17 @@ def _call_somewhere(settings: Settings, request: Request, until: float | None, a
 def _has_not_begun(error: GmpError) -> bool:
     """Return True if it is certain that the method does not run."""
     if isinstance(error, CallRefused):
-        return error.kind in _ELSEWHERE
-    return isinstance(error, PortDied) and error.reason[:1] == ("no_such_port",)
+        return error.kind == forms.LEAVING
+    # a node that leaves tells callers whose call has begun before it kills the port
+    return isinstance(error, PortDied) and error.reason[:1] in (("no_such_port",), ("leaving",))
 
 
 def call_port(settings: Settings, request: Request, port_id: str, until: float | None) -> Any:
     """Call that port, once."""
     core = settings.core()
-    timeout = left(until)
+    timeout = None if until is None else round(until - time.monotonic(), 3)
+    if timeout is not None and timeout <= 0:
+        raise CallTimeout(f"no time is left to call {request.method} of {port_id}")
     options = _options(core, request, timeout)
     args, keywords, sources = _with_sources(core, settings, request, options)
     result = None

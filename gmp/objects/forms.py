@@ -23,6 +23,8 @@ CALL, SEND, CANCEL, DESCRIBE = "call", "send", "cancel", "describe"
 RETURN, RAISE, REFUSED, STREAM, DESCRIBED = "return", "raise", "refused", "stream", "described"
 MORE, ITEM, END = "more", "item", "end"
 
+LEAVING = "leaving"  #: the kind of refusal of a node that leaves
+
 ID, TIMEOUT, WITHIN, CHAIN, RETRY, UPLOADS = "id", "timeout", "within", "chain", "retry", "streams"
 END_OF_ITEMS = object()
 MOST_CHAIN = 64  #: calls, each of which waits for the next

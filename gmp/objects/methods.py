@@ -23,11 +23,7 @@ class Method(NamedTuple):
     name: str
     function: Callable[..., Any]
     mark: Mark
-
-    @property
-    def streams(self) -> bool:
-        """True if it is known to stream before it was called."""
-        return self.mark.streams or inspect.isgeneratorfunction(self.function)
+    is_generator: bool = False  #: to call it runs nothing of it yet
 
 
 def methods_of(thing: Any, names: Iterable[str] | None) -> dict[str, Method]:
@@ -61,7 +57,7 @@ def _method(thing: Any, name: str, named: bool = False) -> Method | None:
     mark = mark_of(function)
     if mark is None and name.startswith("_") and not named:
         return None
-    return Method(name, function, mark or UNMARKED)
+    return Method(name, function, mark or UNMARKED, inspect.isgeneratorfunction(function))
 
 
 def describe_methods(methods: dict[str, Method]) -> dict[str, Any]:
@@ -82,7 +78,7 @@ def _describe(method: Method) -> dict[str, Any]:
         "parameters": parameters,
         "returns": returns,
         "doc": encodable(cut(doc, MOST_TOLD)),
-        "streams": method.streams,
+        "streams": method.mark.streams or method.is_generator,
         "finish": method.mark.finish,
         "idempotent": method.mark.idempotent,
     }

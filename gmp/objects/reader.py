@@ -48,7 +48,7 @@ class _Way:
             self.monitor.cancel()
         if self.port is not None:
             self.port.kill()
-        elif not self.host.closed:
+        elif not self.host.ports.closed:
             self.host.kill(self.source)
 
 

@@ -18,7 +18,7 @@ import inspect
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Any
 from greenlet import GreenletExit
 
 from gmp.errors import ConfigError, GmpError, MessageError
+from gmp.mesh.groups import Group
 from gmp.objects import forms
 from gmp.objects.context import Current, begin, left
 from gmp.objects.faults import Declared, fault, type_name, untravelled
-from gmp.objects.forms import Asked, Malformed
+from gmp.objects.forms import LEAVING, Asked, Malformed
 from gmp.objects.methods import Method, describe_methods, methods_of
 from gmp.objects.reader import WINDOW, RemoteStream
 from gmp.objects.source import Source
@@ -73,6 +74,8 @@ class Service:
         self._sources: set[Source] = set()
         self._callers: dict[str, Monitor] = {}  # of the nodes that calls have come from
         self._timer: Timer | None = None
+        self._leave: Callable[[], None] | None = None  # takes it out of its group
+        self._leaving = False
         self.figures = dict.fromkeys(FIGURES, 0)
         self.port = host.ports.make()
         self.name = name or type(thing).__name__
@@ -82,6 +85,7 @@ class Service:
         self.port.on(forms.DESCRIBE, self._asked_what)
         self.port.on(None, self._unknown)
         self.port.own(self)
+        host.draining.add(self)
 
     # ---- what comes; nothing in it may raise, as that would kill the port
 
@@ -104,7 +108,7 @@ class Service:
         self._works[work.key] = work
         if work.call.until is not None and self._timer is None:
             self._timer = Timer(TICK, self._tick)
-        if len(self._running) < self._limits.concurrency:
+        if work.method.is_generator or len(self._running) < self._limits.concurrency:
             self._start(work)
         else:
             self._waiting.append(work)
@@ -112,6 +116,8 @@ class Service:
     def _admit(self, asked: Asked) -> tuple[Work | None, str, str]:
         """Return the call as work, or None with the kind and the text of a refusal. *Raises:* `Malformed`."""
         method = self._methods.get(asked.method)
+        if self._leaving:
+            return None, LEAVING, f"node {self._host.id} leaves the network"
         if method is None:
             has = ", ".join(sorted(self._methods))
             return None, "no_method", f"{self.name} has no method {asked.method[:80]!r}, it has {has[:400]}"
@@ -119,13 +125,14 @@ class Service:
         if key in self._works:
             raise Malformed(f"option {forms.ID}: another call of that name is under way")
         links = forms.chain(asked.options)
-        if sum(port_id == self.port.id for port_id, _ in links) >= self._limits.concurrency:
+        runs = not method.is_generator
+        if runs and sum(port_id == self.port.id for port_id, _ in links) >= self._limits.concurrency:
             shown = " → ".join([*(called for _, called in links), f"{self.name}.{method.name}"])
             return None, "cycle", f"the call would wait for itself: {shown}"
         if asked.options.get(forms.RETRY) and not method.mark.idempotent:
             text = f"{self.name}.{method.name} is to be retried, but is not marked @gmp.method(idempotent=True)"
             return None, "not_idempotent", text
-        if len(self._running) >= self._limits.concurrency and len(self._waiting) >= self._limits.max_waiting:
+        if runs and len(self._running) >= self._limits.concurrency and len(self._waiting) >= self._limits.max_waiting:
             return None, "busy", f"{len(self._running)} calls run and {len(self._waiting)} wait at {self.name}"
         work = Work(key, method, asked, self._call(method, asked, links))
         for place, source in forms.uploads(asked):
@@ -177,7 +184,8 @@ class Service:
     # ---- running
 
     def _start(self, work: Work) -> None:
-        self._running.add(work)
+        if not work.method.is_generator:  # which needs no place, as it runs in that of its stream
+            self._running.add(work)
         work.task = self.port.spawn(self._run, work)
 
     def _run(self, work: Work) -> None:
@@ -241,6 +249,7 @@ class Service:
         work.task = None
         if work.source is None:
             self._forget(work)
+        self._host.draining.changed()
         if self.port.alive:
             while self._waiting and len(self._running) < self._limits.concurrency:
                 self._start(self._waiting.popleft())
@@ -268,8 +277,9 @@ class Service:
     def _stream_ended(self, work: Work, source: Source) -> None:
         self._sources.discard(source)
         work.source = None
-        if work not in self._running:
+        if work.task is None:
             self._forget(work)
+        self._host.draining.changed()
 
     # ---- giving up
 
@@ -280,7 +290,7 @@ class Service:
         work.given_up = True
         if work.source is not None:
             work.source.stop()
-        elif work not in self._running:
+        elif work.task is None:
             self._waiting.remove(work)
             self._forget(work)
         if work.method.mark.finish and work.begun:
@@ -309,8 +319,42 @@ class Service:
         if any(work.call.until is not None for work in self._works.values()):
             self._timer = Timer(TICK, self._tick)
 
+    # ---- the end
+
+    def join(self, group: Group, value: Any) -> None:
+        """Join `group`; leave it when the node leaves."""
+        group.join(self.port, value)
+        self._leave = partial(group.leave, self.port)
+
+    def drain(self) -> None:
+        """`Drained.drain`: refuse what has not begun, so that its callers can go elsewhere."""
+        self._leaving = True
+        try:
+            if self._leave is not None:
+                self._leave()
+        except GmpError as error:
+            log.debug("service %s: %s", self.name, error)
+        for work in list(self._waiting):
+            self._waiting.remove(work)
+            self._forget(work)
+            self._refuse(work.asked.reply, LEAVING, f"node {self._host.id} leaves the network")
+
+    @property
+    def idle(self) -> bool:
+        """`Drained.idle`."""
+        return not self._running and not any(source.open for source in self._sources)
+
+    def end(self) -> None:
+        """`Drained.end`: tell callers whose calls have begun; the death of the port says to all others that theirs have not."""
+        for work in list(self._running):
+            if work.asked.reply and not work.given_up:
+                text = f"it was stopped, as node {self._host.id} leaves the network"
+                self._tell(work.asked.reply, forms.RAISE, "GreenletExit", text, [text], "", None)
+            work.given_up = True
+
     def close(self) -> None:
         """The port is dead: its greenlets end by themselves."""
+        self._host.draining.discard(self)
         if self._timer is not None:
             self._timer.cancel()
         for monitor in self._callers.values():
@@ -330,7 +374,7 @@ class Service:
             "name": self.name,
             "doc": self._doc,
             "methods": describe_methods(self._methods),
-            "errors": sorted(map(type_name, self._errors.values())),
+            "declared": sorted(map(type_name, self._errors.values())),
             "concurrency": limits.concurrency,
             "max_waiting": limits.max_waiting,
             "running": len(self._running),

@@ -116,6 +116,11 @@ class Source:
         except Exception as error:  # the user's code
             log.error("the generator of %s failed when it was closed", self._name, exc_info=error)
 
+    @property
+    def open(self) -> bool:
+        """True while it is read."""
+        return bool(self._reader) and self.port.alive
+
     def stop(self) -> None:
         """End the stream. *Blocks:* never."""
         self.port.kill()
