@@ -17,6 +17,7 @@ from gmp.objects.members import Members, OnePort, Target
 from gmp.objects.reader import WINDOW
 from gmp.objects.remote import Remote
 from gmp.objects.retry import Retry
+from gmp.objects.rights import Rights
 from gmp.objects.service import Limits, Service
 from gmp.objects.source import MOST_CREDIT
 from gmp.ports.port import Port
@@ -34,6 +35,7 @@ def expose(
     max_waiting: int = 1000,
     max_streams: int = 100,
     errors: Iterable[type[Exception]] = (),
+    allow_nodes: Iterable[str] | None = None,
     node: Node | None = None,
 ) -> Port:
     """Let others call the methods of an object; return the port that answers. Kill that to end it.
@@ -42,7 +44,8 @@ def expose(
     `methods` names those that are, and no others. With `name` the port joins the group of that name, so that any number of
     nodes can serve it. `concurrency` calls run at a time, each in a greenlet of its own; up to `max_waiting` wait; more
     are refused (`CallRefused`). Streams, of which `max_streams` may be open, run beside the calls. Exceptions of the types
-    in `errors` are raised as themselves by callers that declare them, too; all others as `RemoteError`. `node`: another
+    in `errors` are raised as themselves by callers that declare them, too; all others as `RemoteError`. `allow_nodes`: the
+    IDs of the nodes that may call, or patterns such as ``"web-*"``; others get `NotAllowed` (None: all). `node`: another
     node than the default one. *Raises:* `ConfigError`. *Blocks:* never.
 
     >>> import gmp
@@ -58,7 +61,8 @@ def expose(
     home.check_open()
     group = None if name is None else Group(family_name(name), home.place)
     limits = Limits(concurrency, max_waiting, max_streams)
-    service = Service(home, thing, methods, name or "", limits, declared(errors))
+    rights = None if allow_nodes is None else Rights(home.id, allow_nodes)
+    service = Service(home, thing, methods, name or "", limits, declared(errors), rights)
     if group is not None:
         service.join(group, SERVICE)
     return service.port
@@ -103,7 +107,7 @@ def remote(
         raise ConfigError(f"retry {show_typed(retry)}: expected a gmp.Retry, or None")
     if isinstance(window, bool) or not isinstance(window, int) or not 1 <= window <= MOST_CREDIT:
         raise ConfigError(f"window {window!r}: expected a whole number from 1 to {MOST_CREDIT}")
-    return Remote(Settings(find, _target(target, name, near, find), timeout, declared(errors), retry, window))
+    return Remote(Settings(find, _target(target, name, near, find), timeout, declared(errors), retry, window, {}))
 
 
 def _target(target: Any, name: str | None, near: bool, find: Callable[[], Core]) -> Target:

@@ -478,22 +478,24 @@ def test_forged_messages_to_both_ends_hurt_nobody(made: tuple[Rows, Any], nodes:
     thing, rows = made
     reply = here.port()
     here.send(rows._settings.target.name, "call", "rows", [5], reply)
-    (source,) = reply.receive("stream", timeout=20)
+    source, token = reply.receive("stream", timeout=20)
     for message in ((), ("more",), ("more", 0, reply), ("more", True, reply), ("more", "x", reply), ("nonsense", 1)):
-        here.send(source, *message)
-    here.send(source, "more", 2, reply)
+        here.send(source, *message, token)
+    here.send(source, "more", 2, here.port())  # it does not have the token
+    here.send(source, "more", 2, here.port(), "guessed")
+    here.send(source, "more", 2, reply, token)
     here.send(source, "more", 1, here.port())  # it has its reader
     assert [reply.receive("item", timeout=20) for _ in range(3)] == [(0,), (1,), (2,)]
     here.send(source, "more", 10**30, reply)
     assert [reply.receive("item", timeout=20) for _ in range(2)] == [(3,), (4,)]
     assert reply.receive("end", timeout=20) == ()
     here.send(rows._settings.target.name, "call", "rows", [5], reply)
-    (source,) = reply.receive("stream", timeout=20)
-    here.send(source, "more", 1, "no port")
+    source, token = reply.receive("stream", timeout=20)
+    here.send(source, "more", 1, "no port", token)
     eventually(lambda: told(rows, "open_streams") == 0)
     assert thing.made == 5
-    liar = there.port(lambda port: [there.send(message[-1], "stream", port) for message in port])
+    liar = there.port(lambda port: [there.send(message[-1], "stream", port.id, "t") for message in port])
     stream = gmp.remote(liar.id, node=here).anything()
-    liar.on("more", lambda count, reader: there.send(reader))
+    liar.on("more", lambda count, reader, token: there.send(reader))
     with pytest.raises(gmp.PortDied):
         next(stream)

@@ -68,6 +68,7 @@ class Core:
         self._warned_of_fork = False
         self.peer_log = PeerLog(self.id, Timer)
         self.draining = Draining()
+        self.keys: dict[str, Callable[[str], tuple[Any, ...]]] = {}  #: by a port's name: answers a node that asks for a key
         self.events = NodeEvents(self.defer)
         self.monitors = RemoteMonitors(self.ports, self.request, self._connect)
         self.life = Life(self)

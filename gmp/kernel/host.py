@@ -42,6 +42,7 @@ class Host(Protocol):
     mesh: Mesh
     monitors: RemoteMonitors
     draining: Draining
+    keys: dict[str, Callable[[str], tuple[Any, ...]]]
     passing: Passing
     peer_log: PeerLog
 

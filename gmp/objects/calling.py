@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gevent
 
 from gmp.errors import CallRefused, CallTimeout, ConfigError, GmpError, MessageError, PortDied
+from gmp.ids import split_port_id
 from gmp.objects import forms
 from gmp.objects.context import Current, current, left
 from gmp.objects.faults import Declared, raised, refusal
@@ -23,10 +24,12 @@ from gmp.objects.reader import RemoteStream
 from gmp.objects.retry import Retry
 from gmp.objects.source import Source
 from gmp.showing import show
+from gmp.wire.requests import KEY
 
 if TYPE_CHECKING:
     from gmp.kernel.core import Core
 
+MOST_KEYS = 1000
 _NEVER_SENT = (MessageError, ConfigError)
 
 
@@ -39,6 +42,7 @@ class Settings(NamedTuple):
     errors: Declared
     retry: Retry | None
     window: int
+    keys: dict[str, str]  #: of the services that need one, and empty for those of which it is known that they do not
 
 
 class Request(NamedTuple):
@@ -50,12 +54,19 @@ class Request(NamedTuple):
     timeout: float | None  #: seconds, for all of it
     retry: Retry | None
 
+    @property
+    def goes_up(self) -> bool:
+        """True if there are generators among its arguments, which can be taken once."""
+        return GeneratorType in map(type, self.args) or GeneratorType in map(type, self.keywords.values())
+
 
 def call(settings: Settings, request: Request) -> Any:
     """Make a call; return its result. *Blocks:* until then. *Raises:* what the method raised, and `GmpError`."""
     until = until_of(request.timeout)
     if request.retry is None:
         return _call_somewhere(settings, request, until, set())
+    if request.goes_up:
+        raise GmpError(f"{request.method}: a generator goes up once, so the call cannot be retried")
     avoid: set[str] = set()
     number = 1
     while True:
@@ -80,7 +91,7 @@ def _call_somewhere(settings: Settings, request: Request, until: float | None, a
             return call_port(settings, request, port_id, until)
         except (CallRefused, PortDied) as error:
             avoid.add(port_id)
-            if not (_has_not_begun(error) and target.others(avoid)):
+            if not (_has_not_begun(error) and target.others(avoid)) or request.goes_up:
                 raise
 
 
@@ -93,12 +104,52 @@ def _has_not_begun(error: GmpError) -> bool:
 
 
 def call_port(settings: Settings, request: Request, port_id: str, until: float | None) -> Any:
-    """Call that port, once."""
+    """Call that port, once; if it needs a key, get that first."""
+    if port_id not in settings.keys:
+        if not request.goes_up:
+            try:
+                return _call_port(settings, request, port_id, until)
+            except CallRefused as error:
+                if error.kind != forms.KEY:
+                    raise
+        _get_key(settings, port_id, left(until))
+    try:
+        return _call_port(settings, request, port_id, until)
+    except CallRefused as error:
+        if error.kind != forms.KEY or request.goes_up:
+            raise
+    # race: its node has lost this one meanwhile, and forgotten the key
+    _get_key(settings, port_id, left(until))
+    return _call_port(settings, request, port_id, until)
+
+
+def _get_key(settings: Settings, port_id: str, timeout: float | None) -> None:
+    """Ask the node of a service for the key that calls need. *Raises:* `NotAllowed`."""
+    node_id, name = split_port_id(port_id)
+    try:
+        reply = settings.core().call(node_id, (KEY, name), timeout)
+    except MessageError:
+        reply = (forms.KEY, "")  # a Perl node, which has no keys
+    match reply:
+        case [forms.KEY, str(key)]:
+            if len(settings.keys) >= MOST_KEYS:
+                settings.keys.clear()  # most of them are of services that have ended
+            settings.keys[port_id] = key
+        case [forms.REFUSED, *parts]:
+            raise refusal(tuple(parts), port_id)
+        case _:
+            raise GmpError(f"node {node_id} gave no key of {port_id}: it replied {show(reply, 80)}")
+
+
+def _call_port(settings: Settings, request: Request, port_id: str, until: float | None) -> Any:
     core = settings.core()
     timeout = None if until is None else round(until - time.monotonic(), 3)
     if timeout is not None and timeout <= 0:
         raise CallTimeout(f"no time is left to call {request.method} of {port_id}")
     options = _options(core, request, timeout)
+    key = settings.keys.get(port_id)
+    if key:
+        options[forms.KEY] = key
     args, keywords, sources = _with_sources(core, settings, request, options)
     result = None
     try:
@@ -120,7 +171,8 @@ def _ask(core: Core, port_id: str, message: tuple[Any, ...], timeout: float | No
         raise
     except BaseException:  # also a kill of this greenlet, or a `gevent.Timeout`
         with contextlib.suppress(GmpError):  # the node may be closed, or the service's node lost
-            core.send_soon(port_id, forms.CANCEL, message[-1][forms.ID])
+            options = message[-1]
+            core.send_soon(port_id, forms.CANCEL, options[forms.ID], *([options[forms.KEY]] if forms.KEY in options else []))
         raise
 
 
@@ -132,18 +184,23 @@ def _reply(settings: Settings, request: Request, port_id: str, reply: tuple[Any,
             raise raised(tuple(parts), settings.errors, port_id, request.method)
         case [forms.REFUSED, *parts]:
             raise refusal(tuple(parts), port_id)
-        case [forms.STREAM, str(source)]:
+        case [forms.STREAM, str(source), str(token)]:
             what = port_id, request.method
-            return RemoteStream(settings.core(), source, what, settings.window, request.timeout, settings.errors)
+            return RemoteStream(settings.core(), (source, token), what, settings.window, request.timeout, settings.errors)
     raise GmpError(f"{port_id} is no service: it replied {show(reply, 80)}")
 
 
 def send(settings: Settings, request: Request) -> None:
     """Make a call that nobody waits for. *Blocks:* as `gmp.send`, and while the group has no member."""
-    if any(isinstance(value, GeneratorType) for value in (*request.args, *request.keywords.values())):
+    if request.goes_up:
         raise GmpError(f"{request.method}: a generator can go up with a call only, which waits for its end")
-    port_id = settings.target.pick((), left(until_of(request.timeout)))
-    settings.core().send(port_id, forms.SEND, request.method, list(request.args), request.keywords, {})
+    until = until_of(request.timeout)
+    port_id = settings.target.pick((), left(until))
+    if port_id not in settings.keys:  # nothing would come back to say that one is needed
+        _get_key(settings, port_id, left(until))
+    key = settings.keys[port_id]
+    options = {forms.KEY: key} if key else {}
+    settings.core().send(port_id, forms.SEND, request.method, list(request.args), request.keywords, options)
 
 
 def until_of(timeout: float | None) -> float | None:
@@ -173,17 +230,19 @@ def _with_sources(
     core: Core, settings: Settings, request: Request, options: dict[str, Any]
 ) -> tuple[list[Any], dict[str, Any], list[Source]]:
     """Return the arguments with None for each generator, and the streams of these; note their ports in `options`."""
-    args, keywords, sources = list(request.args), request.keywords, []
+    if not request.goes_up:
+        return list(request.args), request.keywords, []
+    args, sources = list(request.args), []
+    keywords = dict(request.keywords)
     places: list[tuple[Any, Any]] = [*enumerate(args), *keywords.items()]
     found = [(place, value) for place, value in places if isinstance(value, GeneratorType)]
-    if found:
-        keywords = dict(keywords)
-        for place, items in found:
-            source = Source(core, items, f"an argument of {request.method}", Current(), settings.errors)
-            sources.append(source)
-            if isinstance(place, int):
-                args[place] = None
-            else:
-                keywords[place] = None
-        options[forms.UPLOADS] = [[place, source.port.id] for (place, _), source in zip(found, sources, strict=True)]
+    for place, items in found:
+        source = Source(core, items, f"an argument of {request.method}", Current(), settings.errors)
+        sources.append(source)
+        if isinstance(place, int):
+            args[place] = None
+        else:
+            keywords[place] = None
+    pairs = zip(found, sources, strict=True)
+    options[forms.UPLOADS] = [[place, source.port.id, source.token] for (place, _), source in pairs]
     return args, keywords, sources

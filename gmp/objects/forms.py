@@ -1,13 +1,13 @@
 """The messages of services, as `docs/protocol.md` has them: tags, options, and reading what any node may have sent.
 
 To a service: ``call METHOD [ARG…] {NAME: VALUE} {OPTION: VALUE} REPLY``, of which the two dicts may be left out, the second
-or both; ``send METHOD [ARG…] {NAME: VALUE} {OPTION: VALUE}``; ``cancel ID``; ``describe REPLY``.
+or both; ``send METHOD [ARG…] {NAME: VALUE} {OPTION: VALUE}``; ``cancel ID KEY``; ``describe REPLY``.
 
-From it: ``return VALUE``; ``raise TYPE TEXT [ARG…] TRACEBACK DECLARED``; ``refused KIND TEXT``; ``stream PORT``;
+From it: ``return VALUE``; ``raise TYPE TEXT [ARG…] TRACEBACK DECLARED``; ``refused KIND TEXT``; ``stream PORT TOKEN``;
 ``described {…}``.
 
-A stream is two ports. To the one that has the items: ``more COUNT READER``. To the one that reads: ``item VALUE``, ``end``,
-or ``raise …``. Either ends it by dying.
+A stream is two ports. To the one that has the items: ``more COUNT READER TOKEN``. To the one that reads: ``item VALUE``,
+``end``, or ``raise …``. Either ends it by dying.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ MORE, ITEM, END = "more", "item", "end"
 
 LEAVING = "leaving"  #: the kind of refusal of a node that leaves
 
-ID, TIMEOUT, WITHIN, CHAIN, RETRY, UPLOADS = "id", "timeout", "within", "chain", "retry", "streams"
+ID, TIMEOUT, WITHIN, CHAIN, RETRY, UPLOADS, KEY = (
+    "id", "timeout", "within", "chain", "retry", "streams", "key",
+)  # fmt: skip
 END_OF_ITEMS = object()
 MOST_CHAIN = 64  #: calls, each of which waits for the next
 
@@ -126,20 +128,20 @@ def chain(options: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple(links)
 
 
-def uploads(asked: Asked) -> list[tuple[int | str, str]]:
-    """Return which arguments are streams: place or name, and the port that has the items. *Raises:* `Malformed`."""
+def uploads(asked: Asked) -> list[tuple[int | str, str, str]]:
+    """Return which arguments are streams: place or name, the port that has the items, its token. *Raises:* `Malformed`."""
     value = asked.options.get(UPLOADS, [])
     if not isinstance(value, list | tuple):
         raise Malformed(f"option {UPLOADS}: expected a list, not {show_typed(value)}")
-    found: list[tuple[int | str, str]] = []
+    found: list[tuple[int | str, str, str]] = []
     for item in value:
         match item:
-            case [int(place), source] if 0 <= place < len(asked.args):
-                found.append((place, reply_port(source)[0]))
-            case [str(place), source] if place in asked.keywords:
-                found.append((place, reply_port(source)[0]))
+            case [int(place), source, str(token)] if 0 <= place < len(asked.args):
+                found.append((place, reply_port(source)[0], token))
+            case [str(place), source, str(token)] if place in asked.keywords:
+                found.append((place, reply_port(source)[0], token))
             case _:
-                raise Malformed(f"option {UPLOADS}: expected pairs of an argument's place or name, and a port")
+                raise Malformed(f"option {UPLOADS}: expected lists of an argument's place or name, a port, and its token")
     return found
 
 

@@ -32,9 +32,9 @@ _DOWN = "down"
 class _Way:
     """What a stream holds on this node, apart from itself, so that it can be given up when the stream is gone."""
 
-    def __init__(self, host: Host, source: str) -> None:
+    def __init__(self, host: Host, source: tuple[str, str]) -> None:
         self.host = host
-        self.source = source
+        self.source, self.token = source
         self.port: Port | None = None
         self.monitor: Monitor | None = None  # of the port that reads
         self.ended = False
@@ -61,7 +61,8 @@ class RemoteStream:
     """
 
     def __init__(
-        self, host: Host, source: str, what: tuple[str, str], window: int, timeout: float | None, errors: Declared
+        self, host: Host, source: tuple[str, str], what: tuple[str, str], window: int, timeout: float | None,
+        errors: Declared,
     ) -> None:  # fmt: skip
         self._way = _Way(host, source)
         self._service, self._method = what
@@ -117,7 +118,7 @@ class RemoteStream:
         reading = current_port()
         if reading is not None and reading.ports is port.ports:
             way.monitor = way.host.watch(reading, way.end)
-        way.host.send_soon(way.source, forms.MORE, self._window, port)
+        way.host.send_soon(way.source, forms.MORE, self._window, port, way.token)
 
     def close(self) -> None:
         """End the stream, here and there. Does nothing if it has ended. *Blocks:* never."""

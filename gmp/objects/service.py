@@ -33,6 +33,7 @@ from gmp.objects.faults import Declared, fault, type_name, untravelled
 from gmp.objects.forms import LEAVING, Asked, Malformed
 from gmp.objects.methods import Method, describe_methods, methods_of
 from gmp.objects.reader import WINDOW, RemoteStream
+from gmp.objects.rights import Rights
 from gmp.objects.source import Source
 from gmp.objects.work import Work
 from gmp.ports.monitors import Monitor, Reason
@@ -61,13 +62,15 @@ class Service:
     """One exposed object. `port` is its port; it ends with that."""
 
     def __init__(
-        self, host: Host, thing: Any, methods: Iterable[str] | None, name: str, limits: Limits, errors: Declared
-    ) -> None:
+        self, host: Host, thing: Any, methods: Iterable[str] | None, name: str, limits: Limits, errors: Declared,
+        rights: Rights | None,
+    ) -> None:  # fmt: skip
         self._host = host
         self._methods = methods_of(thing, methods)
         self._doc = inspect.getdoc(thing) or ""
         self._limits = limits
         self._errors = errors
+        self._rights = rights
         self._works: dict[Any, Work] = {}  # those that wait, run or stream, by what they are cancelled by
         self._waiting: deque[Work] = deque()
         self._running: set[Work] = set()
@@ -86,6 +89,8 @@ class Service:
         self.port.on(None, self._unknown)
         self.port.own(self)
         host.draining.add(self)
+        if rights is not None:
+            host.keys[self.port.name] = self._ask_for_key
 
     # ---- what comes; nothing in it may raise, as that would kill the port
 
@@ -116,6 +121,8 @@ class Service:
     def _admit(self, asked: Asked) -> tuple[Work | None, str, str]:
         """Return the call as work, or None with the kind and the text of a refusal. *Raises:* `Malformed`."""
         method = self._methods.get(asked.method)
+        if not self._may(asked.options.get(forms.KEY)):
+            return None, forms.KEY, f"{self.name} is for certain nodes: a call needs the key that its node gives to these"
         if self._leaving:
             return None, LEAVING, f"node {self._host.id} leaves the network"
         if method is None:
@@ -135,8 +142,9 @@ class Service:
         if runs and len(self._running) >= self._limits.concurrency and len(self._waiting) >= self._limits.max_waiting:
             return None, "busy", f"{len(self._running)} calls run and {len(self._waiting)} wait at {self.name}"
         work = Work(key, method, asked, self._call(method, asked, links))
-        for place, source in forms.uploads(asked):
-            reader = RemoteStream(self._host, source, (source, f"argument {place}"), WINDOW, None, self._errors)
+        for place, source, token in forms.uploads(asked):
+            what = (source, f"argument {place}")
+            reader = RemoteStream(self._host, (source, token), what, WINDOW, None, self._errors)
             work.readers.append(reader)
             if isinstance(place, int):
                 asked.args[place] = reader
@@ -151,8 +159,19 @@ class Service:
         links = (*links[1 - forms.MOST_CHAIN :], own) if asked.reply else (own,)
         return Current(None if until is None else time.monotonic() + until, links)
 
-    def _cancelled(self, key: Any = None, *_: Any) -> None:
-        work = self._works.get(key) if isinstance(key, str) else None
+    def _may(self, key: Any) -> bool:
+        return self._rights is None or self._rights.admits(key)
+
+    def _ask_for_key(self, node_id: str) -> tuple[Any, ...]:
+        """Return the reply to a node that asks for the key."""
+        if self._rights is None:
+            return (forms.KEY, "")
+        if node_id != self._host.id and node_id not in self._callers:
+            self._watch(node_id)
+        return self._rights.answer(node_id)
+
+    def _cancelled(self, call_id: Any = None, key: Any = None, *_: Any) -> None:
+        work = self._works.get(call_id) if isinstance(call_id, str) and self._may(key) else None
         if work is not None:
             self._stop(work)
 
@@ -272,7 +291,7 @@ class Service:
         work.source = source
         self._sources.add(source)
         self.figures["streams"] += 1
-        return forms.STREAM, source.port.id
+        return forms.STREAM, source.port.id, source.token
 
     def _stream_ended(self, work: Work, source: Source) -> None:
         self._sources.discard(source)
@@ -306,6 +325,8 @@ class Service:
     def _watch(self, node_id: str) -> None:
         def lost(_: Reason) -> None:
             self._callers.pop(node_id, None)
+            if self._rights is not None:
+                self._rights.forget(node_id)
             for work in [work for work in self._works.values() if work.asked.node_id == node_id]:
                 self._stop(work)
 
@@ -345,7 +366,7 @@ class Service:
         return not self._running and not any(source.open for source in self._sources)
 
     def end(self) -> None:
-        """`Drained.end`: tell callers whose calls have begun; the death of the port says to all others that theirs have not."""
+        """`Drained.end`: tell callers whose calls have begun; the port's death tells the others that theirs have not."""
         for work in list(self._running):
             if work.asked.reply and not work.given_up:
                 text = f"it was stopped, as node {self._host.id} leaves the network"
@@ -355,6 +376,7 @@ class Service:
     def close(self) -> None:
         """The port is dead: its greenlets end by themselves."""
         self._host.draining.discard(self)
+        self._host.keys.pop(self.port.name, None)
         if self._timer is not None:
             self._timer.cancel()
         for monitor in self._callers.values():

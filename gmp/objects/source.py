@@ -10,6 +10,7 @@ The reader is watched from the first ``more`` on, so its death, or the loss of i
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -50,16 +51,19 @@ class Source:
         self._reader = ""
         self._monitor: Monitor | None = None
         self.ended: Callable[[], None] = _nothing
+        self.token = secrets.token_hex(8)  #: who has it may read
         self.port = host.ports.make()
         self.port.on(forms.MORE, self._more)
         self.port.on(None, _ignore)
         self.port.own(self)
 
-    def _more(self, count: Any = None, reader: Any = None, *_: Any) -> None:
+    def _more(self, count: Any = None, reader: Any = None, token: Any = None, *_: Any) -> None:
         """The reader has room for so many more. Nothing in it may raise."""
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             return
         if not self._reader:
+            if token != self.token:
+                return
             try:
                 self._reader, _node_id = forms.reply_port(reader)
                 self._monitor = self._host.watch(self._reader, lambda _: self.stop())
