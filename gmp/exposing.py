@@ -14,8 +14,9 @@ from gmp.mesh.groups import Group
 from gmp.objects.calling import Settings
 from gmp.objects.faults import declared
 from gmp.objects.members import Members, OnePort, Target
+from gmp.objects.methods import signature_of
 from gmp.objects.reader import WINDOW
-from gmp.objects.remote import Remote
+from gmp.objects.remote import Remote, describe
 from gmp.objects.retry import Retry
 from gmp.objects.rights import Rights
 from gmp.objects.service import Limits, Service
@@ -23,6 +24,7 @@ from gmp.objects.source import MOST_CREDIT
 from gmp.ports.port import Port
 from gmp.showing import show_typed
 
+__all__ = ["SERVICE", "describe", "expose", "remote", "signature_of"]
 SERVICE = {"gmp.service": 1}  #: the value of a service as a member of a group: the version of its messages
 
 
