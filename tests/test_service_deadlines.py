@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import gc
 import signal
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from greenlet import GreenletExit
 
 import gmp
 from gmp.testing import FaultProxy
+from gmp.testing.leaks import Inventory
 
 from .conftest import eventually
 from .processes import Processes
@@ -358,3 +360,64 @@ def test_time_is_not_lost_to_a_group_that_is_empty(make_node: Make) -> None:
     assert time.monotonic() - began < 10
     with contextlib.suppress(gmp.WaitTimeout):
         gmp.remote("nobody", node=node, timeout=0).anything()
+
+
+def quietly(method: Any) -> None:
+    with contextlib.suppress(gmp.GmpError):
+        method()
+
+
+@pytest.mark.parametrize("step", ["waits", "runs", "has ended", "was never connected"])
+@pytest.mark.parametrize("who", ["caller", "service", "caller's node", "service's node", "network"])
+def test_whatever_ends_at_each_step_of_a_call_nothing_is_left(make_node: Make, step: str, who: str) -> None:
+    inventory = Inventory()
+    there = make_node("there", reached_at=["*"], leave_timeout=1)
+    thing = Slow()
+    service = gmp.expose(thing, node=there)
+    with FaultProxy(there.binds[0]) as proxy:
+        here = make_node("here", seeds=[proxy.address], binds=[], leave_timeout=1, connect_timeout=1)
+        slow = gmp.remote(service.id, node=here, timeout=None)
+        if step == "was never connected":
+            proxy.blackhole()
+        else:
+            slow.left()
+        before = len(there._core.ports.by_name), len(here._core.ports.by_name)
+        first = gevent.spawn(quietly, slow.lasting) if step == "waits" else None
+        if first is not None:
+            thing.begun.wait()
+        call = gevent.spawn(quietly, slow.work)
+        if step == "waits":
+            eventually(lambda slow=slow: told(slow, "waiting") == 1)
+        elif step != "was never connected":
+            thing.begun.wait()
+        if step == "has ended":
+            thing.go.set()  # and the reply is on its way
+        if who == "caller":
+            call.kill()
+        elif who == "service":
+            service.kill("broken")
+        elif who == "caller's node":
+            here.close()
+        elif who == "service's node":
+            closing = gevent.spawn(there.close)
+            thing.go.set()
+            closing.join()
+        else:
+            proxy.cut()
+        proxy.heal()
+        thing.go.set()
+        for greenlet in (call, first):
+            if greenlet is not None:
+                greenlet.join(20)
+                assert greenlet.dead
+        if not there.closed:
+            eventually(lambda: len(there._core.ports.by_name) == before[0] - (who == "service"))
+            eventually(lambda service=service: not service.greenlets())
+        if not here.closed:
+            eventually(lambda: len(here._core.ports.by_name) == before[1])
+            assert not here._core.calls._waiting
+        here.close()
+    there.close()
+    del slow, service, call, first, greenlet
+    gc.collect()
+    eventually(lambda: not inventory.new())
