@@ -13,10 +13,11 @@ A stream is two ports. To the one that has the items: ``more COUNT READER TOKEN`
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from gmp.errors import ConfigError
-from gmp.ids import split_port_id
+from gmp.ids import is_peer_node_id, split_port_id
 from gmp.showing import show_typed
 
 CALL, SEND, CANCEL, DESCRIBE = "call", "send", "cancel", "describe"
@@ -49,6 +50,10 @@ class Asked(NamedTuple):
 
 def read_call(rest: tuple[Any, ...]) -> Asked:
     """Read what came behind ``call``. *Raises:* `Malformed`."""
+    if len(rest) == 5:  # as gmp's own callers send it
+        method, args, keywords, options, reply = rest
+        if type(method) is str and type(args) is list and not keywords and type(options) is dict:
+            return Asked(method, args, {}, options, *reply_port(reply))
     if not 3 <= len(rest) <= 5:
         raise Malformed("expected a method, a list of arguments, up to two tables, and a reply port")
     return _read(rest[:-1], reply_port(rest[-1]))
@@ -84,6 +89,10 @@ def _table(value: Any) -> dict[str, Any]:
 
 def reply_port(value: Any) -> tuple[str, str]:
     """Return the ID of a reply port, and its node's. *Raises:* `Malformed`."""
+    if type(value) is str:
+        node_id, _, name = value.partition("#")
+        if name and value.isascii() and _is_node_id(node_id):
+            return value, node_id
     try:
         node_id, name = split_port_id(value)
     except ConfigError:
@@ -91,6 +100,9 @@ def reply_port(value: Any) -> tuple[str, str]:
     if not name:  # a node's own port takes requests, not replies
         raise Malformed(f"expected the ID of a reply port, not {show_typed(value)}")
     return f"{node_id}#{name}", node_id
+
+
+_is_node_id = lru_cache(1000)(is_peer_node_id)
 
 
 def reply_of(rest: tuple[Any, ...]) -> str:

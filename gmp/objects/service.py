@@ -131,9 +131,10 @@ class Service:
         key: Any = forms.call_id(asked) if asked.reply else object()
         if key in self._works:
             raise Malformed(f"option {forms.ID}: another call of that name is under way")
-        links = forms.chain(asked.options)
+        options = asked.options
+        links = forms.chain(options) if forms.CHAIN in options else ()
         runs = not method.is_generator
-        if runs and sum(port_id == self.port.id for port_id, _ in links) >= self._limits.concurrency:
+        if runs and links and sum(port_id == self.port.id for port_id, _ in links) >= self._limits.concurrency:
             shown = " → ".join([*(called for _, called in links), f"{self.name}.{method.name}"])
             return None, "cycle", f"the call would wait for itself: {shown}"
         if asked.options.get(forms.RETRY) and not method.mark.idempotent:
@@ -142,6 +143,12 @@ class Service:
         if runs and len(self._running) >= self._limits.concurrency and len(self._waiting) >= self._limits.max_waiting:
             return None, "busy", f"{len(self._running)} calls run and {len(self._waiting)} wait at {self.name}"
         work = Work(key, method, asked, self._call(method, asked, links))
+        if forms.UPLOADS in options:
+            self._read_uploads(work)
+        return work, "", ""
+
+    def _read_uploads(self, work: Work) -> None:
+        asked = work.asked
         for place, source, token in forms.uploads(asked):
             what = (source, f"argument {place}")
             reader = RemoteStream(self._host, (source, token), what, WINDOW, None, self._errors)
@@ -150,7 +157,6 @@ class Service:
                 asked.args[place] = reader
             else:
                 asked.keywords[place] = reader
-        return work, "", ""
 
     def _call(self, method: Method, asked: Asked, links: tuple[tuple[str, str], ...]) -> Current:
         until = forms.seconds(asked.options, forms.TIMEOUT)
@@ -320,7 +326,8 @@ class Service:
 
     def _forget(self, work: Work) -> None:
         self._works.pop(work.key, None)
-        work.close_readers()
+        if work.readers:
+            work.close_readers()
 
     def _watch(self, node_id: str) -> None:
         def lost(_: Reason) -> None:
