@@ -13,13 +13,14 @@ from gmp.kernel.node import Node, core_of, family_name
 from gmp.mesh.groups import Group
 from gmp.objects.calling import Settings
 from gmp.objects.faults import declared
+from gmp.objects.limits import Limits
 from gmp.objects.members import Members, OnePort, Target
 from gmp.objects.methods import signature_of
 from gmp.objects.reader import WINDOW
 from gmp.objects.remote import Remote, describe
 from gmp.objects.retry import Retry
 from gmp.objects.rights import Rights
-from gmp.objects.service import Limits, Service
+from gmp.objects.service import Service
 from gmp.objects.source import MOST_CREDIT
 from gmp.ports.port import Port
 from gmp.showing import show_typed

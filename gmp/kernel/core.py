@@ -315,7 +315,7 @@ class Core:
         peers = {peer.node_id: peer.stats() for peer in self.network.peers.values()}
         lag = self.network.housekeeper.stats()
         figures = {"dropped": self.ports.dropped, "ports": len(self.ports.by_name), "peak": self.ports.peak}
-        return {**figures, "peers": peers, "seeds": self.mesh.stats(), **lag}
+        return {**figures, "peers": peers, "seeds": self.mesh.stats(), "services": self.draining.stats(), **lag}
 
     # ---- a child of `fork`
 

@@ -7,7 +7,7 @@ work is not done. A node without anything that is at work leaves at once.
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 import gevent.event
 
@@ -27,6 +27,9 @@ class Drained(Protocol):
 
     def end(self) -> None:
         """The time is up, or everything has ended."""
+
+    def stats(self) -> dict[str, Any]:
+        """Its figures: plain data."""
 
 
 class Draining:
@@ -71,6 +74,10 @@ class Draining:
         """Let everything tell those whose work is not done. *Blocks:* never."""
         for drained in list(self._drained):
             drained.end()
+
+    def stats(self) -> list[dict[str, Any]]:
+        """Return the figures of each. *Blocks:* never."""
+        return [drained.stats() for drained in self._drained]
 
     def _idle(self) -> bool:
         return all(drained.idle for drained in self._drained)

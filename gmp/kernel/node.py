@@ -369,7 +369,9 @@ class Node:
         told of.
         `peak` is the port at which the most messages waited at once, and how many, noted at each doubling (None: under 16).
         `loop_lag` is by how many seconds this node's event loop was late last, `loop_lag_peak` the most so far. Of a peer
-        that is connected: `busy`, and `round_trip`, the seconds its program took for the last heartbeat.
+        that is connected: `busy`, and `round_trip`, the seconds its program took for the last heartbeat. `services` are the
+        objects that were exposed, each with what runs and waits, and of each method that was called its calls, those that
+        raised, and the seconds they took.
         """
         return self._core.stats()
 

@@ -25,12 +25,14 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit
 
-from gmp.errors import ConfigError, GmpError, MessageError
+from gmp.errors import GmpError, MessageError
 from gmp.mesh.groups import Group
 from gmp.objects import forms
 from gmp.objects.context import Current, begin, left
 from gmp.objects.faults import Declared, fault, type_name, untravelled
+from gmp.objects.figures import Figures
 from gmp.objects.forms import LEAVING, Asked, Malformed
+from gmp.objects.limits import Limits
 from gmp.objects.methods import Method, describe_methods, methods_of
 from gmp.objects.reader import WINDOW, RemoteStream
 from gmp.objects.rights import Rights
@@ -46,16 +48,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gmp")
 TICK = 0.05  # seconds between two looks at the deadlines
-FIGURES = ("calls", "errors", "refused", "stopped", "late", "streams")
-
-
-class Limits:
-    """How much one service takes at a time. *Raises:* `ConfigError`."""
-
-    def __init__(self, concurrency: object, max_waiting: object, max_streams: object) -> None:
-        self.concurrency = _whole("concurrency", concurrency, 1)
-        self.max_waiting = _whole("max_waiting", max_waiting, 0)
-        self.max_streams = _whole("max_streams", max_streams, 0)
 
 
 class Service:
@@ -79,7 +71,7 @@ class Service:
         self._timer: Timer | None = None
         self._leave: Callable[[], None] | None = None  # takes it out of its group
         self._leaving = False
-        self.figures = dict.fromkeys(FIGURES, 0)
+        self.figures = Figures()
         self.port = host.ports.make()
         self.name = name or type(thing).__name__
         self.port.on(forms.CALL, partial(self._came, forms.read_call))
@@ -194,7 +186,7 @@ class Service:
         self._host.peer_log.tell(log, logging.WARNING, "not for a service", self._host.id, f"service {self.name}: {text}")
 
     def _refuse(self, reply: str, kind: str, text: str) -> None:
-        self.figures["refused"] += 1
+        self.figures.refused += 1
         if reply:
             self._tell(reply, forms.REFUSED, kind, text)
         else:
@@ -218,8 +210,10 @@ class Service:
         try:
             if not work.given_up:
                 begin(work.call)
-                self.figures["calls"] += 1
-                self._answer(work, self._outcome(work))
+                began = time.monotonic()
+                outcome = self._outcome(work)
+                self.figures.count(work.method.name, outcome[0] == forms.RAISE, time.monotonic() - began)
+                self._answer(work, outcome)
         finally:
             self._has_run(work)
 
@@ -238,7 +232,6 @@ class Service:
                 raise
             return fault(GreenletExit("the method ended its own greenlet"), self._errors, lambda _: False)
         except BaseException as error:
-            self.figures["errors"] += 1
             if not asked.reply:
                 log.warning("%s.%s, whose caller waits for nothing, raised", self.name, method.name, exc_info=error)
             return fault(error, self._errors, partial(self._travels, asked.reply))
@@ -255,14 +248,14 @@ class Service:
         if not reply:
             return
         if work.given_up or (work.source is None and left(work.call.until) == 0):  # it is too late, also for an error
-            self.figures["late"] += 1
+            self.figures.late += 1
             if work.source is not None:
                 work.source.stop()
             return
         try:
             self._host.send(reply, *outcome)
         except MessageError as error:
-            self.figures["errors"] += 1
+            self.figures.errors += 1
             what = f"the result of {self.name}.{work.method.name}, {show_typed(outcome[1])},"
             self._tell(reply, *untravelled(error, what))
         except GmpError as error:
@@ -287,7 +280,7 @@ class Service:
             close = getattr(items, "close", None)
             if close is not None:
                 close()
-            self.figures["refused"] += 1
+            self.figures.refused += 1
             return forms.REFUSED, "busy", f"{len(self._sources)} streams of {self.name} are open"
         within = forms.seconds(work.asked.options, forms.WITHIN)
         call = Current(None if within is None else time.monotonic() + within, work.call.chain)
@@ -296,7 +289,7 @@ class Service:
         source.ended = partial(self._stream_ended, work, source)
         work.source = source
         self._sources.add(source)
-        self.figures["streams"] += 1
+        self.figures.streams += 1
         return forms.STREAM, source.port.id, source.token
 
     def _stream_ended(self, work: Work, source: Source) -> None:
@@ -320,7 +313,7 @@ class Service:
             self._forget(work)
         if work.method.mark.finish and work.begun:
             return
-        self.figures["stopped"] += 1
+        self.figures.stopped += 1
         if work.begun and work.task is not None:
             work.task.kill()
 
@@ -398,22 +391,20 @@ class Service:
 
     def description(self) -> dict[str, Any]:
         """Return what others are told of the service: plain data."""
-        limits = self._limits
         return {
             "name": self.name,
             "doc": self._doc,
             "methods": describe_methods(self._methods),
             "declared": sorted(map(type_name, self._errors.values())),
-            "concurrency": limits.concurrency,
-            "max_waiting": limits.max_waiting,
-            "running": len(self._running),
-            "waiting": len(self._waiting),
-            "open_streams": len(self._sources),
-            **self.figures,
+            "concurrency": self._limits.concurrency,
+            "max_waiting": self._limits.max_waiting,
+            **self._now(),
         }
 
+    def stats(self) -> dict[str, Any]:
+        """`Drained.stats`."""
+        return {"name": self.name, "port": self.port.id, "methods": self.figures.of_methods(), **self._now()}
 
-def _whole(what: str, value: object, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{what} {value!r}: expected a whole number from {least} on")
-    return value
+    def _now(self) -> dict[str, int]:
+        now = {"running": len(self._running), "waiting": len(self._waiting), "open_streams": len(self._sources)}
+        return {**now, **self.figures.of_all()}
