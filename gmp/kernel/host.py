@@ -27,6 +27,7 @@ from gmp.ports.monitors import Kind, Monitor, Reason
 from gmp.ports.port import Port
 from gmp.ports.table import Ports
 from gmp.ports.timers import Timer
+from gmp.ports.tracing import Tracer
 from gmp.ports.workers import Task
 
 
@@ -42,6 +43,7 @@ class Host(Protocol):
     mesh: Mesh
     monitors: RemoteMonitors
     draining: Draining
+    tracer: Tracer | None
     keys: dict[str, Callable[[str], tuple[Any, ...]]]
     passing: Passing
     peer_log: PeerLog

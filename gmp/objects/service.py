@@ -19,6 +19,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
 from functools import partial
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
@@ -103,6 +104,8 @@ class Service:
                 self._complain(str(error))
                 return
         self._works[work.key] = work
+        if self._host.tracer is not None:
+            work.context = copy_context()
         if work.call.until is not None and self._timer is None:
             self._timer = Timer(TICK, self._tick)
         if work.method.is_generator or len(self._running) < self._limits.concurrency:
@@ -209,9 +212,8 @@ class Service:
         work.begun = True
         try:
             if not work.given_up:
-                begin(work.call)
                 began = time.monotonic()
-                outcome = self._outcome(work)
+                outcome = self._outcome(work) if work.context is None else work.context.run(self._outcome, work)
                 self.figures.count(work.method.name, outcome[0] == forms.RAISE, time.monotonic() - began)
                 self._answer(work, outcome)
         finally:
@@ -220,6 +222,7 @@ class Service:
     def _outcome(self, work: Work) -> tuple[Any, ...]:
         """Call the method; return the reply."""
         asked, method = work.asked, work.method
+        begin(work.call)
         try:
             result = method.function(*asked.args, **asked.keywords)
             if method.mark.streams or isinstance(result, GeneratorType):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import Context
 from typing import Any, Protocol
 
 from gmp.objects.context import Current
@@ -21,7 +22,7 @@ class Stoppable(Protocol):
 class Work:
     """A call that has come."""
 
-    __slots__ = ("asked", "begun", "call", "given_up", "key", "method", "readers", "source", "task")
+    __slots__ = ("asked", "begun", "call", "context", "given_up", "key", "method", "readers", "source", "task")
 
     def __init__(self, key: Any, method: Method, asked: Asked, call: Current) -> None:
         self.key = key  #: what it is cancelled by
@@ -29,6 +30,7 @@ class Work:
         self.asked = asked
         self.call = call  #: its deadline and chain
         self.given_up = False  #: True if nobody waits for it any more
+        self.context: Context | None = None  #: of its trace, which its own calls go on with
         self.begun = False  #: True once its greenlet runs
         self.task: Task | None = None
         self.source: Stoppable | None = None
