@@ -65,6 +65,12 @@ class Rows:
     def listed(self, values: Iterable[Any]) -> list[Any]:
         return list(values)
 
+    def iterator(self) -> Iterator[int]:
+        return iter([1, 2])
+
+    def passed_on(self, numbers: Iterator[int]) -> Iterator[int]:
+        return numbers
+
     def fails(self) -> Iterator[int]:
         yield 1
         raise Odd("in the middle", 2)
@@ -132,6 +138,7 @@ def test_a_generator_streams_and_what_is_marked_so(made: tuple[Rows, Any]) -> No
     assert list(rows.rows(0)) == []
     values = [1, "two", None, [3], {"four": 5}]
     assert list(rows.listed(values)) == values
+    assert list(rows.iterator()) == [1, 2]
     assert list(rows.rows.call(3, timeout=5)) == [0, 1, 2]
     assert list(rows.rows.future(3).get(timeout=20)) == [0, 1, 2]
     eventually(lambda: told(rows, "open_streams") == 0)
@@ -311,6 +318,8 @@ def test_a_generator_as_an_argument_streams_up(made: tuple[Rows, Any]) -> None:
     assert rows.total(numbers=(number for number in range(10)), factor=2) == 90
     assert thing.taken == [*range(1000), *range(10)]
     assert rows.total(number for number in ()) == 0
+    assert rows.total(iter([1, 2])) == rows.total(rows.rows(3)) == 3
+    assert list(rows.passed_on(iter([1, 2, 3]))) == [1, 2, 3]
     assert list(rows.doubled(number for number in range(200))) == [2 * number for number in range(200)]
 
 

@@ -160,7 +160,7 @@ def test_a_call_that_nobody_waits_for(nodes: tuple[gmp.Node, gmp.Node], caplog: 
     assert thing.done == ["first", "second"]
     assert "Jobs.add, whose caller waits for nothing, raised" in caplog.text
     assert "refused (no_method)" in caplog.text
-    with pytest.raises(gmp.GmpError, match="a generator can go up with a call only"):
+    with pytest.raises(gmp.GmpError, match="an iterator can go up with a call only"):
         jobs.note.send(x for x in ())
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gevent
@@ -22,7 +21,7 @@ from gmp.objects.faults import Declared, raised, refusal
 from gmp.objects.members import Target
 from gmp.objects.reader import RemoteStream
 from gmp.objects.retry import Retry
-from gmp.objects.source import Source
+from gmp.objects.source import Source, is_iterator
 from gmp.showing import show
 from gmp.wire.requests import KEY
 
@@ -56,8 +55,11 @@ class Request(NamedTuple):
 
     @property
     def goes_up(self) -> bool:
-        """True if there are generators among its arguments, which can be taken once."""
-        return GeneratorType in map(type, self.args) or GeneratorType in map(type, self.keywords.values())
+        """True if there are iterators among its arguments, which can be taken once."""
+        for value in self.args:
+            if is_iterator(value):
+                return True
+        return any(map(is_iterator, self.keywords.values())) if self.keywords else False
 
 
 def call(settings: Settings, request: Request) -> Any:
@@ -66,7 +68,7 @@ def call(settings: Settings, request: Request) -> Any:
     if request.retry is None:
         return _call_somewhere(settings, request, until, set())
     if request.goes_up:
-        raise GmpError(f"{request.method}: a generator goes up once, so the call cannot be retried")
+        raise GmpError(f"{request.method}: an iterator goes up once, so the call cannot be retried")
     avoid: set[str] = set()
     number = 1
     while True:
@@ -193,7 +195,7 @@ def _reply(settings: Settings, request: Request, port_id: str, reply: tuple[Any,
 def send(settings: Settings, request: Request) -> None:
     """Make a call that nobody waits for. *Blocks:* as `gmp.send`, and while the group has no member."""
     if request.goes_up:
-        raise GmpError(f"{request.method}: a generator can go up with a call only, which waits for its end")
+        raise GmpError(f"{request.method}: an iterator can go up with a call only, which waits for its end")
     until = until_of(request.timeout)
     port_id = settings.target.pick((), left(until))
     if port_id not in settings.keys:  # nothing would come back to say that one is needed
@@ -229,13 +231,13 @@ def _options(core: Core, request: Request, timeout: float | None) -> dict[str, A
 def _with_sources(
     core: Core, settings: Settings, request: Request, options: dict[str, Any]
 ) -> tuple[list[Any], dict[str, Any], list[Source]]:
-    """Return the arguments with None for each generator, and the streams of these; note their ports in `options`."""
+    """Return the arguments with None for each iterator, and the streams of these; note their ports in `options`."""
     if not request.goes_up:
         return list(request.args), request.keywords, []
     args, sources = list(request.args), []
     keywords = dict(request.keywords)
     places: list[tuple[Any, Any]] = [*enumerate(args), *keywords.items()]
-    found = [(place, value) for place, value in places if isinstance(value, GeneratorType)]
+    found = [(place, value) for place, value in places if is_iterator(value)]
     for place, items in found:
         source = Source(core, items, f"an argument of {request.method}", Current(), settings.errors)
         sources.append(source)

@@ -54,7 +54,7 @@ def stream(*, idempotent: bool = False) -> Callable[[Function], Function]: ...
 def stream(function: Any = None, *, idempotent: bool = False) -> Any:
     """Mark a method that streams: the items of what it returns go to the caller one by one, as the caller takes them.
 
-    Methods that are generators stream without it. `idempotent` as for `gmp.method`. *Raises:* `ConfigError`.
+    Generators, and other iterators, stream without it. `idempotent` as for `gmp.method`. *Raises:* `ConfigError`.
     *Blocks:* never.
 
     >>> import gmp

@@ -21,7 +21,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from functools import partial
-from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit
@@ -37,7 +36,7 @@ from gmp.objects.limits import Limits
 from gmp.objects.methods import Method, describe_methods, methods_of
 from gmp.objects.reader import WINDOW, RemoteStream
 from gmp.objects.rights import Rights
-from gmp.objects.source import Source
+from gmp.objects.source import Source, is_iterator
 from gmp.objects.work import Work
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.timers import Timer
@@ -225,7 +224,7 @@ class Service:
         begin(work.call)
         try:
             result = method.function(*asked.args, **asked.keywords)
-            if method.mark.streams or isinstance(result, GeneratorType):
+            if method.mark.streams or is_iterator(result):
                 return self._stream(work, iter(result))
             return forms.RETURN, result
         except ENDS_PROGRAM:

@@ -33,6 +33,11 @@ log = logging.getLogger("gmp")
 MOST_CREDIT = 100_000  #: items that a reader may let be on their way
 
 
+def is_iterator(value: object) -> bool:
+    """Return True for what can be iterated over once, as a generator: it goes item by item, as it could not travel."""
+    return hasattr(type(value), "__next__")
+
+
 def _nothing() -> None:
     """The default of `ended`."""
 
