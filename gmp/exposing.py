@@ -25,7 +25,7 @@ from gmp.objects.source import MOST_CREDIT
 from gmp.ports.port import Port
 from gmp.showing import show_typed
 
-__all__ = ["SERVICE", "describe", "expose", "remote", "signature_of"]
+__all__ = ["SERVICE", "WINDOW", "describe", "expose", "remote", "signature_of"]
 SERVICE = {"gmp.service": 1}  #: the value of a service as a member of a group: the version of its messages
 
 

@@ -25,7 +25,7 @@ from gmp.ports.port import Port, current_port
 if TYPE_CHECKING:
     from gmp.kernel.host import Host
 
-WINDOW = 64  #: items that may be on their way to a reader
+WINDOW = 256  #: items that may be on their way to a reader
 _DOWN = "down"
 
 
