@@ -101,7 +101,7 @@ def test_a_key_goes_to_the_node_that_it_is_for_and_nowhere_else(network: Network
     assert network.evil.call("home", "gmp.key", name)[:2] == ("refused", "not_allowed")
     assert all(message[0] == "refused" for message in mine.queue)
     tag, key = network.web.call("home", "gmp.key", name)
-    assert (tag, len(key)) == ("key", 22)
+    assert (tag, len(key)) == ("key", 32)
     assert network.web.call("home", "gmp.key", name) == ("key", key)
     assert network.web.call("home", "gmp.key", "nonsense") == ("key", "")
 

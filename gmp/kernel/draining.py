@@ -6,10 +6,11 @@ work is not done. A node without anything that is at work leaves at once.
 
 from __future__ import annotations
 
-import time
 from typing import Any, Protocol
 
 import gevent.event
+
+from gmp.outside import clock
 
 SHARE = 0.5  # of `leave_timeout` that is left, at most `MOST` seconds, for what is written afterwards
 MOST = 1.0
@@ -66,7 +67,7 @@ class Draining:
         until = deadline - min(MOST, leave_timeout * SHARE)
         while not self._idle():
             self._changed.clear()
-            left = until - time.monotonic()
+            left = until - clock.monotonic()
             if left <= 0 or not self._changed.wait(left):
                 return
 

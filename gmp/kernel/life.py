@@ -126,7 +126,7 @@ class Life:
 
     def _leave(self) -> None:
         parts = self._parts
-        deadline = time.monotonic() + parts.settings.leave_timeout
+        deadline = clock.monotonic() + parts.settings.leave_timeout
         if self._drains:
             parts.draining.wait(deadline, parts.settings.leave_timeout)
             self._kill_ports()

@@ -7,7 +7,6 @@ was not there: so it runs at most once, unless its caller asks for more by `Retr
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +21,7 @@ from gmp.objects.members import Target
 from gmp.objects.reader import RemoteStream
 from gmp.objects.retry import Retry
 from gmp.objects.source import Source, is_iterator
+from gmp.outside import clock
 from gmp.showing import show
 from gmp.wire.requests import KEY
 
@@ -77,7 +77,7 @@ def call(settings: Settings, request: Request) -> Any:
         except request.retry.on as error:
             number += 1
             pause = request.retry.pause_before(number)
-            if number > request.retry.times or (until is not None and time.monotonic() + pause >= until):
+            if number > request.retry.times or (until is not None and clock.monotonic() + pause >= until):
                 raise
             if isinstance(error, CallRefused) and error.kind == "not_idempotent":
                 raise
@@ -145,7 +145,7 @@ def _get_key(settings: Settings, port_id: str, timeout: float | None) -> None:
 
 def _call_port(settings: Settings, request: Request, port_id: str, until: float | None) -> Any:
     core = settings.core()
-    timeout = None if until is None else round(until - time.monotonic(), 3)
+    timeout = None if until is None else round(until - clock.monotonic(), 3)
     if timeout is not None and timeout <= 0:
         raise CallTimeout(f"no time is left to call {request.method} of {port_id}")
     options = _options(core, request, timeout)
@@ -210,7 +210,7 @@ def until_of(timeout: float | None) -> float | None:
     inherited = current().until
     if timeout is None:
         return inherited
-    until = time.monotonic() + timeout
+    until = clock.monotonic() + timeout
     return until if inherited is None else min(until, inherited)
 
 

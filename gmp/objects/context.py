@@ -6,9 +6,10 @@ only if it is started by ``gevent.spawn(contextvars.copy_context().run, …)``.
 
 from __future__ import annotations
 
-import time
 from contextvars import ContextVar
 from typing import NamedTuple
+
+from gmp.outside import clock
 
 Link = tuple[str, str]  # of a chain of calls: a service's port ID, and what is called there
 
@@ -36,7 +37,7 @@ def begin(call: Current) -> None:
 
 def left(until: float | None) -> float | None:
     """Return the seconds until then, 0.0 if it is past; None: no end."""
-    return None if until is None else max(0.0, until - time.monotonic())
+    return None if until is None else max(0.0, until - clock.monotonic())
 
 
 def deadline() -> float | None:

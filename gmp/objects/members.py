@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Protocol
 
 from gmp.errors import WaitTimeout
 from gmp.ids import is_port_id, split_port_id
 from gmp.mesh.groups import Group
+from gmp.outside import chance
 
 if TYPE_CHECKING:
     from gmp.kernel.core import Core
@@ -67,7 +67,7 @@ class Members:
         found = [port_id for port_id in found if port_id not in avoid] or found
         if self._near and len(found) > 1:
             found = self._nearest(found)
-        return found[0] if len(found) == 1 else random.choice(found)
+        return found[0] if len(found) == 1 else chance.choice(found)
 
     def others(self, avoid: Collection[str]) -> bool:
         """`Target.others`."""

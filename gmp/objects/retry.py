@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
 
 from gmp.errors import CallRefused, ConfigError, PortDied
+from gmp.outside import chance
 
 
 class Retry:
@@ -47,4 +47,4 @@ class Retry:
 
     def pause_before(self, call: int) -> float:
         """Return the seconds before call number `call`, the second one being 2. *Blocks:* never."""
-        return min(self.pause * 2.0 ** min(call - 2, 60), self.most) * (1 - random.random() / 2)
+        return min(self.pause * 2.0 ** min(call - 2, 60), self.most) * (1 - chance.random() / 2)

@@ -7,7 +7,6 @@ it along with its calls. The key goes to a port of that node only, and is forgot
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from gmp.errors import ConfigError
 from gmp.objects.faults import NOT_ALLOWED
 from gmp.objects.forms import KEY, REFUSED
+from gmp.outside import chance
 from gmp.showing import show_typed
 
 
@@ -42,7 +42,7 @@ class Rights:
             return REFUSED, NOT_ALLOWED, f"node {node_id} may not call it: its allow_nodes are {', '.join(self._patterns)}"
         key = self._keys.get(node_id)
         if key is None:
-            key = self._keys[node_id] = secrets.token_urlsafe(16)
+            key = self._keys[node_id] = chance.token_hex(16)
             self._given.add(key)
         return KEY, key
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
@@ -38,6 +37,7 @@ from gmp.objects.reader import WINDOW, RemoteStream
 from gmp.objects.rights import Rights
 from gmp.objects.source import Source, is_iterator
 from gmp.objects.work import Work
+from gmp.outside import clock
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.timers import Timer
 from gmp.ports.workers import ENDS_PROGRAM
@@ -157,7 +157,7 @@ class Service:
         own = (self.port.id, f"{self.name}.{method.name}")
         # only who waits for a call can wait in a circle
         links = (*links[1 - forms.MOST_CHAIN :], own) if asked.reply else (own,)
-        return Current(None if until is None else time.monotonic() + until, links)
+        return Current(None if until is None else clock.monotonic() + until, links)
 
     def _may(self, key: Any) -> bool:
         return self._rights is None or self._rights.admits(key)
@@ -211,9 +211,9 @@ class Service:
         work.begun = True
         try:
             if not work.given_up:
-                began = time.monotonic()
+                began = clock.monotonic()
                 outcome = self._outcome(work) if work.context is None else work.context.run(self._outcome, work)
-                self.figures.count(work.method.name, outcome[0] == forms.RAISE, time.monotonic() - began)
+                self.figures.count(work.method.name, outcome[0] == forms.RAISE, clock.monotonic() - began)
                 self._answer(work, outcome)
         finally:
             self._has_run(work)
@@ -285,7 +285,7 @@ class Service:
             self.figures.refused += 1
             return forms.REFUSED, "busy", f"{len(self._sources)} streams of {self.name} are open"
         within = forms.seconds(work.asked.options, forms.WITHIN)
-        call = Current(None if within is None else time.monotonic() + within, work.call.chain)
+        call = Current(None if within is None else clock.monotonic() + within, work.call.chain)
         work.call = call  # the timeout was for its beginning
         source = Source(self._host, items, f"{self.name}.{work.method.name}", call, self._errors)
         source.ended = partial(self._stream_ended, work, source)
@@ -336,7 +336,7 @@ class Service:
 
     def _tick(self) -> None:
         self._timer = None
-        now = time.monotonic()
+        now = clock.monotonic()
         for work in [work for work in self._works.values() if work.call.until is not None and work.call.until <= now]:
             self._stop(work)
         if any(work.call.until is not None for work in self._works.values()):

@@ -10,7 +10,6 @@ The reader is watched from the first ``more`` on, so its death, or the loss of i
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from gmp.errors import GmpError, MessageError
 from gmp.objects import forms
 from gmp.objects.context import Current, begin
 from gmp.objects.faults import Declared, fault, untravelled
+from gmp.outside import chance
 from gmp.ports.monitors import Monitor
 from gmp.ports.workers import ENDS_PROGRAM
 from gmp.showing import show_typed
@@ -56,7 +56,7 @@ class Source:
         self._reader = ""
         self._monitor: Monitor | None = None
         self.ended: Callable[[], None] = _nothing
-        self.token = secrets.token_hex(8)  #: who has it may read
+        self.token = chance.token_hex(8)  #: who has it may read
         self.port = host.ports.make()
         self.port.on(forms.MORE, self._more)
         self.port.on(None, _ignore)
