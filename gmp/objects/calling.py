@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from gmp.kernel.core import Core
 
 MOST_KEYS = 1000
-_NEVER_SENT = (MessageError, ConfigError)
+#: it was never sent, or nobody is there to be told; a service whose caller is lost sees that by itself
+_NO_LONGER_THERE = (MessageError, ConfigError, PortDied)
 
 
 class Settings(NamedTuple):
@@ -169,10 +170,10 @@ def _call_port(settings: Settings, request: Request, port_id: str, until: float 
 def _ask(core: Core, port_id: str, message: tuple[Any, ...], timeout: float | None) -> tuple[Any, ...]:
     try:
         return core.call(port_id, message, timeout)
-    except _NEVER_SENT:
+    except _NO_LONGER_THERE:
         raise
     except BaseException:  # also a kill of this greenlet, or a `gevent.Timeout`
-        with contextlib.suppress(GmpError):  # the node may be closed, or the service's node lost
+        with contextlib.suppress(GmpError):  # this node may be closed
             options = message[-1]
             core.send_soon(port_id, forms.CANCEL, options[forms.ID], *([options[forms.KEY]] if forms.KEY in options else []))
         raise

@@ -41,12 +41,13 @@ from gmp.outside import clock
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.timers import Timer
 from gmp.ports.workers import ENDS_PROGRAM
-from gmp.showing import show, show_typed
+from gmp.showing import cut, show, show_typed
 
 if TYPE_CHECKING:
     from gmp.kernel.host import Host
 
 log = logging.getLogger("gmp")
+MOST_SHOWN = 4000  # characters of a chain of calls
 TICK = 0.05  # seconds between two looks at the deadlines
 
 
@@ -70,7 +71,7 @@ class Service:
         self._callers: dict[str, Monitor] = {}  # of the nodes that calls have come from
         self._timer: Timer | None = None
         self._leave: Callable[[], None] | None = None  # takes it out of its group
-        self._leaving = False
+        self._leaving = host.draining.begun
         self.figures = Figures()
         self.port = host.ports.make()
         self.name = name or type(thing).__name__
@@ -130,7 +131,7 @@ class Service:
         runs = not method.is_generator
         if runs and links and sum(port_id == self.port.id for port_id, _ in links) >= self._limits.concurrency:
             shown = " → ".join([*(called for _, called in links), f"{self.name}.{method.name}"])
-            return None, "cycle", f"the call would wait for itself: {shown}"
+            return None, "cycle", f"the call would wait for itself: {cut(shown, MOST_SHOWN)}"
         if asked.options.get(forms.RETRY) and not method.mark.idempotent:
             text = f"{self.name}.{method.name} is to be retried, but is not marked @gmp.method(idempotent=True)"
             return None, "not_idempotent", text
