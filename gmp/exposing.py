@@ -15,13 +15,14 @@ from gmp.objects.calling import Settings
 from gmp.objects.faults import declared
 from gmp.objects.limits import Limits
 from gmp.objects.members import Members, OnePort, Target
-from gmp.objects.methods import signature_of
+from gmp.objects.methods import methods_of, signature_of
 from gmp.objects.reader import WINDOW
 from gmp.objects.remote import Remote, describe
 from gmp.objects.retry import Retry
 from gmp.objects.rights import Rights
 from gmp.objects.service import Service
 from gmp.objects.source import MOST_CREDIT
+from gmp.objects.typed import Interface
 from gmp.ports.port import Port
 from gmp.showing import show_typed
 
@@ -39,6 +40,7 @@ def expose(
     max_streams: int = 100,
     errors: Iterable[type[Exception]] = (),
     allow_nodes: Iterable[str] | None = None,
+    check: bool = False,
     node: Node | None = None,
 ) -> Port:
     """Let others call the methods of an object; return the port that answers. Kill that to end it.
@@ -48,7 +50,9 @@ def expose(
     nodes can serve it. `concurrency` calls run at a time, each in a greenlet of its own; up to `max_waiting` wait; more
     are refused (`CallRefused`). Streams, of which `max_streams` may be open, run beside the calls. Exceptions of the types
     in `errors` are raised as themselves by callers that declare them, too; all others as `RemoteError`. `allow_nodes`: the
-    IDs of the nodes that may call, or patterns such as ``"web-*"``; others get `NotAllowed` (None: all). `node`: another
+    IDs of the nodes that may call, or patterns such as ``"web-*"``; others get `NotAllowed` (None: all). `check` (extra
+    ``typed``): arguments are made and checked by the annotations of the methods, dataclasses, enums, named tuples and
+    msgspec's structs among them, and results become plain data. `node`: another
     node than the default one. *Raises:* `ConfigError`. *Blocks:* never.
 
     >>> import gmp
@@ -65,7 +69,8 @@ def expose(
     group = None if name is None else Group(family_name(name), home.place)
     limits = Limits(concurrency, max_waiting, max_streams)
     rights = None if allow_nodes is None else Rights(home.id, allow_nodes)
-    service = Service(home, thing, methods, name or "", limits, declared(errors), rights)
+    answered = methods_of(thing, methods, check)
+    service = Service(home, thing, answered, name or "", limits, declared(errors), rights)
     if group is not None:
         service.join(group, SERVICE)
     return service.port
@@ -80,6 +85,7 @@ def remote(
     retry: Retry | None = None,
     near: bool = False,
     window: int = WINDOW,
+    interface: type | None = None,
     node: Node | None = None,
 ) -> Remote:
     """Return an object whose methods are those of a service: ``gmp.remote("jobs").add(1, b=2)``.
@@ -88,7 +94,8 @@ def remote(
     a node whose member of that group is meant. `timeout`: seconds for each call, and for each item of a stream (None:
     without end); a call that a method makes ends with that method's own time, too. `errors`: exception types that are
     raised as themselves. `retry`: when a call is made again. `near`: a member of this node goes first, then one of this
-    host. `window`: how many items of a stream may be on their way. `node`: another node than the default one.
+    host. `window`: how many items of a stream may be on their way. `interface` (extra ``typed``): a class whose
+    annotated methods say of what types results and items are made. `node`: another node than the default one.
 
     A method raises what it raised there; `CallTimeout`; `PortDied` when the service died, and nobody knows how far the
     call has come; `CallRefused` when it was not begun; `WaitTimeout` when the group has no member.
@@ -110,7 +117,8 @@ def remote(
         raise ConfigError(f"retry {show_typed(retry)}: expected a gmp.Retry, or None")
     if isinstance(window, bool) or not isinstance(window, int) or not 1 <= window <= MOST_CREDIT:
         raise ConfigError(f"window {window!r}: expected a whole number from 1 to {MOST_CREDIT}")
-    return Remote(Settings(find, _target(target, name, near, find), timeout, declared(errors), retry, window, {}))
+    types = None if interface is None else Interface(interface)
+    return Remote(Settings(find, _target(target, name, near, find), timeout, declared(errors), retry, window, types, {}))
 
 
 def _target(target: Any, name: str | None, near: bool, find: Callable[[], Core]) -> Target:

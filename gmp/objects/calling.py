@@ -21,6 +21,7 @@ from gmp.objects.members import Target
 from gmp.objects.reader import RemoteStream
 from gmp.objects.retry import Retry
 from gmp.objects.source import Source, is_iterator
+from gmp.objects.typed import Interface, Types
 from gmp.outside import clock
 from gmp.showing import show
 from gmp.wire.requests import KEY
@@ -42,6 +43,7 @@ class Settings(NamedTuple):
     errors: Declared
     retry: Retry | None
     window: int
+    interface: Interface | None
     keys: dict[str, str]  #: of the services that need one, and empty for those of which it is known that they do not
 
 
@@ -153,18 +155,29 @@ def _call_port(settings: Settings, request: Request, port_id: str, until: float 
     key = settings.keys.get(port_id)
     if key:
         options[forms.KEY] = key
+    types = None if settings.interface is None else settings.interface.of(request.method)
+    if types is not None:
+        request = _plain(request, types)
     args, keywords, sources = _with_sources(core, settings, request, options)
     result = None
     try:
         reply = _ask(core, port_id, (forms.CALL, request.method, args, keywords, options), timeout)
         result = _reply(settings, request, port_id, reply)
+        if types is not None and not isinstance(result, RemoteStream):
+            result = types.result(result)
         if isinstance(result, RemoteStream):
-            result.keep(sources)
+            result.keep(sources, None if types is None else types.item)
         return result
     finally:
         if not isinstance(result, RemoteStream):
             for source in sources:
                 source.stop()
+
+
+def _plain(request: Request, types: Types) -> Request:
+    """Return the request with plain data for its arguments."""
+    args = tuple(map(types.plain, request.args))
+    return request._replace(args=args, keywords={name: types.plain(value) for name, value in request.keywords.items()})
 
 
 def _ask(core: Core, port_id: str, message: tuple[Any, ...], timeout: float | None) -> tuple[Any, ...]:
@@ -203,6 +216,9 @@ def send(settings: Settings, request: Request) -> None:
         _get_key(settings, port_id, left(until))
     key = settings.keys[port_id]
     options = {forms.KEY: key} if key else {}
+    types = None if settings.interface is None else settings.interface.of(request.method)
+    if types is not None:
+        request = _plain(request, types)
     settings.core().send(port_id, forms.SEND, request.method, list(request.args), request.keywords, options)
 
 

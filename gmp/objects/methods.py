@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from gmp.errors import ConfigError
 from gmp.objects.marks import UNMARKED, Mark, mark_of
+from gmp.objects.typed import Types
 from gmp.showing import MOST_TOLD, cut, encodable, show, show_typed
 
 _P = inspect.Parameter
@@ -24,12 +25,19 @@ class Method(NamedTuple):
     function: Callable[..., Any]
     mark: Mark
     is_generator: bool = False  #: to call it runs nothing of it yet
+    types: Types | None = None  #: of its arguments and result, if these are checked
+
+    def checked(self, args: list[Any], keywords: dict[str, Any]) -> Any:
+        """Call it with arguments that are of its types. *Raises:* `TypeError` if they are not."""
+        assert self.types is not None
+        positional, named = self.types.arrived(args, keywords)
+        return self.function(*positional, **named)
 
 
-def methods_of(thing: Any, names: Iterable[str] | None) -> dict[str, Method]:
+def methods_of(thing: Any, names: Iterable[str] | None, check: bool = False) -> dict[str, Method]:
     """Return the methods of `thing` that are answered: the public ones and the marked ones; with `names`, only these.
 
-    *Raises:* `ConfigError` for a name without a method, and if there are none at all.
+    `check`: their types, too. *Raises:* `ConfigError` for a name without a method, and if there are none at all.
     """
     if isinstance(names, str):
         raise ConfigError(f"methods {names!r}: expected a list of names")
@@ -44,6 +52,8 @@ def methods_of(thing: Any, names: Iterable[str] | None) -> dict[str, Method]:
             found[name] = method
     if not found:
         raise ConfigError(f"{show_typed(thing)} cannot be exposed: it has no public method")
+    if check:
+        found = {name: method._replace(types=Types(method.function, name)) for name, method in found.items()}
     return found
 
 

@@ -11,7 +11,7 @@ anything: so the end is put off to the next turn of the loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from gmp.errors import CallTimeout, GmpError, PortDied, ReceiveTimeout
@@ -70,11 +70,13 @@ class RemoteStream:
         self._timeout = timeout
         self._errors = errors
         self._taken = 0
+        self._make: Callable[[Any], Any] | None = None
         self._keeps: tuple[Source, ...] = ()  # what goes up the other way
 
-    def keep(self, sources: Iterable[Source]) -> None:
-        """Let these end with this stream."""
+    def keep(self, sources: Iterable[Source], make: Callable[[Any], Any] | None) -> None:
+        """Let `sources` end with this stream, and `make` make each item of what has come."""
         self._keeps = tuple(sources)
+        self._make = make
 
     def __iter__(self) -> RemoteStream:
         return self
@@ -98,7 +100,7 @@ class RemoteStream:
             if 2 * self._taken >= self._window:
                 way.host.send_soon(way.source, forms.MORE, self._taken, port)
                 self._taken = 0
-            return message[1]
+            return message[1] if self._make is None else self._make(message[1])
         self.close()
         tag, *rest = message or ("",)
         if tag == forms.END:

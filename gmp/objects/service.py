@@ -17,7 +17,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ from gmp.objects.faults import Declared, fault, type_name, untravelled
 from gmp.objects.figures import Figures
 from gmp.objects.forms import LEAVING, Asked, Malformed
 from gmp.objects.limits import Limits
-from gmp.objects.methods import Method, describe_methods, methods_of
+from gmp.objects.methods import Method, describe_methods
 from gmp.objects.reader import WINDOW, RemoteStream
 from gmp.objects.rights import Rights
 from gmp.objects.source import Source, is_iterator
@@ -55,11 +55,11 @@ class Service:
     """One exposed object. `port` is its port; it ends with that."""
 
     def __init__(
-        self, host: Host, thing: Any, methods: Iterable[str] | None, name: str, limits: Limits, errors: Declared,
+        self, host: Host, thing: Any, methods: dict[str, Method], name: str, limits: Limits, errors: Declared,
         rights: Rights | None,
     ) -> None:  # fmt: skip
         self._host = host
-        self._methods = methods_of(thing, methods)
+        self._methods = methods
         self._doc = inspect.getdoc(thing) or ""
         self._limits = limits
         self._errors = errors
@@ -224,10 +224,11 @@ class Service:
         asked, method = work.asked, work.method
         begin(work.call)
         try:
-            result = method.function(*asked.args, **asked.keywords)
+            types, args, keywords = method.types, asked.args, asked.keywords
+            result = method.function(*args, **keywords) if types is None else method.checked(args, keywords)
             if method.mark.streams or is_iterator(result):
-                return self._stream(work, iter(result))
-            return forms.RETURN, result
+                return self._stream(work, iter(result) if types is None else types.plain_items(iter(result)))
+            return forms.RETURN, result if types is None else types.plain(result)
         except ENDS_PROGRAM:
             raise
         except GreenletExit:
