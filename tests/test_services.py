@@ -354,3 +354,27 @@ def test_the_end_of_a_service_ends_its_calls_and_nothing_is_left(nodes: tuple[gm
             call.get(timeout=20)
     eventually(lambda: not there.stats()["ports"])
     eventually(lambda: not here.group("jobs").members())
+
+
+@pytest.mark.parametrize(
+    "error", [gmp.CallRefused("x#y", "leaving", "another one leaves"), gmp.CallRefused("x#y", "key", "a key"),
+              gmp.PortDied("x#y", ("leaving", "x")), gmp.PortDied("x#y", ("no_such_port",))],
+)  # fmt: skip
+def test_what_a_method_raises_is_never_taken_for_a_call_that_was_not_begun(
+    nodes: tuple[gmp.Node, gmp.Node], error: gmp.GmpError
+) -> None:
+    """It has run, whatever became of the calls that it has made itself: it must not be called elsewhere."""
+    _there, here = nodes
+    ran: list[str] = []
+
+    class Caller:
+        def work(self) -> None:
+            ran.append("ran")
+            raise error
+
+    for node in nodes:
+        gmp.expose(Caller(), "callers", errors=[type(error)], node=node)
+    here.group("callers").wait(2, timeout=20)
+    with pytest.raises(type(error)):
+        gmp.remote("callers", node=here, errors=[type(error)]).work()
+    assert ran == ["ran"]

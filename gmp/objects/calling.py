@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from gmp.kernel.core import Core
 
 MOST_KEYS = 1000
-#: it was never sent, or nobody is there to be told; a service whose caller is lost sees that by itself
-_NO_LONGER_THERE = (MessageError, ConfigError, PortDied)
+_NEVER_SENT = (MessageError, ConfigError)
+_GONE = "gone"  # the kind of a port that was not there
+_ELSEWHERE = (forms.LEAVING, _GONE)  # after these another member is called
+_PASSING = (forms.LEAVING, "busy")  # refusals after which a retry makes sense
 
 
 class Settings(NamedTuple):
@@ -82,7 +84,7 @@ def call(settings: Settings, request: Request) -> Any:
             pause = request.retry.pause_before(number)
             if number > request.retry.times or (until is not None and clock.monotonic() + pause >= until):
                 raise
-            if isinstance(error, CallRefused) and error.kind == "not_idempotent":
+            if isinstance(error, CallRefused) and error.kind not in _PASSING:
                 raise
             gevent.sleep(pause)
 
@@ -93,35 +95,51 @@ def _call_somewhere(settings: Settings, request: Request, until: float | None, a
     while True:
         port_id = target.pick(avoid, left(until))
         try:
-            return call_port(settings, request, port_id, until)
-        except (CallRefused, PortDied) as error:
+            return _call_with_key(settings, request, port_id, until)
+        except NotBegun as refused:
             avoid.add(port_id)
-            if not (_has_not_begun(error) and target.others(avoid)) or request.goes_up:
-                raise
+            elsewhere = refused.kind in _ELSEWHERE and target.others(avoid) and not request.goes_up
+            if not elsewhere:
+                raise refused.error from None
+        except PortDied:
+            avoid.add(port_id)
+            raise
 
 
-def _has_not_begun(error: GmpError) -> bool:
-    """Return True if it is certain that the method does not run."""
-    if isinstance(error, CallRefused):
-        return error.kind == forms.LEAVING
-    # a node that leaves tells callers whose call has begun before it kills the port
-    return isinstance(error, PortDied) and error.reason[:1] in (("no_such_port",), ("leaving",))
+class NotBegun(Exception):
+    """It is certain that the method did not run, as the service, or its node, has said so; `error` is what the caller gets.
+
+    What a method raises is never taken for this, although it may be a `CallRefused` of a call that it has made itself.
+    """
+
+    def __init__(self, error: GmpError) -> None:
+        super().__init__(error)
+        self.error = error
+        self.kind = error.kind if isinstance(error, CallRefused) else _GONE if isinstance(error, PortDied) else ""
 
 
-def call_port(settings: Settings, request: Request, port_id: str, until: float | None) -> Any:
-    """Call that port, once; if it needs a key, get that first."""
+def call_member(settings: Settings, request: Request, port_id: str, until: float | None) -> Any:
+    """Call that port, and no other."""
+    try:
+        return _call_with_key(settings, request, port_id, until)
+    except NotBegun as refused:
+        raise refused.error from None
+
+
+def _call_with_key(settings: Settings, request: Request, port_id: str, until: float | None) -> Any:
+    """Call that port, once; if it needs a key, get that first. *Raises:* `NotBegun`, too."""
     if port_id not in settings.keys:
         if not request.goes_up:
             try:
                 return _call_port(settings, request, port_id, until)
-            except CallRefused as error:
-                if error.kind != forms.KEY:
+            except NotBegun as refused:
+                if refused.kind != forms.KEY:
                     raise
         _get_key(settings, port_id, left(until))
     try:
         return _call_port(settings, request, port_id, until)
-    except CallRefused as error:
-        if error.kind != forms.KEY or request.goes_up:
+    except NotBegun as refused:
+        if refused.kind != forms.KEY or request.goes_up:
             raise
     # race: its node has lost this one meanwhile, and forgotten the key
     _get_key(settings, port_id, left(until))
@@ -183,7 +201,12 @@ def _plain(request: Request, types: Types) -> Request:
 def _ask(core: Core, port_id: str, message: tuple[Any, ...], timeout: float | None) -> tuple[Any, ...]:
     try:
         return core.call(port_id, message, timeout)
-    except _NO_LONGER_THERE:
+    except PortDied as error:  # a service whose caller is lost sees that by itself
+        # a node that leaves tells callers whose call has begun before it kills the port
+        if error.reason[:1] in (("no_such_port",), ("leaving",)):
+            raise NotBegun(error) from None
+        raise
+    except _NEVER_SENT:
         raise
     except BaseException:  # also a kill of this greenlet, or a `gevent.Timeout`
         with contextlib.suppress(GmpError):  # this node may be closed
@@ -199,7 +222,7 @@ def _reply(settings: Settings, request: Request, port_id: str, reply: tuple[Any,
         case [forms.RAISE, *parts]:
             raise raised(tuple(parts), settings.errors, port_id, request.method)
         case [forms.REFUSED, *parts]:
-            raise refusal(tuple(parts), port_id)
+            raise NotBegun(refusal(tuple(parts), port_id))
         case [forms.STREAM, str(source), str(token)]:
             what = port_id, request.method
             return RemoteStream(settings.core(), (source, token), what, settings.window, request.timeout, settings.errors)

@@ -12,7 +12,7 @@ import gevent.event
 
 from gmp.errors import GmpError
 from gmp.objects import forms
-from gmp.objects.calling import Request, Settings, call, call_port, send, until_of
+from gmp.objects.calling import Request, Settings, call, call_member, send, until_of
 from gmp.objects.future import Future
 from gmp.objects.methods import signature_of
 from gmp.objects.retry import Retry
@@ -149,7 +149,7 @@ def _each(settings: Settings, request: Request) -> Iterator[tuple[str, Any]]:
 
     try:
         for port_id in settings.target.all(request.timeout):
-            future = Future(core, partial(call_port, settings, request, port_id, until), waits=True)
+            future = Future(core, partial(call_member, settings, request, port_id, until), waits=True)
             futures.append(future)
             future.rawlink(partial(has_come, port_id))
         for _ in futures:
