@@ -116,6 +116,7 @@ class Node:
     def close(self) -> None:
         """Leave the network: kill the ports with ``("leaving", node_id)``, write what is queued, notify the peers.
 
+        Exposed objects (`gmp.expose`) take no new calls before that, and finish what runs, within `leave_timeout`.
         What the ports' ``finally`` blocks send meanwhile is written too. Idempotent; afterwards every call on the node
         raises. A port of this node that calls it ends here, as one that kills itself. In a signal handler that runs in the
         event loop it only begins to leave; the end of the program waits until that is done.

@@ -9,6 +9,7 @@ The reader is watched from the first ``more`` on, so its death, or the loss of i
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -103,7 +104,8 @@ class Source:
         except (GreenletExit, *ENDS_PROGRAM):
             raise
         except BaseException as error:
-            self._host.send_soon(reader, *fault(error, self._errors, partial(self._travels, reader)))
+            with contextlib.suppress(GmpError):  # the node was closed meanwhile
+                self._host.send_soon(reader, *fault(error, self._errors, partial(self._travels, reader)))
         finally:
             self._close_items()
             self.port.kill()
