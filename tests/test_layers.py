@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kernel": {"ground", "ports", "wire", "net", "mesh", "kernel"},
     "objects": {"ground", "ports", "mesh", "kernel", "objects"},
     "face": {"ground", "ports", "mesh", "kernel", "objects", "face"},
+    "aio": {"ground", "ports", "kernel", "face", "aio"},
     "programs": {"face", "programs"},
 }
 SETTINGS = {"gmp.config", "gmp.configfile", "gmp.secretfile"}  # of the ground, what the command line edits and shows
