@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gmp.errors import WaitTimeout
 from gmp.ids import is_port_id, split_port_id
+from gmp.mesh.addresses import is_loopback
 from gmp.mesh.groups import Group
 from gmp.outside import chance
 
@@ -30,6 +31,11 @@ class Target(Protocol):
 
     def all(self, timeout: float | None) -> list[str]:
         """Return every port. *Blocks:* as `pick`. *Raises:* `WaitTimeout`."""
+
+
+def _is_of_this_host(core: Core, node_id: str) -> bool:
+    peer = core.network.peers.get(node_id)
+    return peer is not None and peer.connection is not None and is_loopback(peer.connection.address)
 
 
 class OnePort:
@@ -105,4 +111,4 @@ class Members:
         core = self._core()
         nodes = {port_id: split_port_id(port_id)[0] for port_id in found}
         own = [port_id for port_id, node_id in nodes.items() if node_id == core.id]
-        return own or [port_id for port_id, node_id in nodes.items() if core.ground.is_near(node_id)] or found
+        return own or [port_id for port_id, node_id in nodes.items() if _is_of_this_host(core, node_id)] or found
