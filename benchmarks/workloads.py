@@ -34,12 +34,18 @@ WORKLOADS = {
     "W12": "local ping-pong by selective receive while 1,000 other messages wait",
     "W13": "from the death of a port to the last message of its 1,000 monitors",
     "W13 remote": "the same over the network",
+    "W14": "calls of a service's method by 100 callers at once",
+    "W15": "a stream of 1 KiB rows, and what a reader that has stopped costs in memory (64 KiB rows)",
+    "W16": "calls of 100 callers that are killed, until the work over there is stopped",
 }
 ONE_CORE = "@1core"
 # A way of writing a workload that only gmp has, and the workload of the others that it is compared with.
 VARIANTS = {name: name.partition(" ")[0] for name in WORKLOADS if " " in name}
 del VARIANTS["W10 tiny"], VARIANTS["W13 remote"]
-LOWER_IS_BETTER = ("p50 us", "p99 us", "bytes/port", "ms", "first ms", "p50 ms", "p99 ms", "memory / mark", "queued / mark")
+LOWER_IS_BETTER = (
+    *("p50 us", "p99 us", "bytes/port", "ms", "first ms", "p50 ms", "p99 ms"),
+    *("memory / mark", "queued / mark", "memory / credit"),
+)
 SECONDS = 120.0  # the longest that one run of a workload may take
 
 
@@ -77,6 +83,10 @@ TARGETS = (
     Target("W10 tiny", "memory / mark", 2.0, ""),
     Target("W11", "p99 ms", 2.0, ""),
     Target("W11", "share of flat-out", 0.8, ""),
+    Target("W14", "call/s", 0.8, "gmp", of="W6"),
+    Target("W14", "call/s", 20.0, "zerorpc"),
+    Target("W15", "msg/s", 0.6, "gmp", of="W4"),
+    Target("W15", "memory / credit", 2.0, ""),
     Target("W3", "msg/s", 0.85, "gmp", contender="gmp TLS"),
     Target("W4", "msg/s", 0.5, "gmp", contender="gmp TLS"),
     Target("W4b", "MB/s", 0.4, "gmp", contender="gmp TLS"),

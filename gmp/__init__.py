@@ -9,6 +9,7 @@ __distribution__ = "gevent-mp"  # whose package this is: `gmp` on PyPI is anothe
 from gmp.characters import Characters
 from gmp.errors import (
     AuthenticationError,
+    CallRefused,
     CallTimeout,
     ConfigError,
     GmpError,
@@ -17,8 +18,10 @@ from gmp.errors import (
     PortDied,
     ProtocolError,
     ReceiveTimeout,
+    RemoteError,
     WaitTimeout,
 )
+from gmp.exposing import expose, remote
 from gmp.face import (
     after,
     call,
@@ -44,6 +47,12 @@ from gmp.kernel.spawning import spawnable
 from gmp.kernel.streams import Stream
 from gmp.kernel.supervision import Child, Supervisor
 from gmp.mesh.groups import Family, Group
+from gmp.objects.context import deadline
+from gmp.objects.future import Future
+from gmp.objects.marks import method, stream
+from gmp.objects.reader import RemoteStream
+from gmp.objects.remote import Remote
+from gmp.objects.retry import Retry
 from gmp.peerlog import bound_lines
 from gmp.ports.history import Death
 from gmp.ports.monitors import Monitor
@@ -56,12 +65,14 @@ bound_lines()
 __version__ = VERSION
 __all__ = [
     "AuthenticationError",
+    "CallRefused",
     "CallTimeout",
     "Characters",
     "Child",
     "ConfigError",
     "Death",
     "Family",
+    "Future",
     "GmpError",
     "Group",
     "MessageError",
@@ -73,6 +84,10 @@ __all__ = [
     "PortDied",
     "ProtocolError",
     "ReceiveTimeout",
+    "Remote",
+    "RemoteError",
+    "RemoteStream",
+    "Retry",
     "Stream",
     "Supervisor",
     "Timer",
@@ -81,19 +96,24 @@ __all__ = [
     "call",
     "configure",
     "current_port",
+    "deadline",
+    "expose",
     "family",
     "flush",
     "group",
     "kill",
     "link",
+    "method",
     "monitor",
     "node",
     "node_of",
     "port",
+    "remote",
     "run_in_thread",
     "send",
     "serve_forever",
     "spawn",
     "spawnable",
+    "stream",
     "supervise",
 ]

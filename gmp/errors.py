@@ -60,3 +60,44 @@ class AuthenticationError(ProtocolError):
 
 class NotAllowed(GmpError):
     """A peer asked for a function that this node does not allow it to call."""
+
+
+class RemoteError(GmpError):
+    """A method of a service raised an exception that is not declared on both sides; the service lives on.
+
+    Attributes: `type_name`, the exception's type; `text`, its text; `arguments`, those of its arguments that can travel;
+    `traceback`, its traceback over there, as text; `service`, the port that was called, and `method`, what was called there.
+    Its cause shows that traceback.
+    """
+
+    def __init__(
+        self, type_name: str, text: str, arguments: tuple[object, ...], traceback: str, service: str, method: str
+    ) -> None:
+        super().__init__(type_name, text, arguments, traceback, service, method)
+        self.type_name = type_name
+        self.text = text
+        self.arguments = arguments
+        self.traceback = traceback
+        self.service = service
+        self.method = method
+
+    def __str__(self) -> str:
+        return f"{self.method} of {self.service}: {self.type_name}: {self.text}"
+
+
+class CallRefused(GmpError):
+    """A service did not begin a call.
+
+    Attributes: `service`, its port, and `kind`: ``"busy"``, as many calls or streams as it takes wait or run already;
+    ``"no_method"``; ``"cycle"``, the call would wait for itself; ``"leaving"``, its node leaves the network;
+    ``"not_idempotent"``, it was to be retried; ``"malformed"``.
+    """
+
+    def __init__(self, service: str, kind: str, text: str) -> None:
+        super().__init__(service, kind, text)
+        self.service = service
+        self.kind = kind
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"service {self.service} refused: {self.text}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from gevent.os import make_nonblocking, nb_read
@@ -22,6 +23,27 @@ def echo(port: gmp.Port, group: str = "echo", **keywords: Any) -> None:
             case ("quiet", *_):
                 continue
         gmp.send(message[-1], "echo", *message[:-1])
+
+
+class Jobs:
+    """Does jobs."""
+
+    def add(self, a: int, b: int = 0) -> int:
+        """Add two numbers."""
+        return a + b
+
+    def rows(self, count: int) -> Iterator[dict[str, int]]:
+        for number in range(count):
+            yield {"row": number}
+
+    def fail(self) -> None:
+        raise LookupError("nothing there")
+
+
+def jobs(port: gmp.Port) -> None:
+    """A service in the group `jobs`."""
+    port.own(gmp.expose(Jobs(), "jobs"))
+    port.receive()
 
 
 def tell(port: gmp.Port, *words: str) -> None:

@@ -36,20 +36,30 @@ def nothing(*_: Any) -> None:
     pass
 
 
+class Calculator:
+    def add(self, a: int, b: int) -> int:
+        return a + b
+
+
 # What each function that never blocks is called with, given a node and a port of it.
 CALLS: dict[str, Callable[[gmp.Node, gmp.Port], Any]] = {
     "gmp.after": lambda node, port: gmp.after(60, nothing).cancel(),
     "gmp.current_port": lambda node, port: gmp.current_port(),
+    "gmp.deadline": lambda node, port: gmp.deadline(),
+    "gmp.expose": lambda node, port: gmp.expose(Calculator(), "calculators").kill(),
     "gmp.family": lambda node, port: gmp.family("f"),
     "gmp.group": lambda node, port: gmp.group("g"),
     "gmp.kill": lambda node, port: gmp.kill(port, "x"),
     "gmp.link": lambda node, port: gmp.link(port, node.port()),
+    "gmp.method": lambda node, port: gmp.method(nothing),
     "gmp.monitor": lambda node, port: (gmp.monitor(port, nothing), gmp.monitor(port, port), gmp.monitor(port, port, 1)),
     "gmp.node": lambda node, port: gmp.node(),
     "gmp.node_of": lambda node, port: gmp.node_of(port),
     "gmp.port": lambda node, port: (gmp.port(), gmp.port(nothing), gmp.port(max_queue=2)),
+    "gmp.remote": lambda node, port: gmp.remote("calculators"),
     "gmp.spawn": lambda node, port: gmp.spawn(node.id, "a:b"),
     "gmp.spawnable": lambda node, port: gmp.spawnable(lambda port: None),
+    "gmp.stream": lambda node, port: gmp.stream(nothing),
     "gmp.supervise": lambda node, port: gmp.supervise([nothing]),
     "Monitor.cancel": lambda node, port: gmp.monitor(port, nothing).cancel(),
     "Timer.cancel": lambda node, port: gmp.after(60, nothing).cancel(),

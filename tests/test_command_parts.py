@@ -48,13 +48,24 @@ class FakeNode:
         return {"peers": {}}
 
 
-@given(st.dictionaries(st.sampled_from(["peers", "ports", "waiting", "loop_lag", "fullest", "uptime"]), ANYTHING))
+TOLD = ("peers", "ports", "services", "waiting", "loop_lag", "fullest", "uptime")
+
+
+@given(st.dictionaries(st.sampled_from(TOLD), ANYTHING))
 @settings(max_examples=50, deadline=None)
 def test_whatever_a_node_tells_it_has_a_row(data: dict[str, Any]) -> None:
     gauge = Gauge(FakeNode(), 1.0)  # type: ignore[arg-type]
     for now in (1.0, 2.0):
         row = gauge._row(Answer("n", data), now, ["n"], set())
         assert row.state == "up"
+
+
+def test_calls_of_services_are_told_as_a_rate() -> None:
+    gauge = Gauge(FakeNode(), 1.0)  # type: ignore[arg-type]
+    told = [{"services": [{"port": "n#1", "calls": calls}, {"port": "n#2", "calls": 5}]} for calls in (10, 30)]
+    rows = [gauge._row(Answer("n", data), now, ["n"], set()) for now, data in zip((1.0, 3.0), told, strict=True)]
+    assert [row.calls for row in rows] == [None, 10.0]
+    assert gauge._row(Answer("m", {}), 1.0, ["m"], set()).calls is None
 
 
 @given(ANYTHING)

@@ -6,7 +6,6 @@ import inspect
 import re
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -43,12 +42,20 @@ def test_every_python_block_compiles_and_names_only_what_there_is(page: Path) ->
     assert not missing
 
 
-def test_a_server_in_the_manner_of_zerorpc_answers() -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", (DOCS / "coming_from" / "zerorpc.md").read_text(), re.S)
-    names: dict[str, Any] = {"gmp": gmp}
-    exec(block, names)
-    assert gmp.call(names["port"], "add", 2, 3) == (5,)
-    assert gmp.call(gmp.group("calculator").pick(), "hello", "Ada") == ("Hello, Ada",)
+@pytest.mark.parametrize("page", ["zerorpc", "pyro5", "rpyc", "nameko"])
+def test_the_first_programs_of_others_run_beside_them(page: str) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "coming_from" / f"{page}.md").read_text(), re.S)
+    assert blocks
+    for block in blocks:
+        assert "assert" in block
+        exec(block, {})
+
+
+def test_the_tests_that_the_pages_name_are_there() -> None:
+    folder = DOCS.parent / "tests"
+    text = "".join(path.read_text() for path in (DOCS / "coming_from").glob("*.md"))
+    named = set(re.findall(r"`(test_[a-z_]+\.py)`", text)) - {"test_server.py", "test_daemon.py", "test_client.py"}
+    assert not [name for name in named if not (folder / name).exists()]
 
 
 def test_every_page_is_in_a_table_of_contents() -> None:

@@ -47,6 +47,7 @@ PLAIN = {
     "files": ["store keeps files in", "kept"],
     "jobs": ["216816 primes"],
     "ring": ["a hop"],
+    "shop": ["it agrees"],
     "supervised": ["average"],
 }
 

@@ -69,6 +69,12 @@ class Program:
         self._process.stdout.close()
 
 
+def test_the_shop_is_right_at_the_end_though_its_processes_are_killed(run: Callable[..., Program]) -> None:
+    shop = run("shop", "shop.py", "--seconds", "4")
+    assert shop.wait_end() == 0, shop.text
+    assert "it agrees" in shop.text
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Program]]:
     monkeypatch.setenv("GMP_SECRET", "geheim")

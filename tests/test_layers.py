@@ -20,7 +20,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "net": {"ground", "wire", "net"},
     "mesh": {"ground", "mesh"},
     "kernel": {"ground", "ports", "wire", "net", "mesh", "kernel"},
-    "face": {"ground", "ports", "mesh", "kernel", "face"},
+    "objects": {"ground", "ports", "mesh", "kernel", "objects"},
+    "face": {"ground", "ports", "mesh", "kernel", "objects", "face"},
     "aio": {"ground", "ports", "kernel", "face", "aio"},
     "programs": {"face", "programs"},
 }
@@ -38,7 +39,7 @@ def layer_of(module: str) -> str:
     first = module.split(".")[1] if "." in module else ""
     if first in GROUND:
         return "ground"
-    if first in ("", "face"):
+    if first in ("", "face", "exposing"):
         return "face"
     return first if first in MAY_IMPORT else "programs"
 
@@ -86,7 +87,7 @@ def test_a_layer_imports_only_what_is_below_it() -> None:
         if imported.split(".")[0] == "gmp" and layer_of(imported) not in MAY_IMPORT[layer_of(module)]
         and not (module.startswith("gmp.cli") and imported in SETTINGS)
         and not (layer_of(module) == "programs" and imported == "gmp.showing")
-        and not (layer_of(module) in ("mesh", "programs") and imported == REQUESTS)
+        and not (layer_of(module) in ("mesh", "objects", "programs") and imported == REQUESTS)
         and not (layer_of(module) == "programs" and imported == OUTSIDE)
         and not (module.startswith("gmp.testing.simulated.") and imported in (MACHINE, "gmp.net"))
     ]

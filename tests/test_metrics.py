@@ -143,3 +143,27 @@ def test_a_prometheus_server_scrapes_a_network_of_three_nodes(
     finally:
         server.terminate()
         server.wait(timeout=20)
+
+
+def test_services_are_told_of_by_method(make_node: MakeNode, serve: Callable[[gmp.Node], tuple[str, int]]) -> None:
+    class Jobs:
+        def add(self, a: int, b: int) -> int:
+            return a + b
+
+        def fail(self) -> None:
+            raise LookupError
+
+    node = make_node("served")
+    for _ in range(2):
+        jobs = gmp.remote(gmp.expose(Jobs(), "jobs", node=node), node=node)
+        jobs.add(1, 2)
+        with pytest.raises(gmp.RemoteError):
+            jobs.fail()
+    told = samples(get(serve(node), "/metrics")[1])
+    assert told["gmp_service_calls_total", "add", "jobs"] == 2
+    assert told["gmp_service_errors_total", "add", "jobs"] == 0
+    assert told["gmp_service_errors_total", "fail", "jobs"] == 2
+    assert told["gmp_service_seconds_total", "add", "jobs"] >= 0
+    assert told["gmp_service_running_calls", "jobs"] == 0
+    (one, two) = node.stats()["services"]
+    assert one["methods"]["fail"]["errors"] == two["methods"]["fail"]["errors"] == 1

@@ -19,6 +19,7 @@ SLOW = pytest.mark.slow
 TALKING = {
     "send": ("send", "worker#x", "hello"),
     "call": ("call", "worker#x", "hello"),
+    "inspect": ("inspect", "worker#x"),
     "monitor": ("monitor", "worker#x"),
     "spawn": ("spawn", "worker", "tests.command_services:echo"),
     "eval": ("eval", "worker", "1+1"),
@@ -45,7 +46,8 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
         _, seed = commands.node("--node-id", "seed")
         commands.environ["GMP_SEEDS"] = seed
         service = ("--service", "tests.command_services:echo")
-        worker, _ = commands.node("--node-id", "worker", *service)
+        jobs = ("--service", "tests.command_services:jobs")
+        worker, _ = commands.node("--node-id", "worker", *service, *jobs)
         commands.node("--node-id", "liberal", "--set", "allow_eval=true", *service)
         with gevent.Timeout(40):
             while len(commands("groups", "echo", "--json").out.split("#")) < 3:
@@ -66,6 +68,32 @@ def test_a_call_prints_the_reply_and_arguments_that_look_like_json_are(net: Net,
     result = net.gmp("call", "@echo", "[1]", '"5"', "--json")
     assert result.json == ["echo", [1], "5"]
     assert net.gmp("call", "seed", "time", "--json").json[0] > 0
+
+
+def test_a_method_of_a_service_is_called(net: Net) -> None:
+    assert net.gmp("call", "@jobs", "add", "1", "b=2").out == "3\n"
+    assert net.gmp("call", "@jobs", "add", '"x"', 'b="=y"', "--json").json == "x=y"
+    assert net.gmp("call", "@jobs", "rows", "2").out == '{"row": 0}\n{"row": 1}\n'
+    port = next(iter(net.gmp("groups", "jobs", "--json").json))
+    assert net.gmp("call", "--method", port, "add", "1").out == "1\n"
+    failed = net.gmp("call", "@jobs", "fail")
+    assert failed.code == 1
+    assert "fail of worker#" in failed.err
+    assert "LookupError: nothing there" in failed.err
+    wrong = {("nonsense",): "has no method 'nonsense'", (): "which method?", ("add", "b=1", "2"): "come first"}
+    for words, told in wrong.items():
+        refused = net.gmp("call", "@jobs", *words)
+        assert refused.code in (1, 2)
+        assert told in refused.err
+
+
+def test_a_service_is_inspected(net: Net) -> None:
+    shown = net.gmp("inspect", "@jobs").out
+    assert "add(a: int, b: int = 0) -> int\n    Add two numbers.\n" in shown
+    assert "rows(count: int) -> " in shown
+    assert "[streams]" in shown
+    (told,) = net.gmp("inspect", "@jobs", "--json").json.values()
+    assert (told["name"], told["doc"]) == ("jobs", "Does jobs.")
 
 
 def test_what_begins_like_json_and_is_none_is_told(net: Net, worker_port: str) -> None:

@@ -14,7 +14,7 @@ import gevent.socket
 import pytest
 
 import gmp
-from gmp.testing import FaultProxy, LeakError, LocalNetwork, local_network
+from gmp.testing import FaultProxy, LeakError, LocalNetwork, RecordingService, StubService, local_network
 
 from .conftest import Recorder, eventually
 
@@ -300,3 +300,47 @@ def test_nodes_talk_through_a_proxy_and_are_cut_and_meet_again(recorder: Recorde
         assert recorder.wait(timeout=20)[0][:2] == ("transport_error", "node1")
         node.wait_up("node0", timeout=20)
         assert node.call("node0", "time")
+
+
+def test_a_stub_service_answers_as_it_was_told_and_keeps_the_calls() -> None:
+    def rows(count: int) -> Iterator[int]:
+        yield from range(count)
+
+    with StubService("stock", take=3, price=lambda item: len(item), rows=rows, pay=LookupError("no card")) as stub:
+        stock = gmp.remote("stock", errors=[LookupError])
+        assert (stock.take("tea", amount=2), stock.price("tea")) == (3, 3)
+        assert list(stock.rows(2)) == [0, 1]
+        with pytest.raises(LookupError, match="no card"):
+            stock.pay()
+        with pytest.raises(gmp.CallRefused):
+            stock.nonsense()
+        stock.take.send("later")
+        calls = stub.wait(5)
+        assert calls[0] == ("take", ("tea",), {"amount": 2})
+        assert [call.method for call in calls] == ["take", "price", "rows", "pay", "take"]
+        with pytest.raises(gmp.WaitTimeout, match="5 of 6 calls"):
+            stub.wait(6, timeout=0.01)
+    assert not stub.port.alive
+    eventually(lambda: not gmp.group("stock").members())
+
+
+def test_a_recording_service_answers_as_its_object_and_keeps_what_came_of_each_call() -> None:
+    class Calculator:
+        def half(self, number: float) -> float:
+            """Halve a number."""
+            return number / 2
+
+        def _hidden(self) -> None:
+            raise AssertionError("it is not public")
+
+    with RecordingService(Calculator(), errors=[TypeError]) as recording:
+        calculator = gmp.remote(recording.port, errors=[TypeError])
+        assert dir(calculator) == ["half"]
+        assert calculator.half.__doc__ == "Halve a number."
+        assert calculator.half(3) == 1.5
+        with pytest.raises(TypeError):
+            calculator.half("x")
+        (first, result), (second, error) = recording.outcomes
+        assert (first, result) == (("half", (3,), {}), 1.5)
+        assert second.args == ("x",)
+        assert isinstance(error, TypeError)

@@ -162,3 +162,27 @@ def test_a_carrier_that_is_none_does_no_harm(pair: tuple[gmp.Node, gmp.Node], ca
     uninstrument(seed)
     seed.send("other", "gmp.traced", carrier, port.name, "hello")
     assert port.receive(timeout=10) == ("hello",)
+
+
+def test_a_method_of_a_service_and_what_it_calls_are_one_trace(pair: tuple[gmp.Node, gmp.Node], spans: Spans) -> None:
+    seed, other = pair
+
+    class Stock:
+        def take(self) -> int:
+            gevent.sleep(0.001)
+            return 3
+
+    class Shop:
+        def sell(self) -> int:
+            gevent.sleep(0.001)
+            taken: int = gmp.remote(stock, node=other).take()
+            return taken
+
+    stock = gmp.expose(Stock(), node=seed).id
+    shop = gmp.remote(gmp.expose(Shop(), node=other), node=seed)
+    assert shop.sell() == 3
+    (sell,) = spans.named("call sell")
+    (sold,) = spans.named("process sell")
+    (take,) = spans.named("call take")
+    assert parent(take) == sold.context.span_id
+    assert len({sell.context.trace_id, sold.context.trace_id, take.context.trace_id}) == 1

@@ -6,12 +6,13 @@ Prints its bind and the IDs of its ports; ends when its standard input does.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import gevent
 
 import gmp
 from benchmarks.programs.gmp_settings import settings
-from benchmarks.programs.measure import ready
+from benchmarks.programs.measure import ready, resident
 from gmp import send
 
 
@@ -82,6 +83,33 @@ def mortal(port: gmp.Port) -> None:
     port.receive("die")
 
 
+class Service:
+    """What is exposed."""
+
+    def add(self, a: int, b: int) -> int:
+        """Their sum."""
+        return a + b
+
+    def rows(self, count: int, size: int) -> Iterator[bytes]:
+        """So many rows."""
+        row = b"x" * size
+        for _ in range(count):
+            yield row
+
+    def large_rows(self, size: int) -> Iterator[bytes]:
+        """Rows without end, each an object of its own."""
+        while True:
+            yield bytes(size)
+
+    def wait(self) -> None:
+        """Work that never ends."""
+        gevent.sleep(3600)
+
+    def memory(self) -> int:
+        """Bytes of memory that this process has in use."""
+        return resident()
+
+
 def main() -> None:
     """Serve until standard input ends. An argument: so many members of the group, and a seed to join."""
     members, seeds = (int(sys.argv[1]), sys.argv[2:]) if len(sys.argv) > 1 else (0, [])
@@ -97,6 +125,7 @@ def main() -> None:
         "echo handlers": echo_with_handlers(),
         "calculator handlers": calculator_with_handlers(),
     }
+    ports["service"] = gmp.expose(Service(), concurrency=100)
     ready({"bind": node.binds[0], **{name: port.id for name, port in ports.items()}})
     gevent.get_hub().threadpool.apply(sys.stdin.buffer.read)
 

@@ -22,6 +22,7 @@ from benchmarks.programs.measure import (
     scaled,
 )
 from gmp import call, send
+from gmp.exposing import WINDOW, describe
 
 CALLERS = 100
 
@@ -105,6 +106,64 @@ def calls(kind: str = "") -> None:
         start = now()
         gevent.joinall([gevent.spawn(caller) for _ in range(CALLERS)], raise_error=True)
         emit_rate(CALLERS * each, now() - start, unit="call/s")
+
+
+def method_calls() -> None:
+    """W14: calls of a method by 100 greenlets at once."""
+    each = scaled(500)
+    with Far("gmp_far") as far:
+        join(far)
+        service = gmp.remote(far.ready["service"])
+        assert service.add(1, 1) == 2
+
+        def caller() -> None:
+            add = service.add
+            for value in range(each):
+                assert add(value, 1) == value + 1
+
+        start = now()
+        gevent.joinall([gevent.spawn(caller) for _ in range(CALLERS)], raise_error=True)
+        emit_rate(CALLERS * each, now() - start, unit="call/s")
+
+
+def stream_of_rows() -> None:
+    """W15: rows of 1 KiB; and the memory of both processes when the writer is fast and its reader has stopped."""
+    count, size = scaled(100_000), 64 * KIB
+    with Far("gmp_far") as far:
+        join(far)
+        service = gmp.remote(far.ready["service"])
+        sum(1 for _ in service.rows(1000, KIB))
+        start = now()
+        got = sum(1 for _ in service.rows(count, KIB))
+        assert got == count, f"{got} of {count} rows arrived"
+        emit_rate(count, now() - start, KIB)
+        before = resident() + service.memory()
+        stream = service.large_rows(size)
+        next(stream)
+        gevent.sleep(1)
+        used = resident() + service.memory() - before
+        stream.close()
+        emit("memory / credit", used / (WINDOW * size))
+
+
+def cancelled_work() -> None:
+    """W16: 100 calls under way, and killed, until none of them runs."""
+    rounds = scaled(20)
+    with Far("gmp_far") as far:
+        join(far)
+        service = gmp.remote(far.ready["service"], timeout=None)
+        assert service.add(1, 1) == 2
+        seconds = 0.0
+        for _ in range(rounds):
+            callers = [gevent.spawn(service.wait) for _ in range(CALLERS)]
+            while describe(service)["running"] < CALLERS:
+                gevent.sleep(0)
+            start = now()
+            gevent.killall(callers)
+            while describe(service)["running"]:
+                gevent.sleep(0)
+            seconds += now() - start
+        emit_rate(rounds * CALLERS, seconds, unit="stop/s")
 
 
 def start_to_reply() -> None:
@@ -257,5 +316,8 @@ if __name__ == "__main__":
             "W10 tiny": lambda: throttled(0, 12 * MIB),
             "W11": pings_beside_bulk,
             "W13 remote": remote_monitors,
+            "W14": method_calls,
+            "W15": stream_of_rows,
+            "W16": cancelled_work,
         }
     )

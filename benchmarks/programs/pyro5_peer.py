@@ -98,4 +98,4 @@ def start_to_reply() -> None:
 
 
 if __name__ == "__main__":
-    main({"W3": one_way, "W5": round_trips, "W5@1core": round_trips, "W6": calls, "W8": start_to_reply}, far)
+    main({"W3": one_way, "W5": round_trips, "W5@1core": round_trips, "W6": calls, "W8": start_to_reply, "W14": calls}, far)

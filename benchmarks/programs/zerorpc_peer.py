@@ -53,6 +53,12 @@ class Calculator:
         """Their sum."""
         return a + b
 
+    @zerorpc.stream
+    def rows(self, count: int, size: int) -> Any:
+        """So many rows."""
+        row = b"x" * size
+        return (row for _ in range(count))
+
 
 def far(kind: str) -> None:
     """Serve one of the two."""
@@ -124,6 +130,18 @@ def calls() -> None:
         emit_rate(100 * each, now() - start, unit="call/s")
 
 
+def stream_of_rows() -> None:
+    """W15."""
+    count = scaled(10_000)
+    with Far("zerorpc_peer", "far", "calculator") as other:
+        made = client(other)
+        assert made.add(1, 2) == 3
+        start = now()
+        got = sum(1 for _ in made.rows(count, KIB))
+        assert got == count, f"{got} of {count} rows arrived"
+        emit_rate(count, now() - start, KIB)
+
+
 def start_to_reply() -> None:
     """W8."""
     with Far("zerorpc_peer", "far", "calculator") as other:
@@ -141,6 +159,8 @@ if __name__ == "__main__":
             "W5": round_trips,
             "W5@1core": round_trips,
             "W6": calls,
+            "W14": calls,  # of a method, as all of its calls
+            "W15": stream_of_rows,
             "W8": start_to_reply,
         },
         far,

@@ -20,7 +20,7 @@ STATES = ("lost", "silent", "busy", "up", "no gmp")
 
 @dataclass
 class Row:
-    """The figures of one node. Rates are per second and of messages between nodes, times in seconds."""
+    """The figures of one node. Rates are per second, of messages between nodes and calls of services; times in seconds."""
 
     node_id: str
     state: str = "up"
@@ -30,6 +30,7 @@ class Row:
     queued_bytes: int | None = None
     sent: float | None = None
     received: float | None = None
+    calls: float | None = None
     waiting: int | None = None
     peak: int | None = None
     dropped: int | None = None
@@ -47,7 +48,7 @@ class Gauge:
         self._timeout = timeout
         self._seen: set[str] = set()
         self._tell: set[str] = set()  # nodes that have told figures before
-        self._last: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._last: dict[str, tuple[float, dict[str, Any], dict[str, Any]]] = {}
 
     def read(self) -> list[Row]:
         """The rows of all nodes ever seen, those in trouble first. *Blocks:* up to the timeout."""
@@ -84,10 +85,12 @@ class Gauge:
         fullest = data.get("fullest")
         row.fullest = list(fullest) if isinstance(fullest, list | tuple) else []
         before = self._last.get(node_id)
-        self._last[node_id] = (now, peers)
+        services = _services(data)
+        self._last[node_id] = (now, peers, services)
         if before is not None and now > before[0]:
             row.sent = _rate(before[1], peers, "sent_messages", now - before[0])
             row.received = _rate(before[1], peers, "received_messages", now - before[0])
+            row.calls = _rate(before[2], services, "calls", now - before[0]) if services else None
         return row
 
 
@@ -118,6 +121,13 @@ def _rate(before: dict[str, Any], after: dict[str, Any], key: str, seconds: floa
         new, old = _int(figures, key) or 0, _int(before.get(peer, {}), key) or 0
         total += new - old if new >= old else new
     return total / seconds
+
+
+def _services(data: dict[str, Any]) -> dict[str, Any]:
+    """The figures of each service, by its port."""
+    told = data.get("services")
+    services = [each for each in told if isinstance(each, dict)] if isinstance(told, list | tuple) else []
+    return {str(each.get("port")): each for each in services}
 
 
 def _table(data: dict[str, Any], key: str) -> dict[Any, Any]:

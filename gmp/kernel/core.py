@@ -17,6 +17,7 @@ from gmp.config import Settings, own_name
 from gmp.errors import ConfigError, GmpError, MessageError, PortDied
 from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, random_suffix, split_port_id
 from gmp.kernel.calls import Calls
+from gmp.kernel.draining import Draining
 from gmp.kernel.forking import LEFT_BY_FORK
 from gmp.kernel.ground import MeshGround
 from gmp.kernel.leaving import Leaving
@@ -66,6 +67,8 @@ class Core:
         self.left_by_fork = ""  #: the ID of the node that the parent process has, if this is a child's own local one
         self._warned_of_fork = False
         self.peer_log = PeerLog(self.id, Timer)
+        self.draining = Draining()
+        self.keys: dict[str, Callable[[str], tuple[Any, ...]]] = {}  #: by a port's name: answers a node that asks for a key
         self.events = NodeEvents(self.defer)
         self.monitors = RemoteMonitors(self.ports, self.request, self._connect)
         self.life = Life(self)
@@ -312,7 +315,7 @@ class Core:
         peers = {peer.node_id: peer.stats() for peer in self.network.peers.values()}
         lag = self.network.housekeeper.stats()
         figures = {"dropped": self.ports.dropped, "ports": len(self.ports.by_name), "peak": self.ports.peak}
-        return {**figures, "peers": peers, "seeds": self.mesh.stats(), **lag}
+        return {**figures, "peers": peers, "seeds": self.mesh.stats(), "services": self.draining.stats(), **lag}
 
     # ---- a child of `fork`
 

@@ -12,6 +12,7 @@ from gevent.event import Event
 
 from gmp.config import Settings
 from gmp.kernel.calls import Calls
+from gmp.kernel.draining import Draining
 from gmp.kernel.leaving import Leaving
 from gmp.kernel.monitoring import RemoteMonitors
 from gmp.kernel.node_events import NodeEvents
@@ -26,6 +27,7 @@ from gmp.ports.monitors import Kind, Monitor, Reason
 from gmp.ports.port import Port
 from gmp.ports.table import Ports
 from gmp.ports.timers import Timer
+from gmp.ports.tracing import Tracer
 from gmp.ports.workers import Task
 
 
@@ -40,6 +42,9 @@ class Host(Protocol):
     network: Network
     mesh: Mesh
     monitors: RemoteMonitors
+    draining: Draining
+    tracer: Tracer | None
+    keys: dict[str, Callable[[str], tuple[Any, ...]]]
     passing: Passing
     peer_log: PeerLog
 

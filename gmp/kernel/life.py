@@ -34,6 +34,7 @@ class Life:
         self.ended = gevent.event.Event()  #: set when the node begins to leave
         self.was_started = False  #: whether it ever was
         self._at_exit = False
+        self._drains = False  # whether there is work to finish before the ports are killed
         self._to_leave = False  # whether it was part of the network when it was closed
         self._ending = Ending(self._leave, parts.ports.hub)
         let_go_in_children(self)
@@ -96,10 +97,16 @@ class Life:
             self.ended.set()
             parts.changed.set()
             parts.network.stop_listening()
-            parts.ports.leave(("leaving", self.id))
+            self._drains = parts.draining.begin() and self._to_leave
+            if not self._drains:
+                self._kill_ports()
             if parts.successor is None and not self._at_exit:
                 parts.ground.go_on_at(None)
         self._ending.close()
+
+    def _kill_ports(self) -> None:
+        self._parts.draining.end()
+        self._parts.ports.leave(("leaving", self.id))
 
     def close_at_exit(self) -> None:
         """`Endable.close_at_exit`: the process ends."""
@@ -118,6 +125,9 @@ class Life:
     def _leave(self) -> None:
         parts = self._parts
         deadline = clock.monotonic() + parts.settings.leave_timeout
+        if self._drains:
+            parts.draining.wait(deadline, parts.settings.leave_timeout)
+            self._kill_ports()
         parts.ports.close(deadline)
         if self._to_leave:
             parts.leaving.flush(max(0.0, deadline - clock.monotonic()))  # a way may have to be found first, even to a seed

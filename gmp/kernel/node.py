@@ -121,6 +121,7 @@ class Node:
     def close(self) -> None:
         """Leave the network: kill the ports with ``("leaving", node_id)``, write what is queued, notify the peers.
 
+        Exposed objects (`gmp.expose`) take no new calls before that, and finish what runs, within `leave_timeout`.
         What the ports' ``finally`` blocks send meanwhile is written too. Idempotent; afterwards every call on the node
         raises. A port of this node that calls it ends here, as one that kills itself. In a signal handler that runs in the
         event loop it only begins to leave; the end of the program waits until that is done.
@@ -398,7 +399,9 @@ class Node:
         told of.
         `peak` is the port at which the most messages waited at once, and how many, noted at each doubling (None: under 16).
         `loop_lag` is by how many seconds this node's event loop was late last, `loop_lag_peak` the most so far. Of a peer
-        that is connected: `busy`, and `round_trip`, the seconds its program took for the last heartbeat.
+        that is connected: `busy`, and `round_trip`, the seconds its program took for the last heartbeat. `services` are the
+        objects that were exposed, each with what runs and waits, and of each method that was called its calls, those that
+        raised, and the seconds they took.
         """
         return self._core.stats()
 

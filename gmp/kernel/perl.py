@@ -11,11 +11,11 @@ from typing import Any
 
 from gmp.errors import NotAllowed
 from gmp.wire.perl_strings import text_of
-from gmp.wire.requests import CAN, CONNECT, EVAL, EXPECT, KIL0, KIL1, MON0, MON1, SND, SPAWN, TIME
+from gmp.wire.requests import CAN, CONNECT, EVAL, EXPECT, KEY, KIL0, KIL1, MON0, MON1, SND, SPAWN, TIME
 
 _ALL = 1 << 30
 #: how many of the first arguments are text, when they are octets
-_TEXTS = {MON1: 1, MON0: 1, KIL0: 1, KIL1: 1, SND: 1, TIME: 1, CAN: 2, EVAL: 2, SPAWN: 2}
+_TEXTS = {MON1: 1, MON0: 1, KIL0: 1, KIL1: 1, SND: 1, TIME: 1, CAN: 2, EVAL: 2, SPAWN: 2, KEY: 2}
 _TEXTS.update({EXPECT: 4, CONNECT: _ALL})
 
 

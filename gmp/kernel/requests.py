@@ -38,6 +38,7 @@ from gmp.wire.requests import (
     FOLLOW,
     HEARTBEAT,
     INFO,
+    KEY,
     KIL0,
     KIL1,
     LEAVING,
@@ -96,6 +97,7 @@ class Requests:
             INFO: lambda _, *reply: self._reply(reply, inspection.info()),
             STATS: lambda _, *reply: self._reply(reply, inspection.stats()),
             FAMILIES: lambda _, *reply: self._reply(reply, inspection.families()),
+            KEY: self._key,
             FOLLOW: lambda _, *args: following.request(*args),
             TRACED: lambda _, carrier, name, *message: deliver(host.ports, carrier, name, message),
             PORTS: lambda _, *reply: self._reply(reply, inspection.ports()),
@@ -291,6 +293,12 @@ class Requests:
             self._complain(asker, repr(name[:LONGEST_NAME]), str(error))
         else:
             found(*args)
+
+    def _key(self, peer: Peer | None, name: Any = "", *reply: Any) -> None:
+        """Give the node that asks the key of a service; to a port of its own, whoever has brought it to ask."""
+        ask = self._host.keys.get(port_name(name))
+        if reply and split_port_id(reply[0])[0] == self._for:
+            self._reply(reply, *(("key", "") if ask is None else ask(self._for)))
 
     def _passed(self, peer: Peer | None, token: Any = None, *_: Any) -> None:
         if peer is not None:

@@ -36,6 +36,16 @@ PEER_GAUGES = (
     ("gmp_peer_round_trip_seconds", "Time the peer's program took for the last heartbeat.", "round_trip"),
     ("gmp_peer_busy", "1 while the peer's program does not answer, else 0.", "busy"),
 )
+SERVICE_GAUGES = (
+    ("gmp_service_running_calls", "Calls of the service that run.", "running"),
+    ("gmp_service_waiting_calls", "Calls of the service that wait for a place.", "waiting"),
+    ("gmp_service_open_streams", "Streams of the service that are open.", "open_streams"),
+)
+SERVICE_COUNTERS = (
+    ("gmp_service_calls", "Calls of the method that have ended.", "calls"),
+    ("gmp_service_errors", "Calls of the method that raised.", "errors"),
+    ("gmp_service_seconds", "Time that calls of the method took.", "seconds"),
+)
 NODE_GAUGES = (
     ("gmp_ports", "Ports that live on the node.", "ports"),
     ("gmp_mailbox_waiting_messages", "Messages that wait in all mailboxes.", "waiting"),
@@ -74,6 +84,7 @@ class NodeCollector(Collector):
         yield members
         for name, text, key in NODE_GAUGES:
             yield _family(GaugeMetricFamily, name, text, node.id, figures.get(key, 0))
+        yield from _of_services(node.id, figures["services"])
         peers: dict[str, dict[str, Any]] = figures["peers"]
         up = GaugeMetricFamily("gmp_peer_up", "1 while the peer is connected, else 0.", labels=["node", "peer"])
         for peer, told in peers.items():
@@ -86,6 +97,24 @@ class NodeCollector(Collector):
                     if told.get(key) is not None:
                         family.add_metric([node.id, peer], float(told[key]))
                 yield family
+
+
+def _of_services(node_id: str, services: list[dict[str, Any]]) -> Iterator[Metric]:
+    """Each service by its name, so several of one name on a node are told of in sum."""
+    for name, text, key in SERVICE_GAUGES:
+        gauge = GaugeMetricFamily(name, text, labels=["node", "service"])
+        for service in {told["name"] for told in services}:
+            gauge.add_metric([node_id, service], sum(told[key] for told in services if told["name"] == service))
+        yield gauge
+    for name, text, key in SERVICE_COUNTERS:
+        counter = CounterMetricFamily(name, text, labels=["node", "service", "method"])
+        sums: dict[tuple[str, str], float] = {}
+        for told in services:
+            for method, figures in told["methods"].items():
+                sums[told["name"], method] = sums.get((told["name"], method), 0) + figures[key]
+        for (service, method), value in sums.items():
+            counter.add_metric([node_id, service, method], value)
+        yield counter
 
 
 def _family(kind: Callable[..., Metric], name: str, text: str, node_id: str, value: float) -> Metric:

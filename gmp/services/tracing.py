@@ -106,7 +106,10 @@ class _Body:
 
 
 def _tag(message: tuple[Any, ...]) -> str:
-    """The name of a message: its tag, when that is a text of sensible length."""
+    """The name of a message: its tag, when that is a text of sensible length; of a call of a service, its method."""
+    match message:
+        case ("call" | "send", str(method), [*_], *_) if len(method) <= 80:
+            return method
     return message[0] if message and isinstance(message[0], str) and len(message[0]) <= 80 else "message"
 
 

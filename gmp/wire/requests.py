@@ -51,7 +51,7 @@ RELAY, PASSED = "gmp.relay", "gmp.passed"
 ATTACH, UPDATE = "gmp.attach", "gmp.update"
 SET, CLAIM, CHANGE, RELEASE, WANT = "gmp.set", "gmp.claim", "gmp.change", "gmp.release", "gmp.want"
 INFO, STATS, FAMILIES, PORTS = "gmp.info", "gmp.stats", "gmp.families", "gmp.ports"
-FOLLOW, TRACED = "gmp.follow", "gmp.traced"
+FOLLOW, TRACED, KEY = "gmp.follow", "gmp.traced", "gmp.key"
 
 REQUESTS: dict[str, Request] = {
     NOTHING: Request("", AEMP, EVERYBODY),
@@ -101,6 +101,7 @@ REQUESTS: dict[str, Request] = {
     PORTS: Request("R", GMP, OF_GMP),
     FOLLOW: Request("name seconds port", GMP, OF_GMP),
     TRACED: Request("carrier name element…", GMP, OF_GMP),
+    KEY: Request("port R", GMP, OF_GMP),
 }
 
 REFUSAL = "refused= in the authentication line"

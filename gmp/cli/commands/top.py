@@ -29,6 +29,7 @@ COLUMNS: tuple[tuple[str, Callable[[Row], Any], bool], ...] = (
     ("QUEUE", lambda row: amount(row.queued_bytes), True),
     ("OUT/S", lambda row: amount(row.sent), True),
     ("IN/S", lambda row: amount(row.received), True),
+    ("CALLS/S", lambda row: amount(row.calls), False),
     ("WAIT", lambda row: amount(row.waiting), False),
     ("PEAK", lambda row: amount(row.peak), True),
     ("DROPPED", lambda row: amount(row.dropped), False),
@@ -49,9 +50,9 @@ def command(access: Access, interval: float, count: int | None) -> None:
 
     Each node is asked for its figures: STATE is up, busy (its program does not answer others' heartbeats), silent (it does
     not answer us), lost, or no gmp (a Perl node tells no figures). QUEUE: bytes that wait to be sent to other nodes; OUT/S
-    and IN/S: messages per second to and from other nodes; WAIT: messages in mailboxes; PEAK: the most that ever waited in
-    one mailbox; LAG: by how much the event loop was late; RTT: the round trip of a
-    heartbeat, as its peers measured. On narrow terminals some
+    and IN/S: messages per second to and from other nodes; CALLS/S: calls of its services per second; WAIT: messages in
+    mailboxes; PEAK: the most that ever waited in one mailbox; LAG: by how much the event loop was late; RTT: the round trip
+    of a heartbeat, as its peers measured. On narrow terminals some
     columns are left out. With --json: one line for each look.
     """
     live = sys.stdout.isatty() and not access.json

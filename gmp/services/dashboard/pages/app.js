@@ -177,6 +177,12 @@ function describe(node, opened) {
     heading(`Ports${node.ports_list.more ? ` (the fullest ${ports.length} of ${ports.length + node.ports_list.more})` : ""}`),
     grid(["port", "runs", "groups", "waiting", "peak"], ports.map(port =>
       [port.name, port.runs || "–", list(port.groups).join(", "), count(port.waiting), count(port.peak)]), [3, 4])];
+  const services = list(node.stats.services).filter(each => each && typeof each === "object");
+  if (services.length) {
+    found.push(heading("Services"), grid(["service", "runs", "waits", "streams", "calls", "errors", "refused", "stopped"], services.map(each =>
+      [String(each.name), ...["running", "waiting", "open_streams", "calls", "errors", "refused", "stopped"].map(name => count(each[name]))]),
+      [1, 2, 3, 4, 5, 6, 7]));
+  }
   if (deaths.length) {
     found.push(heading("Last abnormal deaths"));
     deaths.forEach(death => {

@@ -1,0 +1,51 @@
+"""What a service counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class MethodFigures:
+    """What became of the calls of one method."""
+
+    __slots__ = ("calls", "errors", "seconds")
+
+    def __init__(self) -> None:
+        self.calls = self.errors = 0
+        self.seconds = 0.0
+
+
+class Figures:
+    """What became of all calls of one service."""
+
+    def __init__(self) -> None:
+        self.calls = 0  #: that have ended by themselves
+        self.errors = 0  #: of these, that raised, or gave what cannot travel
+        self.refused = 0  #: that were not begun
+        self.stopped = 0  #: that nobody waited for any more
+        self.late = 0  #: that ended when nobody waited for them any more
+        self.streams = 0  #: that were begun
+        self._methods: dict[str, MethodFigures] = {}
+
+    def count(self, method: str, raised: bool, seconds: float) -> None:
+        """Count a call that has ended."""
+        figures = self._methods.get(method)
+        if figures is None:
+            figures = self._methods[method] = MethodFigures()
+        figures.calls += 1
+        figures.seconds += seconds
+        self.calls += 1
+        if raised:
+            figures.errors += 1
+            self.errors += 1
+
+    def of_methods(self) -> dict[str, dict[str, Any]]:
+        """Return the figures of each method that was called: plain data."""
+        return {
+            name: {"calls": each.calls, "errors": each.errors, "seconds": each.seconds}
+            for name, each in self._methods.items()
+        }
+
+    def of_all(self) -> dict[str, int]:
+        """Return the figures of the service: plain data."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}

@@ -1,0 +1,414 @@
+"""A service: a port whose messages are calls of an object's methods, each of which runs in a greenlet of its own.
+
+A call comes → it is refused, or *runs*, or *waits* for a place → it runs, as the service's port → its outcome goes to the
+reply port, and the next one has the place. At most `concurrency` run, at most `max_waiting` wait. A stream has no place:
+its items are made by a port of its own (`gmp.objects.source`) as its reader takes them.
+
+A call whose caller has given up is *stopped*: one that waits is forgotten, one that runs gets `GreenletExit`. That is known
+from the caller's ``cancel``, from the loss of its node, which is watched from its first call on, or from the deadline that
+came with the call. A method marked ``finish`` runs on, without a reply.
+
+race: the end of a method and its stop come in the same turn: what is thrown is thrown only at a greenlet that still runs
+for that call (`gmp.ports.workers`); a reply to a caller that is gone is dropped there, and counted.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from greenlet import GreenletExit
+
+from gmp.errors import GmpError, MessageError
+from gmp.mesh.groups import Group
+from gmp.objects import forms
+from gmp.objects.context import Current, begin, left
+from gmp.objects.faults import Declared, fault, type_name, untravelled
+from gmp.objects.figures import Figures
+from gmp.objects.forms import LEAVING, Asked, Malformed
+from gmp.objects.limits import Limits
+from gmp.objects.methods import Method, describe_methods
+from gmp.objects.reader import WINDOW, RemoteStream
+from gmp.objects.rights import Rights
+from gmp.objects.source import Source, is_iterator
+from gmp.objects.work import Work
+from gmp.outside import clock
+from gmp.ports.monitors import Monitor, Reason
+from gmp.ports.timers import Timer
+from gmp.ports.workers import ENDS_PROGRAM
+from gmp.showing import cut, show, show_typed
+
+if TYPE_CHECKING:
+    from gmp.kernel.host import Host
+
+log = logging.getLogger("gmp")
+MOST_SHOWN = 4000  # characters of a chain of calls
+TICK = 0.05  # seconds between two looks at the deadlines
+
+
+class Service:
+    """One exposed object. `port` is its port; it ends with that."""
+
+    def __init__(
+        self, host: Host, thing: Any, methods: dict[str, Method], name: str, limits: Limits, errors: Declared,
+        rights: Rights | None,
+    ) -> None:  # fmt: skip
+        self._host = host
+        self._methods = methods
+        self._doc = inspect.getdoc(thing) or ""
+        self._limits = limits
+        self._errors = errors
+        self._rights = rights
+        self._works: dict[Any, Work] = {}  # those that wait, run or stream, by what they are cancelled by
+        self._waiting: deque[Work] = deque()
+        self._running: set[Work] = set()
+        self._sources: set[Source] = set()
+        self._callers: dict[str, Monitor] = {}  # of the nodes that calls have come from
+        self._timer: Timer | None = None
+        self._leave: Callable[[], None] | None = None  # takes it out of its group
+        self._leaving = host.draining.begun
+        self.figures = Figures()
+        self.port = host.ports.make()
+        self.name = name or type(thing).__name__
+        self.port.on(forms.CALL, partial(self._came, forms.read_call))
+        self.port.on(forms.SEND, partial(self._came, forms.read_send))
+        self.port.on(forms.CANCEL, self._cancelled)
+        self.port.on(forms.DESCRIBE, self._asked_what)
+        self.port.on(None, self._unknown)
+        self.port.own(self)
+        host.draining.add(self)
+        if rights is not None:
+            host.keys[self.port.name] = self._ask_for_key
+
+    # ---- what comes; nothing in it may raise, as that would kill the port
+
+    def _came(self, read: Any, *rest: Any) -> None:
+        try:
+            asked = read(rest)
+            work, kind, text = self._admit(asked)
+        except Malformed as error:
+            self._refuse(forms.reply_of(rest) if read is forms.read_call else "", "malformed", str(error))
+            return
+        if work is None:
+            self._refuse(asked.reply, kind, text)
+            return
+        if asked.node_id not in self._callers and asked.node_id not in ("", self._host.id):
+            try:
+                self._watch(asked.node_id)
+            except GmpError as error:  # it cannot be a caller: this node knows no other
+                self._complain(str(error))
+                return
+        self._works[work.key] = work
+        if self._host.tracer is not None:
+            work.context = copy_context()
+        if work.call.until is not None and self._timer is None:
+            self._timer = Timer(TICK, self._tick)
+        if work.method.is_generator or len(self._running) < self._limits.concurrency:
+            self._start(work)
+        else:
+            self._waiting.append(work)
+
+    def _admit(self, asked: Asked) -> tuple[Work | None, str, str]:
+        """Return the call as work, or None with the kind and the text of a refusal. *Raises:* `Malformed`."""
+        method = self._methods.get(asked.method)
+        if not self._may(asked.options.get(forms.KEY)):
+            return None, forms.KEY, f"{self.name} is for certain nodes: a call needs the key that its node gives to these"
+        if self._leaving:
+            return None, LEAVING, f"node {self._host.id} leaves the network"
+        if method is None:
+            has = ", ".join(sorted(self._methods))
+            return None, "no_method", f"{self.name} has no method {asked.method[:80]!r}, it has {has[:400]}"
+        key: Any = forms.call_id(asked) if asked.reply else object()
+        if key in self._works:
+            raise Malformed(f"option {forms.ID}: another call of that name is under way")
+        options = asked.options
+        links = forms.chain(options) if forms.CHAIN in options else ()
+        runs = not method.is_generator
+        if runs and links and sum(port_id == self.port.id for port_id, _ in links) >= self._limits.concurrency:
+            shown = " → ".join([*(called for _, called in links), f"{self.name}.{method.name}"])
+            return None, "cycle", f"the call would wait for itself: {cut(shown, MOST_SHOWN)}"
+        if asked.options.get(forms.RETRY) and not method.mark.idempotent:
+            text = f"{self.name}.{method.name} is to be retried, but is not marked @gmp.method(idempotent=True)"
+            return None, "not_idempotent", text
+        if runs and len(self._running) >= self._limits.concurrency and len(self._waiting) >= self._limits.max_waiting:
+            return None, "busy", f"{len(self._running)} calls run and {len(self._waiting)} wait at {self.name}"
+        work = Work(key, method, asked, self._call(method, asked, links))
+        if forms.UPLOADS in options:
+            self._read_uploads(work)
+        return work, "", ""
+
+    def _read_uploads(self, work: Work) -> None:
+        asked = work.asked
+        for place, source, token in forms.uploads(asked):
+            what = (source, f"argument {place}")
+            reader = RemoteStream(self._host, (source, token), what, WINDOW, None, self._errors)
+            work.readers.append(reader)
+            if isinstance(place, int):
+                asked.args[place] = reader
+            else:
+                asked.keywords[place] = reader
+
+    def _call(self, method: Method, asked: Asked, links: tuple[tuple[str, str], ...]) -> Current:
+        until = forms.seconds(asked.options, forms.TIMEOUT)
+        own = (self.port.id, f"{self.name}.{method.name}")
+        # only who waits for a call can wait in a circle
+        links = (*links[1 - forms.MOST_CHAIN :], own) if asked.reply else (own,)
+        return Current(None if until is None else clock.monotonic() + until, links)
+
+    def _may(self, key: Any) -> bool:
+        return self._rights is None or self._rights.admits(key)
+
+    def _ask_for_key(self, node_id: str) -> tuple[Any, ...]:
+        """Return the reply to a node that asks for the key."""
+        if self._rights is None:
+            return (forms.KEY, "")
+        if node_id != self._host.id and node_id not in self._callers:
+            self._watch(node_id)
+        return self._rights.answer(node_id)
+
+    def _cancelled(self, call_id: Any = None, key: Any = None, *_: Any) -> None:
+        work = self._works.get(call_id) if isinstance(call_id, str) and self._may(key) else None
+        if work is not None:
+            self._stop(work)
+
+    def _asked_what(self, reply: Any = None, *_: Any) -> None:
+        try:
+            self._tell(forms.reply_port(reply)[0], forms.DESCRIBED, self.description())
+        except Malformed as error:
+            self._complain(str(error))
+
+    def _unknown(self, *message: Any) -> None:
+        self._complain(f"expected a call, not the message {show(message, 80)}")
+
+    def _complain(self, text: str) -> None:
+        self._host.peer_log.tell(log, logging.WARNING, "not for a service", self._host.id, f"service {self.name}: {text}")
+
+    def _refuse(self, reply: str, kind: str, text: str) -> None:
+        self.figures.refused += 1
+        if reply:
+            self._tell(reply, forms.REFUSED, kind, text)
+        else:
+            self._complain(f"refused ({kind}): {text}")
+
+    def _tell(self, reply: str, *message: Any) -> None:
+        try:
+            self._host.send_soon(reply, *message)
+        except GmpError as error:  # what was given as a reply port is none, or cannot be sent to
+            self._complain(f"no reply to {reply:.80}: {error}")
+
+    # ---- running
+
+    def _start(self, work: Work) -> None:
+        if not work.method.is_generator:  # which needs no place, as it runs in that of its stream
+            self._running.add(work)
+        work.task = self.port.spawn(self._run, work)
+
+    def _run(self, work: Work) -> None:
+        work.begun = True
+        try:
+            if not work.given_up:
+                began = clock.monotonic()
+                outcome = self._outcome(work) if work.context is None else work.context.run(self._outcome, work)
+                self.figures.count(work.method.name, outcome[0] == forms.RAISE, clock.monotonic() - began)
+                self._answer(work, outcome)
+        finally:
+            self._has_run(work)
+
+    def _outcome(self, work: Work) -> tuple[Any, ...]:
+        """Call the method; return the reply."""
+        asked, method = work.asked, work.method
+        begin(work.call)
+        try:
+            types, args, keywords = method.types, asked.args, asked.keywords
+            result = method.function(*args, **keywords) if types is None else method.checked(args, keywords)
+            if method.mark.streams or is_iterator(result):
+                return self._stream(work, iter(result) if types is None else types.plain_items(iter(result)))
+            return forms.RETURN, result if types is None else types.plain(result)
+        except ENDS_PROGRAM:
+            raise
+        except GreenletExit:
+            if work.given_up or not self.port.alive:
+                raise
+            return fault(GreenletExit("the method ended its own greenlet"), self._errors, lambda _: False)
+        except BaseException as error:
+            if not asked.reply:
+                log.warning("%s.%s, whose caller waits for nothing, raised", self.name, method.name, exc_info=error)
+            return fault(error, self._errors, partial(self._travels, asked.reply))
+
+    def _travels(self, reply: str, value: Any) -> bool:
+        try:
+            self._host.check_message([reply], (value,))
+        except GmpError:
+            return False
+        return True
+
+    def _answer(self, work: Work, outcome: tuple[Any, ...]) -> None:
+        reply = work.asked.reply
+        if not reply:
+            return
+        if work.given_up or (work.source is None and left(work.call.until) == 0):  # it is too late, also for an error
+            self.figures.late += 1
+            if work.source is not None:
+                work.source.stop()
+            return
+        try:
+            self._host.send(reply, *outcome)
+        except MessageError as error:
+            self.figures.errors += 1
+            what = f"the result of {self.name}.{work.method.name}, {show_typed(outcome[1])},"
+            self._tell(reply, *untravelled(error, what))
+        except GmpError as error:
+            self._complain(f"no reply to {reply:.80}: {error}")
+
+    def _has_run(self, work: Work) -> None:
+        """A method has ended, however that was: the next call has its place."""
+        self._running.discard(work)
+        work.task = None
+        if work.source is None:
+            self._forget(work)
+        self._host.draining.changed()
+        if self.port.alive:
+            while self._waiting and len(self._running) < self._limits.concurrency:
+                self._start(self._waiting.popleft())
+
+    # ---- streams
+
+    def _stream(self, work: Work, items: Iterator[Any]) -> tuple[Any, ...]:
+        """Begin a stream of `items`; return the reply."""
+        if not work.asked.reply or len(self._sources) >= self._limits.max_streams:
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+            self.figures.refused += 1
+            return forms.REFUSED, "busy", f"{len(self._sources)} streams of {self.name} are open"
+        within = forms.seconds(work.asked.options, forms.WITHIN)
+        call = Current(None if within is None else clock.monotonic() + within, work.call.chain)
+        work.call = call  # the timeout was for its beginning
+        source = Source(self._host, items, f"{self.name}.{work.method.name}", call, self._errors)
+        source.ended = partial(self._stream_ended, work, source)
+        work.source = source
+        self._sources.add(source)
+        self.figures.streams += 1
+        return forms.STREAM, source.port.id, source.token
+
+    def _stream_ended(self, work: Work, source: Source) -> None:
+        self._sources.discard(source)
+        work.source = None
+        if work.task is None:
+            self._forget(work)
+        self._host.draining.changed()
+
+    # ---- giving up
+
+    def _stop(self, work: Work) -> None:
+        """Nobody waits for `work` any more."""
+        if work.given_up:
+            return
+        work.given_up = True
+        if work.source is not None:
+            work.source.stop()
+        elif work.task is None:
+            self._waiting.remove(work)
+            self._forget(work)
+        if work.method.mark.finish and work.begun:
+            return
+        self.figures.stopped += 1
+        if work.begun and work.task is not None:
+            work.task.kill()
+
+    def _forget(self, work: Work) -> None:
+        self._works.pop(work.key, None)
+        if work.readers:
+            work.close_readers()
+
+    def _watch(self, node_id: str) -> None:
+        def lost(_: Reason) -> None:
+            self._callers.pop(node_id, None)
+            if self._rights is not None:
+                self._rights.forget(node_id)
+            for work in [work for work in self._works.values() if work.asked.node_id == node_id]:
+                self._stop(work)
+
+        self._callers[node_id] = self._host.watch(node_id, lost)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = clock.monotonic()
+        for work in [work for work in self._works.values() if work.call.until is not None and work.call.until <= now]:
+            self._stop(work)
+        if any(work.call.until is not None for work in self._works.values()):
+            self._timer = Timer(TICK, self._tick)
+
+    # ---- the end
+
+    def join(self, group: Group, value: Any) -> None:
+        """Join `group`; leave it when the node leaves."""
+        group.join(self.port, value)
+        self._leave = partial(group.leave, self.port)
+
+    def drain(self) -> None:
+        """`Drained.drain`: refuse what has not begun, so that its callers can go elsewhere."""
+        self._leaving = True
+        try:
+            if self._leave is not None:
+                self._leave()
+        except GmpError as error:
+            log.debug("service %s: %s", self.name, error)
+        for work in list(self._waiting):
+            self._waiting.remove(work)
+            self._forget(work)
+            self._refuse(work.asked.reply, LEAVING, f"node {self._host.id} leaves the network")
+
+    @property
+    def idle(self) -> bool:
+        """`Drained.idle`."""
+        return not self._running and not any(source.open for source in self._sources)
+
+    def end(self) -> None:
+        """`Drained.end`: tell callers whose calls have begun; the port's death tells the others that theirs have not."""
+        for work in list(self._running):
+            if work.asked.reply and not work.given_up:
+                text = f"it was stopped, as node {self._host.id} leaves the network"
+                self._tell(work.asked.reply, forms.RAISE, "GreenletExit", text, [text], "", None)
+            work.given_up = True
+
+    def close(self) -> None:
+        """The port is dead: its greenlets end by themselves."""
+        self._host.draining.discard(self)
+        self._host.keys.pop(self.port.name, None)
+        if self._timer is not None:
+            self._timer.cancel()
+        for monitor in self._callers.values():
+            monitor.cancel()
+        for source in list(self._sources):
+            source.stop()
+        self._callers.clear()
+        self._waiting.clear()
+        self._works.clear()
+
+    # ---- being seen
+
+    def description(self) -> dict[str, Any]:
+        """Return what others are told of the service: plain data."""
+        return {
+            "name": self.name,
+            "doc": self._doc,
+            "methods": describe_methods(self._methods),
+            "declared": sorted(map(type_name, self._errors.values())),
+            "concurrency": self._limits.concurrency,
+            "max_waiting": self._limits.max_waiting,
+            **self._now(),
+        }
+
+    def stats(self) -> dict[str, Any]:
+        """`Drained.stats`."""
+        return {"name": self.name, "port": self.port.id, "methods": self.figures.of_methods(), **self._now()}
+
+    def _now(self) -> dict[str, int]:
+        now = {"running": len(self._running), "waiting": len(self._waiting), "open_streams": len(self._sources)}
+        return {**now, **self.figures.of_all()}
