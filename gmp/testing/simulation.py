@@ -104,8 +104,7 @@ class Simulation:
         self._collects, self._frozen = gc.isenabled(), not gc.get_freeze_count()
         gc.disable()  # garbage is collected at times of the simulation: it may close things
         gc.collect()
-        if self._frozen:
-            gc.freeze()
+        gc.freeze()  # what was there before, however much, is not looked at again each time
         loop.call_at(COLLECT, self._collect)
         return self
 
