@@ -27,7 +27,8 @@ class Notebook:
 
     def start(self, code: str, text: str = "") -> str:
         """Let a cell begin, and wait until it has printed the text."""
-        cell = str(self._client.execute(code, store_history=False))
+        # by default a cell that comes just behind one that failed is answered "aborted", even if sent after that one's reply
+        cell = str(self._client.execute(code, store_history=False, stop_on_error=False))
         while text:
             output = self._client.get_iopub_msg(timeout=PATIENCE)
             if text in str(output["content"].get("text", "")):
@@ -39,6 +40,7 @@ class Notebook:
         while True:
             reply = self._client.get_shell_msg(timeout=PATIENCE)
             if reply["parent_header"].get("msg_id") == cell:
+                assert reply["content"]["status"] in ("ok", "error"), reply
                 return str(reply["content"].get("ename", ""))
 
     def run(self, code: str) -> None:
