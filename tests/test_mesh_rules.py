@@ -329,12 +329,17 @@ def test_a_name_keeps_its_connected_addresses_and_forgets_the_others_that_dns_no
 
 
 class Paper:
-    """Nodes whose requests travel over queues, one for each direction of each link; links and nodes may end."""
+    """Nodes whose requests travel over queues, one for each direction of each link; links and nodes may end.
+
+    One side may see the end of a link later than the other, and what was sent before it. Until then it takes the other one
+    for connected, and refuses another incarnation of it.
+    """
 
     def __init__(self) -> None:
         self.nodes: dict[str, PaperNode] = {}
         self.links: set[frozenset[str]] = set()
         self.queues: dict[tuple[str, str], deque[tuple[Any, ...]]] = {}
+        self.late: dict[tuple[str, str], str] = {}  # queues behind whose last request is the end; the sender's incarnation
         self.time = 0.0
         self.timers: list[tuple[float, Callable[[], None]]] = []
 
@@ -344,37 +349,67 @@ class Paper:
 
     def link(self, a: str, b: str) -> None:
         if a in self.nodes and b in self.nodes and a != b and frozenset((a, b)) not in self.links:
+            if not (self._replace_late(a, b) and self._replace_late(b, a)):
+                return
             self.links.add(frozenset((a, b)))
             for one, other in ((a, b), (b, a)):
                 self.queues[one, other] = deque()
+                self.nodes[one].newest[other] = self.nodes[other].incarnation
             for one, other in ((a, b), (b, a)):
                 self.nodes[one].backbone.node_up(other)
                 if other in self.nodes[one].seeds:
                     self.nodes[one].backbone.seed_up(other)
 
-    def cut(self, a: str, b: str, *, ended: bool = False) -> None:
-        """`ended`: by a FIN, which is how a process ends; and a proxy, or who restarts one, though both processes live."""
+    def _replace_late(self, sender: str, receiver: str) -> bool:
+        """Return False when `receiver` still takes a former incarnation of `sender` for connected."""
+        incarnation = self.late.get((sender, receiver))
+        if incarnation == self.nodes[sender].incarnation:
+            self.end(sender, receiver, ended=False)
+        return incarnation in (None, self.nodes[sender].incarnation)
+
+    def cut(self, a: str, b: str, *, ended: bool = False, late: str = "") -> None:
+        """`ended`: by a FIN, which is how a process ends; and a proxy, or who restarts one, though both processes live.
+
+        `late`: of the two the one that sees it later.
+        """
         if frozenset((a, b)) in self.links:
             self.links.discard(frozenset((a, b)))
+            incarnations = {name: self.nodes[name].incarnation for name in (a, b) if name in self.nodes}
             for one, other in ((a, b), (b, a)):
-                self.queues.pop((one, other))
+                if other == late:
+                    self.late[one, other] = incarnations[one]
+                    self.queues[one, other].append(())
+                else:
+                    self.queues.pop((one, other))
             for one, other in ((a, b), (b, a)):
-                if one in self.nodes:
+                if one != late and one in self.nodes:
                     self.nodes[one].backbone.node_down(other, ended=ended)
 
-    def kill(self, name: str) -> None:
-        self.nodes.pop(name).backbone.stop()
+    def end(self, sender: str, receiver: str, *, ended: bool) -> None:
+        """`receiver` sees the end of a late queue."""
+        del self.late[sender, receiver], self.queues[sender, receiver]
+        self.nodes[receiver].backbone.node_down(sender, ended=ended)
+
+    def kill(self, name: str, late: Callable[[str], bool] = lambda other: False) -> None:
+        """`late`: which of the others see it later."""
+        self.nodes[name].backbone.stop()
+        for pair in [pair for pair in self.late if pair[1] == name]:
+            del self.late[pair], self.queues[pair]
         for link in [link for link in self.links if name in link]:
             (other,) = link - {name}
-            self.cut(other, name, ended=True)
+            self.cut(other, name, ended=True, late=other if late(other) else "")
+        del self.nodes[name]
 
     def deliver_one(self, rng: random.Random) -> bool:
         waiting = [pair for pair, queue in self.queues.items() if queue]
         if not waiting:
             return False
         sender, receiver = rng.choice(waiting)
-        name, *args = self.queues[sender, receiver].popleft()
+        name, *args = self.queues[sender, receiver].popleft() or ("",)
         backbone = self.nodes[receiver].backbone
+        if not name:
+            self.end(sender, receiver, ended=True)
+            return True
         assert backbone.handles(name), name
         backbone.handle(sender, name, tuple(args))
         return True
@@ -400,6 +435,7 @@ class PaperNode:
         self._paper = paper
         self.perl = name.startswith("perl")
         self.removed: list[str] = []
+        self.newest: dict[str, str] = {}  # of each node that was ever connected, the last incarnation
         self.backbone = Backbone(self, lambda: None)  # type: ignore[arg-type]
         self.backbone.watch("group", lambda change: self.removed.extend(change.deleted))
         self.backbone.announce()
@@ -411,7 +447,7 @@ class PaperNode:
             self._paper.queues[self.id, node_id].append(request)
 
     def is_linked(self, node_id: str) -> bool:
-        return frozenset((self.id, node_id)) in self._paper.links
+        return frozenset((self.id, node_id)) in self._paper.links or (node_id, self.id) in self._paper.late
 
     is_up = is_linked
 
@@ -422,7 +458,7 @@ class PaperNode:
         return not self.perl and not node_id.startswith("perl")
 
     def incarnation_of(self, node_id: str) -> str:
-        return "" if node_id.startswith("perl") else self._paper.nodes[node_id].incarnation
+        return "" if node_id.startswith("perl") else self.newest.get(node_id, "")
 
     def is_near(self, node_id: str) -> bool:
         return True
@@ -431,7 +467,8 @@ class PaperNode:
         return True
 
     def up_nodes(self) -> list[str]:
-        return [node_id for node_id in self._paper.nodes if self.is_linked(node_id)]
+        paper = self._paper
+        return [node_id for node_id in {**paper.nodes, **{pair[0]: None for pair in paper.late}} if self.is_linked(node_id)]
 
     def later(self, seconds: float, function: Callable[[], None]) -> Any:
         timer = (self._paper.time + seconds, function)
@@ -506,11 +543,11 @@ def test_whatever_happens_on_the_way_all_nodes_see_the_same_in_the_end(
         if what < 0.45:
             paper.link(a, b)
         elif what < 0.55:
-            paper.cut(a, b, ended=rng.random() < 0.5)
+            paper.cut(a, b, ended=rng.random() < 0.5, late=rng.choice(["", a, b]))
         elif what < 0.6:
             name = rng.choice(names)
             if name in paper.nodes:
-                paper.kill(name)
+                paper.kill(name, lambda other: rng.random() < 0.5)
             else:
                 start(name)
         elif what < 0.65:
@@ -530,6 +567,9 @@ def test_whatever_happens_on_the_way_all_nodes_see_the_same_in_the_end(
         paper.link(a, b)
         for _ in range(rng.randrange(20)):
             paper.deliver_one(rng)
+    paper.settle(rng)
+    for a, b in pairs:
+        paper.link(a, b)  # those that could not be linked before somebody had seen the end of the former link
     paper.settle(rng)
     paper.settle(rng, GRACE + 1)
     if clocks_go_back:
@@ -601,6 +641,40 @@ def test_a_seed_asks_again_about_a_node_that_it_took_for_ended_and_another_seed_
     assert paper.nodes["seed2"].backbone.registry.directory.view("group") == {}
     paper.settle(rng, REMEMBERED + 1)
     assert set(paper.nodes["seed2"].backbone.registry.directory.view("group")) == {"n1#1"}
+
+
+@pytest.mark.parametrize("attached_first", [True, False])
+def test_the_late_words_of_a_former_incarnation_do_not_oust_the_one_that_lives(*, attached_first: bool) -> None:
+    """It has attached to another seed just before it died, and that seed hears so late that it knows of the next already."""
+    rng = random.Random(0)
+    paper = Paper()
+    seeds = ["seed1", "seed2"]
+    for name in [*seeds, "n1", "n2"]:
+        paper.add(name, "i1", seeds)
+    paper.nodes["n1"].backbone.set("group", "n1#1", None)
+    paper.link("n1", "seed1")  # its master
+    for a, b in everybody(paper, seeds):
+        paper.link(a, b)
+    paper.settle(rng)
+    paper.cut("n1", "seed1")
+    assert paper.nodes["n1"].backbone.master == "seed2"
+    paper.kill("n1", lambda other: True)  # what it has told seed2 is on the way
+    late = paper.queues.pop(("n1", "seed2"))
+    paper.add("n1", "i2", seeds)
+    paper.nodes["n1"].backbone.set("group", "n1#2", None)
+    if attached_first:
+        paper.link("n1", "seed1")
+        paper.settle(rng)
+        assert set(paper.nodes["n2"].backbone.items("group")) == {"n1#2"}
+    else:
+        paper.link("n1", "seed1")
+    paper.queues["n1", "seed2"] = late
+    paper.settle(rng)
+    paper.link("n1", "seed2")
+    paper.settle(rng)
+    paper.settle(rng, GRACE + 1)
+    for name in paper.nodes:
+        assert set(paper.nodes[name].backbone.items("group")) == {"n1#2"}, name
 
 
 @settings(max_examples=60, deadline=None)

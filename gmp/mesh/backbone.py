@@ -31,7 +31,7 @@ from gmp.mesh.ownentries import OwnEntries
 from gmp.mesh.quota import USUAL, Limits
 from gmp.mesh.registry import GLOBALS, Registry
 from gmp.mesh.whole import Whole
-from gmp.wire.requests import ATTACH, G_CHG1, G_CHG2, G_FIND, G_FOUND, G_GLOBAL, G_MON0, G_MON1, G_SLAVE, G_UPD, UPDATE
+from gmp.wire.requests import ATTACH, G_CHG1, G_CHG2, G_FIND, G_FOUND, G_GLOBAL, G_MON0, G_MON1, G_SLAVE, G_UPD, UPDATE, WANT
 
 log = logging.getLogger("gmp.mesh")
 Watcher = Callable[[Change], None]
@@ -76,6 +76,7 @@ class Backbone:
             G_FOUND: self._g_found,
             G_CHG1: self._g_chg1,
             G_CHG2: self._g_chg2,
+            WANT: self._want,
         }
 
     # ---- what the own node does
@@ -271,6 +272,14 @@ class Backbone:
         if self.is_global or self.master is not None or not self._seeds:
             return
         self.master = master = self._seeds[0]
+        self._report_all(master)
+        for family in self._copies:
+            self._ground.request(master, G_MON1, family)
+        self._lookups.ask_again(master)
+        self._echoes.new_master()
+
+    def _report_all(self, master: str) -> None:
+        """Tell the master all that this node has."""
         shown = self.border.shown_database(master, self._own.families)
         self._counter += 1
         if self._ground.admits(master, ATTACH):
@@ -279,10 +288,6 @@ class Backbone:
             self._ground.request(master, G_SLAVE, {ADDRESSES: shown.pop(ADDRESSES, {})})
             for family, entries in shown.items():
                 self._ground.request(master, G_UPD, family, entries, [])
-        for family in self._copies:
-            self._ground.request(master, G_MON1, family)
-        self._lookups.ask_again(master)
-        self._echoes.new_master()
 
     def wanted(self) -> list[str]:
         """Return the nodes to connect with though nothing is sent: other global nodes, and those of hidden members."""
@@ -412,6 +417,12 @@ class Backbone:
         """Return whether to become global as `sender` asks: seeds that do not take this node for one would not believe."""
         may_be_seed = self._ground.may_be_seed
         return not self._seeds or may_be_seed(self._id) or may_be_seed(sender)
+
+    def _want(self, sender: str, owner: Any, *_: Any) -> None:
+        if self.is_global:
+            self.registry.want(sender, owner)
+        elif sender == self.master and owner == self._id:
+            self._report_all(sender)
 
     def _g_found(self, sender: str, node_id: Any, addresses: Any = None, *_: Any) -> None:
         if sender == self.master and node_id == self._id:

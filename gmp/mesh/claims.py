@@ -18,7 +18,9 @@ race: what was seen was not its end: something between closed the connection (a 
 and the seed that it is attached to reports no newer version. So the end is forgotten as soon as the owner is connected
 again, and after `REMEMBERED` seconds in any case; then the seed that reported it meanwhile is asked. race: a seed that was
 cut off when a node came back with an earlier clock knows the former incarnation only, which it takes for the newer: a seed
-that reports less than is known is asked when that is dropped.
+that reports less than is known is asked when that is dropped. race: a seed that still takes the connection of a former
+incarnation for alive hears its last words, and ranks it above the one that lives elsewhere: that is asked to attach again
+once nobody claims it (`Registry._recall`).
 """
 
 from __future__ import annotations
@@ -31,6 +33,10 @@ GRACE = 5.0  #: seconds for which an owner that no seed claims keeps its entries
 REMEMBERED = 30.0  #: seconds for which the end of an owner is remembered: no report is under way for longer
 Version = tuple[str, int]  #: incarnation, or its rank, and counter
 JOINT = "+"
+
+
+def _incarnation_of(version: Version) -> str:
+    return version[0].rpartition(JOINT)[2]
 
 
 class Step(enum.Enum):
@@ -146,25 +152,27 @@ class Claims:
         self._orphans.pop(owner, None)
         self._orphans[owner] = now
 
-    def end(self, owner: str, *, now: float) -> bool:
-        """Note that the end of `owner` was seen; return whether to drop it now, as no seed claims it."""
+    def end(self, owner: str, incarnation: str, *, now: float) -> bool:
+        """Note that the end of that incarnation was seen; return whether to drop `owner` now, as no seed claims it."""
         record = self._records.get(owner)
-        if record is None or record.claimant is not None:
+        if record is None or record.claimant is not None or _incarnation_of(record.version) != incarnation:
             return False
         return self.release(owner, record.version, ended=True, now=now)
 
     def lives(self, owner: str, incarnation: str) -> bool:
         """Note that `owner` is connected; return whether its end was wrongly believed, so that it must be asked for."""
         end = self._ended.get(owner)
-        if end is None or end.version[0].rpartition(JOINT)[2] != incarnation:
+        if end is None or _incarnation_of(end.version) != incarnation:
             return False
         del self._ended[owner]
         return True
 
-    def seed_lost(self, seed: str, now: float) -> None:
-        """Orphan what `seed` claims, as it cannot be asked any more."""
-        for owner in self.claimed_by(seed):
+    def seed_lost(self, seed: str, now: float) -> list[str]:
+        """Orphan what `seed` claims, as it cannot be asked any more; return that."""
+        owners = self.claimed_by(seed)
+        for owner in owners:
             self._orphan(owner, self._records[owner], now)
+        return owners
 
     def expire(self, now: float) -> list[tuple[str, str | None]]:
         """Return the owners to drop, as their time is up, each with a seed to ask then, which may know better."""

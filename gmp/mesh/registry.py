@@ -10,6 +10,7 @@ that changes its master does not flap out of its groups:
     gmp.change owner incarnation counter family set deleted
     gmp.release owner incarnation counter ended         global → global: it no longer is
     gmp.want owner                                      global → global: I miss something; answered by gmp.claim
+                                                        master → slave: what you have is lost here; by gmp.attach
 
 Perl nodes speak plain g_*. A Perl slave's entries are reported to gmp nodes as part of this node's own; a Perl global
 node's are a shard of their own, as in AnyEvent::MP, and it is told of everything that this node's slaves have, merged.
@@ -50,6 +51,7 @@ class Registry:
         self._active = False
         self._counter = 0
         self._perl_slaves: set[str] = set()
+        self._slaves: set[str] = set()  # connected gmp nodes that have attached here, whoever claims them now
         self._told_perl: Database = {}  # what Perl global nodes know of this node
         self._queries = Queries(ground, self.directory, limits.entries, border)
         self._unattached = Unattached(ground, self._is_attached)
@@ -62,7 +64,6 @@ class Registry:
             CLAIM: self._claim,
             CHANGE: self._change,
             RELEASE: self._release,
-            WANT: self._want,
             G_SET: self._g_set,
             G_UPD: self._g_upd,
             **self._queries.requests,
@@ -127,6 +128,7 @@ class Registry:
         if sender in self._perl_slaves:
             self._replace_reported(sender, {})
             self._perl_slaves.discard(sender)
+        self._slaves.discard(sender)
         self._give_up(sender, ended=False)
         self._meet(sender)
 
@@ -161,10 +163,11 @@ class Registry:
         if node_id in self._perl_slaves:
             self._replace_reported(node_id, {})
             self._perl_slaves.discard(node_id)
+        self._slaves.discard(node_id)
         self._give_up(node_id, ended=ended)
         self._sync_perl_about(node_id)
         if node_id in self.globals:
-            self.claims.seed_lost(node_id, self._ground.now())
+            self._recall(self.claims.seed_lost(node_id, self._ground.now()))
             self._unattached.seed_lost()
             if self._active:
                 self.set_own(GLOBALS, {}, [node_id])
@@ -172,9 +175,19 @@ class Registry:
             self.globals.discard(node_id)
         if node_id not in self.claims:
             self._emit(self.directory.drop(node_id))  # a Perl global node's
-        elif ended and self.claims.end(node_id, now=self._ground.now()):
+        elif ended and self.claims.end(node_id, self._ground.incarnation_of(node_id), now=self._ground.now()):
             self._emit(self.directory.drop(node_id))
         self._watch_expiry()
+
+    def _recall(self, owners: Iterable[str]) -> None:
+        """Let those attach again whom nobody claims any more, though they have attached here, and are connected.
+
+        race: the last words of a former incarnation came so late to another seed that it took that for the one that lives, and
+        claimed it; this one was told of nothing.
+        """
+        for owner in owners:
+            if owner in self._slaves and self.claims.claimant(owner) is None:
+                self._ground.request(owner, WANT, owner)
 
     def _give_up(self, owner: str, *, ended: bool) -> None:
         """Release a gmp slave that is no longer attached here."""
@@ -331,6 +344,7 @@ class Registry:
         version = self._version_of(sender, sender, incarnation, counter)
         shard = self._border.heard_database(sender, sender, database)
         if version is not None and self._active and sender not in self.globals:
+            self._slaves.add(sender)
             self._take(sender, self._id, version, shard)
 
     def _take(self, owner: str, seed: str, version: Version, database: Database) -> None:
@@ -371,10 +385,11 @@ class Registry:
     def _set(self, sender: str, report: Any, *_: Any) -> None:
         if not self._from_global(sender, ""):
             return
-        self.claims.seed_lost(sender, self._ground.now())
+        orphans = self.claims.seed_lost(sender, self._ground.now())
         for owner, entry in report.items() if isinstance(report, dict) else ():
             if isinstance(entry, list | tuple) and len(entry) >= 3:
                 self._claim(sender, owner, *entry[:3])
+        self._recall(orphans)
         self._watch_expiry()
 
     def _claim(self, sender: str, owner: Any, incarnation: Any, counter: Any, database: Any, *_: Any) -> None:
@@ -408,9 +423,11 @@ class Registry:
         really = bool(ended) and not self._ground.is_linked(owner)
         if self.claims.release(owner, version, ended=really, now=self._ground.now()):
             self._drop(owner)
+        self._recall([owner])
         self._watch_expiry()
 
-    def _want(self, sender: str, owner: Any, *_: Any) -> None:
+    def want(self, sender: str, owner: Any) -> None:
+        """Handle ``gmp.want`` of another global node."""
         if self._from_global(sender, "") and (owner == self._id or self.claims.claimant(owner) == self._id):
             self._ground.request(sender, CLAIM, owner, *self._version(owner), self._shown(sender, owner))
 
