@@ -22,12 +22,13 @@ from weakref import WeakValueDictionary
 
 from gmp.mesh.addresses import ADDRESSES, address_list
 from gmp.mesh.border import Border
-from gmp.mesh.copies import Copies, owner_of
+from gmp.mesh.copies import Copies, Interest, owner_of
 from gmp.mesh.directory import Change, Database, Family, PortIndex, clean_keys, difference
 from gmp.mesh.echoes import Echoes
 from gmp.mesh.ground import Cancellable, Ground
 from gmp.mesh.lookups import Found, Lookups
 from gmp.mesh.ownentries import OwnEntries
+from gmp.mesh.promotion import Promotion
 from gmp.mesh.quota import USUAL, Limits
 from gmp.mesh.registry import GLOBALS, Registry
 from gmp.mesh.whole import Whole
@@ -38,12 +39,6 @@ Watcher = Callable[[Change], None]
 TIDY = 10.0  #: seconds for which a family is kept, or a lost node remembered, that is not needed any more
 
 
-class Interest:
-    """A hold on a family: its copy is kept as long as this object is."""
-
-    __slots__ = ("__weakref__",)
-
-
 class Backbone:
     """What one node keeps in the directory, and what it sees of it. `poke()` is called when `wanted` may have changed."""
 
@@ -52,7 +47,7 @@ class Backbone:
         self.is_global = False
         self.border = Border(ground)
         self.registry = Registry(ground, self._registry_changed, limits, self.border)
-        self._declined = False  # the log was told that a node wrongly takes this one for a seed
+        self._promotion = Promotion(ground)
         self._ground = ground
         self._poke = poke  # what `wanted` returns may have changed
         self._id = ground.id
@@ -402,21 +397,12 @@ class Backbone:
         self.registry.met_global(sender)
 
     def _g_slave(self, sender: str, database: Any = None, *_: Any) -> None:
-        if not self.is_global and not self._may_become_global_for(sender):
-            if not self._declined:
-                self._declined = True
-                problem = "takes this node for a seed, but no seed of this node does, nor its certificate"
-                log.warning("%s: %s %s", self._id, sender, problem)
+        if not self.is_global and not self._promotion.allows(sender, seeds=self._seeds):
             return
         self.become_global()
         self.registry.perl_client(sender)
         if database is not None:
             self.registry.perl_slave(sender, database)
-
-    def _may_become_global_for(self, sender: str) -> bool:
-        """Return whether to become global as `sender` asks: seeds that do not take this node for one would not believe."""
-        may_be_seed = self._ground.may_be_seed
-        return not self._seeds or may_be_seed(self._id) or may_be_seed(sender)
 
     def _want(self, sender: str, owner: Any, *_: Any) -> None:
         if self.is_global:

@@ -23,6 +23,12 @@ class Remnant(NamedTuple):
     timer: Cancellable
 
 
+class Interest:
+    """A hold on a family: its copy is kept as long as this object is."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Copies:
     """The copies of one node. `over(family, keys)` is called when the time of a remnant is up, and has to `change` them."""
 

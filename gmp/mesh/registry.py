@@ -26,6 +26,7 @@ from gmp.mesh.border import Border
 from gmp.mesh.claims import Claims, Step, Version
 from gmp.mesh.directory import Change, Database, Directory, Family, clean_keys, difference, families_of
 from gmp.mesh.ground import Cancellable, Ground
+from gmp.mesh.perl_globals import PerlGlobals
 from gmp.mesh.queries import Queries
 from gmp.mesh.quota import Limits
 from gmp.mesh.unattached import Unattached
@@ -52,8 +53,10 @@ class Registry:
         self._counter = 0
         self._perl_slaves: set[str] = set()
         self._slaves: set[str] = set()  # connected gmp nodes that have attached here, whoever claims them now
-        self._told_perl: Database = {}  # what Perl global nodes know of this node
         self._queries = Queries(ground, self.directory, limits.entries, border)
+        self._perl_globals = PerlGlobals(
+            ground, border, self.directory, self.globals, owners=self._told_perl, is_told=self._is_told_perl
+        )
         self._unattached = Unattached(ground, self._is_attached)
         self._expiry: Cancellable | None = None
         self._expiry_due = 0.0
@@ -144,8 +147,7 @@ class Registry:
             report = {owner: [*self._version(owner), self._shown(node_id, owner)] for owner in owners}
             self._ground.request(node_id, SET, report)
         else:
-            self._sync_all_perl(but=node_id)
-            self._ground.request(node_id, G_SET, self._border.shown_database(node_id, self._told_perl))
+            self._perl_globals.meet(node_id)
         self._note_global(node_id)
 
     def _note_global(self, node_id: str) -> None:
@@ -165,7 +167,7 @@ class Registry:
             self._perl_slaves.discard(node_id)
         self._slaves.discard(node_id)
         self._give_up(node_id, ended=ended)
-        self._sync_perl_about(node_id)
+        self._perl_globals.sync_about(node_id)
         if node_id in self.globals:
             self._recall(self.claims.seed_lost(node_id, self._ground.now()))
             self._unattached.seed_lost()
@@ -182,8 +184,8 @@ class Registry:
     def _recall(self, owners: Iterable[str]) -> None:
         """Let those attach again whom nobody claims any more, though they have attached here, and are connected.
 
-        race: the last words of a former incarnation came so late to another seed that it took that for the one that lives, and
-        claimed it; this one was told of nothing.
+        race: the last words of a former incarnation came so late to another seed that it took that for the one that lives,
+        and claimed it; the node itself was told of nothing.
         """
         for owner in owners:
             if owner in self._slaves and self.claims.claimant(owner) is None:
@@ -197,7 +199,7 @@ class Registry:
             if ended:
                 self._drop(owner)
             self.claims.release(owner, version, ended=ended, now=self._ground.now())
-            self._sync_perl_about(owner)
+            self._perl_globals.sync_about(owner)
             self._watch_expiry()
 
     def provisional(self, copies: Database) -> None:
@@ -235,6 +237,13 @@ class Registry:
         owners = [self._id, *sorted(self._perl_slaves)] if owner == self._id else [owner]
         return self._border.shown_database(node_id, self.directory.merged_database(owners))
 
+    def _told_perl(self) -> list[str]:
+        """Return the owners of which Perl global nodes are told."""
+        return [self._id, *self._perl_slaves, *self.claims.claimed_by(self._id)]
+
+    def _is_told_perl(self, owner: str) -> bool:
+        return self._is_reported(owner) or self.claims.claimant(owner) == self._id
+
     def _is_reported(self, owner: str) -> bool:
         return owner == self._id or owner in self._perl_slaves
 
@@ -250,49 +259,6 @@ class Registry:
         for node_id in self._gmp_globals():
             shown = self._border.shown(node_id, family, changed)
             self._ground.request(node_id, CHANGE, owner, *version, family, shown, deleted)
-
-    def _perl_globals(self) -> list[str]:
-        return [node_id for node_id in sorted(self.globals) if not self._ground.admits(node_id, CHANGE)]
-
-    def _sync_all_perl(self, *, but: str) -> None:
-        """As `_sync_perl`, for everything; the node `but` is told in another way."""
-        owners = [self._id, *self._perl_slaves, *self.claims.claimed_by(self._id)]
-        now = self.directory.merged_database(owners)
-        told = [node_id for node_id in self._perl_globals() if node_id != but]
-        for family in families_of(self._told_perl, now):
-            self._tell_perl(told, difference(family, self._told_perl.get(family, {}), now.get(family, {})))
-
-    def _sync_perl_about(self, owner: str) -> None:
-        """As `_sync_perl`, for what `owner` has, which Perl nodes may or may not be told from now on."""
-        if self._perl_globals():
-            shard = self.directory.shard(owner)
-            for family in families_of(shard):
-                self._sync_perl(family, shard[family])
-
-    def _sync_perl(self, family: str, keys: Iterable[str]) -> None:
-        """Tell Perl global nodes what has changed in these entries, as far as they are told of them."""
-        told = self._perl_globals()
-        if told:
-            known = self._told_perl.get(family, {})
-            before = {key: known[key] for key in keys if key in known}
-            self._tell_perl(told, difference(family, before, self.directory.picked(family, keys, self._is_told_perl)))
-
-    def _is_told_perl(self, owner: str) -> bool:
-        return self._is_reported(owner) or self.claims.claimant(owner) == self._id
-
-    def _tell_perl(self, told: list[str], change: Change) -> None:
-        family, changed, deleted = change
-        if not changed and not deleted:
-            return
-        known = self._told_perl.setdefault(family, {})
-        known.update(changed)
-        for key in deleted:
-            del known[key]
-        if not known:
-            del self._told_perl[family]
-        for node_id in told:
-            shown = self._border.shown(node_id, family, changed)
-            self._ground.request(node_id, G_UPD, family, shown, deleted)
 
     def _left_out(self, owner: str, family: str, count: int) -> None:
         text = f"{count} entries of {owner!r} in {family[:200]!r} are left out: over what one node may have, {self._limits}"
@@ -315,7 +281,7 @@ class Registry:
         if now_set or now_gone:
             self._counter += 1
             self._tell_change(self._id, family, now_set, now_gone)
-            self._sync_perl(family, keys)
+            self._perl_globals.sync(family, keys)
         self._emit(changes)
 
     def _replace_reported(self, owner: str, database: Database) -> None:
@@ -333,7 +299,7 @@ class Registry:
 
     def _apply(self, owner: str, family: str, changed: Family, deleted: list[str]) -> None:
         self._emit(self.directory.update(owner, family, changed, deleted))
-        self._sync_perl(family, [*changed, *deleted])
+        self._perl_globals.sync(family, [*changed, *deleted])
 
     def _drop(self, owner: str) -> None:
         self._replace(owner, {})
@@ -354,7 +320,7 @@ class Registry:
             self._watch_expiry()
             return
         self._replace(owner, database)
-        self._sync_perl_about(owner)
+        self._perl_globals.sync_about(owner)
         if seed == self._id:
             for node_id in self._gmp_globals():
                 self._ground.request(node_id, CLAIM, owner, *version, self._shown(node_id, owner))
