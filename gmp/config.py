@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 
 from gmp.configfile import ConfigFile, config_path, read_config
 from gmp.errors import ConfigError
-from gmp.ids import check_node_id
-from gmp.secretfile import check_private, user_secret
+from gmp.ids import check_lan, check_node_id
+from gmp.secretfile import check_private, lan_secret, user_secret
 from gmp.servicelist import Service, parse_services
 
 SEED_MARK = "gmp#seed"  #: the URI in a certificate that marks it as a seed's; no node can be named so
@@ -41,6 +41,7 @@ class Settings:
     profile: str | None = None
     binds: tuple[str, ...] | None = None
     seeds: tuple[str, ...] = ()
+    lan: str | None = None
     advertise: tuple[str, ...] | None = None
     reached_at: tuple[str, ...] | None = None
     require_roles: bool = False
@@ -85,8 +86,8 @@ class Settings:
 
     @property
     def credentials_given(self) -> bool:
-        """Whether the user has given a secret or certificate, so that more than this machine may be meant."""
-        return self.secret_given or self.cert is not None
+        """Whether the user has given a secret, certificate or LAN, so that more than this machine may be meant."""
+        return self.secret_given or self.cert is not None or self.lan is not None
 
 
 class Address(NamedTuple):
@@ -280,6 +281,7 @@ _CONVERTERS: dict[str, Callable[[object], Any]] = {
     "node_id": check_node_id,
     "binds": _addresses(parse_bind),
     "seeds": _addresses(parse_seed),
+    "lan": check_lan,
     "advertise": _addresses(parse_advertised),
     "reached_at": _addresses(parse_reached),
     "require_roles": _flag,
@@ -328,7 +330,8 @@ def load_settings(profile: str | None, arguments: Mapping[str, object], environ:
             values[key] = convert(key, value, "argument")
     values["secret_given"] = "secret" in values
     if "secret" not in values and "cert" not in values:
-        values["secret"] = user_secret(path.parent / "secret")
+        lan = values.get("lan")
+        values["secret"] = user_secret(path.parent / "secret") if lan is None else lan_secret(path.parent, lan)
     settings = Settings(profile=profile, **values)
     if settings.low_mark > settings.high_mark:
         raise ConfigError(f"low_mark {settings.low_mark} is over high_mark {settings.high_mark}")

@@ -1,4 +1,4 @@
-"""Names: node IDs, port IDs, incarnations.
+"""Names: node IDs, port IDs, incarnations, and those of networks on a LAN.
 
 A port ID is ``nodeid#name``, split at the first ``#``. Names are never reused, also not by a restarted node with
 the same node ID, because each begins with the *incarnation* of the node that made the name: twelve base-62
@@ -23,6 +23,7 @@ _RANDOM_LENGTH = INCARNATION_LENGTH - _TIME_LENGTH
 _OWN_NODE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-.:/]*\Z")
 _mro_of: Any = type.__dict__["__mro__"].__get__  # asks no metaclass
 _namespace_of: Any = type.__dict__["__dict__"].__get__
+_LAN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")
 _NOT_IN_PEER_ID = re.compile(r"[#;\r\n]")
 
 
@@ -51,6 +52,13 @@ def check_node_id(text: object) -> str:
         raise ConfigError(
             f"node ID {text!r}: expected 1 to 255 letters, digits and _ - . : /, beginning with a letter, a digit or _"
         )
+    return text
+
+
+def check_lan(text: object) -> str:
+    """Return `text` when a network on a LAN may have that name. *Raises:* `ConfigError`."""
+    if not isinstance(text, str) or not _LAN.match(text):
+        raise ConfigError(f"{text!r}: expected 1 to 32 letters, digits, _ and -, beginning with a letter or a digit")
     return text
 
 

@@ -46,6 +46,22 @@ def user_secret(path: Path) -> bytes:
     return secret
 
 
+def lan_path(folder: Path, lan: str) -> Path:
+    """Where the secret of the network of that name on this LAN is; `folder` is that of the configuration file."""
+    return folder / "lan" / lan
+
+
+def lan_secret(folder: Path, lan: str) -> bytes:
+    """The secret of the network of that name on this LAN. *Raises:* `ConfigError` when there is none here."""
+    path = lan_path(folder, lan)
+    if not path.exists():
+        raise ConfigError(
+            f"lan {lan!r}: there is no secret of that network here, expected one in {path}: run 'gmp pair {lan}' on a"
+            f" machine that is part of it (or on the first one), and here 'gmp pair {lan}' with the words that it shows"
+        )
+    return user_secret(path)
+
+
 def check_private(file: IO[Any], what: str, otherwise: str) -> None:
     """Check that only the owner may read or alter a file. *Raises:* `ConfigError`: `what`, what is wrong, what to do."""
     status = os.fstat(file.fileno())
@@ -57,10 +73,10 @@ def check_private(file: IO[Any], what: str, otherwise: str) -> None:
         raise ConfigError(f"{what} can be read or written by others ({mode}): chmod 600 it, {otherwise}")
 
 
-def replace_secret(path: Path) -> None:
-    """Make a new secret in the place of the old one. *Raises:* `ConfigError`."""
+def replace_secret(path: Path, secret: str | None = None) -> None:
+    """Put `secret`, or a new one, in the place of the old one. *Raises:* `ConfigError`."""
     try:
-        with _new_file(path) as temporary:
+        with _new_file(path, secret) as temporary:
             os.replace(temporary, path)
     except OSError as error:
         raise ConfigError(f"secret file {path}: {error}") from error
@@ -73,14 +89,14 @@ def fingerprint(secret: bytes) -> str:
 
 
 @contextmanager
-def _new_file(path: Path) -> Iterator[Path]:
-    """A new secret under a temporary name, removed at the end when it is still there."""
+def _new_file(path: Path, secret: str | None = None) -> Iterator[Path]:
+    """`secret`, or a new one, under a temporary name, removed at the end when it is still there."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{chance.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
-            file.write(chance.characters(ALPHABET, LENGTH) + "\n")
+            file.write((secret or chance.characters(ALPHABET, LENGTH)) + "\n")
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

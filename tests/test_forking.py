@@ -46,6 +46,26 @@ def test_a_child_of_fork_lets_go_of_the_node_and_the_peers_notice_nothing(make_n
     assert recorder.wait(timeout=20) == [("leaving", "parent")]
 
 
+HALF_MADE = """
+import os, sys, gmp
+from gmp.kernel import core
+made = core.Network
+def make(*args):
+    if os.fork() == 0:
+        os._exit(0)  # as another program that somebody starts by gevent's subprocess
+    os.wait()
+    return made(*args)
+core.Network = make
+with gmp.Node("x"):
+    print("made")
+"""
+
+
+def test_a_fork_while_a_node_is_being_made_hurts_neither_process() -> None:
+    result = subprocess.run([sys.executable, "-c", HALF_MADE], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "made\n", "")
+
+
 def in_thread(function: Any, *args: Any) -> Any:
     """The pool would tell the hub of an exception."""
     result, error = gevent.get_hub().threadpool.apply(_caught, (function, args))

@@ -19,11 +19,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wire": {"ground", "wire"},
     "net": {"ground", "wire", "net"},
     "mesh": {"ground", "mesh"},
-    "kernel": {"ground", "ports", "wire", "net", "mesh", "kernel"},
+    "lan": {"ground", "lan"},
+    "kernel": {"ground", "ports", "wire", "net", "mesh", "lan", "kernel"},
     "objects": {"ground", "ports", "mesh", "kernel", "objects"},
     "face": {"ground", "ports", "mesh", "kernel", "objects", "face"},
     "aio": {"ground", "ports", "kernel", "face", "aio"},
-    "programs": {"face", "programs"},
+    "programs": {"face", "lan", "programs"},
 }
 SETTINGS = {"gmp.config", "gmp.configfile", "gmp.secretfile"}  # of the ground, what the command line edits and shows
 REQUESTS = "gmp.wire.requests"  # what nodes ask each other: names, which each layer above may use

@@ -18,7 +18,7 @@ from gmp.errors import ConfigError, GmpError, MessageError, PortDied
 from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, random_suffix, split_port_id
 from gmp.kernel.calls import Calls
 from gmp.kernel.draining import Draining
-from gmp.kernel.forking import LEFT_BY_FORK
+from gmp.kernel.forking import LEFT_BY_FORK, let_go_in_children
 from gmp.kernel.ground import MeshGround
 from gmp.kernel.leaving import Leaving
 from gmp.kernel.life import Life
@@ -33,6 +33,7 @@ from gmp.kernel.streams import Streams
 from gmp.kernel.threads import ThreadDoor
 from gmp.kernel.tracing import TracingRoutes, make_port_class
 from gmp.kernel.watching import Watching
+from gmp.lan.discovery import Lan
 from gmp.mesh.mesh import Mesh
 from gmp.net.network import Network
 from gmp.net.peer import Peer
@@ -74,11 +75,13 @@ class Core:
         self.life = Life(self)
         self._join_network()
         self._join_messages()
+        let_go_in_children(self.life)  # at last: a signal handler may fork while a node is being made
 
     def _join_network(self) -> None:
         settings = self.settings
         self.ground = MeshGround(self, self.changed.set)
         self.mesh = Mesh(self.ground, settings)
+        self.lan = self._make_lan()
         self.streams = Streams(self, self.ground.resolve)
         self.reactions = Reactions(self)
         answers = settings.high_mark + settings.max_message
@@ -86,6 +89,13 @@ class Core:
         self.requests = Requests(self, self.streams)
         self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self.reactions, self.peer_log)
         self.leaving = Leaving(self.network.peers.values)
+
+    def _make_lan(self) -> Lan | None:
+        settings = self.settings
+        if settings.lan is None:
+            return None
+        key = settings.secret or b""  # without one, certificates are asked for anyway
+        return Lan(settings.lan, key, self.ports.hub.loop, self.mesh.look_again)
 
     def _join_messages(self) -> None:
         self.routes = Routes(self.ports, self.peer, self.requests.handle)

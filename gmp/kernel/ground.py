@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gmp.kernel.host import Host
 
 log = logging.getLogger("gmp")
+ON_LAN = Address("lan", 0)  #: the seeds that are found on the LAN; nothing listens on port 0
 
 
 class MeshGround:
@@ -108,6 +109,9 @@ class MeshGround:
 
     def resolve(self, address: Address) -> list[Address]:
         """`Ground.resolve`."""
+        lan = self._host.lan
+        if lan is not None and address == ON_LAN:
+            return lan.seeds(self.id, self.incarnation, self.addresses())
         return names.resolve(address, self._host.network.look_up)
 
     def dial(self, address: Address, *, expect: str = "") -> str:

@@ -19,6 +19,7 @@ from gmp.kernel.node_events import NodeEvents
 from gmp.kernel.passing import Passing
 from gmp.kernel.routes import Routes
 from gmp.kernel.threads import ThreadDoor
+from gmp.lan.discovery import Lan
 from gmp.mesh.mesh import Mesh
 from gmp.net.network import Network
 from gmp.net.peer import Peer
@@ -41,6 +42,7 @@ class Host(Protocol):
     ports: Ports
     network: Network
     mesh: Mesh
+    lan: Lan | None
     monitors: RemoteMonitors
     draining: Draining
     tracer: Tracer | None

@@ -13,7 +13,7 @@ import gevent.event
 from gmp.config import parse_bind, parse_seed
 from gmp.errors import ConfigError, GmpError
 from gmp.kernel.ending import Ending, close_at_exit
-from gmp.kernel.forking import let_go_in_children
+from gmp.kernel.ground import ON_LAN
 from gmp.kernel.leaving import GOODBYE
 from gmp.kernel.services import start_services
 from gmp.net import names
@@ -37,7 +37,6 @@ class Life:
         self._drains = False  # whether there is work to finish before the ports are killed
         self._to_leave = False  # whether it was part of the network when it was closed
         self._ending = Ending(self._leave, parts.ports.hub)
-        let_go_in_children(self)
 
     @property
     def started(self) -> bool:
@@ -70,6 +69,9 @@ class Life:
         seeds = [parse_seed(seed) for seed in settings.seeds]
         for seed in seeds:
             names.check_seed(seed)
+        if parts.lan is not None:
+            parts.lan.check()
+            seeds.append(ON_LAN)
         parts.network.listen([parse_bind(bind) for bind in binds])
         try:
             parts.network.announced()
@@ -133,6 +135,8 @@ class Life:
             parts.leaving.flush(max(0.0, deadline - clock.monotonic()))  # a way may have to be found first, even to a seed
             parts.network.finish_streams(max(0.0, deadline - clock.monotonic()))
         parts.mesh.stop()
+        if parts.lan is not None:
+            parts.lan.close()
         if self._to_leave:
             parts.leaving.part(GOODBYE)
         parts.reactions.stop_searching()
@@ -156,6 +160,8 @@ class Life:
         parts.calls.close()
         parts.threads.abandon()
         parts.mesh.forked()
+        if parts.lan is not None:
+            parts.lan.abandon()
         parts.reactions.stop_searching(block=False)
         parts.network.abandon()
         parts.ground.go_on_at(None)

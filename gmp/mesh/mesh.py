@@ -107,6 +107,11 @@ class Mesh:
         self.backbone.become_global()
         self._ground.joined()
 
+    def look_again(self) -> None:
+        """Look up the seeds that are names at once, as they may stand for others."""
+        if self._seeds is not None:
+            self._seeds.look_again()
+
     def _poke(self) -> None:
         if self._seeds is not None:
             self._seeds.poke()

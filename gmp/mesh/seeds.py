@@ -215,6 +215,13 @@ class SeedManager:
         """Look at everything again, as something has changed."""
         self._changed.set()
 
+    def look_again(self) -> None:
+        """Look every seed up again at once, as what a name stands for has changed."""
+        for seed in self.seeds:
+            seed.retry.succeeded()
+            seed.refresh = 0.0
+        self.poke()
+
     def _is_up(self, node_id: str) -> bool:
         return bool(node_id) and self._ground.is_linked(node_id)
 

@@ -1,0 +1,282 @@
+"""Networks on a LAN: nodes that find each other by mDNS, and pairing. On loopback, so nothing leaves the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket as native_socket
+import subprocess as native_subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.subprocess as subprocess
+import pytest
+from gevent import socket
+
+import gmp
+from gmp.config import Address
+from gmp.lan.discovery import SEEDS, TYPE, Lan
+from gmp.lan.mdns import Mdns
+from gmp.lan.pairing import TRIES, WORDS, Offer, ask, check_words, new_words
+from gmp.lan.pairing import TYPE as PAIRING
+
+from .conftest import eventually
+from .gmp_command import Commands, wait_for
+
+LOOPBACK = "127.0.0.1"
+PATIENCE = 40.0
+
+
+def no_multicast() -> str:
+    """Why there is no mDNS on loopback here, or nothing."""
+    with native_socket.socket(native_socket.AF_INET, native_socket.SOCK_DGRAM) as sock:
+        try:
+            joined = native_socket.inet_aton("224.0.0.251") + native_socket.inet_aton(LOOPBACK)
+            sock.setsockopt(native_socket.IPPROTO_IP, native_socket.IP_ADD_MEMBERSHIP, joined)
+        except OSError as error:
+            return f"no multicast on loopback here: {error}"
+    return ""
+
+
+pytestmark = [pytest.mark.skipif(bool(no_multicast()), reason=no_multicast())]
+
+
+@pytest.fixture
+def lan(request: pytest.FixtureRequest) -> str:
+    """The name of a network that no other test has."""
+    return f"t{os.getpid()}-{abs(hash(request.node.name)) % 10**9}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, lan: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of the configuration, with the secret of that network."""
+    monkeypatch.setenv("GMP_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.delenv("GMP_SECRET", raising=False)
+    (tmp_path / "lan").mkdir()
+    secret = tmp_path / "lan" / lan
+    secret.write_text("geheim\n")
+    secret.chmod(0o600)
+    return tmp_path
+
+
+def start(node_id: str, lan: str, **settings: Any) -> gmp.Node:
+    return gmp.Node(node_id, lan=lan, binds=[f"{LOOPBACK}:0"], **settings).start()
+
+
+# ---- nodes that find each other
+
+
+@pytest.mark.usefixtures("folder")
+def test_nodes_with_one_secret_find_each_other_and_go_on_when_the_first_has_left(lan: str) -> None:
+    first = start("first", lan)
+    with start("second", lan) as second:
+        with first:
+            first.wait_up("second", timeout=PATIENCE)
+            second.wait_up("first", timeout=PATIENCE)
+        with start("third", lan) as third:
+            third.wait_up("second", timeout=PATIENCE)
+            port = third.port()
+            third.group("workers").join(port)
+            assert second.group("workers").wait(timeout=PATIENCE).keys() == {port.id}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("folder")
+def test_an_announcement_without_the_secret_displaces_nobody(lan: str) -> None:
+    stranger = Mdns([Address(LOOPBACK, 9)])
+    ring = gevent.get_hub().loop
+    other = Lan(lan, b"another secret", ring, lambda: None)
+    try:
+        for number in range(SEEDS):
+            properties = {"lan": lan, "node": "x", "incarnation": f"0{number}", "proof": "f" * 64}
+            stranger.announce(TYPE, f"{lan}-{number}", 9, properties)
+        other.seeds("y", "00", [f"{LOOPBACK}:9"])
+        with start("first", lan) as first, start("second", lan) as second:
+            first.wait_up("second", timeout=PATIENCE)
+            second.wait_up("first", timeout=PATIENCE)
+    finally:
+        other.close()
+        stranger.close()
+
+
+@pytest.mark.slow
+def test_the_seeds_are_those_that_were_started_first(lan: str) -> None:
+    lans = [Lan(lan, b"geheim", gevent.get_hub().loop, lambda: None) for _ in range(SEEDS + 2)]
+    try:
+        for number, each in enumerate(lans):
+            each.seeds(f"n{number}", f"i{number}", [f"{LOOPBACK}:{4000 + number}"])
+        expected = [Address(LOOPBACK, 4000 + number) for number in range(SEEDS)]
+        for number, each in enumerate(lans):
+            eventually(
+                lambda each=each, number=number: each.seeds(f"n{number}", f"i{number}", []) == expected,  # type: ignore[misc]
+                timeout=PATIENCE,
+            )
+        lans[0].close()
+        expected = [Address(LOOPBACK, 4001 + number) for number in range(SEEDS)]
+        eventually(lambda: lans[-1].seeds("n6", "i6", []) == expected, timeout=PATIENCE)
+    finally:
+        for each in lans:
+            each.close()
+
+
+def test_without_the_secret_of_that_network_a_node_says_what_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GMP_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.delenv("GMP_SECRET", raising=False)
+    with pytest.raises(gmp.ConfigError, match=r"lan 'lab'.*lan/lab: run 'gmp pair lab'"):
+        gmp.Node("x", lan="lab")
+    assert not (tmp_path / "lan").exists()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-x", "x" * 33, "x/y", 5])
+def test_a_name_that_cannot_be_a_lans_is_refused(name: Any) -> None:
+    with pytest.raises(gmp.ConfigError, match=r"lan: .*expected 1 to 32 letters, digits"):
+        gmp.Node("x", lan=name)
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_is_not_installed_is_named(lan: str) -> None:
+    program = f"import sys; sys.modules['zeroconf'] = None; import gmp; gmp.configure(node_id='x', lan={lan!r}, binds=[])"
+    result = native_subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "ConfigError: nodes on a LAN find each other by zeroconf: pip install 'gevent-mp[lan]'" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("patched", [False, True], ids=["plain", "patched"])
+def test_programs_find_each_other_and_end_at_once(lan: str, patched: bool) -> None:
+    patch = "from gevent import monkey; monkey.patch_all()\n" if patched else ""
+    program = f"{patch}import gmp, sys; node = gmp.configure(node_id=sys.argv[1], lan={lan!r}, binds=['127.0.0.1:0'])\n" + (
+        "group = gmp.group('all'); group.join(gmp.port()); print(len(group.wait(3, timeout=40)), flush=True); input()"
+    )
+    programs = [
+        subprocess.Popen([sys.executable, "-c", program, f"n{number}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for number in range(3)
+    ]
+    try:
+        for each in programs:
+            with gevent.Timeout(PATIENCE, AssertionError("it does not find the others")):
+                assert each.stdout.readline() == b"3\n"
+        for each in programs:
+            each.stdin.write(b"\n")
+            each.stdin.flush()
+            assert each.wait(timeout=PATIENCE) == 0
+    finally:
+        for each in programs:
+            each.kill()
+            each.wait()
+            each.stdin.close()
+            each.stdout.close()
+
+
+# ---- pairing
+
+
+@pytest.fixture
+def words() -> list[str]:
+    return new_words()
+
+
+@pytest.fixture
+def offer(lan: str, words: list[str]) -> Iterator[Offer]:
+    with Offer(lan, b"geheim", words, LOOPBACK) as offered:
+        yield offered
+
+
+def test_who_types_the_words_gets_the_secret(lan: str, words: list[str], offer: Offer) -> None:
+    waiting = gevent.spawn(offer.wait, PATIENCE)
+    typed = check_words([" ".join(words).upper().replace(" ", "-", 2)])
+    assert ask(lan, typed, PATIENCE, LOOPBACK) == b"geheim"
+    assert waiting.get(timeout=PATIENCE) == LOOPBACK
+
+
+@pytest.mark.slow
+def test_after_three_wrong_codes_the_words_are_void(lan: str, words: list[str], offer: Offer) -> None:
+    def wait() -> str:
+        with pytest.raises(gmp.GmpError, match="3 wrong codes were tried: these words are void") as raised:
+            offer.wait(PATIENCE)
+        return str(raised.value)
+
+    waiting = gevent.spawn(wait)
+    wrong = [*words[1:], "zoo" if words[0] != "zoo" else "abandon"]
+    for _ in range(TRIES):
+        with pytest.raises(gmp.GmpError, match=f"not the words that are shown for '{lan}'"):
+            ask(lan, wrong, PATIENCE, LOOPBACK)
+    assert "void" in waiting.get(timeout=PATIENCE)
+
+
+GARBAGE = [b"", b"\xff\xff" + b"x" * 99, b"\0\3abc", b"GET / HTTP/1.1\r\n\r\n"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [*GARBAGE, b"\0\x21B" + b"\1" * 32, b"\0\x21A" + b"\1" * 32])
+def test_garbage_is_no_guess_and_keeps_nobody_from_pairing(lan: str, words: list[str], offer: Offer, sent: bytes) -> None:
+    waiting = gevent.spawn(offer.wait, PATIENCE)
+    for _ in range(TRIES + 1):
+        with socket.create_connection(("127.0.0.1", offer.port)) as sock:
+            sock.sendall(sent)
+            sock.shutdown(socket.SHUT_WR)
+            with gevent.Timeout(PATIENCE), contextlib.suppress(ConnectionResetError):
+                while sock.recv(1024):
+                    pass
+    assert ask(lan, words, PATIENCE, LOOPBACK) == b"geheim"
+    assert waiting.get(timeout=PATIENCE) == LOOPBACK
+
+
+@pytest.mark.slow
+def test_a_machine_that_offers_without_knowing_the_words_gets_nothing_and_is_passed_over(
+    lan: str, words: list[str], offer: Offer
+) -> None:
+    waiting = gevent.spawn(offer.wait, PATIENCE)
+    with Offer(lan, b"a trap", new_words(), LOOPBACK) as trap:
+        trapped = gevent.spawn(trap.wait, PATIENCE)
+        found = Mdns([Address(LOOPBACK, 0)])
+        try:
+            found.browse(PAIRING)
+            eventually(lambda: sum(each.get("lan") == lan for each in found.found(PAIRING)) == 2, timeout=PATIENCE)
+        finally:
+            found.close()
+        assert ask(lan, words, PATIENCE, LOOPBACK) == b"geheim"
+        waiting.get(timeout=PATIENCE)
+        trapped.kill()
+
+
+def test_nobody_there_is_told(lan: str, words: list[str]) -> None:
+    with pytest.raises(gmp.WaitTimeout, match=f"nobody on this LAN offers '{lan}': run 'gmp pair {lan}'"):
+        ask(lan, words, 1, LOOPBACK)
+
+
+def test_words_that_cannot_be_are_named() -> None:
+    with pytest.raises(gmp.ConfigError, match=r"'abandn' is no word of a pairing code \(did you mean 'abandon'\?\)"):
+        check_words(["zoo", "abandn"])
+    with pytest.raises(gmp.ConfigError, match=f"5 words: expected the {WORDS} that the other machine shows"):
+        check_words(["zoo"] * 5)
+
+
+def test_the_command_pairs_two_machines_and_their_nodes_find_each_other(tmp_path: Path, lan: str) -> None:
+    machines = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        machines.append(Commands(tmp_path / name))
+    one, two = machines
+    try:
+        shows = one.start("pair", lan, "--bind", LOOPBACK, "--json")
+        words = json.loads(wait_for(shows, b"words", stdout=True))["words"]
+        wrong = two("pair", lan, "--bind", LOOPBACK, *["zoo"] * 6)
+        assert (wrong.code, "not the words that are shown" in wrong.err) == (1, True)
+        done = two("pair", lan, "--bind", LOOPBACK, "--json", *words)
+        assert done.code == 0, done.err
+        assert json.loads(wait_for(shows, b"fingerprint", stdout=True))["fingerprint"] == done.json["fingerprint"]
+        assert shows.wait(timeout=PATIENCE) == 0
+        again = two("pair", lan, "--bind", LOOPBACK, *words)
+        assert (again.code, "--replace it" in again.err) == (2, True)
+        texts = [(tmp_path / name / "lan" / lan).read_text() for name in ("a", "b")]
+        assert texts[0] == texts[1]
+    finally:
+        for machine in machines:
+            machine.close()
