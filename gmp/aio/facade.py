@@ -16,7 +16,7 @@ from gmp.aio.handover import Handover
 from gmp.aio.inbox import Events, Inbox, Source
 from gmp.aio.jobs import Ask
 from gmp.aio.port import Port
-from gmp.aio.thread import NodeThread
+from gmp.aio.thread import Serving
 from gmp.aio.weighing import with_ids
 from gmp.errors import CallTimeout, GmpError, WaitTimeout
 from gmp.ids import split_port_id
@@ -34,7 +34,7 @@ class Node:
     def __init__(self, make: Callable[[], gmp.Node]) -> None:
         self._make = make
         self._handover: Handover | None = None
-        self._thread: NodeThread | None = None
+        self._serving: Serving | None = None
         self._desk: Desk | None = None
 
     # ---- life
@@ -59,12 +59,12 @@ class Node:
             if not up.done():
                 up.set_exception(error)
 
-        self._thread = NodeThread(self._make, self._handover, started, failed)
-        self._thread.start()
+        self._serving = Serving(self._make, self._handover, started, failed)
+        self._serving.start()
         try:
             await up
         except asyncio.CancelledError:
-            self._thread.close()
+            self._serving.close()
             raise
         return self
 
@@ -73,13 +73,12 @@ class Node:
 
         What was handed over before goes out. If the task is cancelled meanwhile, the node goes on leaving.
         """
-        if self._handover is None or self._thread is None:
-            return
+        if self._handover is None or self._serving is None or self._handover.ended.done():
+            return  # a block may also end in a child of `fork`, which has no such thread
         if asyncio.get_running_loop() is not self._handover.loop:
             raise GmpError("a node of gmp.aio can be closed only in the event loop that it was started in")
-        if not self._handover.ended.done():
-            self._thread.close()
-            await asyncio.shield(self._handover.ended)
+        self._serving.close()
+        await asyncio.shield(self._handover.ended)
 
     async def __aenter__(self) -> Self:
         return self if self._desk is not None else await self.start()

@@ -64,14 +64,14 @@ class Handover:
 
     def check(self) -> None:
         """Check that something can be handed over here. *Raises:* `GmpError`."""
+        if self.why_ended:  # first, as asyncio says in a child of `fork` that no loop runs
+            raise GmpError(self.why_ended)
         try:
             here = asyncio.get_running_loop()
         except RuntimeError:
             raise GmpError("a node of gmp.aio can be used in its event loop only, and none runs here") from None
         if here is not self.loop:
             raise GmpError("a node of gmp.aio can be used in the event loop that it was started in only, not in another one")
-        if self.why_ended:
-            raise GmpError(self.why_ended)
 
     def put(self, job: Job) -> None:
         """Hand `job` over; does nothing when the thread has ended. In any thread."""
@@ -211,6 +211,13 @@ class Handover:
             except RuntimeError:
                 return False
         return True
+
+    def abandon(self, why: str) -> None:
+        """In a child of `fork`, which has no such thread: end here, and leave the bell alone, which is the parent's, too."""
+        self._lock = _thread.RLock()  # race: that thread may have had it
+        self._bell = None
+        self._answers.clear()
+        self.end(why)
 
     # ---- back in the loop
 

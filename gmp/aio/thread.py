@@ -1,33 +1,28 @@
-"""The native thread of a node of gmp.aio: it makes the node, serves it, and ends with it.
+"""What a node of gmp.aio does in its native thread (`gmp.kernel.loop_thread`): it serves the event loop until either ends.
 
-The thread is a native one in a patched program too. Whatever ends it (the node was closed, by whomever; the event
-loop is closed; an error, or `SystemExit` in a greenlet of the thread), it closes the node and its hub, and its last
-words end all waiting in the loop. The end of the process closes the node as well (`gmp.kernel.ending`): the thread is
-told, and waited for.
+The thread is a native one in a patched program too. Whatever ends it, its last words end all waiting in the loop.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import gevent
-from gevent._threading import Lock, start_new_thread  # type: ignore[attr-defined]  # native ones in patched programs too
 
 import gmp
 from gmp.aio.desk import Desk
 from gmp.aio.handover import Handover
 from gmp.errors import GmpError
-from gmp.kernel.ending import close_at_exit
-from gmp.kernel.leaving import GOODBYE
+from gmp.kernel.forking import let_go_in_children
+from gmp.kernel.loop_thread import LoopThread, start_or_close
+from gmp.ports.table import LEFT_TO_PARENT
 
 log = logging.getLogger("gmp")
-AT_EXIT = 1.0  # seconds that the thread may take for its own end, beside the node's
 
 
-class NodeThread:
-    """Runs the node that `make` makes, not started. `started` or `failed` is called in the loop; the first call counts."""
+class Serving:
+    """Serves the node that `make` makes, not started. `started` or `failed` is called in the loop; the first call counts."""
 
     def __init__(
         self,
@@ -36,76 +31,53 @@ class NodeThread:
         started: Callable[[Desk], None],
         failed: Callable[[BaseException], None],
     ) -> None:
-        self.id = "of gmp.aio"
         self._make, self._handover = make, handover
         self._started, self._failed = started, failed
         self._desk: Desk | None = None  # made in the thread
-        self._leave_timeout = 0.0
-        self._running = Lock()
-        self._running.acquire()  # released by the thread when it ends
+        self._thread = LoopThread(self._start, self._serve, self._ended, native=True)
+        let_go_in_children(self)
 
     def start(self) -> None:
         """Start the thread. *Raises:* `RuntimeError` when the system has none to give."""
-        start_new_thread(self._run, ())
+        self._thread.begin()
 
     def close(self) -> None:
-        """Let the node be closed, behind all that was handed over before. In any thread."""
-        self._handover.order(self._close)
+        """Let the node be closed, behind all that was handed over before. In the loop's thread. *Blocks:* never."""
+        self._thread.stop()
 
-    def _close(self) -> None:
-        if self._desk is not None:
-            self._desk.end()
-
-    def close_at_exit(self) -> None:
-        """`Endable.close_at_exit`: close the node, and wait for the end of the thread."""
-        self.close()
-        if not self._running.acquire(timeout=self._leave_timeout + GOODBYE + AT_EXIT):
-            log.warning("node %s could not leave the network: its native thread is busy", self.id)
+    def forked(self) -> None:
+        """`Forkable.forked`: a child has no such thread, but may go on with the event loop, in which somebody may wait."""
+        self._handover.abandon(f"node {self._thread.id} {LEFT_TO_PARENT}")
 
     # ---- in the thread
 
-    def _run(self) -> None:
-        why = "has not started"
-        try:
-            why = self._live()
-        except BaseException as error:  # `SystemExit` in a greenlet of this thread ends it, and not the program
-            why = f"has ended, as its native thread ended with {type(error).__name__}: {error}"
-            log.error("node %s %s", self.id, why, exc_info=error)
-        finally:
-            self._handover.say(self._failed, GmpError(f"node {self.id} {why}"))  # race: it ends before it has started
-            self._handover.say(self._handover.end, f"node {self.id} {why}")
-            self._handover.wake_loop()
-            gevent.get_hub().destroy(destroy_loop=True)  # which waits for threads that resolve names
-            self._running.release()
+    def _start(self) -> gmp.Node:
+        return start_or_close(self._make())
 
-    def _live(self) -> str:
-        try:
-            node = self._make()
-        except Exception as error:
-            self._tell(self._failed, error)
-            return "has not started"
-        self.id, self._leave_timeout = node.id, node.settings.leave_timeout
+    def _serve(self, node: gmp.Node) -> None:
         handover, settings = self._handover, node.settings
         handover.high_mark, handover.max_message = settings.high_mark, settings.max_message
         desk = self._desk = Desk(node, handover)
-        try:
-            try:
-                node.start()
-            except Exception as error:
-                self._tell(self._failed, error)
-                return "has not started"
-            close_at_exit(self)
-            self._tell(self._started, desk)
-            desk.work()
+        handover.say(self._started, desk)
+        handover.wake_loop()
+        desk.work()
+        gevent.wait([desk.ended, node.ended, self._thread.stopping], count=1)
+        if self._thread.stopping.is_set():
+            self._handover.order(desk.end)  # behind all that was handed over before
             gevent.wait([desk.ended, node.ended], count=1)
-            desk.settle(settings.leave_timeout)
-        finally:
-            node.close()
-            desk.close()
+        desk.settle(settings.leave_timeout)
         if desk.why_ended != "is closed":
-            log.warning("node %s %s", self.id, desk.why_ended)
-        return desk.why_ended
+            log.warning("node %s %s", node.id, desk.why_ended)
 
-    def _tell(self, function: Callable[[Any], None], what: Any) -> None:
-        self._handover.say(function, what)
-        self._handover.wake_loop()
+    def _ended(self, error: BaseException | None) -> None:
+        desk, handover = self._desk, self._handover
+        why = "has not started" if desk is None else desk.why_ended
+        if error is not None and (desk is not None or not isinstance(error, Exception)):
+            why = f"has ended, as its native thread ended with {type(error).__name__}: {error}"
+        if desk is not None:
+            desk.close()
+        why = f"node {self._thread.id} {why}"
+        # race: it ends before it has started
+        handover.say(self._failed, error if isinstance(error, Exception) else GmpError(why))
+        handover.say(handover.end, why)
+        handover.wake_loop()

@@ -67,10 +67,12 @@ _nodes: WeakSet[Endable] = WeakSet()
 _registered = False
 
 
-def close_at_exit(node: Endable) -> None:
-    """Close `node` at the end of this process."""
+def close_at_exit(node: Endable, *, instead_of: Endable | None = None) -> None:
+    """Close `node` at the end of this process; it sees to the end of `instead_of`, too."""
     global _registered
     _nodes.add(node)
+    if instead_of is not None:
+        _nodes.discard(instead_of)
     if not _registered:
         _registered = True
         atexit.register(_close_all)

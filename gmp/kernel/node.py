@@ -16,6 +16,7 @@ from gmp.config import Settings, load_settings
 from gmp.errors import ConfigError, GmpError
 from gmp.ids import is_encodable, is_peer_node_id, split_port_id
 from gmp.kernel.core import Core
+from gmp.kernel.loop_thread import start_or_close
 from gmp.kernel.node_thread import NodeThread
 from gmp.kernel.spawning import function_name
 from gmp.kernel.supervision import Supervisor
@@ -170,11 +171,7 @@ class Node:
 
         def start() -> Node:
             self._set_up(settings)
-            try:
-                return self.start()
-            except BaseException:
-                self.close()
-                raise
+            return start_or_close(self)
 
         return NodeThread(start)
 

@@ -1,9 +1,8 @@
 """A node in a native thread of its own, for programs that wait natively: its event loop runs while they do.
 
-The thread makes the node, which so belongs to it, and runs the event loop until the node has left. All other threads, the
-one that has begun it too, come in by `from_thread`. At the end of the program the node leaves as any other does (`ending`);
-the thread is a daemon, as Python must not wait for it before that. In a program that gevent has patched a thread is a
-greenlet, and such a node is one of the main thread, as without this.
+The thread (`gmp.kernel.loop_thread`) makes the node, which so belongs to it. All other threads, the one that has begun it
+too, come in by `from_thread`. In a program that gevent has patched a thread is a greenlet, and such a node is one of the
+main thread, as without this.
 """
 
 from __future__ import annotations
@@ -16,24 +15,14 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 import gevent
-import gevent.event
-from gevent.hub import get_thread_ident  # type: ignore[attr-defined]  # the native thread's, also in patched programs
 
 from gmp.errors import GmpError
+from gmp.kernel.loop_thread import LoopThread, Served
 from gmp.ports.port import Port
 
 
-class Threaded(Protocol):
-    """A node, as far as its thread is concerned; see `gmp.Node`."""
-
-    id: str
-
-    @property
-    def ended(self) -> gevent.event.Event:
-        """Set when it begins to leave."""
-
-    def close(self) -> None:
-        """Leave, and wait for that."""
+class Threaded(Served, Protocol):
+    """A node, as other threads use it; see `gmp.Node`."""
 
     def send(self, dest: Port | str, *message: Any) -> None:
         """Send a message."""
@@ -59,42 +48,30 @@ class NodeThread(Generic[ANode]):
     """
 
     def __init__(self, start: Callable[[], ANode]) -> None:
-        """`start` makes and starts the node; what it raises is raised here."""
+        """`start` makes and starts the node, and leaves none behind when it raises; that is raised here."""
         started: Future[ANode] = Future()
-        self._starter = get_thread_ident()
-        self._thread = threading.Thread(target=self._live, args=(start, started), name="gmp", daemon=True)
-        self._thread.start()
+
+        def serve(node: ANode) -> None:
+            started.set_result(node)
+            gevent.wait([node.ended, self._loop_thread.stopping], count=1)
+
+        def ended(error: BaseException | None) -> None:
+            if not started.done():
+                started.set_exception(error or GmpError("it has ended before it has started"))
+
+        self._loop_thread = LoopThread(start, serve, ended)
+        self._thread = self._loop_thread.thread
         try:
+            self._loop_thread.begin()
             self.node = started.result()  #: the node
-        except Exception:
-            self._thread.join()
+        except BaseException:  # race: Ctrl-C: a node that nobody will ever have is not to live on
+            self._loop_thread.stop()
+            self._loop_thread.join()
             raise
         self.id = self.node.id  #: its ID
 
     def __repr__(self) -> str:
         return f"<gmp.NodeThread of {self.node!r}>"
-
-    def _live(self, start: Callable[[], ANode], started: Future[ANode]) -> None:
-        """In the thread: start the node, let the event loop run, end."""
-        hub = gevent.get_hub()
-        keeps_alive = hub.loop.async_()  # the loop ends, with an error here, when a node neither listens nor connects
-        keeps_alive.start(int)
-        self._stop = gevent.event.Event()
-        try:
-            try:
-                node = start()
-            except BaseException as error:
-                started.set_exception(error)
-                return
-            started.set_result(node)
-            try:
-                gevent.wait([node.ended, self._stop], count=1)
-            finally:  # also when a greenlet here has raised SystemExit, which ends this thread alone
-                node.close()
-        finally:
-            keeps_alive.close()
-            if get_thread_ident() != self._starter:  # else this is a greenlet, in a patched program
-                hub.destroy(destroy_loop=True)
 
     def run(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
         """Run `function(*args)` in the node's thread, in a greenlet of its own; return or raise what it does.
@@ -128,12 +105,9 @@ class NodeThread(Generic[ANode]):
         """
         if not self._thread.is_alive():
             return  # it has left; or this is a child of `fork`, which has no such thread
-        try:
-            self.run(self._stop.set)
-        except GmpError:
-            pass  # race: it leaves already
+        self._loop_thread.stop()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._loop_thread.join()
 
     def __enter__(self) -> NodeThread[ANode]:
         return self

@@ -31,6 +31,7 @@ from gmp.ports.wakeups import Wakeups
 from gmp.ports.workers import Worker, Workers, nothing
 
 ENDS_REMEMBERED = 1000
+LEFT_TO_PARENT = "was left to the parent process by fork: configure one in the child"
 A_LOOK = 0.01  # seconds between two checks whether the greenlets of killed ports have ended
 
 
@@ -211,7 +212,7 @@ class Ports:
         """Close the table in a child of `fork`: nothing runs any more, and every call raises."""
         self.leaving = self.closed = True
         self._make_hold = NEVER_HELD
-        self.closed_because = "was left to the parent process by fork: configure one in the child"
+        self.closed_because = LEFT_TO_PARENT
         self._thread = get_thread_ident()
         if self.hold._is_owned():
             self.hold.release()
