@@ -1,6 +1,6 @@
 """A program that is interrupted again and again while it sends, receives, calls and spawns, and then looks at the damage.
 
-``python -m tests.interrupted raise|send WAY TRIALS SEED [FIRST]``. WAY: msgpack (with runs), json, tls, relay, local.
+``python -m tests.interrupted raise|send WAY TRIALS SEED [FIRST]``. WAY: msgpack, json, tls, relay, local.
 *raise*: Ctrl-C, by `tests.strikes`; *send*: a signal handler that sends. With FIRST the points are struck in their order,
 from that one on, instead of at random. Prints a JSON object; ``bad`` must be empty.
 

@@ -109,6 +109,27 @@ def test_ways_behind_one_that_is_lost_at_once_wait_for_that_loss() -> None:
     assert calls == ["first", "second"]
 
 
+def test_a_way_that_waits_behind_a_loss_is_not_taken_by_a_node_that_is_closed_meanwhile() -> None:
+    peer, calls = lost_peer(), list[str]()
+    peer.after_loss(lambda: calls.append("before its end"))
+    peer.close()
+    peer.told()
+    peer.go_on()
+    assert calls == []
+
+    peer = lost_peer()
+
+    def close() -> None:
+        calls.append("closes")
+        peer.close()
+
+    peer.after_loss(close)
+    peer.after_loss(lambda: calls.append("behind that"))
+    peer.told()
+    peer.go_on()
+    assert calls == ["closes"]
+
+
 class NoGround:
     """A `Ground` that asks nobody."""
 

@@ -269,7 +269,7 @@ class Core:
             if not core.closed:
                 core.defer(action, *message)
 
-        return Timer(seconds, due)
+        return Timer(seconds, due, again=True)
 
     def _send_later(self, port_id: str, message: tuple[Any, ...]) -> None:
         try:

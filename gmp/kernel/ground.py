@@ -146,7 +146,7 @@ class MeshGround:
     def later(self, seconds: float, function: Callable[[], None]) -> Timer:
         """`Ground.later`: in a child of `fork`, where the loop keeps its timers, nothing is done any more."""
         ports = self._host.ports
-        return Timer(seconds, lambda: None if ports.inherited else self.backbone.whole.do(function))
+        return Timer(seconds, lambda: None if ports.inherited else self.backbone.whole.do(function), again=True)
 
     def now(self) -> float:
         """`Ground.now`."""

@@ -78,9 +78,7 @@ class Backbone:
 
     def set(self, family: str, key: str, value: Any) -> None:
         """Set an entry of this node. *Raises:* `MessageError`; `GmpError` if it has as much as one node may have."""
-        changed = self._own.admit(family, key, value)
-        if changed:
-            self.whole.do(self._change_own, family, changed, [])
+        self.whole.do(lambda: self._change_own(family, self._own.admit(family, key, value), []))
 
     def delete(self, family: str, key: str) -> None:
         """Delete an entry of this node. Does nothing if it has none."""
@@ -106,6 +104,8 @@ class Backbone:
 
     def _change_own(self, family: str, changed: Family, deleted: list[str]) -> None:
         keys = [*changed, *deleted]
+        if not keys:
+            return
         before = self.pick(family, keys)
         self._own.change(family, changed, deleted)
         if self.is_global:
@@ -343,6 +343,7 @@ class Backbone:
 
     def again(self) -> None:
         """Put all in order that is kept here, and tell it again: Ctrl-C has struck a change (`gmp.mesh.whole`)."""
+        self._own.recount()
         if self.is_global:
             self.registry.again(self._own.families)
         elif self.master is not None:

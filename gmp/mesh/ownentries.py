@@ -9,6 +9,7 @@ from gmp.mesh.border import Border
 from gmp.mesh.directory import Database, Family, is_same
 from gmp.mesh.ground import Cancellable
 from gmp.mesh.quota import Limits, Quota
+from gmp.mesh.registry import GLOBALS
 
 
 class OwnEntries:
@@ -53,6 +54,14 @@ class OwnEntries:
             self._quota.remove(self._owner, family, key)
         if not entries:
             del self.families[family]
+
+    def recount(self) -> None:
+        """Count anew what there is: Ctrl-C has struck a change, so it may be counted and not there, or the other way."""
+        quota = Quota(self._quota.limits)
+        for family, entries in self.families.items():
+            for key, value in entries.items() if family != GLOBALS else ():  # that it is a global node was not set here
+                quota.add(self._owner, family, key, value, bounded=False)
+        self._quota = quota
 
     def watch(self, family: str, port_id: str, monitor: Cancellable) -> None:
         """Keep `monitor`, which watches a member's death, in the place of the one before."""

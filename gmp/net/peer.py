@@ -381,7 +381,7 @@ class Peer:
                 functions[0]()
             except Exception:  # a bug of ours must not keep those who wait for room waiting for ever
                 log.exception("node %s: a way that came up behind its loss was not taken", self.node_id)
-            del functions[0]  # only now: interrupted, it is called again
+            del functions[:1]  # only now: interrupted, it is called again; race: the node was closed in it
         if self.is_lost:
             return  # race: anew, by what one of them has done; it is called again
         if self._wanted:
@@ -393,6 +393,7 @@ class Peer:
         """Send and dial nothing any more, as this node ends."""
         self.lose(("node_closed",))
         self.state = PeerState.CLOSED
+        self._after_loss.clear()  # race: a way came up behind its loss: a closed node takes none
         self._send_by(self._drop)
         self._wake_all()
 
