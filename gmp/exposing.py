@@ -72,7 +72,11 @@ def expose(
     answered = methods_of(thing, methods, check)
     service = Service(home, thing, answered, name or "", limits, declared(errors), rights)
     if group is not None:
-        service.join(group, SERVICE)
+        try:
+            service.join(group, SERVICE)
+        except BaseException:
+            service.port.kill()
+            raise
     return service.port
 
 

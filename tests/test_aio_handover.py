@@ -236,6 +236,21 @@ async def test_what_is_cancelled_ends_in_the_thread_too() -> None:
 
 
 @in_loop
+async def test_a_watch_that_is_cancelled_at_any_moment_watches_nothing() -> None:
+    async with two_nodes() as (_, mine):
+        for moment in range(30):
+            async with mine.port() as port, mine.port() as target:
+                watching = asyncio.create_task(mine.watch(target, port, "down"))
+                for _ in range(moment):
+                    await asyncio.sleep(0)
+                watching.cancel()
+                (came,) = await asyncio.gather(watching, return_exceptions=True)
+                await target.kill("enough")
+                await mine.send(port, "behind it")
+                assert (await port.receive(timeout=20))[0] == ("behind it" if isinstance(came, BaseException) else "down")
+
+
+@in_loop
 async def test_calls_cancelled_at_any_moment_leave_the_others_alone() -> None:
     async with two_nodes() as (seed, mine):
         adder = await start(seed, add)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -154,3 +155,27 @@ asyncio.run(main())
 
 def test_the_blocks_of_an_asyncio_node_may_end_in_a_child_of_fork() -> None:
     assert run(FORKS).split() == ["child", "parent"]
+
+
+class Clock:
+    """A service with a stream."""
+
+    def ticks(self, count: int) -> Any:
+        """So many."""
+        yield from range(count)
+
+
+def test_a_stream_that_is_forgotten_after_its_node_and_thread_have_ended_is_no_error() -> None:
+    node = gmp.Node("brief", secret="geheim", binds=[]).run_in_thread()
+    clock = node.run(lambda: gmp.remote(gmp.expose(Clock(), node=node.node), node=node.node))
+    streams = [node.run(clock.ticks, 1000), node.run(clock.ticks, 1000)]
+    assert node.run(next, streams[0]) == 0  # the other one is not opened
+    node.close()
+    unraisable: list[Any] = []
+    before, sys.unraisablehook = sys.unraisablehook, unraisable.append
+    try:
+        streams.clear()
+        gc.collect()
+    finally:
+        sys.unraisablehook = before
+    assert unraisable == []

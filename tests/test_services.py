@@ -13,6 +13,8 @@ import pytest
 from greenlet import GreenletExit
 
 import gmp
+from gmp.kernel.node import core_of
+from gmp.objects.future import Future
 
 from .conftest import eventually
 
@@ -378,3 +380,41 @@ def test_what_a_method_raises_is_never_taken_for_a_call_that_was_not_begun(
     with pytest.raises(type(error)):
         gmp.remote("callers", node=here, errors=[type(error)]).work()
     assert ran == ["ran"]
+
+
+class Room:
+    """What is exposed."""
+
+    def enter(self) -> None:
+        """Come in."""
+
+
+def test_a_service_that_cannot_join_its_group_leaves_no_port(make_node: Callable[..., gmp.Node]) -> None:
+    node = make_node("full", max_entries=2)
+    gmp.expose(Room(), "first", node=node)
+    before = node.stats()["ports"]
+    with pytest.raises(gmp.GmpError, match="max_entries 2"):
+        gmp.expose(Room(), "second", node=node)
+    gevent.sleep(0)
+    assert node.stats()["ports"] == before
+
+
+@pytest.mark.parametrize("error", [GreenletExit, SystemExit])
+def test_whoever_waits_for_a_call_whose_greenlet_is_ended_does_not_wait_for_ever(error: type[BaseException]) -> None:
+    def ends() -> None:
+        raise error
+
+    future = Future(core_of(gmp.node()), ends, waits=False)
+    waiting = gevent.spawn(_outcome, future)
+    try:
+        gevent.sleep(0.01)
+    except error:
+        pass
+    assert waiting.get(timeout=20) is GreenletExit
+
+
+def _outcome(future: Future) -> object:
+    try:
+        return future.get(timeout=10)
+    except BaseException as error:
+        return type(error)

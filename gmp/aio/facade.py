@@ -221,12 +221,25 @@ class Node:
     async def watch(self, target: Any, port: Any, *message: Any) -> Monitor:
         """Watch a port or node for a port: that gets `message` with the reason behind it.
 
-        Without a message it is killed with the reason, on abnormal death only. See `gmp.monitor`.
+        Without a message it is killed with the reason, on abnormal death only. See `gmp.monitor`. If the task is
+        cancelled, nothing is watched.
         *Raises:* `ConfigError`; `GmpError` if `port` is no live one of this node; `MessageError`.
         """
-        handover, _ = self._at()
-        monitor = await self._ask("monitor", str(target), str(port), *with_ids(message), of=target)
-        return Monitor(handover, monitor)
+        handover, desk = self._at()
+        line = handover.line(split_port_id(target)[0])
+        found: list[gmp.Monitor] = []
+
+        def cancel() -> None:
+            for monitor in found:
+                monitor.cancel()
+
+        ask = Ask(lambda: found.append(desk.node.monitor(str(target), str(port), *with_ids(message))), line=line)
+        try:
+            await handover.ask(ask)
+        except asyncio.CancelledError:
+            handover.order(cancel, line=line)
+            raise
+        return Monitor(handover, found[0])
 
     async def link(self, a: Any, b: Any) -> None:
         """Let two ports die together; see `gmp.link`."""

@@ -217,7 +217,10 @@ class Handover:
         self._lock = _thread.RLock()  # race: that thread may have had it
         self._bell = None
         self._answers.clear()
-        self.end(why)
+        if self.loop.is_closed():
+            self.why_ended = why  # nobody waits any more
+        else:
+            self.end(why)
 
     # ---- back in the loop
 

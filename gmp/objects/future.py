@@ -41,6 +41,8 @@ class Future(AsyncResult):  # type: ignore[type-arg]
         try:
             self.set(function())
         except (GreenletExit, *ENDS_PROGRAM):
+            if not self.ready():  # whoever waits must not wait for ever
+                self.set_exception(GreenletExit("the call was ended"))
             raise
         except BaseException as error:
             self.set_exception(error)

@@ -152,5 +152,5 @@ class RemoteStream:
         ports = host.ports
         if ports.is_own_thread():
             ports.run_callback(end)
-        else:
-            ports.hub.loop.run_callback_threadsafe(end)
+        elif (loop := ports.hub.loop) is not None:  # race: its thread has ended, and so has this
+            loop.run_callback_threadsafe(end)

@@ -13,6 +13,7 @@ import gc
 import hashlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack
 from itertools import count
 from types import TracebackType
 from typing import Any
@@ -90,6 +91,7 @@ class Simulation:
         self._loop: VirtualLoop
         self._network: Network
         self._world: World
+        self._undo: ExitStack  # what is to be done at the end
 
     # ---- beginning and end
 
@@ -97,15 +99,23 @@ class Simulation:
         loop = self._loop = VirtualLoop(self._limit)
         self._network = Network(loop, str(self.seed), self._latency, self.note)
         self._world = World(loop, str(self.seed))
-        worlds.enter(self._world)
-        self._outer = get_hub()
-        self._hub = VirtualHub(loop)
-        set_hub(self._hub)
-        self._collects, self._frozen = gc.isenabled(), not gc.get_freeze_count()
-        gc.disable()  # garbage is collected at times of the simulation: it may close things
-        gc.collect()
-        gc.freeze()  # what was there before, however much, is not looked at again each time
-        loop.call_at(COLLECT, self._collect)
+        outer = get_hub()
+        with ExitStack() as undo:  # race: Ctrl-C: each step is taken back by what stands there before it
+            if gc.isenabled():
+                undo.callback(gc.enable)
+            if not gc.get_freeze_count():
+                undo.callback(gc.unfreeze)
+            undo.callback(worlds.leave, self._world)
+            worlds.enter(self._world)
+            self._hub = VirtualHub(loop)
+            undo.callback(set_hub, outer)
+            undo.callback(self._hub.destroy, destroy_loop=True)
+            set_hub(self._hub)
+            gc.disable()  # garbage is collected at times of the simulation: it may close things
+            gc.collect()
+            gc.freeze()  # what was there before, however much, is not looked at again each time
+            loop.call_at(COLLECT, self._collect)
+            self._undo = undo.pop_all()
         return self
 
     def __exit__(
@@ -125,13 +135,7 @@ class Simulation:
                     self._kill(node)
             self._sweep()
         finally:
-            self._hub.destroy(destroy_loop=True)
-            set_hub(self._outer)
-            worlds.leave()
-            if self._frozen:
-                gc.unfreeze()
-            if self._collects:
-                gc.enable()
+            self._undo.close()
 
     def _sweep(self) -> None:
         """End the greenlets that are left, most of them of crashed nodes: one that hangs is never garbage."""

@@ -77,10 +77,11 @@ def enter(world: World) -> None:
         _worlds[thread_ident()] = world
 
 
-def leave() -> None:
-    """Give this thread the system back."""
+def leave(world: World) -> None:
+    """Give this thread the system back, if it has `world`, also in part: Ctrl-C may have struck `enter`."""
     with _lock:
-        del _worlds[thread_ident()]
+        if _worlds.get(thread_ident()) is world:
+            del _worlds[thread_ident()]
         if not _worlds:
             for (module, name), real in _real.items():
                 setattr(module, name, real)
