@@ -1,4 +1,4 @@
-"""`gmp bench`: how fast messages go to another node and back.
+"""`gmp bench`: measures how fast messages travel to another node and back.
 
 The other node needs nothing for it: its node port's request ``snd`` sends the rest of a message on, here back to us, on gmp
 and Perl nodes alike. One message at a time gives the round trip, many under way at once the rate.
@@ -36,7 +36,7 @@ node.close()
 
 @dataclass
 class Result:
-    """What was measured: round trips in seconds, rates of round trips per second, bytes per second each way."""
+    """The measurements: round trips in seconds, rates of round trips per second, bytes per second each way."""
 
     node_id: str
     size: int
@@ -47,7 +47,10 @@ class Result:
 
 
 def measure(node: gmp.Node, node_id: str, size: int, seconds: float, window: int) -> Result:
-    """Measure for `seconds`, half of it one message at a time. *Raises:* `PortDied`, `ReceiveTimeout`. *Blocks:* so long."""
+    """Measure for `seconds`, half of that time with one message under way.
+
+    *Raises:* `PortDied`, `ReceiveTimeout`. *Blocks:* as long.
+    """
     port = node.port()
     payload = b"x" * size
     with node.monitor(node_id, port):
@@ -74,7 +77,7 @@ def measure(node: gmp.Node, node_id: str, size: int, seconds: float, window: int
 
 @contextmanager
 def partner(secret: str) -> Iterator[str]:
-    """A node in a process of its own on this machine; yields where it listens, ends it afterwards."""
+    """Start a node in another process on this machine, and yield its address; end the process afterwards."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("GMP_") or key == "GMP_CONFIG"}
     process: subprocess.Popen[bytes] | None = None
     try:

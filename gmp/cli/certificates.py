@@ -1,6 +1,6 @@
 """A private certificate authority and certificates signed by it (extra ``tls``: cryptography).
 
-``ca.pem`` has the authority's key and certificate and stays where it was made. Each node gets one file with its key, its
+``ca.pem`` holds the authority's key and certificate and stays where it was made. Each node gets one file with its key, its
 certificate and the authority's certificate: that is its setting ``cert``. Elliptic curve P-256 throughout, which every TLS
 1.2 and 1.3 knows, Perl's too. A certificate names its node; it also allows the IDs of commands (``cli/…``), so that the
 node's profile serves them too when the setting ``cert_names`` is on.
@@ -30,7 +30,7 @@ OTHER_USES = (
 
 @dataclass
 class Seen:
-    """What a certificate says."""
+    """The contents of a certificate."""
 
     names: list[str]
     issuer: str
@@ -41,12 +41,12 @@ class Seen:
 
     @property
     def days_left(self) -> float:
-        """Days until it ends; below 0: it has ended."""
+        """Days until it expires; negative once it has."""
         return (self.ends - datetime.datetime.now(datetime.UTC)).total_seconds() / 86400
 
 
 class Authority:
-    """A key and certificate that sign others."""
+    """The key and certificate that sign the others."""
 
     def __init__(self, pem: bytes, where: Path) -> None:
         x509, _, _, serialization = _cryptography()
@@ -58,14 +58,14 @@ class Authority:
 
     @classmethod
     def load(cls, path: Path) -> Authority:
-        """Read it. *Raises:* `ConfigError`."""
+        """Load the authority from its file. *Raises:* `ConfigError`."""
         try:
             return cls(path.read_bytes(), path)
         except OSError as error:
             raise gmp.ConfigError(f"authority {path}: {error}") from error
 
     def issue(self, name: str, days: int, *, seed: bool = False) -> bytes:
-        """Key, certificate and the authority's certificate, for the node `name`; `seed`: marked as a seed's."""
+        """Make a key and a certificate for the node `name`, and add the authority's; `seed`: mark it as a seed's."""
         x509, hashes, ec, _ = _cryptography()
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.UniformResourceIdentifier(each) for each in (name, COMMANDS, *((SEED_MARK,) if seed else ()))]
@@ -82,7 +82,7 @@ class Authority:
 
 
 def make_authority(days: int) -> bytes:
-    """Key and certificate of a new authority."""
+    """Make the key and certificate of a new authority."""
     x509, hashes, ec, _ = _cryptography()
     key = ec.generate_private_key(ec.SECP256R1())
     name = f"gmp authority {secrets.token_hex(4)}"
@@ -97,7 +97,7 @@ def make_authority(days: int) -> bytes:
 
 
 def read_certificates(pem: bytes) -> list[Seen]:
-    """The certificates in a PEM text. *Raises:* `ValueError` when there is none."""
+    """Return the certificates in a PEM text. *Raises:* `ValueError` if there are none."""
     x509, hashes, _, _ = _cryptography()
     return [_seen(x509, hashes, certificate) for certificate in x509.load_pem_x509_certificates(pem)]
 
@@ -164,7 +164,7 @@ def _certificate_pem(certificate: Any) -> bytes:
 
 
 def write_private(path: Path, data: bytes, *, replace: bool) -> None:
-    """Write a file that only its owner can read. *Raises:* `ConfigError`, also when it is there and may not be replaced."""
+    """Write a file that only its owner can read. *Raises:* `ConfigError`, also if it exists and may not be replaced."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

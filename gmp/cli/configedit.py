@@ -1,8 +1,8 @@
-"""Editing the configuration file: comments and order are kept (tomlkit), and nothing is lost.
+"""Edits the configuration file: keeps comments and order (tomlkit), and loses nothing.
 
-An edit reads the file, changes it, checks that the whole result can be used and puts it in the old one's place by a
-rename. A file that cannot be read is left as it is. Two edits at once follow one another: each holds a lock of the
-folder from reading to writing.
+An edit reads the file, changes it, checks that the result is valid as a whole, and replaces the old file by a rename. A
+file that cannot be read is left as it is. Simultaneous edits run one after the other: each holds a lock on the folder
+from reading to writing.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ NEW_MODE = 0o600
 
 @contextmanager
 def editing(path: Path) -> Iterator[Any]:
-    """The file as a tomlkit document; what is changed in it is written at the end, unless the block raises.
+    """Yield the file as a tomlkit document; write its changes at the end, unless the block raises.
 
-    *Raises:* `ConfigError` for a file that cannot be read or written, or a result that could not be used.
+    *Raises:* `ConfigError` for a file that cannot be read or written, or a result that is not valid.
     """
     tomlkit = _tomlkit()
     path = Path(os.path.realpath(path))  # behind a symbolic link: the rename must not replace the link
@@ -72,7 +72,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def table(document: Any, keys: Sequence[str], *, make: bool = False) -> Any:
-    """The table at `keys`; None when it is not there and not made."""
+    """Return the table at `keys`; None if it is missing and is not to be made."""
     tomlkit = _tomlkit()
     found = document
     for index, key in enumerate(keys):
@@ -85,7 +85,7 @@ def table(document: Any, keys: Sequence[str], *, make: bool = False) -> Any:
 
 
 def set_value(table: Any, key: str, value: Any) -> None:
-    """Set a value; a comment behind the old one stays."""
+    """Set a value, and keep the comment behind the old one."""
     item = _tomlkit().item(value)
     if key in table:
         old = table.item(key) if hasattr(table, "item") else table[key]

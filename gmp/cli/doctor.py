@@ -1,8 +1,8 @@
-"""`gmp doctor`: looks at configuration, seeds and network, and names a cure for each fault.
+"""`gmp doctor`: checks configuration, seeds and network, and names a cure for each fault.
 
-Every seed is dialled by a node of its own, so that each tells its own story. Without a certificate that node's ID begins
-with a digit: the node with the smaller ID is the last to show its proof, so it sees that the other's is wrong, instead
-of a connection that was closed without a word.
+A separate node dials each seed, so that their results do not mix. Without a certificate, that node's ID begins with a
+digit: the node with the smaller ID shows its proof last, so it sees that the other's proof is wrong, instead of a
+connection that closes without a word.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Finding:
 
 
 class Doctor:
-    """One examination."""
+    """One run of all checks."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -65,7 +65,7 @@ class Doctor:
         self._findings.append(Finding(level, text, cure))
 
     def examine(self) -> list[Finding]:
-        """Look at everything. *Blocks:* a few times the timeout at most."""
+        """Run all checks. *Blocks:* at most a few times the timeout."""
         self._look_at_installation()
         try:
             settings = load_settings(self._access.profile, {}, os.environ)
@@ -96,7 +96,7 @@ class Doctor:
     # ---- this host
 
     def _look_at_installation(self) -> None:
-        """On PyPI the name gmp is another project's, and its files lie among ours: to remove them breaks this gmp."""
+        """Check for PyPI's gmp, another project, whose files would lie among ours: removing them breaks this gmp."""
         try:
             other = importlib.metadata.distribution("gmp")
         except importlib.metadata.PackageNotFoundError:
@@ -142,7 +142,7 @@ class Doctor:
     # ---- seeds
 
     def _look_at_seed(self, seed: str, node: gmp.Node) -> bool:
-        """Tell of one seed; return whether it let us in."""
+        """Report on one seed; return True if it let us in."""
         address = parse_seed(seed)
         if address.port:
             try:
@@ -170,7 +170,7 @@ class Doctor:
         return True
 
     def _wait(self, node: gmp.Node) -> str | None:
-        """Wait until the seed is up; what is wrong, else None."""
+        """Wait until the seed is up; return what is wrong, or None."""
         until = time.monotonic() + self._access.timeout
         while True:
             try:
@@ -256,7 +256,7 @@ def _few(names: list[str]) -> str:
 
 
 def _own_address(peer: str) -> str:
-    """The address from which this host reaches `peer`; nothing is sent for that."""
+    """Return the address from which this host reaches `peer`, without sending anything."""
     try:
         where = parse_seed(peer)
         family = socket.AF_INET6 if ":" in where.host else socket.AF_INET

@@ -1,4 +1,4 @@
-"""`gmp trace --messages`: the messages of one port as lines, or as a sequence diagram in the language of Mermaid."""
+"""`gmp trace --messages`: shows the messages of one port as lines, or as a Mermaid sequence diagram."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Seen(NamedTuple):
 
 
 def follow(access: Access, port_id: str, seconds: float, *, mermaid: bool, output: Path | None) -> None:
-    """Follow, and print. *Raises:* `Failure`. *Blocks:* for that many seconds."""
+    """Follow the port and print its messages. *Raises:* `Failure`. *Blocks:* for that many seconds."""
     node_id, _, name = port_id.partition("#")
     if not name:
         raise Failure(f"{port_id!r} is a node: expected a port, node#name", FAILED)
@@ -72,7 +72,7 @@ def _messages(access: Access, node: gmp.Node, node_id: str, name: str, seconds: 
 
 
 def diagram(messages: list[Seen]) -> str:
-    """A Mermaid sequence diagram. Names and texts are cleaned of what has a meaning there."""
+    """Return a Mermaid sequence diagram. Characters with a meaning in Mermaid are removed from names and texts."""
     names: dict[str, str] = {}
     for message in messages:
         for party in (message.sender, message.dest):

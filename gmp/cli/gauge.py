@@ -1,7 +1,7 @@
-"""The figures of `gmp top`: two answers of ``gmp.stats`` of each node, one after the other, become a row of rates.
+"""The figures of `gmp top`: two successive answers to ``gmp.stats`` from each node become a row of rates.
 
 States of a node: up → busy (others say that its program does not answer their heartbeats) → silent (it does not answer
-us) → lost (no node knows it any more). A row stays when its node is lost, so that one sees what is missing.
+us) → lost (no node knows it any more). The row of a lost node stays, so that users see what is missing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Gauge:
         self._last: dict[str, tuple[float, dict[str, Any], dict[str, Any]]] = {}
 
     def read(self) -> list[Row]:
-        """The rows of all nodes ever seen, those in trouble first. *Blocks:* up to the timeout."""
+        """Return the rows of all nodes ever seen, those in trouble first. *Blocks:* up to the timeout."""
         known = lasting_nodes(self._node)
         self._seen.update(known)
         answers = ask_all(self._node, self._seen, STATS, self._timeout, sure=self._tell)
@@ -104,7 +104,7 @@ def _busy(told: list[dict[str, Any]]) -> set[str]:
 
 
 def _round_trips(told: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """What each node's peers measured by heartbeats; our own question comes in a burst of many, and waits."""
+    """Return the round trips that each node's peers measured by heartbeats: our own questions come in bursts, and wait."""
     found: dict[str, list[float]] = {}
     for data in told:
         for peer, figures in _table(data, "peers").items():
@@ -115,7 +115,7 @@ def _round_trips(told: list[dict[str, Any]]) -> dict[str, list[float]]:
 
 
 def _rate(before: dict[str, Any], after: dict[str, Any], key: str, seconds: float) -> float:
-    """What was added to a counter of each peer; a new connection counts from nothing."""
+    """Return how much the peers' counters grew; a new connection counts from zero."""
     total = 0
     for peer, figures in after.items():
         new, old = _int(figures, key) or 0, _int(before.get(peer, {}), key) or 0
@@ -124,7 +124,7 @@ def _rate(before: dict[str, Any], after: dict[str, Any], key: str, seconds: floa
 
 
 def _services(data: dict[str, Any]) -> dict[str, Any]:
-    """The figures of each service, by its port."""
+    """Return the figures of each service, by its port."""
     told = data.get("services")
     services = [each for each in told if isinstance(each, dict)] if isinstance(told, list | tuple) else []
     return {str(each.get("port")): each for each in services}

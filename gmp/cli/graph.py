@@ -1,8 +1,8 @@
 """The connections of a network, and three ways to draw them: a tree of text, Graphviz's dot, and SVG.
 
-Each connection is known from either end; nodes that tell nothing (Perl's, or lost ones) are known from the others'. The
-tree spans each part of the network from its first seed, widthways; a connection that is not in the tree stands behind
-the later of its nodes as "also".
+Either end reports a connection; nodes that report nothing (Perl's, or lost ones) are known from the others' answers. The
+tree spans each part of the network breadth first from its first seed; a connection outside the tree is shown behind the
+later of its two nodes as "also".
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Edge = tuple[str, str]
 
 @dataclass
 class Graph:
-    """Who is connected to whom."""
+    """The nodes and their connections."""
 
     kinds: dict[str, str] = field(default_factory=dict)  #: node ID → seed, node, "no gmp" or "no answer"
     edges: set[Edge] = field(default_factory=set)  #: the smaller node ID first
@@ -30,21 +30,21 @@ class Graph:
     _ends: dict[str, set[str]] = field(default_factory=dict)
 
     def neighbours(self, node_id: str) -> list[str]:
-        """The nodes connected to that one, seeds first."""
+        """Return the nodes connected to that one, seeds first."""
         return sorted(self._ends.get(node_id, ()), key=self.rank)
 
     def connect(self, a: str, b: str) -> None:
-        """There is a connection between the two."""
+        """Add a connection between the two."""
         self.edges.add((min(a, b), max(a, b)))
         self._ends.setdefault(a, set()).add(b)
         self._ends.setdefault(b, set()).add(a)
 
     def rank(self, node_id: str) -> tuple[bool, str]:
-        """Seeds come first."""
+        """Return the key to sort a node by: seeds come first."""
         return self.kinds.get(node_id) != "seed", node_id
 
     def roots_and_parents(self) -> tuple[list[str], dict[str, str]]:
-        """The spanning trees: the root of each part, and each other node's parent."""
+        """Return the spanning trees: the root of each part, and the parent of every other node."""
         roots: list[str] = []
         parents: dict[str, str] = {}
         seen: set[str] = set()
@@ -65,7 +65,7 @@ class Graph:
 
 
 def make_graph(answers: dict[str, Answer]) -> Graph:
-    """The graph that the nodes' answers tell of, without commands such as the one that asked."""
+    """Return the graph of the nodes' answers, without commands such as the one that asked."""
     graph = Graph({node_id: _kind(answer) for node_id, answer in answers.items()})
     for node_id, answer in answers.items():
         told = answer.data.get("connections")
@@ -90,7 +90,7 @@ def _kind(answer: Answer) -> str:
 
 
 def tree(graph: Graph, width: int, *, ascii_only: bool = False) -> list[str]:
-    """The lines of the tree, none wider than `width`."""
+    """Return the lines of the tree, none wider than `width`."""
     roots, parents = graph.roots_and_parents()
     children: dict[str, list[str]] = {}
     for child, parent in parents.items():
@@ -132,7 +132,7 @@ def _line(lead: str, node_id: str, graph: Graph, also: list[str], width: int) ->
 
 
 def dot(graph: Graph) -> str:
-    """The graph in Graphviz's language."""
+    """Return the graph in Graphviz's language."""
     lines = ["graph gmp {", "  node [shape=ellipse];"]
     for node_id in sorted(graph.kinds, key=graph.rank):
         style = {"seed": "shape=box, style=filled", "no answer": "style=dashed", "no gmp": "style=dotted"}
@@ -153,7 +153,7 @@ COLOURS = {"seed": "#2f6f9f", "node": "#7fb069", "no answer": "#d1495b", "no gmp
 
 
 def svg(graph: Graph) -> str:
-    """The graph as a picture: seeds on a circle in the middle, the others around, each beside its seed."""
+    """Return the graph as a picture: seeds on a circle in the middle, the others around them, each near its seed."""
     places, size = _places(graph)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]:.0f} {size[1]:.0f}" font-family="sans-serif"'

@@ -1,6 +1,6 @@
 """The command `gmp`: finds its subcommands as the files of `gmp.cli.commands`, and turns errors into exit codes.
 
-A subcommand is imported when it is used, so that one that needs much costs the others nothing.
+A subcommand is imported when it is used, so that one with heavy imports does not slow down the others.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ SECTIONS = ("Run nodes", "Talk to a network", "Look at a network", "Set up", "Tr
 
 
 class Commands(click.Group):
-    """The subcommands, imported when they are asked for."""
+    """The subcommands, each imported when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all files."""
+        """Return the names of all subcommands."""
         names = (module.name for module in pkgutil.iter_modules(commands.__path__))
         return sorted(name.replace("_", "-") for name in names if not name.startswith("_"))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one."""
+        """Import a subcommand and return it."""
         if cmd_name not in self.list_commands(ctx):
             return None
         command: click.Command = _module(cmd_name).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write them by section."""
+        """Write the subcommands by section."""
         rows: dict[str, list[tuple[str, str]]] = {section: [] for section in SECTIONS}
         width = formatter.width - 6 - max(map(len, self.list_commands(ctx)))
         for name in self.list_commands(ctx):
@@ -48,7 +48,7 @@ class Commands(click.Group):
                     formatter.write_dl(entries)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run one; every error that is no bug becomes a line and an exit code."""
+        """Run a subcommand; turn every error that is not a bug into a line and an exit code."""
         hide_logs()
         with interruptible():
             try:

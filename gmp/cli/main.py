@@ -1,4 +1,4 @@
-"""The entry point: says what to install when the extra is missing."""
+"""The entry point: says what to install if the extra is missing."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""`gmp run`: a node that lives until a signal or the end of a service.
+"""`gmp run`: runs a node until a signal arrives or a service ends.
 
 States: starting → running → draining (`Node.close`: leave groups, end ports, write what is queued) → ended. The first
-SIGTERM or SIGINT ends *running*; one that comes while draining ends the process at once, by its default action. race: a
-signal while starting raises in the main greenlet, as in every command; nothing is drained then.
+SIGTERM or SIGINT ends *running*; one that arrives while draining ends the process at once, by its default action. race: a
+signal while starting raises in the main greenlet, as in every command; then nothing is drained.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Runner:
         self._code = 0
 
     def run(self, profile: str | None, settings: dict[str, Any]) -> int:
-        """Run a node until it is over; return the exit code. *Raises:* `ConfigError`. *Blocks:* until then."""
+        """Run the node until it ends; return the exit code. *Raises:* `ConfigError`. *Blocks:* until then."""
         systemd = Systemd(os.environ)
         try:
             node = gmp.configure(profile, **settings)

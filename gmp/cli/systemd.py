@@ -1,7 +1,8 @@
-"""What systemd wants to know of a service (sd_notify): that it is ready, that it stops, and that it still lives.
+"""Notifies systemd (sd_notify) that a service is ready, that it is stopping, and that it is still alive.
 
-One datagram each to the socket named in ``NOTIFY_SOCKET``; without one, nothing. The watchdog is fed from the main loop, so
-a program that hangs is started again. The variables are taken out of the environment: they are not for our children.
+Each notification is one datagram to the socket named in ``NOTIFY_SOCKET``; without that, nothing is sent. The main loop
+feeds the watchdog, so a program that hangs is restarted. The variables are removed from the environment: they are not for
+child processes.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ class Systemd:
             self._timer.start(self._tell, "WATCHDOG=1")
 
     def ready(self, status: str) -> None:
-        """The node listens and its services were started."""
+        """Report that the node listens and its services have started."""
         self._tell(f"READY=1\nSTATUS={status}\nMAINPID={os.getpid()}")
 
     def stopping(self) -> None:
-        """The node leaves."""
+        """Report that the node is leaving."""
         self._tell("STOPPING=1\nSTATUS=leaving the network")
 
     def _tell(self, text: str) -> None:
@@ -48,7 +49,7 @@ class Systemd:
                 pass  # systemd went away or is not to be told: the node must not die of that
 
     def close(self) -> None:
-        """Tell nothing more."""
+        """Stop notifying."""
         if self._timer is not None:
             self._timer.close()
         if self._socket is not None:

@@ -27,10 +27,11 @@ SECTION = "Try out"
 @click.option("--window", default=200, show_default=True, type=click.IntRange(1, 10000), help="Messages under way at once.")
 @with_access()
 def command(access: Access, node_id: str | None, seconds: float, sizes: tuple[int, ...], window: int) -> None:
-    """Measure how fast messages go to a node and back.
+    """Measure how fast messages travel to a node and back.
 
-    Without NODE: to a process that is started for it on this machine. ROUND TRIP is one message at a time (median and 99th
-    percentile), MESSAGES/S is with --window messages under way; each one is sent there and back.
+    Without NODE, the command starts a node in another process on this machine and measures that. ROUND TRIP is for one
+    message at a time (median and 99th percentile), MESSAGES/S is the rate with --window messages under way; each travels
+    there and back.
     """
     from gmp.cli.bench import measure, partner
 

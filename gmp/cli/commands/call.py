@@ -22,11 +22,12 @@ SECTION = "Talk to a network"
 def command(access: Access, destination: str, message: tuple[str, ...], method: bool) -> None:
     """Send a message and print the reply, or call a method of a service.
 
-    The port finds the ID of a reply port behind the message, and answers there. DESTINATION and MESSAGE are as for
-    'gmp send'; of a @GROUP one member is called.
+    The message ends with the ID of a reply port, to which the port sends its answer. DESTINATION and MESSAGE are as for
+    'gmp send'; with @GROUP, one member of the group is called.
 
-    When the group is one of services, or with --method, MESSAGE is the name of a method and its arguments: what reads as
-    JSON is that, NAME=VALUE is a keyword argument, all else is text. Of a stream each item is a line.
+    If the members of the group are services, or with --method, MESSAGE is the name of a method and its arguments:
+    NAME=VALUE is a keyword argument, what parses as JSON is JSON, everything else is text. The items of a stream are
+    printed one per line.
 
     Exit code 3: no such port; 4: no reply in time; 1: the port died, or the method raised.
 

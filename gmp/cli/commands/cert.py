@@ -33,7 +33,7 @@ def command() -> None:
 
     With certificates, nodes talk by TLS and need no secret. 'gmp cert new NODE' makes one file with all that a node needs
     (its key, its certificate, the authority's certificate): copy it to that node, mode 0600, and give its path as the
-    setting 'cert'. The authority's own file, ca.pem, stays here: who has it can make certificates.
+    setting 'cert'. The authority's own file, ca.pem, stays here: whoever has it can issue certificates.
 
     \b
       gmp cert new seed1 worker/
@@ -49,7 +49,7 @@ def command() -> None:
 @force_option
 @json_option
 def ca(authority: Path | None, days: int, force: bool, as_json: bool) -> None:
-    """Make the authority ('new' does so by itself when there is none)."""
+    """Make the authority ('new' does this if there is none yet)."""
     from gmp.cli.certificates import make_authority, write_private
 
     path = _authority_path(authority)
@@ -73,7 +73,7 @@ def new(
 ) -> None:
     """Make a certificate for each of NODES, and print the files.
 
-    A node ID that ends in / is for all IDs that begin so (those with a random part).
+    A node ID that ends in / covers all IDs that begin with it (those with a random part).
     """
     from gmp.cli.certificates import Authority, make_authority, write_private
 
@@ -106,7 +106,7 @@ def _tell(paths: list[Path], as_json: bool) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @json_option
 def show(files: tuple[Path, ...], as_json: bool) -> None:
-    """Show whom the certificates in FILES name, who signed them and how long they are valid."""
+    """Show which nodes the certificates in FILES name, who signed them and how long they are valid."""
     from gmp.cli.certificates import read_certificates
 
     rows = []

@@ -12,10 +12,11 @@ SECTION = "Set up"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
-    """Print what makes a shell complete gmp's commands and their arguments.
+    """Print the script that makes a shell complete gmp's commands and their arguments.
 
-    Options, subcommands, profiles and settings are completed, and node IDs and groups of the network that the configuration
-    (or --seed and --profile on the line) leads to; that takes two seconds at most. Write it to a file once:
+    It completes options, subcommands, profiles and settings, and the node IDs and groups of the network that the
+    configuration (or --seed and --profile on the line) leads to; asking the network takes at most two seconds. Write the
+    script to a file once:
 
     \b
       bash (4.4 or newer)  gmp completion bash > ~/.local/share/bash-completion/completions/gmp

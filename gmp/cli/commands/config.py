@@ -28,10 +28,10 @@ in_profile = click.option(
 def command() -> None:
     """Show and change the configuration file, and its profiles.
 
-    The file is $GMP_CONFIG, else gmp/config.toml in the XDG config directory (~/.config). Settings at its top are for every
-    profile; [profile.NAME] has those of one, and may name a parent. What counts is, the strongest first: arguments of the
-    program, the environment (GMP_SEEDS, GMP_BINDS, GMP_NODE_ID, ...: GMP_ and the setting's name), the profile, its parents,
-    the top of the file, the default.
+    The file is $GMP_CONFIG, else gmp/config.toml in the XDG config directory (~/.config). Settings at its top apply
+    to every profile; the table [profile.NAME] holds those of one profile, and may name a parent. The order of precedence
+    is: arguments in the program, the environment (GMP_SEEDS, GMP_BINDS, GMP_NODE_ID, ...: GMP_ and the setting's name),
+    the profile, its parents, the top of the file, the default.
 
     \b
       gmp config set seeds 10.0.0.1:4040,10.0.0.2:4040
@@ -48,7 +48,8 @@ def command() -> None:
 def show(profile: str | None, is_effective: bool, as_json: bool) -> None:
     """Show the file, or the settings of one PROFILE and its parents.
 
-    With --effective: what a program gets that names that profile (none: the one of the host's name, when there is one).
+    With --effective, show the settings that a program gets when it names this profile (without PROFILE: the one with the
+    host's name, if there is one).
     """
     path = config_path(os.environ)
     if is_effective:
@@ -106,8 +107,8 @@ def _shown(key: str, value: Any) -> Any:
 def set_(key: str, value: str, profile: str | None) -> None:
     """Set KEY to VALUE, for every profile or for one.
 
-    VALUE is a text, or JSON when it begins with [, { or "; a list may be written with commas. The secret is not taken from
-    the command line, where others could see it: 'gmp secret' makes one, and GMP_SECRET gives one to a process.
+    VALUE is text, or JSON if it begins with [, { or "; a list may also be written with commas. The secret is not
+    accepted on the command line, where others could see it: 'gmp secret' makes one, and GMP_SECRET passes one to a process.
     """
     if key == "secret":
         raise Failure("a secret on the command line can be seen by others: use 'gmp secret', or set GMP_SECRET", USAGE)
@@ -118,7 +119,7 @@ def set_(key: str, value: str, profile: str | None) -> None:
 
 
 def _for_toml(given: Any, converted: Any) -> Any:
-    """A value of the setting's own type; a file that is named stays a name."""
+    """Return the value as the setting's type; the name of a file stays a name."""
     if isinstance(converted, float) and converted.is_integer():
         return int(converted)
     return given if isinstance(converted, str) else plain(converted)
@@ -168,7 +169,7 @@ def add(name: str, parent: str | None) -> None:
 @profile.command()
 @click.argument("name", shell_complete=complete_profiles)
 def remove(name: str) -> None:
-    """Remove a profile that is no other one's parent."""
+    """Remove a profile, unless it is the parent of another one."""
     with editing(config_path(os.environ)) as document:
         _profile_table(document, name)
         children = [other for other, entry in document["profile"].items() if entry.get("parent") == name]
@@ -201,6 +202,6 @@ def parent_(name: str, parent: str | None, none: bool) -> None:
 
 @command.command()
 def keys() -> None:
-    """List the settings, their defaults and their variables of the environment."""
+    """List the settings, their defaults and their environment variables."""
     rows = [(key, as_text(plain(value)), "GMP_" + key.upper()) for key, value in sorted(defaults().items())]
     print_table(("SETTING", "DEFAULT", "ENVIRONMENT"), rows)

@@ -23,9 +23,9 @@ TOKEN = "GMP_DASHBOARD_TOKEN"
 def command(access: Access, bind: str, no_token: bool) -> None:
     """Show the network as a live picture in the browser, until Ctrl-C.
 
-    Prints the page's address. A token is a part of it, the environment's GMP_DASHBOARD_TOKEN or one that is made now: other
-    users of this machine reach loopback too. The page is read-only, and plain HTTP: where the path is not to be trusted,
-    put a server with TLS before it.
+    Prints the page's address, which contains a token: GMP_DASHBOARD_TOKEN from the environment, or a new one. Without a
+    token, other users of this machine could read the page through loopback. The page is read-only and served over plain
+    HTTP: where you do not trust the path, put a server with TLS in front of it.
     """
     from gevent.pywsgi import WSGIServer
 
@@ -49,7 +49,7 @@ def command(access: Access, bind: str, no_token: bool) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`."""
+    """True if only this machine can reach `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -57,6 +57,6 @@ def is_loopback(host: str) -> bool:
 
 
 def shown(host: str, port: int) -> str:
-    """The address for a browser."""
+    """Return the address to open in a browser."""
     name = os.uname().nodename if host == "*" else host
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"

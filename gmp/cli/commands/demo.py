@@ -21,8 +21,8 @@ SECTION = "Try out"
 def command(paths: tuple[Path, ...], workers: int, kill: bool, as_json: bool) -> None:
     """Count the words of every text file below PATHS on several processes, one of which is killed half-way.
 
-    Without PATHS: the sources of the running Python's standard library. Ends with exit code 1 when the totals differ from
-    a count made in one process, 130 after Ctrl-C.
+    Without PATHS, it counts the sources of the running Python's standard library. Exit code 1: the totals differ from a
+    count made in one process; 130: Ctrl-C.
     """
     from gmp.cli.demo.network import Demo
     from gmp.cli.demo.report import as_table, report

@@ -17,14 +17,14 @@ SECTION = "Look at a network"
 @click.command(short_help="Find what is wrong, and what cures it.")
 @with_access(timeout=5.0)
 def command(access: Access) -> None:
-    """Look for what is wrong with configuration and network, and say what cures it.
+    """Find faults in the configuration and the network, and name a cure for each.
 
-    Looked at are: configuration, secret (its fingerprint, to compare with 'gmp secret' elsewhere), certificates and their
-    dates; of every seed whether its name resolves, whether it answers and lets us in, its version, the addresses it tells
-    to others and as what it sees us, its clock and the lag of its event loop; and whether every node of the network answers
-    and all seeds see the same network.
+    It checks the configuration, the secret (its fingerprint, to compare with 'gmp secret' elsewhere), and certificates and
+    their dates; for every seed, whether its name resolves, whether it answers and lets us in, its version, the addresses
+    it announces, the address from which it sees us, its clock and the lag of its event loop; and whether every node of
+    the network answers and all seeds see the same network.
 
-    One line for each finding: ok, note, or FAULT with its cure. Exit code 1 when there is a fault.
+    Prints one line for each finding: ok, note, or FAULT with its cure. Exit code 1: there is a fault.
     """
     from gmp.cli.doctor import Doctor
 

@@ -23,8 +23,8 @@ SECTION = "Talk to a network"
 def command(access: Access, node_id: str, source: str) -> None:
     """Evaluate an expression on a node, and print its value.
 
-    SOURCE is Python on a gmp node (an expression, or statements), where 'node' is that node; Perl on a Perl node; - reads
-    it from standard input. The node must allow it: allow_eval = true in its profile, or GMP_ALLOW_EVAL=1.
+    SOURCE is Python for a gmp node (an expression, or statements; 'node' is that node), and Perl for a Perl node; with -
+    it is read from standard input. The node must allow it: allow_eval = true in its profile, or GMP_ALLOW_EVAL=1.
 
     \b
       gmp eval node1 'node.stats()'

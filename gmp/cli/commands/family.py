@@ -20,8 +20,9 @@ SECTION = "Look at a network"
 def command(access: Access, name: str | None) -> None:
     """List the families of the network's directory, or the entries of one.
 
-    A family is a network-wide table of keys and values; a group is one whose keys are ports. A Perl seed lists its families
-    only when it evaluates what others ask, as it does unless its setting 'secure' is on. Exit code 3: it has no entry.
+    A family is a network-wide table of keys and values; a group is one whose keys are ports. A Perl seed lists its
+    families unless its setting 'secure' is on, which keeps it from evaluating code for others. Exit code 3: the family
+    has no entry.
     """
     with access.join() as node:
         if name is None:

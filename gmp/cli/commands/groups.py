@@ -21,8 +21,8 @@ SECTION = "Look at a network"
 def command(access: Access, group: str | None) -> None:
     """List the groups of the network, or the members of one.
 
-    A Perl seed lists them only when it evaluates what others ask, as it does unless its setting 'secure' is on.
-    GROUP may be written with or without @. Exit code 3: it has no member. 'gmp monitor @GROUP' shows its changes.
+    A Perl seed lists them unless its setting 'secure' is on, which keeps it from evaluating code for others. GROUP may be
+    written with or without @. Exit code 3: the group has no member. 'gmp monitor @GROUP' shows its changes.
     """
     with access.join() as node:
         if group is None:

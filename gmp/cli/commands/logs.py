@@ -28,11 +28,11 @@ COLOURS = ((50, "magenta"), (40, "red"), (30, "yellow"), (20, "green"))
 @click.option("--for", "duration", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="End after so long.")
 @with_access()
 def command(access: Access, level: str, nodes: tuple[str, ...], duration: float | None) -> None:
-    """Print what is logged on all nodes, live, until Ctrl-C.
+    """Print the log lines of all nodes, live, until Ctrl-C.
 
-    Nodes that come are visited too, and those that come back. A node lets its log be seen when it has the service on (gmp
-    run --service gmp.services.logcatcher:send_logs, or LogSender() of that module in a program); Perl nodes always do.
-    Levels are filtered where a line arises: CRITICAL, ERROR, WARNING, NOTE, INFO, DEBUG, TRACE or a number.
+    Nodes that join later, or come back, are included. A node shows its log if it runs the service for it (gmp run
+    --service gmp.services.logcatcher:send_logs, or LogSender() of that module in a program); Perl nodes always do.
+    Each node filters its own lines by level: CRITICAL, ERROR, WARNING, NOTE, INFO, DEBUG, TRACE or a number.
 
     \b
       gmp logs --level WARNING
@@ -64,7 +64,7 @@ def command(access: Access, level: str, nodes: tuple[str, ...], duration: float 
 
 
 def _tell_off(states: dict[str, str]) -> None:
-    """Say of whom nothing can be seen, and what helps."""
+    """Name the nodes whose logs cannot be seen, and say what helps."""
     off = sorted(safe(node_id) for node_id, state in states.items() if state == "off" and not node_id.startswith("cli/"))
     if off:
         click.echo(

@@ -25,10 +25,10 @@ SECTION = "Talk to a network"
 def command(access: Access, targets: tuple[str, ...], duration: float | None) -> None:
     """Watch ports, nodes or groups, and print what happens to them.
 
-    Ends when every port and node (node#name, node) is dead or lost. A @GROUP is watched until Ctrl-C or --for: + is a new
-    member, - one that left, ~ one whose value changed.
+    Ends when every port and node (node#name, node) is dead or lost. A @GROUP is watched until Ctrl-C or --for: + marks a
+    new member, - one that left, ~ one whose value changed.
 
-    Exit code 0: they ended normally; 1: one died of something; 3: one was not there; 4: the time of --for is up.
+    Exit code 0: all ended normally; 1: one died abnormally; 3: one did not exist; 4: the time of --for is up.
     """
     with access.join() as node:
         port = node.port()
@@ -49,7 +49,7 @@ def command(access: Access, targets: tuple[str, ...], duration: float | None) ->
 
 
 def _watch_all(access: Access, node: gmp.Node, port: gmp.Port, targets: tuple[str, ...]) -> set[str]:
-    """Monitor each; what happens comes to `port`."""
+    """Monitor each target; `port` receives what happens."""
     waiting = set()
     for target in targets:
         waiting.add(target)

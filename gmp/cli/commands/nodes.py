@@ -18,7 +18,7 @@ SECTION = "Look at a network"
 def command(access: Access) -> None:
     """List the nodes of the network.
 
-    Every node is asked for its version, since when it runs, and where it listens. Exit code 1 when one does not answer.
+    Asks every node for its version, how long it has been running, and where it listens. Exit code 1: one does not answer.
     """
     with access.join() as node:
         names = known_nodes(access, node)

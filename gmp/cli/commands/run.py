@@ -51,14 +51,15 @@ def command(
 ) -> None:
     """Run a node, with the settings of PROFILE and those given here, until SIGTERM or Ctrl-C.
 
-    --bind, --seed, --service and --set can be given several times. Each --service is a function of a module that is found
-    from the current directory or is installed. It is started in a port of its own, as function(port, ...): JSON behind =
-    has its arguments ([...]), its keyword arguments ({...}) or its one argument. MODULE: alone is imported only. They start
-    in the order given, and take the place of the profile's. When one ends, that is logged and the node ends: with exit code
-    1 if it died of an error, else 0.
+    --bind, --seed, --service and --set can be given several times. Each --service is a function in a module that is
+    installed, or found from the current directory. It runs in a port of its own, as function(port, ...): JSON after = gives
+    its arguments ([...]), its keyword arguments ({...}) or its only argument. MODULE: alone just imports the module. The
+    services start in the order given, and replace the profile's. When one ends, the node logs that and ends: with exit
+    code 1 if the service died of an error, else 0.
 
-    The first signal makes the node leave the network: what it has queued is written, others are told; exit code 0. A second
-    one ends the process at once. Under systemd (Type=notify) readiness, stopping and the watchdog are told.
+    The first signal makes the node leave the network: it writes what it has queued and notifies its peers; exit code 0. A
+    second one ends the process at once. Under systemd (Type=notify) the node reports readiness and stopping, and feeds
+    the watchdog.
 
     \b
       gmp run --node-id seed1 --bind '*:4040'

@@ -20,12 +20,13 @@ SECTION = "Set up"
 @click.option("--show", is_flag=True, help="Print the secret itself.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(new: bool, show: bool, as_json: bool) -> None:
-    """Show where the secret is, and its fingerprint; make it when there is none.
+    """Show where the secret is, and its fingerprint; make one if there is none.
 
-    All nodes of a network have the same secret (or certificates: 'gmp cert'). It is a file of its own, readable by its owner
-    only, beside the configuration file; GMP_SECRET, or 'secret' in the configuration file, count before it. Two hosts have
-    the same secret when the fingerprints are equal; copy the file to others, by scp for instance. It is never taken from
-    the command line, where others could see it. With --new, nodes that run keep the old one until they are started again.
+    All nodes of a network share one secret (or use certificates: 'gmp cert'). It is kept in a file of its own beside the
+    configuration file, readable only by its owner; GMP_SECRET, or 'secret' in the configuration file, takes precedence.
+    Two hosts have the same secret if the fingerprints are equal; copy the file to other hosts, for instance with scp. The
+    secret is never accepted on the command line, where others could see it. After --new, running nodes keep the old one
+    until they are restarted.
     """
     path = config_path(os.environ).parent / "secret"
     given, where = effective(None, os.environ)["secret"]

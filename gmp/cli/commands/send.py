@@ -22,10 +22,10 @@ SECTION = "Talk to a network"
 def command(access: Access, destination: str, message: tuple[Any, ...]) -> None:
     """Send a message to a port, a node or a group.
 
-    DESTINATION is a port ID (node#name), a node ID, or @GROUP for every member of a group. Each element of MESSAGE is a
-    text, or JSON when it begins with [, { or ". An element that begins with - goes behind a lone --.
+    DESTINATION is a port ID (node#name), a node ID, or @GROUP for every member of a group. Each element of MESSAGE is
+    text, or JSON if it begins with [, { or ". Put -- before the first element that begins with -.
 
-    Ends when the message was handed over; exit code 3 when there is no such port.
+    Ends when the message was delivered to the node. Exit code 3: there is no such port.
 
     \b
       gmp send worker1#4fQz hello

@@ -19,14 +19,14 @@ PROMPTS = ("ptpython", "ipython", "python")
 @click.option("-b", "--bind", "binds", multiple=True, metavar="HOST:PORT", help="Where to listen; else nowhere.")
 @with_access(json=False)
 def command(access: Access, node_id: str | None, prompt: str | None, own_id: str | None, binds: tuple[str, ...]) -> None:
-    """A Python prompt with a node that has joined the network, and lives on while the prompt waits.
+    """Start a Python prompt with a node that has joined the network and keeps running while the prompt waits.
 
-    The names of gmp are loaded; 'me' is a port, and what is sent to it is shown above the prompt while you type. Tab
-    completes node IDs, groups and ports in strings. A line =NODE has the next ones evaluated on that node, when it allows
-    that (allow_eval); = lists the nodes, =. comes back. With NODE the shell begins there.
+    gmp's names are imported; 'me' is a port, and messages to it appear above the prompt while you type. Tab completes node
+    IDs, groups and ports in strings. After a line =NODE, the following lines are evaluated on that node, if it allows that
+    (allow_eval); = lists the nodes, =. returns to this one. With NODE, the shell starts there.
 
-    The prompt is ptpython's or IPython's when installed (extra repl), else Python's own. Without a seed the node
-    is alone, and listens on this host.
+    The prompt is ptpython's or IPython's if installed (extra repl), else Python's own. Without a seed the node is alone,
+    and listens on this host.
 
     \b
       gmp shell

@@ -24,9 +24,9 @@ SECTION = "Talk to a network"
 def command(access: Access, node_id: str, function: str, arguments: tuple[Any, ...], wait: bool) -> None:
     """Start a function as a new port on a node, and print the port's ID.
 
-    FUNCTION is package.module:function. NODE runs it when it is marked with @gmp.spawnable in a module that is imported
-    there, or when its module matches the node's setting 'allow'. Its first argument is the port, then ARGUMENTS (texts, or
-    JSON when they begin with [, { or ").
+    FUNCTION is package.module:function. NODE runs it if it is marked with @gmp.spawnable in a module that is imported
+    there, or if its module matches the node's setting 'allow'. Its first argument is the port; ARGUMENTS follow (text, or
+    JSON if they begin with [, { or ").
 
     \b
       gmp spawn worker1 myapp.jobs:resize /srv/pictures '[800, 600]'

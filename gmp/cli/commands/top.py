@@ -48,12 +48,12 @@ STYLES = {"up": "green", "busy": "bold yellow", "silent": "bold red", "lost": "b
 def command(access: Access, interval: float, count: int | None) -> None:
     """Show what every node of the network is doing, live, until Ctrl-C.
 
-    Each node is asked for its figures: STATE is up, busy (its program does not answer others' heartbeats), silent (it does
-    not answer us), lost, or no gmp (a Perl node tells no figures). QUEUE: bytes that wait to be sent to other nodes; OUT/S
+    Asks each node for its figures. STATE: up, busy (its program does not answer its peers' heartbeats), silent (it does
+    not answer us), lost, or no gmp (a Perl node has no figures). QUEUE: bytes waiting to be sent to other nodes; OUT/S
     and IN/S: messages per second to and from other nodes; CALLS/S: calls of its services per second; WAIT: messages in
-    mailboxes; PEAK: the most that ever waited in one mailbox; LAG: by how much the event loop was late; RTT: the round trip
-    of a heartbeat, as its peers measured. On narrow terminals some
-    columns are left out. With --json: one line for each look.
+    mailboxes; PEAK: the most messages that ever waited in one mailbox; LAG: how late the event loop was; RTT: the
+    round trip of a heartbeat, as its peers measured it. Narrow terminals show fewer columns. With --json: one line for
+    each round of questions.
     """
     live = sys.stdout.isatty() and not access.json
     looks = count or (None if live else 1)

@@ -30,18 +30,18 @@ SECTION = "Look at a network"
 def command(
     access: Access, drawing: str | None, output: Path | None, port: str | None, seconds: float, mermaid: bool
 ) -> None:
-    """Show the connections of the network as a tree, or, with --messages, what a port gets and sends.
+    """Show the connections of the network as a tree or, with --messages, the messages that a port receives and sends.
 
-    Every node is asked whom it is connected to. The tree begins at a seed; a connection that is not in the tree stands
-    behind the later of its nodes as 'also'. Perl nodes whose setting 'secure' is on are known from the others alone. Exit
-    code 1 when a node does not answer.
+    Asks every node which nodes it is connected to. The tree begins at a seed; a connection outside the tree is shown as
+    'also' behind the later of its two nodes. Perl nodes whose setting 'secure' is on are known only from the others'
+    answers. Exit code 1: a node does not answer.
 
     \b
       gmp trace --svg -o network.svg
       gmp trace --dot | dot -Tpng > network.png
       gmp trace --messages 'web#0x1' --for 5 --mermaid
 
-    A node shows its messages only when its setting allow_follow is on.
+    A node shows its messages only if its setting allow_follow is on.
     """
     if port is not None:
         from gmp.cli.follow import follow

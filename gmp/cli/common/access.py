@@ -28,19 +28,19 @@ LOOK_AGAIN = 0.1  # seconds after which it is asked what became of the dials
 
 
 def is_command(node_id: str) -> bool:
-    """Whether a node is a command like this one: they come and go, and are left out where nodes are listed."""
+    """True if the node belongs to a command like this one: those come and go, and lists of nodes omit them."""
     return node_id.startswith((COMMANDS, EAGER_COMMANDS))
 
 
 def seed_nodes(node: gmp.Node) -> list[str]:
-    """The IDs of the seeds that are connected."""
+    """Return the IDs of the connected seeds."""
     told = (seed["node_id"] for seed in node.stats()["seeds"])
     return [node_id for ids in told for node_id in ids.split(", ") if node_id and node.is_up(node_id)]
 
 
 @dataclass
 class Access:
-    """The options that every command has that talks to a network."""
+    """The options of every command that talks to a network."""
 
     profile: str | None = None
     seeds: tuple[str, ...] = ()
@@ -50,18 +50,18 @@ class Access:
 
     @property
     def left(self) -> float:
-        """Seconds until the time is up, at least a little."""
+        """Return the seconds until the time is up, at least a little."""
         return max(self.started + self.timeout - time.monotonic(), 0.001)
 
     def restart_clock(self) -> None:
-        """The time counts from now on."""
+        """Count the timeout from now on."""
         self.started = time.monotonic()
 
     @contextmanager
     def join(self, **settings: Any) -> Iterator[gmp.Node]:
-        """A node that is connected with a seed; it leaves when the block ends.
+        """Start a node and connect it to a seed; it leaves when the block ends.
 
-        *Raises:* `ConfigError`; `Unreachable` telling of each seed why not.
+        *Raises:* `ConfigError`; `Unreachable`, with the reason for each seed.
         """
         settings.setdefault("node_id", f"{COMMANDS}{own_name(os.environ)}/")
         settings.setdefault("binds", [])
@@ -72,7 +72,7 @@ class Access:
             yield node
 
     def seed_addresses(self) -> list[str]:
-        """The seeds to dial. *Raises:* `Failure` when none is known."""
+        """Return the seeds to dial. *Raises:* `Failure` if none is known."""
         if self.seeds:
             return list(self.seeds)
         settings = load_settings(self.profile, {}, os.environ)
@@ -89,7 +89,7 @@ class Access:
         return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses]
 
     def _wait_up(self, node: gmp.Node) -> None:
-        """race: the first seed that is up is enough; it is only over when each has failed."""
+        """Wait for the first seed that is up. race: one may fail before another is up: give up only when all have failed."""
         while True:
             try:
                 node.wait_up(timeout=min(LOOK_AGAIN, self.left))
@@ -110,7 +110,7 @@ def _error(seed: dict[str, Any]) -> str:
 
 
 def why_not_up(node: gmp.Node) -> str:
-    """What went wrong with the seeds of a node, nothing while it is not known of all."""
+    """Return what went wrong with each seed; nothing until that is known for all of them."""
     errors = [_error(seed) for seed in node.stats()["seeds"]]
     return "; ".join(errors) if all(errors) else ""
 

@@ -1,4 +1,4 @@
-"""What the shell completes without asking anybody: profiles and settings of the configuration file."""
+"""Shell completion that needs no network: the profiles and settings of the configuration file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gmp.configfile import config_path, read_config
 
 
 def complete_profiles(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The profiles of the configuration file."""
+    """Complete the profiles of the configuration file."""
     try:
         names = read_config(config_path(os.environ)).profiles
     except gmp.ConfigError:
@@ -22,10 +22,10 @@ def complete_profiles(ctx: click.Context, param: click.Parameter, incomplete: st
 
 
 def matching(names: list[str], incomplete: str) -> list[CompletionItem]:
-    """Those names that go on from what was typed."""
+    """Return the names that begin with what was typed."""
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 def complete_settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The names of settings."""
+    """Complete the names of settings."""
     return matching(list(defaults()), incomplete)

@@ -1,4 +1,4 @@
-"""What goes wrong, as one line on standard error and an exit code."""
+"""Errors of commands: one line on standard error and an exit code each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXIT_CODES = (
 
 
 class Failure(click.ClickException):
-    """An error that ends the command with that exit code."""
+    """An error that ends the command with its exit code."""
 
     def __init__(self, message: str, exit_code: int = FAILED) -> None:
         super().__init__("\n".join(map(safe, message.split("\n"))))  # what other programs said may be a part of it
@@ -32,12 +32,12 @@ class Unreachable(Failure):
 
 
 def hide_logs() -> None:
-    """Do not show what gmp logs, unless logging is configured: a command says itself what went wrong."""
+    """Hide gmp's log lines, unless logging is configured: the command itself says what went wrong."""
     logging.getLogger("gmp").addHandler(logging.NullHandler())
 
 
 def as_click(error: Exception) -> Failure:
-    """The failure that an error of gmp or of the system is."""
+    """Return the `Failure` for an error of gmp or of the system."""
     code = FAILED
     if isinstance(error, gmp.ConfigError):
         code = USAGE

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a command runs: they raise in the main greenlet, and nowhere else.
+"""Ctrl-C and SIGTERM while a command runs raise in the main greenlet, and nowhere else.
 
 Python's own handler raises in whatever runs just then, in the hub too, which prints a traceback. Here the handler only
 raises when the main greenlet runs; else it has the loop throw into it. In `held` blocks (a process is being started and
@@ -34,7 +34,7 @@ class _Interrupts:
         self._hook: Callable[[Any], object] = sys.unraisablehook
 
     def handle(self, number: int, _: FrameType | None) -> None:
-        """A signal came."""
+        """Handle a signal."""
         error = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(TERMINATED)
         if self.holds:
             self.waiting = error
@@ -45,7 +45,7 @@ class _Interrupts:
             self._throw_soon(error)
 
     def unraisable(self, what: Any) -> None:
-        """Python has caught an exception that goes no further (`sys.unraisablehook`)."""
+        """Handle an exception that Python has caught where it cannot propagate (`sys.unraisablehook`)."""
         raised = self._raised
         if raised is not None and what.exc_value is raised:
             self._throw_soon(raised.with_traceback(None))
@@ -82,7 +82,7 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """What comes while the block runs is raised at its end, whatever else it raises."""
+    """Delay signals that arrive while the block runs until its end; then raise, whatever else it raises."""
     state = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
     if not isinstance(state, _Interrupts):
         yield

@@ -1,6 +1,6 @@
-"""What the shell completes by asking the network: node IDs and groups.
+"""Shell completion that asks the network: node IDs and groups.
 
-Completion must not disturb: what goes wrong is no completion, and it takes `PATIENCE` at most.
+Completion must not disturb: if something goes wrong, nothing is completed; and it takes at most `PATIENCE` seconds.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ PATIENCE = 2.0  # seconds
 
 
 def complete_nodes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The nodes of the network."""
+    """Complete the nodes of the network."""
     return matching(_ask(ctx, "nodes"), incomplete)
 
 
 def complete_groups(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The groups of the network."""
+    """Complete the groups of the network."""
     return matching(_ask(ctx, "groups"), incomplete)
 
 
 def complete_destinations(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """With ``@`` groups, else nodes."""
+    """Complete groups after ``@``, else nodes."""
     if incomplete.startswith("@"):
         return matching([f"@{name}" for name in _ask(ctx, "groups")], incomplete)
     return matching(_ask(ctx, "nodes"), incomplete)

@@ -1,10 +1,10 @@
-"""How values are read from the command line and printed.
+"""Reads values from the command line, and prints them.
 
-An argument that begins with ``[``, ``{`` or ``"`` is JSON, every other one is the text itself. What JSON cannot carry is
-printed as its nearest: tuples and sets as lists, the rest as text. Bytes are text when they can be one, in UTF-8 or else,
-as Perl's strings, in Latin-1; what has control characters in it is shown as hexadecimal digits.
+An argument that begins with ``[``, ``{`` or ``"`` is JSON; any other is plain text. What JSON cannot represent is
+printed as the nearest thing: tuples and sets as lists, the rest as text. Bytes are printed as text if they decode as UTF-8
+or else, as Perl's strings do, as Latin-1; those with control characters are shown as hexadecimal digits.
 
-What is printed comes from other programs, so it has no control characters: they could change the terminal.
+The values come from other programs, so control characters are removed before printing: they could change the terminal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LONGEST_INTEGER = 10_000  # bits: larger ones Python does not write in decimals
 
 
 def parse_argument(text: str) -> Any:
-    """The value an argument stands for. *Raises:* `click.BadParameter` for JSON that is none."""
+    """Return the value of an argument. *Raises:* `click.BadParameter` for JSON that does not parse."""
     if text[:1] not in ("[", "{", '"'):
         return text
     try:
@@ -31,12 +31,12 @@ def parse_argument(text: str) -> Any:
 
 
 def parse_arguments(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> tuple[Any, ...]:
-    """A click callback: `parse_argument` of each."""
+    """Parse each argument, as a click callback."""
     return tuple(parse_argument(text) for text in texts)
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON can carry it."""
+    """Return `value` in a form that JSON can represent."""
     if isinstance(value, int) and value.bit_length() > LONGEST_INTEGER:
         return hex(value)
     if value is None or isinstance(value, bool | int | str):
@@ -67,20 +67,20 @@ def _bytes_text(value: bytes) -> str:
 
 
 def as_json(value: Any) -> str:
-    """`value` as one line of JSON; what is not printable is escaped, which is the same to whoever parses it."""
+    """Return `value` as one line of JSON; unprintable characters are escaped, which parses to the same value."""
     text = json.dumps(plain(value), ensure_ascii=False)
     return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def as_text(value: Any) -> str:
-    """`value` for people: texts as they are but for control characters, everything else as JSON."""
+    """Return `value` for people to read: text without control characters, everything else as JSON."""
     if isinstance(value, bytes):
         value = _bytes_text(value)
     return safe(value) if isinstance(value, str) else as_json(value)
 
 
 def as_words(values: Any) -> str:
-    """A message or reason: its elements side by side."""
+    """Return a message or reason as one line: its elements side by side."""
     return " ".join(as_text(value) for value in values)
 
 

@@ -1,4 +1,4 @@
-"""Services on the command line: how arguments are read, and what a group or a port is known to be."""
+"""Services on the command line: parses arguments, and finds out whether a group or port is a service."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gmp.exposing import SERVICE
 
 
 def is_service(value: Any) -> bool:
-    """Whether the value of a group's member says that it is a service."""
+    """True if the value of a group's member marks it as a service."""
     return isinstance(value, dict) and not SERVICE.keys() - value.keys()
 
 
 def read_arguments(texts: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
-    """Positional and keyword arguments: ``NAME=VALUE`` is a keyword's; what reads as JSON is that, all else text.
+    """Return positional and keyword arguments: ``NAME=VALUE`` is a keyword argument; JSON is parsed, all else is text.
 
-    *Raises:* `click.BadParameter` for a positional argument behind a keyword's.
+    *Raises:* `click.BadParameter` for a positional argument after a keyword argument.
     """
     args: list[Any] = []
     keywords: dict[str, Any] = {}
@@ -43,7 +43,7 @@ def _value(text: str) -> Any:
 
 
 def call_method(service: gmp.Remote, words: tuple[str, ...], timeout: float, *, as_json: bool) -> None:
-    """Call the method that is the first of `words`, and print its result; of a stream, an item a line."""
+    """Call the method named by the first of `words`, and print its result; the items of a stream one per line."""
     if not words or words[0].startswith("__"):
         raise click.UsageError("which method? 'gmp inspect' lists those of a service")
     args, keywords = read_arguments(words[1:])

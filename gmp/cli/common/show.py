@@ -1,6 +1,7 @@
 """Tables for people: with colours on a terminal, plain text elsewhere.
 
-What other programs named (nodes, groups, reasons) is printed without control characters: they could change the terminal.
+Names that come from other programs (nodes, groups, reasons) are printed without control characters, which could change the
+terminal.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ WIDE = 1000  # columns of what is no terminal: nothing is cut off
 
 
 def safe(text: object) -> str:
-    """`text` without control characters."""
+    """Return `text` without control characters."""
     found = str(text)
     return found if found.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in found)
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console for standard output."""
+    """Return a console for standard output."""
     from rich.console import Console
 
     is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
@@ -32,7 +33,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Print rows below headings. On a terminal the last column wraps; elsewhere they are as wide as they must be."""
+    """Print rows below headings. On a terminal the last column wraps; elsewhere columns are as wide as needed."""
     headings = list(columns)
     lines = [[safe(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
@@ -54,14 +55,14 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
 
 
 def milliseconds(seconds: object) -> str:
-    """A short time for people."""
+    """Format a short time for people."""
     if not isinstance(seconds, int | float):
         return ""
     return f"{seconds * 1000:.1f}ms" if seconds < 0.1 else f"{seconds * 1000:.0f}ms" if seconds < 1 else f"{seconds:.1f}s"
 
 
 def amount(number: object) -> str:
-    """A count or a number of bytes for people: 999, 1.2k, 34M."""
+    """Format a count or a number of bytes for people: 999, 1.2k, 34M."""
     if not isinstance(number, int | float):
         return ""
     units = ["", "k", "M", "G", "T"]
@@ -72,7 +73,7 @@ def amount(number: object) -> str:
 
 
 def duration(seconds: object) -> str:
-    """A long time for people."""
+    """Format a long time for people."""
     if not isinstance(seconds, int | float):
         return "?"
     if seconds < 120:

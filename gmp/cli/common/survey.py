@@ -1,10 +1,10 @@
-"""Asking a whole network: which nodes, groups and families there are, and what each node tells of itself.
+"""Surveys a whole network: its nodes, groups and families, and what each node reports about itself.
 
-All nodes are asked at once, each in a greenlet of its own; one that does not answer costs the others nothing. What is
-told comes from other programs: tables are taken, everything else is an answer that cannot be used.
+All nodes are asked at once, each in a greenlet of its own; one that does not answer does not delay the others. Answers
+come from other programs: tables are accepted, anything else is an answer that cannot be used.
 
-Perl nodes are found by ``can``, which every node answers. They know none of these requests, but may evaluate a source, as
-``aemp trace`` has them do: unless their setting ``secure`` is on. Those answer nothing, so ``time`` is asked behind it.
+Perl nodes are found by ``can``, which every node answers. They know none of these requests, but may evaluate code, as
+for ``aemp trace``, unless their setting ``secure`` is on. Then they answer nothing, so ``time`` is asked right after it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gmp.wire.requests import CAN, FAMILIES, TIME
 
 @dataclass
 class Answer:
-    """What one node told."""
+    """The answer of one node."""
 
     node_id: str
     data: dict[str, Any] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Answer:
 
     @property
     def connections(self) -> list[str]:
-        """The nodes that it is connected with."""
+        """The nodes that it is connected to."""
         told = self.data.get("connections")
         entries = told if isinstance(told, list | tuple) else ()
         return [str(entry.get("node_id")) for entry in entries if isinstance(entry, dict)]
@@ -47,23 +47,23 @@ PERL_FAMILIES = "keys %AnyEvent::MP::Kernel::GLOBAL_DB"  # the names of all fami
 
 
 def known_nodes(access: Access, node: gmp.Node) -> list[str]:
-    """The IDs of all nodes of the network, without those of commands."""
+    """Return the IDs of all nodes of the network, except those of commands."""
     node.known_nodes()  # subscribes
     settle(access, node)
     return lasting_nodes(node)
 
 
 def lasting_nodes(node: gmp.Node) -> list[str]:
-    """As `known_nodes`, without waiting for the directory."""
+    """Return the same as `known_nodes`, without waiting for the directory."""
     return [node_id for node_id in node.known_nodes() if not is_command(node_id)]
 
 
 def ask_all(
     node: gmp.Node, node_ids: Iterable[str], request: str, timeout: float, *, sure: Container[str] = (), perl: str = ""
 ) -> dict[str, Answer]:
-    """Send a request of `gmp.kernel.inspection` to each node; takes `timeout` seconds at most.
+    """Send a request of `gmp.kernel.inspection` to each node. *Blocks:* at most `timeout` seconds.
 
-    `sure` are nodes that are known to answer it, and need not be asked whether they can. `perl`: what Perl nodes are to
+    `sure`: nodes that are known to answer it, and need not be asked whether they can. `perl`: the code that Perl nodes
     evaluate instead.
     """
     asked = {node_id: gevent.spawn(ask, node, node_id, request, timeout, node_id in sure, perl) for node_id in node_ids}
@@ -93,7 +93,7 @@ def ask(node: gmp.Node, node_id: str, request: str, timeout: float, sure: bool =
 
 
 def _evaluated(node: gmp.Node, node_id: str, source: str) -> list[str] | None:
-    """What a Perl node evaluates `source` to; None: it does not do that. *Blocks.* *Raises:* as `Node.call`."""
+    """Return the value of `source` on a Perl node; None if it does not evaluate code. *Blocks.* *Raises:* as `Node.call`."""
     port = node.port()
     try:
         node.eval_on(node_id, source, port)
@@ -106,13 +106,13 @@ def _evaluated(node: gmp.Node, node_id: str, source: str) -> list[str] | None:
 
 @dataclass
 class KnownFamilies:
-    """The families of the network, with their numbers of entries; groups have ``group`` set."""
+    """The families of the network and how many entries each has; ``group`` is set for groups."""
 
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
     unlisted: list[str] = field(default_factory=list)  #: seeds that do not tell which families they know
 
     def note(self) -> str:
-        """What has to be told of it beside the table; empty: it is all there is."""
+        """What a reader should know besides the table; empty if the table is complete."""
         if not self.unlisted:
             return ""
         seeds = ", ".join(safe(seed) for seed in self.unlisted)
@@ -123,7 +123,7 @@ class KnownFamilies:
 
 
 def known_families(access: Access, node: gmp.Node) -> KnownFamilies:
-    """All families, as the seeds tell. Where a Perl seed does not, those that the gmp nodes have to do with."""
+    """Return all families that the seeds report; if a Perl seed does not, those that the gmp nodes use."""
     node.known_nodes()  # subscribes
     settle(access, node)
     seeds = seed_nodes(node)
@@ -148,5 +148,5 @@ def known_families(access: Access, node: gmp.Node) -> KnownFamilies:
 
 
 def known_groups(access: Access, node: gmp.Node) -> list[str]:
-    """The names of all groups."""
+    """Return the names of all groups."""
     return sorted(name for name, entry in known_families(access, node).found.items() if entry.get("group"))

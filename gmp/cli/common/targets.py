@@ -1,7 +1,7 @@
-"""What commands talk to: node IDs, port IDs, groups; and what it takes to be sure of an answer.
+"""Finds the nodes, ports and groups that commands talk to, and makes sure that they were reached.
 
-A node is asked for nothing before it is connected: a message on its way to a node that cannot be reached tells nobody.
-The request ``time`` is the barrier: every node answers it, Perl's too, after all that was sent to it before.
+Nothing is sent to a node before it is connected: a message to a node that cannot be reached fails silently. The request
+``time`` is the barrier: every node, Perl's too, answers it after everything that was sent to it before.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from gmp.wire.requests import TIME
 
 
 def destinations(access: Access, node: gmp.Node, text: str) -> list[str]:
-    """The ports that a destination on the command line means: itself, or with ``@`` the members of a group.
+    """Return the ports that a destination on the command line stands for: itself or, with ``@``, the members of a group.
 
-    *Raises:* `Unreachable` when the group has none, `ConfigError` when it is no port ID.
+    *Raises:* `Unreachable` if the group has none, `ConfigError` if it is not a port ID.
     """
     if text.startswith("@"):
         return sorted(members(access, node, text[1:]))
@@ -28,7 +28,7 @@ def destinations(access: Access, node: gmp.Node, text: str) -> list[str]:
 
 
 def members(access: Access, node: gmp.Node, name: str) -> dict[str, Any]:
-    """The members of a group. *Raises:* `Unreachable` when it has none."""
+    """Return the members of a group. *Raises:* `Unreachable` if it has none."""
     group = node.group(name)
     settle(access, node)
     if not group.members():
@@ -37,7 +37,7 @@ def members(access: Access, node: gmp.Node, name: str) -> dict[str, Any]:
 
 
 def settle(access: Access, node: gmp.Node) -> None:
-    """What was asked of the directory by now has been answered afterwards."""
+    """Wait until the directory has answered all earlier requests."""
     gevent.joinall([gevent.spawn(_ask_time, node, seed, access.left) for seed in seed_nodes(node)])
 
 
@@ -49,7 +49,7 @@ def _ask_time(node: gmp.Node, node_id: str, timeout: float) -> None:
 
 
 def reach(access: Access, node: gmp.Node, node_id: str) -> None:
-    """Be connected with a node. *Raises:* `Unreachable` telling why not."""
+    """Connect to a node. *Raises:* `Unreachable`, with the reason."""
     down: list[tuple[Any, ...]] = []
     with node.monitor(node_id, lambda *reason: down.append(reason)):
         while not node.is_up(node_id):
@@ -66,7 +66,7 @@ def _why(node_id: str, down: list[tuple[Any, ...]]) -> str:
 
 
 class Watch:
-    """Whether a port lives: a monitor, whose answer is there for sure after `confirm`."""
+    """A monitor that tells whether a port is alive; after `confirm` its answer is certain."""
 
     def __init__(self, access: Access, node: gmp.Node, port_id: str) -> None:
         self.reason: tuple[Any, ...] | None = None
@@ -78,7 +78,7 @@ class Watch:
         node.monitor(port_id, self._port, "died")
 
     def confirm(self) -> None:
-        """Whatever was sent to that node by now has arrived there."""
+        """Wait until everything sent to that node so far has arrived."""
         try:
             self._node.call(self._node_id, TIME, timeout=self._access.left)
         except gmp.CallTimeout:
@@ -90,11 +90,11 @@ class Watch:
 
     @property
     def is_absent(self) -> bool:
-        """Whether there was no such port."""
+        """True if there was no such port."""
         return self.reason is not None and self.reason[:1] == ("no_such_port",)
 
     def wait(self, timeout: float | None) -> tuple[Any, ...]:
-        """Wait for its death. *Raises:* `ReceiveTimeout`."""
+        """Wait until the port is dead. *Raises:* `ReceiveTimeout`."""
         if self.reason is None:
             self.reason = self._port.receive("died", timeout=timeout)
         return self.reason

@@ -1,8 +1,8 @@
 """`gmp demo`: a word count on several processes, one of which is killed half-way.
 
 The parent starts a seed and workers as processes, finds the workers through the group ``words``, and keeps a few files under
-way to each. A monitor on each worker's port tells of its death: what was under way there is sent again, to others or to
-the worker that is started in its place. What came back twice would be counted once (files are numbered).
+way to each. A monitor on each worker's port reports its death: files that were under way there are sent again, to others or
+to the worker that replaces it. A result that arrives twice is counted once (files are numbered).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SILENCE = 60.0  # seconds without any message after which the demo gives up
 
 @dataclass
 class Outcome:
-    """What the demo found."""
+    """The results of the demo."""
 
     counts: Counter[str]
     right: bool
@@ -65,7 +65,7 @@ class Child:
         self.bind = ""
 
     def wait_ready(self) -> None:
-        """Wait until it listens. *Raises:* `GmpError` when it ends or hangs instead."""
+        """Wait until the process listens. *Raises:* `GmpError` if it ends or hangs instead."""
         assert self.process.stdout is not None
         with gevent.Timeout(START_TIMEOUT, gmp.GmpError(f"{self.node_id} did not start within {START_TIMEOUT} s")):
             self.bind = self.process.stdout.readline().decode().strip()
@@ -73,12 +73,12 @@ class Child:
             raise gmp.GmpError(f"{self.node_id} ended while starting, exit code {self.process.wait()}")
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill it with SIGKILL."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
 
     def end(self) -> None:
-        """Let it leave; kill it when it does not."""
+        """Let it leave the network; kill it if it does not."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
@@ -90,14 +90,14 @@ class Child:
 
 
 class Processes:
-    """All processes of one demo; none is left when the block ends."""
+    """The processes of one demo; none is left when the block ends."""
 
     def __init__(self) -> None:
         self.children: dict[str, Child] = {}
         self._count = 0
 
     def start(self, role: str, *seeds: str) -> Child:
-        """Start one more."""
+        """Start one more process."""
         self._count += role != "seed"
         node_id = f"demo-{role}" if role == "seed" else f"demo-{role}-{self._count}"
         with held():  # race: Ctrl-C between the start of the process and its entry here
@@ -136,7 +136,7 @@ class Demo:
         self._lost = 0
 
     def run(self) -> Outcome:
-        """Do it. *Raises:* `GmpError`, `OSError`, `KeyboardInterrupt`; no process is left in any case."""
+        """Run the demo. *Raises:* `GmpError`, `OSError`, `KeyboardInterrupt`; no process is left in any case."""
         os.environ["GMP_SECRET"] = secrets.token_hex(32)  # of this run alone; never in an argument list
         with Processes() as processes:
             seed = processes.start("seed")
@@ -185,7 +185,7 @@ class Demo:
         )
 
     def _step(self, port: gmp.Port, processes: Processes, seed: Child) -> None:
-        """Take one message and do what it asks for."""
+        """Receive one message and act on it."""
         message = port.receive(timeout=SILENCE)
         self._messages += 1
         match message:
@@ -234,7 +234,7 @@ class Demo:
         self._todo.extendleft(sorted(lost))
 
     def _await_replacement(self, port: gmp.Port) -> None:
-        """With few files the new worker may join after the last one is counted."""
+        """Wait for the new worker: with few files it may join after the last one is counted."""
         while len(self._under_way) < self._workers:
             match port.receive(timeout=SILENCE):
                 case ("joined", worker):
@@ -243,7 +243,7 @@ class Demo:
                     raise gmp.GmpError(f"{worker} died: {reason}")
 
     def _count_alone(self) -> Counter[str]:
-        """The same count, made here."""
+        """Count the words of all files in this process."""
         counts: Counter[str] = Counter()
         for path in self._files:
             data = path.read_bytes()
@@ -253,7 +253,7 @@ class Demo:
 
 
 def ask_connections(port: gmp.Port, others: list[str]) -> dict[str, list[str]]:
-    """Who is connected to whom, as each node tells."""
+    """Ask each node which nodes it is connected to."""
     for other in others:
         gmp.send(other, "who", port)
     found = {gmp.node().id: gmp.node().up_nodes()}
@@ -264,7 +264,7 @@ def ask_connections(port: gmp.Port, others: list[str]) -> dict[str, list[str]]:
 
 
 def text_files(roots: list[Path]) -> list[Path]:
-    """Every text file below `roots`, without caches and installed packages."""
+    """Return every text file below `roots`, without caches and installed packages."""
     found: list[Path] = []
     for root in roots:
         if root.is_file():
@@ -277,7 +277,7 @@ def text_files(roots: list[Path]) -> list[Path]:
 
 
 def progress_bar() -> Progress:
-    """A bar on a terminal, nothing elsewhere."""
+    """Show a progress bar on a terminal, nothing elsewhere."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),

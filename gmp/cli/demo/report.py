@@ -1,4 +1,4 @@
-"""What `gmp demo` prints at its end."""
+"""Prints the report at the end of `gmp demo`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gmp.cli.graph import Graph, tree
 
 
 def report(outcome: Outcome) -> None:
-    """Print tables and the tree of connections; plain text when the output is no terminal."""
+    """Print tables and the tree of connections, as plain text if the output is not a terminal."""
     console = Console(highlight=False)
     console.print(_words(outcome))
     console.print(_figures(outcome))
@@ -57,7 +57,7 @@ def _connections(outcome: Outcome) -> Group:
 
 
 def as_table(outcome: Outcome) -> dict[str, Any]:
-    """The same as plain data."""
+    """Return the report as plain data."""
     told = {**asdict(outcome), "commonest": outcome.counts.most_common(10)}
     del told["counts"]
     return told

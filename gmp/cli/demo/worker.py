@@ -21,12 +21,12 @@ WORD = re.compile(r"[^\W\d_]+")
 
 
 def count_words(data: bytes) -> Counter[str]:
-    """How often each word is in a text; case does not matter."""
+    """Count each word of a text, ignoring case."""
     return Counter(WORD.findall(data.decode("utf-8", "replace").lower()))
 
 
 def work(port: gmp.Port) -> None:
-    """The body of a worker."""
+    """Run as the body of a worker."""
     for message in port:
         match message:
             case ("count", number, data, reply):
@@ -36,7 +36,7 @@ def work(port: gmp.Port) -> None:
 
 
 def seed(port: gmp.Port) -> None:
-    """The body of the seed's port, which only tells who is connected."""
+    """Run as the body of the seed's port, which only reports connections."""
     for message in port:
         match message:
             case ("who", reply):
@@ -44,7 +44,7 @@ def seed(port: gmp.Port) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """``seed`` or ``worker SEED``, and the node ID."""
+    """Run a process; its arguments are ``seed`` or ``worker SEED``, and the node ID."""
     hide_logs()  # the demonstration tells what happens
     role, node_id, *seeds = arguments
     node = gmp.configure(node_id=node_id, binds=["127.0.0.1:0"], seeds=seeds)

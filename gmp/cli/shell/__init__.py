@@ -1,1 +1,1 @@
-"""`gmp shell`: a prompt with a node. What it can is in `session`, how it looks in one file for each kind of prompt."""
+"""`gmp shell`: a prompt with a node. `session` is what it does; each kind of prompt has a file of its own."""

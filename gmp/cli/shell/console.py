@@ -1,6 +1,6 @@
 """The shell at Python's own prompt: readline, and greenlets that run while it waits (`gmp.repl`).
 
-A message that arrives while one types: the line is wiped, the message printed, and the line drawn again.
+When a message arrives while the user types, the line is erased, the message printed, and the line drawn again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Console(code.InteractiveConsole):
         self._matches: list[str] = []
 
     def run(self, banner: str) -> None:
-        """Take lines until the end of the input or `exit()`."""
+        """Run lines until the end of the input or `exit()`."""
         self._session.show = self._show
         if readline is not None:
             before = readline.get_completer()
@@ -59,7 +59,7 @@ class Console(code.InteractiveConsole):
             self._prompt = None
 
     def runsource(self, source: str, filename: str = "<input>", symbol: str = "single") -> bool:
-        """Run what has been typed so far; True: it needs more lines."""
+        """Run what has been typed so far; return True if it needs more lines."""
         if not self._session.is_ours(source):
             return super().runsource(source, filename, symbol)
         if not self._session.is_complete(source):
@@ -99,7 +99,7 @@ class Console(code.InteractiveConsole):
 
 
 def _draw_line() -> bool:
-    """Have readline draw its line anew, cursor and all; False when this readline cannot."""
+    """Let readline redraw its line and cursor; return False if this readline cannot."""
     if readline is None:
         return False
     try:

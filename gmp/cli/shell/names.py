@@ -1,6 +1,6 @@
 """Completion inside strings: live nodes, groups and ports.
 
-The names are gathered by a greenlet, every few seconds, and kept as one tuple: prompts complete in threads of their own,
+A greenlet gathers the names every few seconds, and keeps them as one tuple: prompts complete in threads of their own,
 where the node must not be called.
 """
 
@@ -19,7 +19,7 @@ PATIENCE = 5.0  # seconds to wait for a seed's answer
 
 
 class Names:
-    """The names of one network; `names` is kept fresh until `close` or the end of the node."""
+    """The names of one network; `names` is kept up to date until `close` or the end of the node."""
 
     def __init__(self, node: gmp.Node) -> None:
         self.names: tuple[str, ...] = (node.id,)
@@ -28,7 +28,7 @@ class Names:
         self._port = node.port(self._gather)
 
     def close(self) -> None:
-        """Gather no more."""
+        """Stop gathering names."""
         self._port.kill()
 
     def _gather(self, port: gmp.Port) -> None:
@@ -41,7 +41,7 @@ class Names:
             gevent.sleep(REFRESH)
 
     def _groups(self) -> list[str]:
-        """The groups that a seed knows; without a seed, this node."""
+        """Return the groups that a seed knows or, without a seed, this node."""
         seeds = [seed["node_id"] for seed in self._node.stats()["seeds"] if seed["up"]] or [self._node.id]
         try:
             (found,) = self._node.call(seeds[0], FAMILIES, timeout=PATIENCE)
@@ -52,9 +52,9 @@ class Names:
         return sorted(name for name, entry in found.items() if _is_group(name, entry))[:MOST_GROUPS]
 
     def matching(self, before: str) -> tuple[str, list[str]] | None:
-        """For the text of a line up to the cursor: what is typed of a name, and the names that it can become.
+        """Return the part of a name that ends at the cursor, and the names that it can become; None outside strings.
 
-        None: the cursor is in no string. May be called in any thread.
+        The argument is the line up to the cursor. May be called in any thread.
         """
         if before.startswith("="):
             typed: str | None = before[1:].lstrip()
@@ -74,7 +74,7 @@ def _is_group(name: Any, entry: Any) -> bool:
 
 
 def open_string(text: str) -> str | None:
-    """What stands behind the quote of a string that is not closed; None: there is no such string.
+    """Return the text after the quote of an unclosed string; None if there is no such string.
 
     >>> open_string("gmp.send('cli/host")
     'cli/host'

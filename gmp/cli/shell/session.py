@@ -1,7 +1,7 @@
-"""What a shell is, whatever prompt it has: the names that are there, the port `me`, and evaluation on another node.
+"""What all shells have in common, whatever their prompt: names, the port `me`, and evaluation on another node.
 
 A line that begins with ``=`` is for the shell: ``=`` lists the nodes, ``=NODE`` evaluates on NODE from now on, ``=NODE
-SOURCE`` this once, ``=.`` comes back. Perl nodes evaluate Perl.
+SOURCE`` only SOURCE, ``=.`` returns to this node. Perl nodes evaluate Perl.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REFUSED = "eval is not allowed on this node"
 
 
 class Session:
-    """One shell on one node. `show` prints a text above the prompt; the prompt puts its own way there."""
+    """One shell on one node. `show` prints text above the prompt; the prompt replaces it with its own function."""
 
     def __init__(self, node: gmp.Node, timeout: float) -> None:
         self.node = node
@@ -43,12 +43,12 @@ class Session:
         self._is_gmp: dict[str, bool] = {}
 
     def namespace(self) -> dict[str, Any]:
-        """The names that are there from the start."""
+        """Return the names that are defined from the start."""
         names = {name: getattr(gmp, name) for name in gmp.__all__}
         return {**names, "gmp": gmp, "node": self.node, "me": self.me, "received": self.received, "gevent": gevent}
 
     def banner(self, prompt: str) -> str:
-        """What is printed before the first prompt."""
+        """Return the text to print before the first prompt."""
         up = ", ".join(sorted(self.node.up_nodes())) or "no other node yet"
         versions = f"gmp {gmp.__version__}, Python {sys.version.split()[0]}, {prompt}"
         return (
@@ -64,11 +64,11 @@ class Session:
     # ---- lines
 
     def is_ours(self, source: str) -> bool:
-        """Whether the shell takes these lines itself: they are for another node, or begin with ``=``."""
+        """True if the shell handles these lines itself: they are for another node, or begin with ``=``."""
         return source.startswith("=") or (self.at is not None and not source.startswith(("%", "!", "exit", "quit")))
 
     def is_complete(self, source: str) -> bool:
-        """Whether such lines are all: a block of Python for another node may go on, as it may here."""
+        """True if these lines are complete: a block of Python for another node may continue, as it may here."""
         if source.startswith("=") or not self._is_gmp.get(self.at or self.node.id, False):
             return True
         try:
@@ -77,7 +77,7 @@ class Session:
             return True
 
     def take(self, source: str) -> None:
-        """Do what such lines ask for, and print what comes of it. *Blocks:* up to `timeout` seconds."""
+        """Handle such lines, and print the result. *Blocks:* up to `timeout` seconds."""
         source = source.strip()
         if not source.startswith("="):
             if source:
@@ -94,14 +94,17 @@ class Session:
             self._print(self.go(node_id))
 
     def go(self, node_id: str) -> str:
-        """Evaluate there from now on. If that cannot be, stay, and return why. *Blocks:* up to `timeout` seconds."""
+        """Evaluate on that node from now on. If that is impossible, stay here and return why.
+
+        *Blocks:* up to `timeout` seconds.
+        """
         problem = self.problem(node_id)
         if not problem:
             self.at = node_id
         return problem
 
     def problem(self, node_id: str) -> str:
-        """Why nothing can be evaluated on that node; empty: it can. *Blocks:* up to `timeout` seconds."""
+        """Return why nothing can be evaluated on that node; empty if it can. *Blocks:* up to `timeout` seconds."""
         try:
             self._asks_gmp(node_id)
             error = self.node.call(node_id, EVAL, "1", timeout=self.timeout)[:1]
@@ -112,7 +115,7 @@ class Session:
         return ""
 
     def evaluate(self, node_id: str, source: str) -> str:
-        """What evaluating `source` on that node gives, as text. *Blocks:* up to `timeout` seconds."""
+        """Evaluate `source` on that node, and return the value as text. *Blocks:* up to `timeout` seconds."""
         try:
             if self._asks_gmp(node_id) and _is_expression(source):
                 source = f"repr(\n{source}\n)"
@@ -127,7 +130,7 @@ class Session:
         return "\n".join(as_text(result) for result in results if result not in (None, "None"))
 
     def _asks_gmp(self, node_id: str) -> bool:
-        """Whether it is a gmp node, which evaluates Python."""
+        """True if it is a gmp node, which evaluates Python."""
         if node_id not in self._is_gmp:
             self._is_gmp[node_id] = bool(self.node.call(node_id, CAN, INFO, timeout=self.timeout)[0])
         return self._is_gmp[node_id]

@@ -1,7 +1,7 @@
 """From the options of `gmp shell` to a prompt, and back to a clean terminal.
 
-Signals: Ctrl-C is the prompt's own matter, hence Python's own handler is put back. SIGTERM gives the terminal back as it
-was, and then ends the process as if nobody handled it; its peers see that at once.
+Signals: the prompt handles Ctrl-C, so Python's own handler is restored. SIGTERM restores the terminal, and then ends the
+process as if it were not handled; its peers see that at once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Shell:
         self._binds = binds
 
     def run(self, at: str | None) -> str:
-        """Prompt until the user leaves; evaluate on `at` first. Returns why that could not be, empty: it could."""
+        """Prompt until the user leaves; evaluate on `at` first. Return why that was impossible; empty if it was not."""
         access = self._access
         seeds = list(access.seeds) or list(load_settings(access.profile, {}, os.environ).seeds)
         binds = self._binds or ([] if seeds else None)
@@ -68,7 +68,7 @@ class Shell:
 
 
 def choose(wanted: str | None) -> str:
-    """The prompt to have. *Raises:* `Failure` when the wanted one is not installed."""
+    """Return the prompt to use. *Raises:* `Failure` if the wanted one is not installed."""
     found = [name for name, package in PACKAGES.items() if importlib.util.find_spec(package)] + ["python"]
     if wanted is not None and wanted not in found:
         raise Failure(f"{wanted} is not installed: pip install 'gevent-mp[repl]', in a clone: pip install '.[repl]'", USAGE)
@@ -79,7 +79,7 @@ def choose(wanted: str | None) -> str:
 
 @contextmanager
 def signals() -> Iterator[None]:
-    """Within the block signals are as this file says."""
+    """Handle signals within the block as described above."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     terminal = termios.tcgetattr(0) if os.isatty(0) else None
 

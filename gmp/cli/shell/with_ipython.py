@@ -1,4 +1,4 @@
-"""The shell at IPython's prompt. Greenlets run while it waits, and what is printed meanwhile stands above the prompt."""
+"""The shell at IPython's prompt. Greenlets run while it waits; their output appears above the prompt."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TAKE = "__gmp_take__"
 
 
 class NodePrompts(Prompts):  # type: ignore[misc]  # types of IPython are not needed
-    """IPython's prompts, behind the node that evaluates."""
+    """IPython's prompts, after the name of the node that evaluates."""
 
     session: Session
 
     def in_prompt_tokens(self) -> Any:
-        """The first prompt."""
+        """Return the first prompt."""
         tokens = super().in_prompt_tokens()
         return [(Token.Prompt, f"{self.session.at} "), *tokens] if self.session.at else tokens
 
@@ -39,7 +39,7 @@ class Matcher:
         self.__qualname__ = self.__name__ = "gmp"
 
     def __call__(self, context: Any) -> dict[str, Any]:
-        """What the text before the cursor can become; IPython replaces its `token`, the last word."""
+        """Return what the text before the cursor can become; IPython replaces its `token`, the last word."""
         before = context.full_text[: context.cursor_position].rpartition("\n")[2]
         found = self._session.completion.matching(before)
         if found is None:
@@ -50,7 +50,7 @@ class Matcher:
 
 
 def run(session: Session, banner: str) -> None:
-    """Take lines until the end of the input or `exit`."""
+    """Run lines until the end of the input or `exit`."""
     config = Config()
     config.TerminalInteractiveShell.banner1 = banner + "\n"
     config.TerminalInteractiveShell.confirm_exit = False

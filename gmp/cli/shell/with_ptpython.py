@@ -1,4 +1,4 @@
-"""The shell at ptpython's prompt. Greenlets run while it waits, and what is printed meanwhile stands above the prompt."""
+"""The shell at ptpython's prompt. Greenlets run while it waits; their output appears above the prompt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAME = "ptpython"
 
 
 class Repl(PythonRepl):  # type: ignore[misc]  # types of ptpython are not needed
-    """ptpython, with an input hook, and lines that the shell takes."""
+    """ptpython with an input hook, and with lines that the shell handles."""
 
     def __init__(self, session: Session, **settings: Any) -> None:
         self._session = session
@@ -33,7 +33,7 @@ class Repl(PythonRepl):  # type: ignore[misc]  # types of ptpython are not neede
         self.confirm_exit = False
 
     def read(self) -> str:
-        """Read what is to be run; greenlets run meanwhile. *Raises:* `EOFError`."""
+        """Read the next input, while greenlets run. *Raises:* `EOFError`."""
         while True:
             try:
                 text: str = unindent_code(self.app.run(inputhook=hook))
@@ -44,7 +44,7 @@ class Repl(PythonRepl):  # type: ignore[misc]  # types of ptpython are not neede
                 return text
 
     def eval(self, line: str) -> object:
-        """Run it, here or on another node."""
+        """Run the input, here or on another node."""
         if not self._session.is_ours(line):
             return super().eval(line)
         self._session.take(line)
@@ -52,14 +52,14 @@ class Repl(PythonRepl):  # type: ignore[misc]  # types of ptpython are not neede
 
 
 class Complete(Validator):  # type: ignore[misc]
-    """Whether what is typed can be run: the shell's own lines have another grammar."""
+    """Decides whether the input can be run: the shell's own lines have another grammar."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._python = PythonValidator()
 
     def validate(self, document: Document) -> None:
-        """*Raises:* `ValidationError` when it cannot."""
+        """Check that the input can be run. *Raises:* `ValidationError`."""
         if not self._session.is_ours(document.text):
             self._python.validate(document)
 
@@ -72,7 +72,7 @@ class InStrings(Completer):  # type: ignore[misc]
         self._rest = rest
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
-        """The names that the text before the cursor can become."""
+        """Yield the names that the text before the cursor can become."""
         found = self._session.completion.matching(document.current_line_before_cursor)
         if found is None:
             yield from self._rest.get_completions(document, complete_event)
@@ -83,18 +83,18 @@ class InStrings(Completer):  # type: ignore[misc]
 
 
 class Prompt(ClassicPrompt):  # type: ignore[misc]
-    """``>>>``, behind the node that evaluates."""
+    """``>>>``, after the name of the node that evaluates."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def in_prompt(self) -> Any:
-        """The first prompt."""
+        """Return the first prompt."""
         return [("class:prompt", f"{self._session.at} >>> " if self._session.at else ">>> ")]
 
 
 def run(session: Session, banner: str) -> None:
-    """Take lines until the end of the input or `exit()`."""
+    """Run lines until the end of the input or `exit()`."""
     print(banner)
     names = session.namespace()
     repl = Repl(session, get_globals=lambda: names, get_locals=lambda: names)
