@@ -9,16 +9,19 @@ import traceback
 from typing import Any
 
 import gevent
+import gevent.lock
 
 import gmp
 
 ran_in: list[int] = []
+ticks = gevent.lock.Semaphore(0)
 
 
 def ticking(port: gmp.Port) -> None:
     try:
         while True:
             ran_in.append(os.getpid())
+            ticks.release()
             try:
                 port.receive(timeout=0.01)
             except gmp.ReceiveTimeout:
@@ -67,7 +70,7 @@ def main(seed: str) -> None:
     node = gmp.configure(node_id="parent", binds=["127.0.0.1:0"], seeds=[seed])
     node.wait_up("seed", timeout=20)
     port = gmp.port(ticking)
-    gevent.sleep(0.1)
+    ticks.acquire()
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -77,7 +80,8 @@ def main(seed: str) -> None:
             os.write(write_end, json.dumps(traceback.format_exc()).encode())
         finally:
             os._exit(0)
-    gevent.sleep(1.0)
+    for _ in range(20):
+        ticks.acquire()
     answer = node.call("seed", "time", timeout=20)[0] > 0
     child = json.loads(gevent.get_hub().threadpool.apply(os.read, (read_end, 65536)))
     os.waitpid(pid, 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from typing import Any
 
 import gevent
@@ -101,26 +100,34 @@ def test_from_thread_runs_in_the_loop_and_returns_or_raises(make_node: Any) -> N
 def test_many_threads_may_wait_at_once_and_none_holds_up_the_loop(make_node: Any) -> None:
     node = make_node("a")
     pool = gevent.get_hub().threadpool
-    results = [pool.spawn(node.from_thread, _slow, number) for number in range(5)]
-    began = time.monotonic()
-    gevent.sleep(0.01)
-    assert time.monotonic() - began < 5
+    begun, all_begun = list[int](), gevent.event.Event()
+
+    def wait(number: int) -> int:
+        begun.append(number)
+        if len(begun) == 5:
+            all_begun.set()
+        all_begun.wait()
+        return number
+
+    results = [pool.spawn(node.from_thread, wait, number) for number in range(5)]
+    assert all_begun.wait(20)
     assert [result.get(timeout=20) for result in results] == list(range(5))
-
-
-def _slow(number: int) -> int:
-    gevent.sleep(0.05)
-    return number
 
 
 def test_a_thread_that_waits_is_told_when_the_node_closes(make_node: Any) -> None:
     node = make_node("a")
-    result = gevent.get_hub().threadpool.spawn(_caught, node.from_thread, (gevent.sleep, 60))
-    gevent.sleep(0.1)
+    begun = gevent.event.Event()
+
+    def wait() -> None:
+        begun.set()
+        gevent.sleep(60)
+
+    result = gevent.get_hub().threadpool.spawn(_caught, node.from_thread, (wait,))
+    assert begun.wait(20)
     node.close()
     assert str(result.get(timeout=20)[1]) == "node a is closed"
     with pytest.raises(gmp.GmpError, match="node a is closed"):
-        in_thread(node.from_thread, _slow, 1)
+        in_thread(node.from_thread, int)
 
 
 @pytest.mark.parametrize(

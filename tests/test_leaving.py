@@ -230,15 +230,14 @@ def test_a_signal_makes_a_server_leave(make_node: MakeNode, recorder: Recorder, 
 
 
 ALONE = """
-import signal, gevent, gmp
+import signal, gevent, gevent.queue, gmp
 gmp.configure(node_id="server", binds=[], seeds=[])
-seen = []
-watcher = gevent.signal_handler(signal.SIGINT, seen.append, "seen")  # the program's own
+seen = gevent.queue.Queue()
+watcher = gevent.signal_handler(signal.SIGINT, seen.put, "seen")  # the program's own
 gmp.after(0.05, signal.raise_signal, signal.SIGINT)
 gmp.serve_forever()
 signal.raise_signal(signal.SIGINT)
-gevent.sleep(0.05)
-print(seen, flush=True)
+print([seen.get(timeout=20) for _ in range(2)], flush=True)
 """
 
 

@@ -83,11 +83,11 @@ def test_no_user_code_runs_between_the_loss_and_its_consequences() -> None:
                 gevent.sleep(0)
 
         spinner = gevent.spawn(spin)
-        gevent.sleep(0.05)
+        eventually(lambda: states)
         proxy.refuse()
         proxy.reset()
         eventually(lambda: not here.is_up("bb"))
-        gevent.sleep(0.05)
+        eventually(lambda: (False, 50) in states)
         stop.set()
         spinner.join()
         assert states == {(True, 0), (False, 50)}

@@ -259,11 +259,12 @@ def test_a_direct_connection_replaces_the_way_through_seeds_without_loss_or_reor
                 gevent.sleep(0.001)
 
         producers = [gevent.spawn(produce, "alice", "bob"), gevent.spawn(produce, "bob", "alice")]
-        gevent.sleep(0.1)
+        eventually(lambda: min(sent.values()) > 100)
         wall.heal()
         eventually(lambda: alice._core.ground.is_linked("bob") and bob._core.ground.is_linked("alice"))
         eventually(lambda: alice._core.network.peers["bob"].relay is None and bob._core.network.peers["alice"].relay is None)
-        gevent.sleep(0.1)
+        before = max(sent.values())
+        eventually(lambda: min(sent.values()) > before + 100)
         done.set()
         gevent.joinall(producers, raise_error=True)
         for name, other in (("alice", "bob"), ("bob", "alice")):
