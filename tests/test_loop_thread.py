@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import signal
 import sys
@@ -13,6 +14,8 @@ import pytest
 from gevent import monkey, subprocess
 
 import gmp
+import gmp.aio
+from gmp.kernel.loop_thread import LoopThread
 
 plain_only = pytest.mark.skipif(monkey.is_module_patched("threading"), reason="a patched program's threads are greenlets")
 
@@ -179,3 +182,20 @@ def test_a_stream_that_is_forgotten_after_its_node_and_thread_have_ended_is_no_e
     finally:
         sys.unraisablehook = before
     assert unraisable == []
+
+
+def test_a_thread_that_the_system_does_not_give_is_said_and_nothing_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(LoopThread, "begin", refuse)
+    with pytest.raises(RuntimeError):
+        gmp.Node("none", secret="geheim", binds=[]).run_in_thread()
+
+    async def live() -> None:
+        node = gmp.aio.node("none", secret="geheim", binds=[])
+        with pytest.raises(RuntimeError):
+            await node.start()
+        await asyncio.wait_for(node.close(), 20)
+
+    asyncio.run(live())

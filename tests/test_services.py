@@ -382,6 +382,30 @@ def test_what_a_method_raises_is_never_taken_for_a_call_that_was_not_begun(
     assert ran == ["ran"]
 
 
+def test_a_node_whose_member_is_waited_for_is_found_while_others_come_and_go(nodes: tuple[gmp.Node, gmp.Node]) -> None:
+    there, here = nodes
+    jobs = gmp.remote("here", "jobs", node=here)
+    other = gmp.expose(Jobs(), "jobs", node=there)
+    here.group("jobs").wait(1, timeout=20)
+    call = jobs.add.future(1, timeout=20)
+    gevent.sleep(0)
+    other.kill()
+    eventually(lambda: not here.group("jobs").members())
+    gmp.expose(Jobs(), "jobs", node=here)  # there are no more members than before
+    assert call.get(timeout=20) == 1
+
+
+def test_others_that_come_do_not_make_a_wait_for_a_node_longer(nodes: tuple[gmp.Node, gmp.Node]) -> None:
+    there, here = nodes
+    call = gmp.remote("nobody", "jobs", node=here).add.future(1, timeout=1.0)
+    coming = gevent.spawn(lambda: [(gmp.expose(Jobs(), "jobs", node=there), gevent.sleep(0.2)) for _ in range(60)])
+    try:
+        with pytest.raises(gmp.WaitTimeout):
+            call.get(timeout=8)
+    finally:
+        coming.kill()
+
+
 class Room:
     """What is exposed."""
 

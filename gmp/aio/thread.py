@@ -39,7 +39,11 @@ class Serving:
 
     def start(self) -> None:
         """Start the thread. *Raises:* `RuntimeError` when the system has none to give."""
-        self._thread.begin()
+        try:
+            self._thread.begin()
+        except BaseException:
+            self._handover.end(f"node {self._thread.id} has not started")
+            raise
 
     def close(self) -> None:
         """Let the node be closed, behind all that was handed over before. In the loop's thread. *Blocks:* never."""

@@ -101,7 +101,7 @@ class NodeThread(Generic[ANode]):
     def close(self) -> None:
         """Leave the network, and end the thread; see `Node.close`. Idempotent. The end of the program does it too.
 
-        *Blocks:* at most the setting `leave_timeout` and 2 seconds; in the node's own thread never: it only begins there.
+        *Blocks:* at most the setting `leave_timeout` and 3 seconds; in the node's own thread never: it only begins there.
         """
         if not self._thread.is_alive():
             return  # it has left; or this is a child of `fork`, which has no such thread

@@ -116,41 +116,7 @@ class Group(_Handle):
         While it waits in vain because no seed is reached, a warning in the log says why, now and then.
         *Blocks:* up to `timeout` seconds (None: without end). *Raises:* `WaitTimeout`, which says so too.
         """
-        members = self.members()
-        if len(members) >= count:
-            return members
-        changed, closed = gevent.event.Event(), False
-
-        def ended() -> None:
-            nonlocal closed
-            closed = True
-            changed.set()
-
-        changes = Changes(
-            self._at(),
-            self.name,
-            begins=lambda _: changed.set(),
-            changed=lambda _: changed.set(),
-            ended=ended,
-        )
-        text = f"members of group {self.name!r}"
-        ground = changes.ground
-        wait = Wait(ground.complaints, lambda: f"{text} ({len(members)} of {count})", lambda: changes.ground.trouble())
-        try:
-            with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block in silence
-                while len(members) < count:
-                    changed.clear()
-                    wait.pause(changed)
-                    if closed:
-                        raise GmpError(f"nobody can wait for {text}: {changes.ground.why_closed()}")
-                    members = changes.ground.backbone.items(self.name)
-        finally:
-            changes.cancel()
-        if len(members) < count:
-            why = changes.ground.trouble()
-            text = f"group {self.name!r} has {len(members)} of {count} members after {timeout} s"
-            raise WaitTimeout(f"{text}: {why}" if why else text)
-        return members
+        return wait_for(self, count, timeout)
 
     def send(self, *message: Any) -> None:
         """Send `message` to every member known by now, or, when it cannot travel to one of them, to none.
@@ -182,4 +148,53 @@ class Group(_Handle):
         return list(filter(is_port_id, self.members()))
 
 
-__all__ = ["Family", "GmpError", "Group", "Subscription"]
+def wait_for(
+    group: Group, count: int, timeout: float | None, *, counts: Callable[[str], object] | None = None, name: str = ""
+) -> Items:
+    """Wait until `group` has at least `count` members, of those that `counts` takes by their IDs; return these.
+
+    `name` is what errors call these members. *Blocks:* and *Raises:* as `Group.wait`.
+    """
+    name = name or group.name
+
+    def of(members: Items) -> Items:
+        return members if counts is None else {key: members[key] for key in members if counts(key)}
+
+    members = of(group.members())
+    if len(members) >= count:
+        return members
+    changed, closed = gevent.event.Event(), False
+
+    def ended() -> None:
+        nonlocal closed
+        closed = True
+        changed.set()
+
+    changes = Changes(
+        group._at(),
+        group.name,
+        begins=lambda _: changed.set(),
+        changed=lambda _: changed.set(),
+        ended=ended,
+    )
+    text = f"members of group {name!r}"
+    ground = changes.ground
+    wait = Wait(ground.complaints, lambda: f"{text} ({len(members)} of {count})", lambda: changes.ground.trouble())
+    try:
+        with gevent.Timeout(timeout, False):  # type: ignore[arg-type]  # False: end the block in silence
+            while len(members) < count:
+                changed.clear()
+                wait.pause(changed)
+                if closed:
+                    raise GmpError(f"nobody can wait for {text}: {changes.ground.why_closed()}")
+                members = of(changes.ground.backbone.items(group.name))
+    finally:
+        changes.cancel()
+    if len(members) < count:
+        why = changes.ground.trouble()
+        text = f"group {name!r} has {len(members)} of {count} members after {timeout} s"
+        raise WaitTimeout(f"{text}: {why}" if why else text)
+    return members
+
+
+__all__ = ["Family", "GmpError", "Group", "Subscription", "wait_for"]

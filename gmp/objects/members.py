@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Protocol
 
-from gmp.errors import WaitTimeout
 from gmp.ids import is_port_id, split_port_id
 from gmp.mesh.addresses import is_loopback
-from gmp.mesh.groups import Group
+from gmp.mesh.groups import Group, wait_for
 from gmp.outside import chance
 
 if TYPE_CHECKING:
@@ -81,30 +80,13 @@ class Members:
 
     def all(self, timeout: float | None) -> list[str]:
         """`Target.all`."""
-        found = self._now()
-        if not found and self._node_id is None:
-            self._group.wait(1, timeout)
-            found = self._now()
-        elif not found:
-            found = self._wait_for_node(timeout)
-        if not found:
-            raise WaitTimeout(f"group {self.name} has no member that is a port")
-        return found
+        return list(wait_for(self._group, 1, timeout, counts=self._is_one, name=self.name))
 
-    def _wait_for_node(self, timeout: float | None) -> list[str]:
-        """Wait until the group has a member of that node."""
-        count = 1
-        members = self._group.wait(count, timeout)
-        while not (found := self._now()):
-            count = len(members) + 1
-            members = self._group.wait(count, timeout)
-        return found
+    def _is_one(self, port_id: str) -> bool:
+        return is_port_id(port_id) and (self._node_id is None or split_port_id(port_id)[0] == self._node_id)
 
     def _now(self) -> list[str]:
-        found = [port_id for port_id in self._group.members() if is_port_id(port_id)]
-        if self._node_id is None:
-            return found
-        return [port_id for port_id in found if split_port_id(port_id)[0] == self._node_id]
+        return [port_id for port_id in self._group.members() if self._is_one(port_id)]
 
     def _nearest(self, found: list[str]) -> list[str]:
         """Of this node; if there is none, of this host, as far as is known by a connection; if there is none, all."""
