@@ -644,3 +644,17 @@ def test_what_fails_without_faults_is_shrunk_to_none_and_what_does_not_fail_is_a
     assert isinstance(shrunk.error, KeyError)
     with pytest.raises(SimulationError, match="nothing to shrink"):
         shrink(lambda sim: sim.run(1), 1)
+
+
+@pytest.mark.parametrize("kind", ["crash", "vanish"])
+def test_a_node_that_the_program_has_started_again_itself_is_left_alone_when_the_trouble_ends(kind: str) -> None:
+    with Simulation(seed=3) as sim:
+        sim.node("spared")
+        sim.node("victim")
+        sim.trouble(every=1.0, lasting=1e5, kinds=[kind], spare=["spared"])
+        sim.run_until(lambda: sim["victim"].closed)
+        again = sim.restart("victim")
+        sim.heal()
+        sim.run(10)
+        assert sim["victim"] is again
+        assert not again.closed

@@ -138,7 +138,7 @@ class Trouble:
         if kind == "delay":
             return network.delay(one, other, delay).end
         (network.crash if kind == "crash" else network.vanish)(one)
-        return lambda: network.restart(one)
+        return lambda: None if one in network.living() else network.restart(one)  # the program may have started it
 
     def _over(self, end: Callable[[], Any]) -> None:
         if end in self._ends:
