@@ -52,6 +52,8 @@ class Timer:
             hub = gevent.get_hub()
             if self._action is not None:
                 hub.loop.run_callback(next, self._firing(), None)
+            else:
+                self._timer.close()
             pass_on(hub, error)
 
     def cancel(self) -> None:
