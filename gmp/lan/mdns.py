@@ -10,11 +10,11 @@ from __future__ import annotations
 import _thread
 import importlib
 import ipaddress
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import gevent
+from gevent import monkey
 
 from gmp.config import Address
 from gmp.errors import ConfigError, GmpError
@@ -42,8 +42,7 @@ def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, 
 
 def _run(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function that blocks natively. *Blocks:* until it returns. *Raises:* `GmpError`."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
+    if monkey.is_module_patched("threading"):
         result, error = _outcome(function, args)
     else:
         result, error = gevent.get_hub().threadpool.apply(_outcome, (function, args))
