@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+from typing import Any
 
 import gevent
 from gevent.event import Event
@@ -22,9 +24,13 @@ from benchmarks.programs.measure import (
     scaled,
 )
 from gmp import call, send
-from gmp.exposing import WINDOW, describe
 
 CALLERS = 100
+
+
+def services() -> Any:
+    """gmp's services, which the releases before them have not; all other workloads are measured with these, too."""
+    return importlib.import_module("gmp.exposing")
 
 
 def join(far: Far) -> None:
@@ -143,7 +149,7 @@ def stream_of_rows() -> None:
         gevent.sleep(1)
         used = resident() + service.memory() - before
         stream.close()
-        emit("memory / credit", used / (WINDOW * size))
+        emit("memory / credit", used / (services().WINDOW * size))
 
 
 def cancelled_work() -> None:
@@ -156,11 +162,11 @@ def cancelled_work() -> None:
         seconds = 0.0
         for _ in range(rounds):
             callers = [gevent.spawn(service.wait) for _ in range(CALLERS)]
-            while describe(service)["running"] < CALLERS:
+            while services().describe(service)["running"] < CALLERS:
                 gevent.sleep(0)
             start = now()
             gevent.killall(callers)
-            while describe(service)["running"]:
+            while services().describe(service)["running"]:
                 gevent.sleep(0)
             seconds += now() - start
         emit_rate(rounds * CALLERS, seconds, unit="stop/s")
