@@ -21,6 +21,7 @@ from tests.history import History
 from tests.senders import Sender, Stage, combinations
 
 SENDERS = 2  # of each node
+SETTLED = 60.0  # virtual seconds after the end of all faults within which each node sees exactly the receivers that live
 QUICK = {
     "address_timeout": 0.5, "connect_timeout": 3.0, "leave_timeout": 0.5, "handshake_timeout": 2.0, "lost_after": 4.0,
     "busy_after": 3.0, "hung_after": 8.0,
@@ -35,6 +36,7 @@ class Players:
         self._random = Random(f"{seed}/history")
         self._combinations = combinations(self._random)
         self._stages: dict[str, Stage] = {}
+        self._receivers: dict[str, set[str]] = {}  # by node
 
     def start(self, node: gmp.Node) -> None:
         """Start the ports of one node; those of its former life are no more."""
@@ -45,6 +47,7 @@ class Players:
         receivers[1].on(None, lambda *message: self._received(node, receivers[1].id, *message))
         for receiver in receivers:
             node.group("receivers").join(receiver)
+        self._receivers[node.id] = {receiver.id for receiver in receivers}
         stage = self._stages[node.id] = Stage(node, self.history, self._random)
         for _ in range(SENDERS):
             Sender(stage, *next(self._combinations))
@@ -53,6 +56,15 @@ class Players:
         self.history.append(("receive", port_id, sender, target, number))
         for caller in reply:
             node.send(caller, "got it")
+
+    def unseen(self, sim: Simulation) -> str:
+        """What the first node misses, or has too many, of the receivers that live; "" if all see exactly those."""
+        living = set().union(*self._receivers.values())
+        for node in sim:
+            seen = set(node.group("receivers").members())
+            if seen != living:
+                return f"{node.id} misses {sorted(living - seen)}, has besides {sorted(seen - living)}"
+        return ""
 
     def be_calm(self) -> None:
         """Let the senders leave time for everything else."""
@@ -76,9 +88,11 @@ def history(sim: Simulation, *, seconds: float = 15.0) -> History:
     sim.run_until(lambda: wrong or sim.now >= until, timeout=2 * seconds)
     sim.heal()
     players.be_calm()
-    if not wrong:
-        expected = 2 * len(list(sim))
-        sim.run_until(lambda: wrong or all(len(node.group("receivers").members()) == expected for node in sim), timeout=90)
+    healed = sim.now
+    while not wrong and (unseen := players.unseen(sim)):
+        assert sim.now < healed + SETTLED, f"{SETTLED:g} s after all was healed, {unseen}"
+        sim.run(0.1)
+    sim.note(f"settled after {sim.now - healed:.1f} s")
     for node in sim:
         for other in sim:
             if not wrong and other is not node:

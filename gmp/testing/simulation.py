@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from itertools import count
 from types import TracebackType
@@ -25,8 +25,9 @@ from greenlet import greenlet
 
 import gmp
 from gmp.testing.simulated import world as worlds
+from gmp.testing.simulated.breaking import Breakable
 from gmp.testing.simulated.errors import SimulationError
-from gmp.testing.simulated.faults import KINDS, Fault, Trouble
+from gmp.testing.simulated.faults import KINDS, Trouble
 from gmp.testing.simulated.host import Host
 from gmp.testing.simulated.loop import VirtualHub, VirtualLoop
 from gmp.testing.simulated.paths import Network
@@ -41,7 +42,7 @@ STEP = 0.01  # virtual seconds between two looks at a condition
 _NOT_SIMULATED = {"cert": "TLS draws its own random numbers, so that no run would be like another: leave cert away"}
 
 
-class Simulation:
+class Simulation(Breakable):
     """A network in virtual time, used in ``with``; see the guide on testing.
 
     `seed` decides everything that is left to chance: latencies, the nodes' own lots, faults at random. The first `seeds`
@@ -71,6 +72,7 @@ class Simulation:
         only_faults: Collection[int] | None = None,
         **settings: Any,
     ) -> None:
+        super().__init__()
         _check_settings(settings)
         self.seed = seed
         self.trace: deque[str] = deque(maxlen=keep)  #: the last `keep` events, a line each
@@ -81,15 +83,11 @@ class Simulation:
         self._nodes: dict[str, gmp.Node] = {}
         self._own: dict[str, dict[str, Any]] = {}
         self._programs: dict[str, Program | None] = {}
-        self._hosts: dict[str, Host] = {}
         self._addresses = (f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}" for n in count(1))
         self.faults: dict[int, str] = {}  #: the faults at random that have happened, by their numbers
         self._only_faults = only_faults
-        self._lasting: dict[Fault, None] = {}
         self._dark: dict[str, list[tuple[str, str]]] = {}  # the paths that are blocked as a host has no power
         self._trouble: Trouble | None = None
-        self._loop: VirtualLoop
-        self._network: Network
         self._world: World
         self._undo: ExitStack  # what is to be done at the end
 
@@ -222,16 +220,18 @@ class Simulation:
     def _start(self, node_id: str) -> gmp.Node:
         self._world.host = self._hosts[node_id]
         try:
-            node = gmp.Node(node_id, **self._own[node_id])
+            with self._loop.acting_for(self._hosts[node_id]):
+                node = gmp.Node(node_id, **self._own[node_id])
         finally:
             self._world.host = None
         _check_settings({"cert": node._core.settings.cert})  # it may come from the environment or a profile
         self._nodes[node_id] = node
         self.note(f"{node_id} starts")
-        node.start()
-        program = self._programs[node_id]
-        if program is not None:
-            program(node)
+        with self._loop.acting_for(self._hosts[node_id]):
+            node.start()
+            program = self._programs[node_id]
+            if program is not None:
+                program(node)
         return node
 
     def living(self) -> list[str]:
@@ -257,6 +257,7 @@ class Simulation:
         self.note(f"{node_id} crashes")
         self._kill(self._nodes[node_id])
         self._hosts[node_id].close_all()
+        self._go_on(node_id)
 
     def vanish(self, node_id: str) -> None:
         """Take the power from a node's host: nobody is told anything, and no packet gets out or in until `restart`."""
@@ -268,6 +269,7 @@ class Simulation:
             self._block(self._dark[node_id])
         host.vanish()
         self._kill(self._nodes[node_id])
+        self._go_on(node_id)
 
     def restart(self, node_id: str) -> gmp.Node:
         """Start a node again on its host, with the same settings and addresses; crash it first if it lives."""
@@ -286,44 +288,10 @@ class Simulation:
             core.life.forked()
             core.ports.closed_because = "has crashed in the simulation"
 
-    # ---- faults: the network
-
-    def partition(
-        self, some: str | Iterable[str], others: str | Iterable[str] | None = None, *, one_way: bool = False
-    ) -> Fault:
-        """Let nothing through between `some` nodes and `others` (None: all the rest) until `Fault.end` or `heal`.
-
-        `one_way`: packets from `some` to `others` are lost, those the other way arrive.
-        """
-        near = _names(some)
-        far = [name for name in self._hosts if name not in near] if others is None else _names(others)
-        for name in (*near, *far):
-            self._hosts[name]  # a name that is wrong raises here
-        self.note(f"partition {','.join(near)} | {','.join(far)}{' one way' if one_way else ''}")
-        pairs = [(one, other) for one in near for other in far]
-        if not one_way:
-            pairs += [(other, one) for one, other in pairs]
-        self._block(pairs)
-        return self._fault(lambda: self._free(pairs))
-
-    def delay(self, some: str | Iterable[str], others: str | Iterable[str], seconds: float) -> Fault:
-        """Let packets between two nodes, or groups, take so many seconds more, each way, until `Fault.end` or `heal`."""
-        near, far = _names(some), _names(others)
-        self.note(f"delay {','.join(near)} | {','.join(far)} by {seconds:g} s")
-        pairs = [pair for one in near for other in far for pair in ((one, other), (other, one))]
-        self._slow(pairs, seconds)
-        return self._fault(lambda: self._slow(pairs, -seconds))
-
-    def reset(self, one: str, other: str) -> None:
-        """Reset every connection between two nodes, as a firewall does that has lost its memory; both sides are told."""
-        self.note(f"reset {one} | {other}")
-        far = self._hosts[other].address
-        for end in self._hosts[one].ends():
-            if end.remote[0] == far:
-                end.cut()
+    # ---- faults: all of them
 
     def heal(self) -> None:
-        """End every partition and delay, and all trouble; nodes that trouble has crashed are started again."""
+        """End every fault that lasts, and all trouble; nodes that trouble has crashed are started again."""
         trouble, self._trouble = self._trouble, None
         if trouble is not None:
             trouble.end()
@@ -343,8 +311,9 @@ class Simulation:
         """Let things go wrong at random from now on until `heal`; the seed decides what, when and for how long.
 
         A fault begins after `every` seconds in the mean, and lasts `lasting` seconds in the mean. `kinds` are some of
-        "partition" (of a node from all others), "one way", "delay", "reset", "crash" and "vanish" (of a node, which is
-        started again). `spare`: nodes to which no fault is done.
+        "partition" (of a node from all others), "one way", "delay", "throttle", "reset", "half close", "stop", "clock" (it
+        jumps), "crash" and "vanish" (of a node, which is started again) and "restart" (a crash of less than half a second).
+        `spare`: nodes to which no fault is done.
         """
         if self._trouble is not None:
             raise SimulationError("there is trouble already: heal ends it")
@@ -356,34 +325,6 @@ class Simulation:
     def _happened(self, number: int, text: str) -> None:
         self.faults[number] = f"{number}: at {self.now:.3f} s, {text}"
         self.note(f"fault {number}")
-
-    def _fault(self, end: Callable[[], None]) -> Fault:
-        fault = Fault(end, lambda fault: self._lasting.pop(fault, None))
-        self._lasting[fault] = None
-        return fault
-
-    def _paths_of(self, node_id: str) -> list[tuple[str, str]]:
-        others = [name for name in self._hosts if name != node_id]
-        return [pair for other in others for pair in ((node_id, other), (other, node_id))]
-
-    def _block(self, pairs: list[tuple[str, str]]) -> None:
-        for pair in pairs:
-            self._network.path(*pair).block()
-        for host in self._hosts.values():
-            for end in host.ends():
-                end.expect_keepalive()
-
-    def _free(self, pairs: list[tuple[str, str]]) -> None:
-        for pair in pairs:
-            self._network.path(*pair).free()
-
-    def _slow(self, pairs: list[tuple[str, str]], seconds: float) -> None:
-        for pair in pairs:
-            self._network.path(*pair).delay += seconds
-
-
-def _names(names: str | Iterable[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
 
 
 def _check_settings(settings: dict[str, Any]) -> None:

@@ -12,8 +12,14 @@ from typing import Any, Protocol
 
 import gevent
 
-KINDS = ("partition", "one way", "delay", "reset", "crash", "vanish")
+KINDS = (
+    "partition", "one way", "delay", "throttle", "reset", "half close", "stop", "clock", "crash", "vanish", "restart"
+)  # fmt: skip
+AT_ONCE = ("reset", "half close", "clock")  # kinds that have no end
 MOST_DELAY = 2.0  # seconds
+MOST_JUMP = 3600.0  # seconds, either way
+RATES = 5_000.0, 500_000.0  # bytes a second
+PAUSE = 0.5  # seconds, at most, between a crash and a restart
 
 
 class Fault:
@@ -55,6 +61,18 @@ class Network(Protocol):
 
     def reset(self, one: str, other: str) -> None:
         """Reset."""
+
+    def throttle(self, some: str | Iterable[str], others: str | Iterable[str], bytes_per_second: float) -> Fault:
+        """Slow down."""
+
+    def half_close(self, one: str, other: str) -> None:
+        """Half-close."""
+
+    def stop(self, node_id: str) -> Fault:
+        """Stop."""
+
+    def jump_clock(self, node_id: str, seconds: float) -> None:
+        """Set the clock."""
 
     def crash(self, node_id: str) -> None:
         """Crash."""
@@ -114,30 +132,45 @@ class Trouble:
             number += 1
 
     def _begin(self, number: int, lots: Random) -> None:
-        kind, seconds, delay = lots.choice(self._kinds), lots.expovariate(1 / self._lasting), lots.uniform(0, MOST_DELAY)
-        victims = [node_id for node_id in self._network.living() if node_id not in self._spare]
-        others = self._network.living()
-        if not victims or len(others) < 2:
+        kind, seconds = lots.choice(self._kinds), lots.expovariate(1 / self._lasting)
+        amount = lots.random()
+        living = self._network.living()
+        victims = [node_id for node_id in living if node_id not in self._spare]
+        if not victims or len(living) < 2:
             return
         one = lots.choice(victims)
-        other = lots.choice([node_id for node_id in others if node_id != one])
-        what = f"{kind} {one}" + (f" | {other}" if kind in ("delay", "reset") else "")
-        self._happened(number, f"{what}, for {seconds:.1f} s" if kind != "reset" else what)
-        if kind == "reset":
-            self._network.reset(one, other)
-            return
-        end = self._do(kind, one, other, delay)
-        self._ends[end] = None
-        gevent.spawn_later(seconds, self._over, end)
+        other = lots.choice([node_id for node_id in living if node_id != one])
+        if kind == "restart":
+            seconds = amount * PAUSE
+        what = f"{kind} {one}" + (f" | {other}" if kind in ("delay", "throttle", "reset", "half close") else "")
+        self._happened(number, what if kind in AT_ONCE else f"{what}, for {seconds:.1f} s")
+        end = self._do(kind, one, other, amount)
+        if end is not None:
+            self._ends[end] = None
+            gevent.spawn_later(seconds, self._over, end)
 
-    def _do(self, kind: str, one: str, other: str, delay: float) -> Callable[[], Any]:
-        """Begin a fault, and return what ends it."""
+    def _do(self, kind: str, one: str, other: str, amount: float) -> Callable[[], Any] | None:
+        """Do a fault, of which `amount` from 0 to 1 says how much; return what ends it, None if it has no end."""
         network = self._network
-        if kind in ("partition", "one way"):
-            return network.partition(one, one_way=kind == "one way").end
-        if kind == "delay":
-            return network.delay(one, other, delay).end
-        (network.crash if kind == "crash" else network.vanish)(one)
+        match kind:
+            case "reset":
+                network.reset(one, other)
+                return None
+            case "half close":
+                network.half_close(one, other)
+                return None
+            case "clock":
+                network.jump_clock(one, (2 * amount - 1) * MOST_JUMP)
+                return None
+            case "partition" | "one way":
+                return network.partition(one, one_way=kind == "one way").end
+            case "delay":
+                return network.delay(one, other, amount * MOST_DELAY).end
+            case "throttle":
+                return network.throttle(one, other, RATES[0] * (RATES[1] / RATES[0]) ** amount).end
+            case "stop":
+                return network.stop(one).end
+        (network.vanish if kind == "vanish" else network.crash)(one)
         return lambda: None if one in network.living() else network.restart(one)  # the program may have started it
 
     def _over(self, end: Callable[[], Any]) -> None:

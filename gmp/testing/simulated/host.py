@@ -6,6 +6,7 @@ import errno
 import hashlib
 import socket
 from collections.abc import Callable
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -28,6 +29,7 @@ class Host(Machine):
         self.host_name, self.address = name, address
         self.servers: dict[tuple[str, int], Server | None] = {}
         self.is_down = False
+        self.clock_is_ahead = 0.0  #: seconds by which its wall clock is wrong
         self._network, self._loop = network, network.loop
         self._pollables = pollables
         self._ports = cycle(range(FIRST_PORT, 65_536))
@@ -140,7 +142,8 @@ class Host(Machine):
         target = self if own else self._network.hosts.get(host)
         attempt = Attempt()
         self._network.note(f"{self.host_name} dials {host}:{port}")
-        self._try(attempt, target, (host, port), done, 0)
+        wake = partial(self._loop.run_callback_of, self, done)
+        self._try(attempt, target, (host, port), wake, 0)
         return attempt
 
     def _try(

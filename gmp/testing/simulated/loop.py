@@ -7,6 +7,9 @@ same order each time.
 Time also goes by where work is done, otherwise two ports that answer each other for ever would stop it: a microsecond for
 each look at the clock, ten for each pass that leaves callbacks behind.
 
+Each callback and watcher belongs to the host whose program has made it (`running`), so that one host can be held: what is
+its own waits until it goes on, as in a process that is stopped, or computes. What the ``with`` block does belongs to none.
+
 What has no meaning here raises at once: signals, child processes, files, descriptors of the system, other native threads.
 """
 
@@ -14,11 +17,13 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from gevent import hub
+from gevent import getcurrent, hub
 
 from gmp.testing.simulated.errors import SimulationError
 from gmp.testing.simulated.watchers import Async, Callback, Idle, Io, Pollable, Timer
@@ -49,6 +54,9 @@ class VirtualLoop:
         self.ready: deque[Io] = deque()  #: watchers whose descriptor may be ready
         self.idlers: dict[Idle, None] = {}
         self.references = 0  #: active watchers that keep the loop going
+        self.host: Any = None  #: whose callback runs
+        self._held: dict[Any, list[Callable[[], None]]] = {}  # by host: how each thing goes on that waits
+        self._outside: dict[Any, Any] = {getcurrent(): None}  # greenlets that act for a host, or as the test does for none
         self._thread = thread_ident()
         self._callbacks: deque[Callback] = deque()
         self._heap: list[tuple[float, int, Timer | None, Any, Any]] = []
@@ -70,11 +78,44 @@ class VirtualLoop:
         self.time += LOOK
         return self.time
 
+    # ---- whose program it is
+
+    def running(self) -> Any:
+        """Return the host whose program runs; None: what is outside of all hosts, as their kernels and the test."""
+        return self._outside.get(getcurrent(), self.host)
+
+    @contextmanager
+    def acting_for(self, host: Any) -> Iterator[None]:
+        """Let what this greenlet does be a part of the program of `host`."""
+        me = getcurrent()
+        before = self._outside.get(me, self)
+        self._outside[me] = host
+        try:
+            yield
+        finally:
+            if before is self:
+                del self._outside[me]
+            else:
+                self._outside[me] = before
+
+    def hold(self, host: Any) -> None:
+        """Let nothing of the program of `host` run until `release`."""
+        self._held.setdefault(host, [])
+
+    def release(self, host: Any) -> None:
+        """Let it go on, with what has waited."""
+        for go_on in self._held.pop(host, ()):
+            go_on()
+
     # ---- what is to run
 
     def run_callback(self, function: Callable[..., Any], *args: Any) -> Callback:
         """Call `function(*args)` in the next pass."""
-        callback = Callback(function, args)
+        return self.run_callback_of(self.running(), function, *args)
+
+    def run_callback_of(self, host: Any, function: Callable[..., Any], *args: Any) -> Callback:
+        """Call it in the next pass as a part of the program of `host`."""
+        callback = Callback(function, args, host)
         self._callbacks.append(callback)
         return callback
 
@@ -101,6 +142,9 @@ class VirtualLoop:
         self._sequence += 1
         heappush(self._heap, (due, self._sequence, timer, None, None))
         return self._sequence
+
+    def _push(self, entry: tuple[float, int, Timer | None, Any, Any]) -> None:
+        heappush(self._heap, entry)
 
     def timer_stopped(self) -> None:
         """Note that an entry is stale."""
@@ -134,6 +178,10 @@ class VirtualLoop:
             if not callbacks:
                 return
             callback = callbacks.popleft()
+            if self._held and callback.owner in self._held:
+                self._held[callback.owner].append(partial(callbacks.append, callback))
+                continue
+            self.host = callback.owner
             function, args = callback.callback, callback.args
             callback.callback = None
             if function is None or args is None:
@@ -148,11 +196,17 @@ class VirtualLoop:
     def _run_ready(self) -> None:
         ready = self.ready
         for _ in range(len(ready)):
-            ready.popleft().poll()
+            watcher = ready.popleft()
+            if self._held and watcher.owner in self._held:
+                self._held[watcher.owner].append(partial(ready.append, watcher))
+                continue
+            self.host = watcher.owner
+            watcher.poll()
 
     def _run_idlers(self) -> None:
         for idler in list(self.idlers):
-            if idler.callback is not None:
+            if idler.callback is not None and idler.owner not in self._held:
+                self.host = idler.owner
                 try:
                     idler.callback(*idler.args)
                 except BaseException:
@@ -161,11 +215,17 @@ class VirtualLoop:
     def _run_timers(self) -> None:
         last = self._sequence  # those that begin now have their turn in the next pass
         while (heap := self._heap) and heap[0][0] <= self.time and heap[0][1] <= last:
-            _, number, timer, function, args = heappop(heap)
+            entry = heappop(heap)
+            _, number, timer, function, args = entry
+            self.host = None
             if timer is not None:
                 if timer.entry != number:
                     self._stale -= 1
                     continue
+                if self._held and timer.owner in self._held:
+                    self._held[timer.owner].append(partial(self._push, entry))
+                    continue
+                self.host = timer.owner
                 function, args = timer.fires()
             try:
                 function(*args)

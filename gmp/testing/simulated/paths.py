@@ -25,11 +25,14 @@ class EventLoop(Protocol):
     def call_at(self, due: float, function: Callable[..., Any], *args: Any) -> None:
         """Call it then."""
 
+    def run_callback_of(self, host: Any, function: Callable[..., Any], *args: Any) -> Any:
+        """Call it in the next pass as a part of the program of `host`."""
+
 
 class Path:
     """One direction between two hosts."""
 
-    __slots__ = ("_network", "_resuming", "base", "blocked", "delay", "since", "where")
+    __slots__ = ("_network", "_resuming", "base", "blocked", "delay", "rate", "rates", "since", "where")
 
     def __init__(self, network: Network, where: str, base: float) -> None:
         self._network = network
@@ -37,6 +40,8 @@ class Path:
         self.where = where  #: ``from>to``, in the trace
         self.base = base  #: the latency in seconds
         self.delay = 0.0  #: what a fault adds to it
+        self.rate = 0.0  #: bytes a second of each connection; 0: as many as there are
+        self.rates: list[float] = []  # what each fault leaves of it
         self.blocked = 0  #: by how many faults
         self.since = 0.0  #: when it was blocked last
 
@@ -58,6 +63,16 @@ class Path:
             loop, low, high = self._network.loop, *RETRY
             for resume in resuming:
                 loop.call_at(loop.time + low + self._network.random() * (high - low), resume)
+
+    def throttle(self, rate: float) -> None:
+        """Let so many bytes a second through, or less if another fault says so."""
+        self.rates.append(rate)
+        self.rate = min(self.rates)
+
+    def unthrottle(self, rate: float) -> None:
+        """Take back one `throttle`."""
+        self.rates.remove(rate)
+        self.rate = min(self.rates, default=0.0)
 
     def when_free(self, resume: Callable[[], None]) -> None:
         """Call `resume` some time after the path is free again."""

@@ -249,14 +249,14 @@ class Server:
     def __init__(self, host: Kernel, bound: tuple[str, int], accepted: Callable[[Any, tuple[Any, ...]], None]) -> None:
         self._host, self._bound, self._accepted = host, bound, accepted
         self._arrived: deque[int] = deque()
-        self._loop = gevent.get_hub().loop
+        self._loop: Any = gevent.get_hub().loop
         self._loop.ref()  # whoever listens may still hear something
         self._stopped = False
 
     def arrived(self, descriptor: int) -> None:
         """Accept a connection in the next pass."""
         self._arrived.append(descriptor)
-        self._loop.run_callback(self._accept)
+        self._loop.run_callback_of(self._host, self._accept)
 
     def _accept(self) -> None:
         if self._arrived:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gmp.testing.simulated.paths import Network, Path
 
 SEND_BUFFER, RECEIVE_BUFFER = 256 * 1024, 256 * 1024
+SLICE = 0.1  # seconds of a slow line that a segment takes
 FIN, RST = b"", None  # what a segment without bytes means
 INFO = struct.Struct("=B2xB20xI16xI8xI80xII84x")  # Linux' tcp_info, as far as anybody here reads it
 ESTABLISHED, CLOSED = 1, 7
@@ -42,6 +43,7 @@ class Half:
         self._last = 0.0  # when the last segment arrives
         self._scheduled = False
         self._acks: deque[tuple[float, int]] = deque()  # when each arrives, and for how many bytes
+        self._is_cut_short = False
         self._unsaid = [0, 0]  # segments and bytes whose acknowledgement cannot get through
 
     def push(self, segment: bytes | None) -> None:
@@ -50,7 +52,27 @@ class Half:
             self.flying.clear()  # what an abort gives up is never sent again, and neither is the reset
             return
         now = self._loop.time
+        if self._is_cut_short and segment is not RST:
+            self.last_sent = self.last_acknowledged = now  # something between takes it, and drops it
+            self.source.segments_in += 1
+            return
+        if segment and self.path.rate:
+            size = max(1, int(self.path.rate * SLICE))
+            for start in range(0, len(segment), size):
+                self._put(segment[start : start + size], now)
+        else:
+            self._put(segment, now)
+
+    def cut_short(self) -> None:
+        """Let the receiver see the end, while the sender is told nothing and goes on."""
+        if not self._is_cut_short:
+            self.push(FIN)
+            self._is_cut_short = True
+
+    def _put(self, segment: bytes | None, now: float) -> None:
         self._last = max(self._last, now + self.path.takes())
+        if segment and self.path.rate:
+            self._last += len(segment) / self.path.rate
         self.last_sent = now
         self.flying.append((self._last, segment))
         if segment:

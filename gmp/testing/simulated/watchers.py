@@ -12,11 +12,12 @@ READ, WRITE = 1, 2
 class Callback:
     """A function that is to be called in the next pass. It is true until it has returned, or was stopped."""
 
-    __slots__ = ("args", "callback")
+    __slots__ = ("args", "callback", "owner")
 
-    def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...], owner: Any = None) -> None:
         self.callback: Callable[..., Any] | None = callback
         self.args: tuple[Any, ...] | None = args
+        self.owner = owner  #: the host whose program it is
 
     def stop(self) -> None:
         """Do not call it."""
@@ -41,6 +42,9 @@ class Loop(Protocol):
     ready: Any
     idlers: dict[Idle, None]
 
+    def running(self) -> Any:
+        """Return the host whose program runs."""
+
     def add_timer(self, timer: Timer, due: float) -> int:
         """Let it fire then."""
 
@@ -60,13 +64,14 @@ class Loop(Protocol):
 class Watcher:
     """What all watchers share."""
 
-    __slots__ = ("args", "callback", "loop", "ref")
+    __slots__ = ("args", "callback", "loop", "owner", "ref")
 
     def __init__(self, loop: Loop, ref: bool) -> None:
         self.loop = loop
         self.ref = ref
         self.callback: Callable[..., Any] | None = None
         self.args: tuple[Any, ...] = ()
+        self.owner: Any = None  #: the host whose program has started it
 
     pending = False
 
@@ -81,7 +86,7 @@ class Watcher:
             raise TypeError("callback must be callable, not None")
         if self.ref and self.callback is None:
             self.loop.references += 1
-        self.callback, self.args = callback, args
+        self.callback, self.args, self.owner = callback, args, self.loop.running()
 
     def stop(self) -> None:
         """Watch no more."""
@@ -131,7 +136,7 @@ class Timer(Watcher):
             self.loop.timer_stopped()
         elif self.ref:
             self.loop.references += 1
-        self.callback, self.args = callback, args
+        self.callback, self.args, self.owner = callback, args, self.loop.running()
         self._due = self.loop.time + seconds
         self.entry = self.loop.add_timer(self, self._due)
 

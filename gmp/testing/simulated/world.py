@@ -33,11 +33,16 @@ class World:
 
     def time(self) -> float:
         """As `clock.time`."""
-        return EPOCH + self._loop.look()
+        return EPOCH + self._loop.look() + self._jumped()
 
     def time_ns(self) -> int:
         """As `clock.time_ns`."""
-        return int(EPOCH) * 1_000_000_000 + int(self._loop.look() * 1e9)
+        return int(EPOCH) * 1_000_000_000 + int((self._loop.look() + self._jumped()) * 1e9)
+
+    def _jumped(self) -> float:
+        """By how many seconds the clock of the host whose program runs is wrong."""
+        host: Host | None = self._loop.running()
+        return 0.0 if host is None else host.clock_is_ahead
 
     def shuffle(self, values: MutableSequence[Any]) -> None:
         """As `chance.shuffle`."""
