@@ -23,7 +23,7 @@ import pytest
 from .real_perl import missing
 
 CLONE = Path(__file__).parent.parent
-TOGETHER = ("setup.py", "setup.cfg", "README.md", "gmp_command.py", "gmp", "examples")
+TOGETHER = ("setup.py", "setup.cfg", "README.md", "gmp_command.py", "gmp_pytest.py", "gmp", "examples")
 PAGES = """
 import sys, time, urllib.request
 for url in sys.argv[1:]:
