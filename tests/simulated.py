@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import random
 import sys
 import time
 import traceback
-from random import Random
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import gmp
@@ -21,6 +24,8 @@ from tests.history import History
 from tests.senders import Sender, Stage, combinations
 
 SENDERS = 2  # of each node
+PRIVATE: dict[str, Any] = {"binds": []}  # two that nobody can dial: what they send each other goes through seeds
+KNOWN = Path(__file__).with_name("simulated_seeds.txt")  # every seed that ever failed
 SETTLED = 60.0  # virtual seconds after the end of all faults within which each node sees exactly the receivers that live
 QUICK = {
     "address_timeout": 0.5, "connect_timeout": 3.0, "leave_timeout": 0.5, "handshake_timeout": 2.0, "lost_after": 4.0,
@@ -33,7 +38,7 @@ class Players:
 
     def __init__(self, seed: int | str) -> None:
         self.history = History()
-        self._random = Random(f"{seed}/history")
+        self._random = random.Random(f"{seed}/history")
         self._combinations = combinations(self._random)
         self._stages: dict[str, Stage] = {}
         self._receivers: dict[str, set[str]] = {}  # by node
@@ -81,7 +86,7 @@ def history(sim: Simulation, *, seconds: float = 15.0) -> History:
     """Run one history. *Raises:* `AssertionError` when a promise is broken."""
     players = Players(sim.seed)
     wrong = players.history.wrong
-    for name, settings in (("seed0", {}), ("seed1", {}), ("node0", {}), ("node1", {}), ("private", {"binds": []})):
+    for name, settings in (("seed0", {}), ("seed1", {}), ("node0", {}), ("private0", PRIVATE), ("private1", PRIVATE)):
         sim.node(name, players.start, **QUICK, **settings)
     sim.trouble(every=0.7, lasting=1.5)
     until = sim.now + seconds
@@ -117,27 +122,55 @@ def run(seed: int, seconds: float = 15.0) -> Simulation:
     return sim
 
 
+def known() -> list[tuple[int, float]]:
+    """The seeds that have failed once, each with the virtual seconds of faults with which it did."""
+    lines = [line.partition("#")[0].split() for line in KNOWN.read_text().splitlines()]
+    return [(int(seed), float(seconds)) for seed, seconds in filter(None, lines)]
+
+
+def chosen_seeds(chosen: Any) -> Iterator[tuple[int, float]]:
+    """The seeds to run, and for how many virtual seconds each."""
+    if chosen.known:
+        yield from known()
+    first, _, end = chosen.seeds.partition(":")
+    begin = random.randrange(10**9) if first == "any" else int(first)
+    if first == "any":
+        print(f"seeds from {begin} on", flush=True)
+    last = begin + int(end) if first == "any" and end else int(end) if end else None
+    for seed in count(begin):
+        if seed == last:
+            return
+        yield seed, chosen.seconds
+
+
 def main(arguments: list[str]) -> int:
     """The command; returns how many seeds have failed, 99 at most."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", default="0:20", metavar="FIRST:END", help="which seeds to run")
+    which = "which; any:COUNT: from a random one on; without an end: until --minutes are over"
+    parser.add_argument("--seeds", default="0:20", metavar="FIRST:END", help=which)
+    parser.add_argument("--known", action="store_true", help=f"before these, those that once failed ({KNOWN.name})")
     parser.add_argument("--seconds", type=float, default=15.0, help="virtual time with faults")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="real time after which no other seed begins")
+    parser.add_argument("--first", action="store_true", help="end with the first seed that fails")
     parser.add_argument("--shrink", action="store_true", help="leave out faults that a failure does not need")
     chosen: Any = parser.parse_args(arguments)
-    first, _, end = chosen.seeds.partition(":")
     logging.disable(logging.ERROR)
-    failed, began = [], time.monotonic()
-    virtual = 0.0
-    for seed in range(int(first), int(end or int(first) + 1)):
+    failed: list[int] = []
+    began, virtual, ran = time.monotonic(), 0.0, 0
+    for seed, seconds in chosen_seeds(chosen):
+        if time.monotonic() - began > 60 * chosen.minutes or (failed and chosen.first):
+            break
+        ran += 1
         try:
-            virtual += run(seed, chosen.seconds).now
+            virtual += run(seed, seconds).now
         except Exception:
             failed.append(seed)
-            print(f"seed {seed} failed:", flush=True)
+            print(f"seed {seed} failed, the {ran}th:", flush=True)
             traceback.print_exc(file=sys.stdout)
             if chosen.shrink:
-                print(shrink(lambda sim: history(sim, seconds=chosen.seconds), seed, seeds=2))
-    print(f"failed: {failed or 'none'}; {virtual:.0f} s of virtual time in {time.monotonic() - began:.0f} s")
+                print(shrink(lambda sim, seconds=seconds: history(sim, seconds=seconds), seed, seeds=2))
+    took = f"{time.monotonic() - began:.0f} s, {time.process_time():.0f} s of the processor"
+    print(f"failed: {failed or 'none'}; {ran} seeds, {virtual:.0f} s of virtual time in {took}")
     return min(len(failed), 99)
 
 
