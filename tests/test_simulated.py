@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from gmp.kernel.losing import Loss
-from tests import simulated
+from gmp.testing import Simulation
+from tests import simulated, simulated_programs
 
 FIRST = int(os.environ.get("GMP_SIMULATED_SEED", str(random.randrange(10**9))))
 
@@ -19,6 +20,28 @@ FIRST = int(os.environ.get("GMP_SIMULATED_SEED", str(random.randrange(10**9))))
 def test_a_history_in_virtual_time_is_right(seed: int) -> None:
     sim = simulated.run(seed, 6.0)
     assert len(sim.faults) > 2
+
+
+def test_nodes_of_a_former_version_are_replaced_one_by_one() -> None:
+    met: set[tuple[bool, bool]] = set()
+    for seed in (0, FIRST):
+        with Simulation(seed, seeds=2) as sim:
+            met |= simulated_programs.upgrade(sim, seconds=6.0)
+    assert met == {(False, False), (False, True), (True, False), (True, True)}
+
+
+def test_pairs_that_cannot_reach_each_other_go_through_seeds_and_directly_again() -> None:
+    relayed = direct = 0
+    for seed in (0, 1, FIRST):
+        with Simulation(seed, seeds=2) as sim:
+            counts = simulated_programs.handover(sim, seconds=8.0)
+        relayed, direct = relayed + counts[0], direct + counts[1]
+    assert relayed >= direct > 0
+
+
+@pytest.mark.parametrize("seed", [0, FIRST], ids=["always the same", "another one"])
+def test_a_supervisor_has_each_child_once_after_everything_has_crashed(seed: int) -> None:
+    simulated.run(seed, 10.0, simulated_programs.supervisors)
 
 
 @pytest.mark.slow
