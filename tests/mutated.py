@@ -27,6 +27,7 @@ class Mutation:
     file: str
     before: str
     after: str
+    program: str = "history"  #: of `tests.simulated`
 
     def apply(self, folder: Path) -> None:
         """Break it in the sources in `folder`. *Raises:* `ValueError` when the sources do not have that any more."""
@@ -40,10 +41,10 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
-        "mesh: a node that comes back with its clock set back is not ranked above its former life",
+        "mesh: the entries of a node that no seed claims any more are kept for ever",
         "gmp/mesh/claims.py",
-        "return before + joint + incarnation if incarnation > last else newest + JOINT + incarnation",
-        "return incarnation",
+        "self._orphans[owner] = now",
+        "pass",
     ),
     Mutation(
         "peer: what is sent between a loss and the last telling of it goes over the next connection",
@@ -52,10 +53,11 @@ MUTATIONS = (
         "self._send_by(self._queue_message)",
     ),
     Mutation(
-        "relay: a seed that loses the second hop of a pair does not tell its ends",
-        "gmp/mesh/relay.py",
-        "if node_id in pair.hops and token in self._pairs:",
-        "if node_id == pair.hops[0] and token in self._pairs:",
+        "relay: what is sent directly does not wait until what went through seeds before has arrived",
+        "gmp/net/peer.py",
+        "        self._send_by(self._queue_message)\n        hand_over.begin()",
+        "        self._send_by(connection.send)\n        hand_over.begin()",
+        "handover",
     ),
 )
 
@@ -77,7 +79,7 @@ def find(mutation: Mutation, *, first: int = 0, most: int = MOST, seconds: float
         shutil.copy(ROOT / "gmp_command.py", folder)
         mutation.apply(folder)
         program = [sys.executable, "-m", "tests.simulated", "--first"]
-        program += ["--seeds", f"{first}:{first + most}", "--seconds", str(seconds)]
+        program += ["--seeds", f"{first}:{first + most}", "--seconds", str(seconds), "--program", mutation.program]
         environment = {**os.environ, "PYTHONPATH": name}
         ended = subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if ended.returncode == 0:

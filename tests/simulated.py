@@ -63,10 +63,15 @@ class Players:
         for caller in reply:
             node.send(caller, "got it")
 
+    def gone(self, node_id: str) -> None:
+        """A node has ended, and is not started again."""
+        self._stages.pop(node_id).close()
+        del self._receivers[node_id]
+
     def unseen(self, sim: Simulation) -> str:
         """What the first node misses, or has too many, of the receivers that live; "" if all see exactly those."""
         living = set().union(*self._receivers.values())
-        for node in sim:
+        for node in map(sim.__getitem__, sim.living()):
             seen = set(node.group("receivers").members())
             if seen != living:
                 return f"{node.id} misses {sorted(living - seen)}, has besides {sorted(seen - living)}"
@@ -89,8 +94,15 @@ def history(sim: Simulation, *, seconds: float = 15.0) -> History:
     wrong = players.history.wrong
     for name, settings in (("seed0", {}), ("seed1", {}), ("node0", {}), ("private0", PRIVATE), ("private1", PRIVATE)):
         sim.node(name, players.start, **QUICK, **settings)
-    sim.trouble(every=0.7, lasting=1.5)
+    lots = random.Random(f"{sim.seed}/end")
+    ends = lots.choice([None, "seed1", "node0", "private0"])  # for good, while other things go wrong
+    sim.trouble(every=0.7, lasting=1.5, spare=[] if ends is None else [ends])
     until = sim.now + seconds
+    if ends is not None:
+        at = sim.now + lots.uniform(0.3, 1) * seconds
+        sim.run_until(lambda: wrong or sim.now >= at, timeout=2 * seconds)
+        lots.choice([sim.crash, sim.vanish])(ends)
+        players.gone(ends)
     sim.run_until(lambda: wrong or sim.now >= until, timeout=2 * seconds)
     check(sim, players)
     return players.history
@@ -106,8 +118,9 @@ def check(sim: Simulation, players: Players) -> None:
         assert sim.now < healed + SETTLED, f"{SETTLED:g} s after all was healed, {unseen}"
         sim.run(0.1)
     slowest[0] = max(slowest[0], sim.now - healed)
-    for node in sim:
-        for other in sim:
+    living = [sim[node_id] for node_id in sim.living()]
+    for node in living:
+        for other in living:
             if not wrong and other is not node:
                 sim.run_until(lambda node=node, other=other: wrong or answers(node, other.id), timeout=60)
     players.close()

@@ -196,6 +196,13 @@ def test_a_slow_line_takes_its_time(sim: Simulation) -> None:
     here.send(sink.id, b"x" * 200_000)
     sink.receive()
     assert sim.now - began < 0.5
+    slow = sim.throttle("here", "there", 1000)
+    here.send(sink.id, b"x" * 200_000)
+    sim.run(3)
+    slow.end()  # what is under way goes on as fast as ever, too
+    began = sim.now
+    sink.receive()
+    assert sim.now - began < 0.5
     with pytest.raises(ValueError, match="bytes_per_second=0: expected a number above 0"):
         sim.throttle("here", "there", 0)
 

@@ -90,8 +90,11 @@ class Host(Machine):
     # ---- its kernel
 
     def end_of(self, descriptor: int) -> End:
-        """Return the connection that a descriptor stands for."""
-        return self._descriptors[descriptor]
+        """Return the connection that a descriptor stands for. *Raises:* `OSError`."""
+        end = self._descriptors.get(descriptor)
+        if end is None:  # race: the host has crashed before the program took it
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        return end
 
     def close(self, descriptor: int) -> None:
         """Close a descriptor."""

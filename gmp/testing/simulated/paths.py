@@ -32,7 +32,7 @@ class EventLoop(Protocol):
 class Path:
     """One direction between two hosts."""
 
-    __slots__ = ("_network", "_resuming", "base", "blocked", "delay", "rate", "rates", "since", "where")
+    __slots__ = ("_network", "_resuming", "base", "blocked", "delay", "rate", "rates", "since", "slowed", "where")
 
     def __init__(self, network: Network, where: str, base: float) -> None:
         self._network = network
@@ -42,6 +42,7 @@ class Path:
         self.delay = 0.0  #: what a fault adds to it
         self.rate = 0.0  #: bytes a second of each connection; 0: as many as there are
         self.rates: list[float] = []  # what each fault leaves of it
+        self.slowed: dict[Callable[[], None], None] = {}  #: what to call when it is as fast as ever again
         self.blocked = 0  #: by how many faults
         self.since = 0.0  #: when it was blocked last
 
@@ -73,6 +74,10 @@ class Path:
         """Take back one `throttle`."""
         self.rates.remove(rate)
         self.rate = min(self.rates, default=0.0)
+        if not self.rate:
+            slowed, self.slowed = self.slowed, {}
+            for hurry in slowed:
+                hurry()
 
     def when_free(self, resume: Callable[[], None]) -> None:
         """Call `resume` some time after the path is free again."""

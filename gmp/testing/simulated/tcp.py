@@ -58,6 +58,7 @@ class Half:
             return
         if segment and self.path.rate:
             size = max(1, int(self.path.rate * SLICE))
+            self.path.slowed[self._hurry] = None
             for start in range(0, len(segment), size):
                 self._put(segment[start : start + size], now)
         else:
@@ -80,6 +81,12 @@ class Half:
             self.waiting += len(segment)
         if not self._scheduled:
             self._schedule(self._last)
+
+    def _hurry(self) -> None:
+        """What is under way was slow, and is no longer."""
+        self._last = soon = self._loop.time + self.path.takes()
+        self.flying = deque((min(due, soon), segment) for due, segment in self.flying)
+        self._loop.call_at(soon, self._arrive)
 
     def _schedule(self, due: float) -> None:
         self._scheduled = True
