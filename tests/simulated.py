@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -149,14 +150,15 @@ def programs() -> dict[str, Callable[..., Any]]:
     return {"history": history, "upgrade": others.upgrade, "handover": others.handover, "supervisors": others.supervisors}
 
 
-def known() -> list[tuple[int, float]]:
-    """The seeds that have failed once, each with the virtual seconds of faults with which it did."""
+def known() -> list[tuple[str, int, float]]:
+    """The seeds that have failed once, each with its program, and the virtual seconds of faults with which it did."""
     lines = [line.partition("#")[0].split() for line in KNOWN.read_text().splitlines()]
-    return [(int(seed), float(seconds)) for seed, seconds in filter(None, lines)]
+    return [(program, int(seed), float(seconds)) for program, seed, seconds in filter(None, lines)]
 
 
-def chosen_seeds(chosen: Any) -> Iterator[tuple[int, float]]:
-    """The seeds to run, and for how many virtual seconds each."""
+def chosen_seeds(chosen: Any) -> Iterator[tuple[str, int, float]]:
+    """The programs and seeds to run, and for how many virtual seconds each."""
+    names = [*programs()] if chosen.program == "all" else [chosen.program]
     if chosen.known:
         yield from known()
     first, _, end = chosen.seeds.partition(":")
@@ -167,7 +169,7 @@ def chosen_seeds(chosen: Any) -> Iterator[tuple[int, float]]:
     for seed in count(begin):
         if seed == last:
             return
-        yield seed, chosen.seconds
+        yield names[seed % len(names)], seed, chosen.seconds
 
 
 def main(arguments: list[str]) -> int:
@@ -176,28 +178,29 @@ def main(arguments: list[str]) -> int:
     which = "which; any:COUNT: from a random one on; without an end: until --minutes are over"
     parser.add_argument("--seeds", default="0:20", metavar="FIRST:END", help=which)
     parser.add_argument("--known", action="store_true", help=f"before these, those that once failed ({KNOWN.name})")
-    parser.add_argument("--program", choices=list(programs()), default="history", help="what runs on the nodes")
+    parser.add_argument("--program", choices=[*programs(), "all"], default="history", help="what runs; all: in turn")
     parser.add_argument("--seconds", type=float, default=15.0, help="virtual time with faults")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="real time after which no other seed begins")
     parser.add_argument("--first", action="store_true", help="end with the first seed that fails")
     parser.add_argument("--shrink", action="store_true", help="leave out faults that a failure does not need")
     chosen: Any = parser.parse_args(arguments)
     logging.disable(logging.ERROR)
-    program = programs()[chosen.program]
     failed: list[int] = []
     began, virtual, ran = time.monotonic(), 0.0, 0
-    for seed, seconds in chosen_seeds(chosen):
+    for name, seed, seconds in chosen_seeds(chosen):
         if time.monotonic() - began > 60 * chosen.minutes or (failed and chosen.first):
             break
         ran += 1
+        program = programs()[name]
         try:
             virtual += run(seed, seconds, program).now
         except Exception:
             failed.append(seed)
             print(f"seed {seed} failed, the {ran}th:", flush=True)
+            print(f"--program {name} --seeds {seed}:{seed + 1} --seconds {seconds:g}", flush=True)
             traceback.print_exc(file=sys.stdout)
             if chosen.shrink:
-                print(shrink(lambda sim, seconds=seconds: program(sim, seconds=seconds), seed, seeds=2))
+                print(shrink(partial(program, seconds=seconds), seed, seeds=2))
     took = f"{time.monotonic() - began:.0f} s, {time.process_time():.0f} s of the processor"
     print(f"all is well at most {slowest[0]:.1f} virtual seconds after the end of the faults")
     print(f"failed: {failed or 'none'}; {ran} seeds, {virtual:.0f} s of virtual time in {took}")

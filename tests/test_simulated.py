@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from gmp.kernel.losing import Loss
 from gmp.testing import Simulation
-from tests import simulated, simulated_programs
+from tests import mutated, simulated, simulated_programs
 
 FIRST = int(os.environ.get("GMP_SIMULATED_SEED", str(random.randrange(10**9))))
 
@@ -66,6 +68,29 @@ def found(seeds: int) -> str:
 def test_monitors_that_a_loss_does_not_fire_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Loss, "_take", lambda self: None)
     assert "were lost, never told" in found(20)
+
+
+@pytest.mark.parametrize("mutation", mutated.MUTATIONS, ids=lambda mutation: mutation.name.partition(":")[0])
+def test_the_rules_that_mutations_break_stand_where_they_say(mutation: mutated.Mutation, tmp_path: Path) -> None:
+    copy = tmp_path / mutation.file
+    copy.parent.mkdir(parents=True)
+    shutil.copy(mutated.ROOT / mutation.file, copy)
+    mutation.apply(tmp_path)
+    assert mutation.after in copy.read_text()
+    with pytest.raises(ValueError, match="stands 0 times"):
+        mutation.apply(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("mutation", mutated.MUTATIONS, ids=lambda mutation: mutation.name.partition(":")[0])
+def test_mutations_are_found(mutation: mutated.Mutation) -> None:
+    assert mutated.find(mutation, most=200).after is not None
+
+
+def test_seeds_that_failed_once_can_be_read() -> None:
+    assert all(seconds > 0 and program in simulated.programs() for program, _, seconds in simulated.known())
+    assert ("history", 21, 6.0) in simulated.known()
 
 
 def test_the_command_runs_seeds_and_tells_which_have_failed() -> None:
