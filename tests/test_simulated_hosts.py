@@ -116,6 +116,27 @@ def test_a_host_that_was_stopped_does_not_take_its_peers_for_lost(sim: Simulatio
     assert [event for event in told if not event[1]] == []
 
 
+def test_a_stopped_host_that_waits_for_idleness_does_not_keep_the_time_from_jumping(sim: Simulation) -> None:
+    idled: list[float] = []
+    stops: list[Any] = []
+
+    def body(port: gmp.Port) -> None:
+        stops.append(sim.stop("one"))
+        gevent.idle()
+        idled.append(sim.now)
+
+    sim.node("one", lambda node: node.port(body))
+    sim.run(3)
+    loop = gevent.get_hub().loop
+    passes = loop.iteration
+    sim.run(100)
+    assert loop.iteration - passes < 1000
+    assert idled == []
+    stops[0].end()
+    sim.run(1)
+    assert idled == [pytest.approx(103, abs=1)]
+
+
 def test_stops_add_up_and_a_crash_ends_them(sim: Simulation) -> None:
     times: list[float] = []
     sim.node("seed")

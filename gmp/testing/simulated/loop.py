@@ -165,9 +165,11 @@ class VirtualLoop:
             self._run_timers()
             if once or nowait:
                 return
-            if not self._callbacks and not self.ready and self.idlers:
-                self._run_idlers()
-            if self._callbacks or self.idlers:
+            idlers = self._free_idlers()
+            if not self._callbacks and not self.ready and idlers:
+                self._run_idlers(idlers)
+                idlers = self._free_idlers()
+            if self._callbacks or idlers:
                 self.time += BUSY_PASS
             elif not self.ready and not self._advance():
                 return
@@ -203,9 +205,13 @@ class VirtualLoop:
             self.host = watcher.owner
             watcher.poll()
 
-    def _run_idlers(self) -> None:
-        for idler in list(self.idlers):
-            if idler.callback is not None and idler.owner not in self._held:
+    def _free_idlers(self) -> list[Idle]:
+        """Return the watchers of idleness, but for those of hosts that are held."""
+        return [idler for idler in self.idlers if idler.owner not in self._held] if self.idlers else []
+
+    def _run_idlers(self, idlers: list[Idle]) -> None:
+        for idler in idlers:
+            if idler.callback is not None:
                 self.host = idler.owner
                 try:
                     idler.callback(*idler.args)
@@ -291,6 +297,7 @@ class VirtualLoop:
     def destroy(self) -> None:
         """Forget everything that waits."""
         self._callbacks.clear()
+        self._held.clear()
         self._heap.clear()
         self.ready.clear()
 
