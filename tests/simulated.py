@@ -27,9 +27,9 @@ from tests.senders import Sender, Stage, combinations
 SENDERS = 2  # of each node
 PRIVATE: dict[str, Any] = {"binds": []}  # two that nobody can dial: what they send each other goes through seeds
 KNOWN = Path(__file__).with_name("simulated_seeds.txt")  # every seed that ever failed
-# Virtual seconds after the end of all faults within which each node sees exactly the receivers that live. Mostly it takes less
-# than five, but a private node that came back with its clock set back is taken for its former life by those that it reaches
-# through seeds, for `gmp.net.peer.LATE` = 30 seconds.
+# Virtual seconds after the end of all faults within which each node sees exactly the receivers that live. Mostly it takes
+# less than five, but a private node that came back with its clock set back is taken for its former life by those that it
+# reaches through seeds, for `gmp.net.peer.LATE` = 30 seconds.
 SETTLED = 45.0
 slowest = [0.0]  # virtual seconds that this took
 QUICK = {

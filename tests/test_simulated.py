@@ -25,19 +25,14 @@ def test_a_history_in_virtual_time_is_right(seed: int) -> None:
 
 
 def test_nodes_of_a_former_version_are_replaced_one_by_one() -> None:
-    met: set[tuple[bool, bool]] = set()
-    for seed in (0, FIRST):
-        with Simulation(seed, seeds=2) as sim:
-            met |= simulated_programs.upgrade(sim, seconds=6.0)
+    with Simulation(0, seeds=2) as sim:
+        met = simulated_programs.upgrade(sim, seconds=6.0)
     assert met == {(False, False), (False, True), (True, False), (True, True)}
 
 
 def test_pairs_that_cannot_reach_each_other_go_through_seeds_and_directly_again() -> None:
-    relayed = direct = 0
-    for seed in (0, 1, FIRST):
-        with Simulation(seed, seeds=2) as sim:
-            counts = simulated_programs.handover(sim, seconds=8.0)
-        relayed, direct = relayed + counts[0], direct + counts[1]
+    with Simulation(0, seeds=2) as sim:
+        relayed, direct = simulated_programs.handover(sim, seconds=4.0)
     assert relayed >= direct > 0
 
 
