@@ -348,8 +348,8 @@ class Service:
 
     def join(self, group: Group, value: Any) -> None:
         """Join `group`; leave it when the node leaves."""
+        self._leave = partial(group.leave, self.port)  # first: an interrupted join is taken back by `drain`, too
         group.join(self.port, value)
-        self._leave = partial(group.leave, self.port)
 
     def drain(self) -> None:
         """`Drained.drain`: refuse what has not begun, so that its callers can go elsewhere."""
@@ -389,7 +389,8 @@ class Service:
             source.stop()
         self._callers.clear()
         self._waiting.clear()
-        self._works.clear()
+        for work in list(self._works.values()):  # those that have not begun have no greenlet that would do this
+            self._forget(work)
 
     # ---- being seen
 
