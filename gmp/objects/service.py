@@ -107,7 +107,7 @@ class Service:
         if self._host.tracer is not None:
             work.context = copy_context()
         if work.call.until is not None and self._timer is None:
-            self._timer = Timer(TICK, self._tick)
+            self._timer = Timer(TICK, self._tick, again=True)
         if work.method.is_generator or len(self._running) < self._limits.concurrency:
             self._start(work)
         else:
@@ -342,7 +342,7 @@ class Service:
         for work in [work for work in self._works.values() if work.call.until is not None and work.call.until <= now]:
             self._stop(work)
         if any(work.call.until is not None for work in self._works.values()):
-            self._timer = Timer(TICK, self._tick)
+            self._timer = Timer(TICK, self._tick, again=True)
 
     # ---- the end
 
