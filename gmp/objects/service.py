@@ -337,12 +337,12 @@ class Service:
         self._callers[node_id] = self._host.watch(node_id, lost)
 
     def _tick(self) -> None:
-        self._timer = None
+        # race: Ctrl-C within it: it runs again, so until its end it counts as the timer, and no call makes another
         now = clock.monotonic()
         for work in [work for work in self._works.values() if work.call.until is not None and work.call.until <= now]:
             self._stop(work)
-        if any(work.call.until is not None for work in self._works.values()):
-            self._timer = Timer(TICK, self._tick, again=True)
+        more = any(work.call.until is not None for work in self._works.values())
+        self._timer = Timer(TICK, self._tick, again=True) if more else None
 
     # ---- the end
 
