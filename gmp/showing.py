@@ -126,6 +126,14 @@ def describe(value: object, most: int = MOST_TYPED) -> str:
         return f"<{type_name(value)} whose text cannot be made: {type(error).__name__}>"
 
 
+def error_text(error: BaseException) -> str:
+    """The `str` of an error, or a text that says why there is none. Never raises, as it is the user's code that does."""
+    try:
+        return str(error)
+    except BaseException as second:  # whatever it is, `error` is what is to be told
+        return f"<its text cannot be made: {type(second).__name__}>"
+
+
 def portable_reason(reason: Iterable[Any], most: int = MOST_TOLD) -> tuple[Any, ...]:
     """A form of `reason` that every framing carries, of about `most` characters, as a death always travels.
 

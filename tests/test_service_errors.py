@@ -58,6 +58,30 @@ def nodes(make_node: Make) -> tuple[gmp.Node, gmp.Node]:
     return there, make_node("here", seeds=there.binds)
 
 
+@pytest.mark.parametrize("raised", [ValueError, gevent.Timeout, GreenletExit])
+def test_an_exception_whose_text_cannot_be_made_comes_back_and_the_service_lives_on(
+    nodes: tuple[gmp.Node, gmp.Node], raised: type[BaseException]
+) -> None:
+    there, here = nodes
+
+    class Rude(Exception):
+        def __str__(self) -> str:
+            raise raised
+
+    class Desk:
+        def fail(self) -> None:
+            raise Rude
+
+        def works(self) -> bool:
+            return True
+
+    desk = gmp.remote(gmp.expose(Desk(), node=there), node=here)
+    with pytest.raises(gmp.RemoteError) as caught:
+        desk.fail.call(timeout=10)
+    assert caught.value.text == f"<its text cannot be made: {raised.__name__}>"
+    assert desk.works.call(timeout=10)
+
+
 def test_an_undeclared_exception_is_a_remote_error_with_all_that_travels(nodes: tuple[gmp.Node, gmp.Node]) -> None:
     there, here = nodes
     port = gmp.expose(Shop(), node=there)

@@ -12,7 +12,7 @@ from typing import Any
 
 from gmp.errors import CallRefused, ConfigError, GmpError, MessageError, NotAllowed, RemoteError
 from gmp.objects.forms import RAISE
-from gmp.showing import MOST_TOLD, cut, describe, encodable, show_text, show_typed
+from gmp.showing import MOST_TOLD, cut, describe, encodable, error_text, show_text, show_typed
 
 NOT_ALLOWED = "not_allowed"  #: the kind of a refusal that is raised as `NotAllowed`
 MOST_ARGUMENTS = 16
@@ -50,20 +50,13 @@ def fault(error: BaseException, known: Declared, travels: Callable[[Any], bool])
     kind = type(error)
     name = next((base.__qualname__ for base in kind.__mro__ if known.get(base.__qualname__) is base), None)
     args = [arg if travels(arg) else describe(arg) for arg in error.args[:MOST_ARGUMENTS]]
-    return RAISE, type_name(kind), _text(error), args, _trace(error), name
+    return RAISE, type_name(kind), encodable(cut(error_text(error), MOST_TOLD)), args, _trace(error), name
 
 
 def type_name(kind: type[BaseException]) -> str:
     """Return the name of an exception type as it travels and is shown: its module goes with it unless it is built in."""
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     return encodable(cut(f"{module}{kind.__qualname__}", MOST_TOLD))
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return encodable(cut(str(error), MOST_TOLD))
-    except Exception:  # the text of a user's exception is the user's code
-        return describe(error)
 
 
 def _trace(error: BaseException) -> str:

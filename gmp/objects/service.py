@@ -107,7 +107,7 @@ class Service:
         if self._host.tracer is not None:
             work.context = copy_context()
         if work.call.until is not None and self._timer is None:
-            self._timer = Timer(TICK, self._tick)
+            self._timer = Timer(TICK, self._tick, again=True)
         if work.method.is_generator or len(self._running) < self._limits.concurrency:
             self._start(work)
         else:
@@ -337,19 +337,19 @@ class Service:
         self._callers[node_id] = self._host.watch(node_id, lost)
 
     def _tick(self) -> None:
-        self._timer = None
+        # race: Ctrl-C within it: it runs again, so until its end it counts as the timer, and no call makes another
         now = clock.monotonic()
         for work in [work for work in self._works.values() if work.call.until is not None and work.call.until <= now]:
             self._stop(work)
-        if any(work.call.until is not None for work in self._works.values()):
-            self._timer = Timer(TICK, self._tick)
+        more = any(work.call.until is not None for work in self._works.values())
+        self._timer = Timer(TICK, self._tick, again=True) if more else None
 
     # ---- the end
 
     def join(self, group: Group, value: Any) -> None:
         """Join `group`; leave it when the node leaves."""
+        self._leave = partial(group.leave, self.port)  # first: an interrupted join is taken back by `drain`, too
         group.join(self.port, value)
-        self._leave = partial(group.leave, self.port)
 
     def drain(self) -> None:
         """`Drained.drain`: refuse what has not begun, so that its callers can go elsewhere."""
@@ -389,7 +389,8 @@ class Service:
             source.stop()
         self._callers.clear()
         self._waiting.clear()
-        self._works.clear()
+        for work in list(self._works.values()):  # those that have not begun have no greenlet that would do this
+            self._forget(work)
 
     # ---- being seen
 

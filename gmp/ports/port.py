@@ -29,7 +29,7 @@ from gmp.ports.monitors import Monitor
 from gmp.ports.tasks import Body, PortTask
 from gmp.ports.ties import Ties
 from gmp.ports.workers import ENDS_PROGRAM, Task, Worker
-from gmp.showing import show_by
+from gmp.showing import error_text, show_by
 
 log = logging.getLogger("gmp")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -255,7 +255,7 @@ class Port(Mailbox):
             if not ends_program:
                 log.error("port %s died of %s", self.id, type(error).__name__, exc_info=error)
             trace = "".join(traceback.format_exception(error)).rstrip()
-            self._die(("die", f"{type(error).__name__}: {_text(error)}", trace))
+            self._die(("die", f"{type(error).__name__}: {error_text(error)}", trace))
         elif not ends_program and not self._follows_from_death(error):
             log.error("port %s, already dead, raised %s", self.id, type(error).__name__, exc_info=error)
         if ends_program:
@@ -427,13 +427,6 @@ class Port(Mailbox):
         self.ports.check()
         if self._receiver is not None:
             raise GmpError(f"another greenlet already waits in receive at {self.id}: only one may at a time")
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException as second:  # whatever it is, the port dies of `error`
-        return f"<its text cannot be made: {type(second).__name__}>"
 
 
 show_by(Port, Port.__repr__)
