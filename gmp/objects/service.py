@@ -389,8 +389,7 @@ class Service:
             source.stop()
         self._callers.clear()
         self._waiting.clear()
-        for work in list(self._works.values()):  # those that have not begun have no greenlet that would do this
-            self._forget(work)
+        self._works.clear()
 
     # ---- being seen
 
