@@ -151,9 +151,14 @@ def test_what_is_not_installed_is_named(lan: str) -> None:
 @pytest.mark.parametrize("patched", [False, True], ids=["plain", "patched"])
 def test_programs_find_each_other_and_end_at_once(lan: str, patched: bool) -> None:
     patch = "from gevent import monkey; monkey.patch_all()\n" if patched else ""
-    program = f"{patch}import gmp, sys; node = gmp.configure(node_id=sys.argv[1], lan={lan!r}, binds=['127.0.0.1:0'])\n" + (
-        "group = gmp.group('all'); group.join(gmp.port()); print(len(group.wait(3, timeout=40)), flush=True); input()"
-    )
+    # it goes on running the event loop, as the others may have to hear of a node from this one
+    program = f"""{patch}import gevent, gmp, sys
+gmp.configure(node_id=sys.argv[1], lan={lan!r}, binds=["127.0.0.1:0"])
+group = gmp.group("all")
+group.join(gmp.port())
+print(len(group.wait(3, timeout=40)), flush=True)
+gevent.get_hub().threadpool.apply(sys.stdin.readline)
+"""
     programs = [
         subprocess.Popen([sys.executable, "-c", program, f"n{number}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for number in range(3)

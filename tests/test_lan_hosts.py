@@ -17,12 +17,12 @@ import pytest
 from .gmp_command import GMP, PATIENCE, wait_for
 
 NODE = """
-import sys, gmp
+import gevent, sys, gmp
 gmp.configure(node_id=sys.argv[1], lan="lab")
 group = gmp.group("all")
 group.join(gmp.port())
 print(len(group.wait(2, timeout=40)), flush=True)
-input()
+gevent.get_hub().threadpool.apply(sys.stdin.readline)
 """
 
 
