@@ -40,7 +40,9 @@ def main() -> int:
 
     import pytest
 
-    return int(pytest.main(rest, plugins=[Share(given.share or 0, given.n)]))
+    # as gmp has a plugin, pytest would rewrite all that is beside it; this file is imported before pytest is
+    known = ["-W", "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning"]
+    return int(pytest.main([*known, *rest], plugins=[Share(given.share or 0, given.n)]))
 
 
 if __name__ == "__main__":  # pytest looks for doctests here, and must not patch by that
