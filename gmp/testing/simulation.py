@@ -98,11 +98,11 @@ class Simulation(Breakable):
         self._network = Network(loop, str(self.seed), self._latency, self.note)
         self._world = World(loop, str(self.seed))
         outer = get_hub()
-        with ExitStack() as undo:  # race: Ctrl-C: each step is taken back by what stands there before it
+        undo = self._undo = ExitStack()
+        try:  # race: Ctrl-C: each step is taken back by what stands there before it; nothing is called behind the block
             if gc.isenabled():
                 undo.callback(gc.enable)
-            if not gc.get_freeze_count():
-                undo.callback(gc.unfreeze)
+            undo.callback(gc.unfreeze)
             undo.callback(worlds.leave, self._world)
             worlds.enter(self._world)
             self._hub = VirtualHub(loop)
@@ -113,7 +113,9 @@ class Simulation(Breakable):
             gc.collect()
             gc.freeze()  # what was there before, however much, is not looked at again each time
             loop.call_at(COLLECT, self._collect)
-            self._undo = undo.pop_all()
+        except BaseException:
+            undo.close()
+            raise
         return self
 
     def __exit__(
