@@ -15,7 +15,7 @@ from typing import Any
 import gevent
 import gevent.subprocess as subprocess
 import pytest
-from gevent import socket
+from gevent import monkey, socket
 
 import gmp
 from gmp.config import Address
@@ -33,6 +33,8 @@ PATIENCE = 40.0
 
 def no_multicast() -> str:
     """Why there is no mDNS on loopback here, or nothing."""
+    if monkey.is_module_patched("threading"):
+        return "there is no mDNS in a patched program"
     with native_socket.socket(native_socket.AF_INET, native_socket.SOCK_DGRAM) as sock:
         try:
             joined = native_socket.inet_aton("224.0.0.251") + native_socket.inet_aton(LOOPBACK)
@@ -146,13 +148,19 @@ def test_what_is_not_installed_is_named(lan: str) -> None:
     assert "ConfigError: nodes on a LAN find each other by zeroconf: pip install 'gevent-mp[lan]'" in result.stderr
 
 
+@pytest.mark.usefixtures("folder")
+def test_a_patched_program_is_told_that_it_cannot(lan: str) -> None:
+    program = "from gevent import monkey; monkey.patch_all(); import gmp; "
+    program += f"gmp.configure(node_id='x', lan={lan!r}, binds=['127.0.0.1:0'])"
+    result = native_subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "ConfigError: mDNS (lan) does not work in a program that gevent has patched: give seeds" in result.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize("patched", [False, True], ids=["plain", "patched"])
-def test_programs_find_each_other_and_end_at_once(lan: str, patched: bool) -> None:
-    patch = "from gevent import monkey; monkey.patch_all()\n" if patched else ""
+def test_programs_find_each_other_and_end_at_once(lan: str) -> None:
     # it goes on running the event loop, as the others may have to hear of a node from this one
-    program = f"""{patch}import gevent, gmp, sys
+    program = f"""import gevent, gmp, sys
 gmp.configure(node_id=sys.argv[1], lan={lan!r}, binds=["127.0.0.1:0"])
 group = gmp.group("all")
 group.join(gmp.port())

@@ -37,7 +37,7 @@ class Lan:
 
     @staticmethod
     def check() -> None:
-        """*Raises:* `ConfigError` when zeroconf is not installed."""
+        """*Raises:* `ConfigError` when zeroconf is not installed, and in a program that gevent has patched."""
         package()
 
     def seeds(self, node_id: str, incarnation: str, addresses: list[str]) -> list[Address]:

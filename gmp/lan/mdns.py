@@ -1,8 +1,8 @@
 """mDNS by zeroconf (extra ``lan``): what this machine announces on the LAN, and what others do.
 
-zeroconf runs in a native thread of its own, and its functions block natively: they are called in the hub's thread pool. In
-a program that gevent has patched its thread is a greenlet, which the pool's threads would not let run; there they are
-called as they are.
+zeroconf runs an asyncio loop in a native thread of its own, and its functions block natively: they are called in the hub's
+thread pool. In a program that gevent has patched its thread would be a greenlet, beside which asyncio takes the program's
+own greenlets for tasks of that loop, and zeroconf does nothing that blocks: there is no mDNS there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ MOST_ADDRESSES = 4  # that fit into one
 
 
 def package() -> Any:
-    """Return zeroconf. *Raises:* `ConfigError` if it is not installed."""
+    """Return zeroconf. *Raises:* `ConfigError` if it is not installed, and in a patched program."""
+    if monkey.is_module_patched("threading"):
+        raise ConfigError(
+            "mDNS (lan) does not work in a program that gevent has patched: give seeds, and the secret of the LAN's network;"
+            " or begin the node in a program of its own"
+        )
     try:
         return importlib.import_module("zeroconf")
     except ImportError:
@@ -42,10 +47,7 @@ def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, 
 
 def _run(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function that blocks natively. *Blocks:* until it returns. *Raises:* `GmpError`."""
-    if monkey.is_module_patched("threading"):
-        result, error = _outcome(function, args)
-    else:
-        result, error = gevent.get_hub().threadpool.apply(_outcome, (function, args))
+    result, error = gevent.get_hub().threadpool.apply(_outcome, (function, args))
     if error is not None:
         raise GmpError(f"mDNS on this LAN: {type(error).__name__}: {error}") from error
     return result
