@@ -98,11 +98,13 @@ class Simulation(Breakable):
         self._network = Network(loop, str(self.seed), self._latency, self.note)
         self._world = World(loop, str(self.seed))
         outer = get_hub()
+        freezes = not gc.get_freeze_count()  # what the program has frozen stays so; Python 3.12 begins with some
         undo = self._undo = ExitStack()
         try:  # race: Ctrl-C: each step is taken back by what stands there before it; nothing is called behind the block
             if gc.isenabled():
                 undo.callback(gc.enable)
-            undo.callback(gc.unfreeze)
+            if freezes:
+                undo.callback(gc.unfreeze)
             undo.callback(worlds.leave, self._world)
             worlds.enter(self._world)
             self._hub = VirtualHub(loop)
@@ -111,7 +113,8 @@ class Simulation(Breakable):
             set_hub(self._hub)
             gc.disable()  # garbage is collected at times of the simulation: it may close things
             gc.collect()
-            gc.freeze()  # what was there before, however much, is not looked at again each time
+            if freezes:
+                gc.freeze()  # what was there before, however much, is not looked at again each time
             loop.call_at(COLLECT, self._collect)
         except BaseException:
             undo.close()
