@@ -36,7 +36,7 @@ def turn_with_strike(striker: Striker, at: int) -> tuple[int, list[str]]:
         wrong.append("another clock")
     if not gc.isenabled():
         wrong.append("no garbage is collected")
-    if gc.get_freeze_count() != frozen:
+    if gc.get_freeze_count() > frozen:
         wrong.append("garbage is frozen")
     try:
         with Simulation(seed=1) as again:
