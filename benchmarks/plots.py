@@ -11,8 +11,8 @@ from typing import Any
 from benchmarks.workloads import WORKLOADS, lower_is_better
 
 
-def plot(results: dict[str, Any], folder: Path) -> list[Path]:
-    """Write the plots; returns where. *Raises:* `SystemExit` when matplotlib is missing."""
+def drawing(folder: Path) -> Any:
+    """Make the folder, and return matplotlib's pyplot, set up for plots there. *Raises:* `SystemExit` when it is missing."""
     try:
         import matplotlib
     except ImportError:
@@ -22,6 +22,12 @@ def plot(results: dict[str, Any], folder: Path) -> list[Path]:
 
     matplotlib.rcParams.update({"svg.hashsalt": "gmp", "font.size": 9})
     folder.mkdir(parents=True, exist_ok=True)
+    return pyplot
+
+
+def plot(results: dict[str, Any], folder: Path) -> list[Path]:
+    """Write the plots; returns where. *Raises:* `SystemExit` when matplotlib is missing."""
+    pyplot = drawing(folder)
     written = []
     for workload, metrics in results["figures"].items():
         for metric, values in metrics.items():

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import gmp
+from benchmarks.plots import drawing
 from gmp.testing import Simulation
 
 ROOT = Path(__file__).parent.parent
@@ -209,15 +210,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def plot(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     """Write a plot for each of three figures; returns where. *Raises:* `SystemExit` when matplotlib is missing."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise SystemExit("plots need matplotlib: pip install -e '.[bench]'") from None
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    matplotlib.rcParams.update({"svg.hashsalt": "gmp", "font.size": 9})
-    folder.mkdir(parents=True, exist_ok=True)
+    pyplot = drawing(folder)
     written = []
     for name in ("bytes", "seed_bytes", "seconds"):
         figure, axes = pyplot.subplots(figsize=(6.4, 3.2))
