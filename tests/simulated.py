@@ -25,6 +25,7 @@ from tests.history import History
 from tests.senders import Sender, Stage, combinations
 
 SENDERS = 2  # of each node
+SPARSE = 0.9  # of the seeds have senders that rest after each step: what nodes learn of each other matters more than how much they send
 PRIVATE: dict[str, Any] = {"binds": []}  # two that nobody can dial: what they send each other goes through seeds
 KNOWN = Path(__file__).with_name("simulated_seeds.txt")  # every seed that ever failed
 # Virtual seconds after the end of all faults within which each node sees exactly the receivers that live. Mostly it takes
@@ -44,6 +45,7 @@ class Players:
     def __init__(self, seed: int | str) -> None:
         self.history = History()
         self._random = random.Random(f"{seed}/history")
+        self._calm = random.Random(f"{seed}/pace").random() < SPARSE
         self._combinations = combinations(self._random)
         self._stages: dict[str, Stage] = {}
         self._receivers: dict[str, set[str]] = {}  # by node
@@ -59,6 +61,7 @@ class Players:
             node.group("receivers").join(receiver)
         self._receivers[node.id] = {receiver.id for receiver in receivers}
         stage = self._stages[node.id] = Stage(node, self.history, self._random)
+        stage.calm = self._calm
         for _ in range(SENDERS):
             Sender(stage, *next(self._combinations))
 
