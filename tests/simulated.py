@@ -25,7 +25,7 @@ from tests.history import History
 from tests.senders import Sender, Stage, combinations
 
 SENDERS = 2  # of each node
-SPARSE = 0.9  # of the seeds have senders that rest after each step: what nodes learn of each other matters more than how much they send
+SPARSE = 0.9  # of the seeds: senders rest after each step, so that more seeds run in the same time
 PRIVATE: dict[str, Any] = {"binds": []}  # two that nobody can dial: what they send each other goes through seeds
 KNOWN = Path(__file__).with_name("simulated_seeds.txt")  # every seed that ever failed
 # Virtual seconds after the end of all faults within which each node sees exactly the receivers that live. Mostly it takes
