@@ -427,6 +427,72 @@ def test_each_loss_tells_groups_in_its_own_batch_whatever_else_is_on_its_way(
     assert recorder.calls[1:] == [(["other"], [], ["this"]), (["this"], [], [])]
 
 
+def test_a_loss_is_told_to_groups_though_what_came_before_it_had_not_been_reported(
+    make_node: Callable[..., gmp.Node], recorder: Recorder
+) -> None:
+    """race: a member is back, and seen by `members`; it is lost again before the callback has run."""
+    node = make_node("node", binds=[], seeds=[])
+    family = node.family("f")
+    family.monitor(lambda items, *news: recorder(sorted(items), *news))
+    recorder.wait()
+    family.set("this", 1)
+    assert family.items() == {"this": 1}
+    lose(node, lambda: family.delete("this"))
+    recorder.wait(3)
+    assert recorder.calls[1:] == [(["this"], ["this"], [], []), ([], [], [], ["this"])]
+
+
+def test_a_loss_is_told_to_groups_though_it_is_over_before_their_callback_returns(
+    make_node: Callable[..., gmp.Node], recorder: Recorder
+) -> None:
+    node = make_node("node", binds=[], seeds=[])
+    family, go_on = node.family("f"), gevent.event.Event()
+    family.set("this", 1)
+
+    def callback(_: object, *news: list[str]) -> None:
+        recorder(*news)
+        go_on.wait()
+
+    family.monitor(callback)
+    recorder.wait()
+    for _ in range(2):
+        lose(node, lambda: family.delete("this"))
+        family.set("this", 2)
+        gevent.sleep(0)
+    go_on.set()
+    recorder.wait(3)
+    assert recorder.calls[1:] == [([], [], ["this"]), (["this"], [], [])]
+
+
+def test_a_loss_is_told_to_groups_though_their_monitor_is_new(
+    make_node: Callable[..., gmp.Node], recorder: Recorder
+) -> None:
+    node = make_node("node", binds=[], seeds=[])
+    family = node.family("f")
+    family.set("this", 1)
+    family.set("that", 1)
+    family.monitor(lambda items, *news: recorder(sorted(items), *news))
+    lose(node, lambda: family.delete("this"))
+    family.set("this", 1)
+    recorder.wait(3)
+    assert [(items, sorted(added), *others) for items, added, *others in recorder.calls] == [
+        (["that", "this"], ["that", "this"], [], []),
+        (["that"], [], [], ["this"]),
+        (["that", "this"], ["this"], [], []),
+    ]
+
+
+def lose(node: gmp.Node, change: Callable[[], None]) -> None:
+    """Do what a loss does to the directory, as its step does it; what follows from it waits for its aftermath."""
+    workers = node._core.ports.workers
+    aftermath: list[Any] = []
+    workers.gathered = aftermath
+    change()
+    workers.gathered = None
+    for task in aftermath:
+        workers.add(task)
+
+
 def test_a_step_of_a_loss_that_fails_keeps_nobody_else_from_being_told(
     pair: Pair, caplog: pytest.LogCaptureFixture, recorder: Recorder
 ) -> None:

@@ -140,12 +140,17 @@ News = tuple[Items, list[str], list[str], list[str]]  # the touched entries, and
 
 
 class _Seen:
-    """What the callback of one monitor has been told, and the keys that may have changed since."""
+    """What the callback of one monitor has been told, and the keys that may have changed since.
+
+    What is set and deleted again meanwhile is no news, but for what a loss has deleted: who knew of it, by `items` perhaps,
+    may have sent to it, so it is always reported, as removed, and before that as added if even that had not been reported.
+    """
 
     def __init__(self, family: str) -> None:
         self._family = family
         self._items: Items | None = None
-        self._touched: dict[str, None] = {}
+        self._touched: Items = {}  # with the value that was seen last
+        self._lost: Items = {}  # deleted by losses, with the values that they had
         self._last: Callable[[], Snapshot | None] = lambda: None  # the snapshot that was given out last
         self._news: News | None = None  # found, and not reported
 
@@ -153,14 +158,18 @@ class _Seen:
         """Take the entries from this directory from now on."""
         self._backbone = backbone
         if self._items is not None:
-            self._touched.update(dict.fromkeys([*self._items, *backbone.items(self._family)]))
+            self._touched.update({**self._items, **backbone.items(self._family)})
 
-    def touch(self, change: Change) -> None:
+    def touch(self, change: Change, *, by_loss: bool) -> None:
         """Note which keys a change touches; an empty one may touch all."""
         if not change.set and not change.deleted:
             self.look_at(self._backbone)
-        self._touched.update(dict.fromkeys(change.set))
-        self._touched.update(dict.fromkeys(change.deleted))
+        known = self._items or {}
+        for key in change.deleted:
+            value = self._touched.setdefault(key, known.get(key))
+            if by_loss:
+                self._lost[key] = value
+        self._touched.update(change.set)
 
     def next(self) -> tuple[Snapshot, list[str], list[str], list[str]] | None:
         """Return all entries and the keys that were added, changed and removed; None if there is nothing to report.
@@ -184,6 +193,7 @@ class _Seen:
         known.update(now)
         for key in removed:
             known.pop(key, None)
+            self._lost.pop(key, None)
         snapshot = Snapshot(known)
         self._last = ref(snapshot)
         return snapshot, added, changed, removed
@@ -192,11 +202,18 @@ class _Seen:
         """Note that what `next` returned is about to be reported."""
         self._news = None
 
-    def _find_news(self, touched: dict[str, None]) -> News | None:
-        if self._items is None:
-            self._items = self._backbone.items(self._family)
+    def _find_news(self, touched: Items) -> News | None:
+        known, lost = self._items, self._lost
+        if known is None:
+            self._touched.update(touched)
+            self._items = {**lost, **self._backbone.items(self._family)}
             return {}, [*self._items], [], []
-        known, now = self._items, self._backbone.pick(self._family, touched)
+        unknown = {key: value for key, value in lost.items() if key not in known}
+        if unknown:
+            self._touched.update(touched)
+            return unknown, [*unknown], [], []
+        now = self._backbone.pick(self._family, [key for key in touched if key not in lost])
+        self._touched.update({key: touched[key] for key in lost if key in touched})  # they may be back: the next news
         added = [key for key in now if key not in known]
         changed = [key for key in now if key in known and not is_same(known[key], now[key])]
         removed = [key for key in touched if key in known and key not in now]
@@ -223,7 +240,7 @@ class Subscription:
         self._report_soon()
 
     def _change(self, change: Change) -> None:
-        self._seen.touch(change)
+        self._seen.touch(change, by_loss=self._ground.gathering)
         self._report_soon()
 
     def _report_soon(self) -> None:
