@@ -65,6 +65,35 @@ def test_a_fork_while_a_node_is_being_made_hurts_neither_process() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "made\n", "")
 
 
+JUST_SENT = """
+import os, time, gevent, gmp
+with gmp.Node("seed", binds=["127.0.0.1:0"]) as seed:
+    node = gmp.configure(node_id="parent", binds=[], seeds=seed.binds)
+    port = seed.port()
+    node.call("seed", "time")
+    for value in range(10):
+        gmp.send(port.id, value)  # they wait for the end of the turn
+    child = os.fork()
+    if child == 0:
+        used = time.process_time()
+        gevent.sleep(1)
+        os._exit(time.process_time() - used > 0.1)
+    print(os.waitpid(child, 0)[1], [port.receive(timeout=20) for _ in range(10)] == [(value,) for value in range(10)])
+    node.close()
+"""
+
+
+def test_a_child_forked_behind_messages_that_wait_to_be_written_is_idle() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", JUST_SENT],
+        env={**os.environ, "GMP_SECRET": "geheim"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "0 True\n", "")
+
+
 def in_thread(function: Any, *args: Any) -> Any:
     """The pool would tell the hub of an exception."""
     result, error = gevent.get_hub().threadpool.apply(_caught, (function, args))

@@ -430,8 +430,9 @@ class Connection(Outbox):
         """Let go of the socket without sending a byte, in a child of `fork`: it is the parent's."""
         if self.reason is None:
             self.reason = CloseReason.NODE_CLOSED
-            for watcher in (self._deadline, self._reader, self._writer):
-                watcher.close()
+            self._deadline.close()
+            self._reader.close()
+            self._discard()  # or the end of its turn, which the child's loop has too, would for ever wait for a write
             self._let_go(self.sock.detach())
 
     def _last_words(self, tls: Tls) -> None:
