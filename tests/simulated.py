@@ -28,10 +28,9 @@ SENDERS = 2  # of each node
 SPARSE = 0.9  # of the seeds: senders rest after each step, so that more seeds run in the same time
 PRIVATE: dict[str, Any] = {"binds": []}  # two that nobody can dial: what they send each other goes through seeds
 KNOWN = Path(__file__).with_name("simulated_seeds.txt")  # every seed that ever failed
-# Virtual seconds after the end of all faults within which each node sees exactly the receivers that live. Mostly it takes
-# less than five, but a private node that came back with its clock set back is taken for its former life by those that it
-# reaches through seeds, for `gmp.net.peer.LATE` = 30 seconds.
-SETTLED = 45.0
+# Virtual seconds after the end of all faults within which each node sees exactly the receivers that live; mostly it takes
+# less than five.
+SETTLED = 20.0
 slowest = [0.0]  # virtual seconds that this took
 QUICK = {
     "address_timeout": 0.5, "connect_timeout": 3.0, "leave_timeout": 0.5, "handshake_timeout": 2.0, "lost_after": 4.0,

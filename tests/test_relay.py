@@ -16,7 +16,7 @@ import gmp
 from gmp.config import SEED_MARK, parse_bind
 from gmp.mesh import mesh as mesh_module
 from gmp.mesh.addresses import MOST_DIALLED
-from gmp.testing import FaultProxy
+from gmp.testing import FaultProxy, Simulation
 from tests.certificates import Authority
 from tests.conftest import Recorder, eventually
 from tests.test_nodes import echo
@@ -193,9 +193,7 @@ def test_more_than_the_high_mark_flows_through_a_seed_in_order(private_pair: tup
     producer.get(timeout=10)
 
 
-def test_a_sender_waits_when_the_other_end_does_not_read(
-    private_pair: tuple[gmp.Node, ...], short_goodbye: None
-) -> None:
+def test_a_sender_waits_when_the_other_end_does_not_read(private_pair: tuple[gmp.Node, ...], short_goodbye: None) -> None:
     seed, alice, bob = private_pair
     alice.wait_up("bob", timeout=20)
     connection = bob._core.network.peers["seed"].connection
@@ -649,3 +647,22 @@ def test_over_a_connection_by_json_nothing_is_relayed_and_whoever_sends_is_told_
             (reason,) = told.wait(timeout=5)
             assert "json" in reason[2]
     assert len(seed._core.mesh.router) == 0
+
+
+@pytest.mark.parametrize("names", [("alice", "bob"), ("bob", "alice")], ids=["who opens", "who asks"])
+def test_a_private_node_that_comes_back_with_its_clock_set_back_is_reached_again(names: tuple[str, str]) -> None:
+    """What it opens looks like what its former life may have sent, until it answers what was asked of it since."""
+    name, other = names
+    with Simulation(1) as sim:
+        sim.node("seed")
+        sim.node(name, lambda node: node.group("them").join(node.port()), binds=[])
+        sim.node(other, binds=[])
+        group = sim[other].group("them")
+        sim.run_until(group.members)
+        sim[other].call(name, "time")
+        sim.crash(name)
+        sim.run(1)
+        sim.jump_clock(name, -3600)
+        sim.restart(name)
+        sim.run_until(lambda: not group.members())
+        sim.run_until(group.members, timeout=5)

@@ -82,10 +82,14 @@ class MeshGround:
         peer = self._host.network.peers.get(node_id)
         return "" if peer is None else peer.link.newest
 
-    def is_former(self, node_id: str, incarnation: str) -> bool:
+    def next_number(self) -> int:
+        """`Ground.next_number`."""
+        return self._host.network.handshakes.next_number()
+
+    def is_former(self, node_id: str, incarnation: str, asked: int | None) -> bool:
         """`Ground.is_former`."""
         peer = self._host.network.peers.get(node_id)
-        return peer is not None and peer.is_former(incarnation)
+        return peer is not None and peer.is_former(incarnation, asked)
 
     def is_near(self, node_id: str) -> bool:
         """`Ground.is_near`."""
@@ -124,10 +128,10 @@ class MeshGround:
             self._host.peer(node_id).want()
 
     def relayed(
-        self, node_id: str, incarnation: str, token: str, via: str, carry: Callable[..., None]
+        self, node_id: str, incarnation: str, token: str, via: str, carry: Callable[..., None], asked: int | None
     ) -> RelayLink | None:
         """`Ground.relayed`."""
-        return self._host.network.relays.attach(node_id, incarnation, token, via, carry)
+        return self._host.network.relays.attach(node_id, incarnation, token, via, carry, asked)
 
     def probe(self, node_id: str) -> None:
         """`Ground.probe`."""

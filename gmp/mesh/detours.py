@@ -4,14 +4,16 @@ Of two nodes the one with the smaller ID *opens*, so that both at once cannot op
 a token, made by the opener of its incarnation and a counter, so that a newer one compares greater: a way that is opened
 anew ends the one before, and what is late of that is known by its token.
 
-    smaller: open(token, incarnation) →             ← accept(token, incarnation), or refuse(token, why)
-    greater: ask(last token, incarnation) →         ← open(…)
+    smaller: open(token, incarnation, nonce) →      ← accept(token, incarnation), or refuse(token, why)
+    greater: ask(last token, incarnation, nonce) →  ← open(…)
 
 States of a way, at the opener: *opening*, *up*; at the other: *asking*, *up*; without an entry there is none.
 race: ask and open cross: an ask that does not name the way that is up here was sent before its open arrived there.
 race: a request is lost on the way, and no node reports that: the node that gives up waiting forgets it, and asks anew
 (`give_up`). race: a direct connection comes up while a way is opened: the node that is asked refuses; the one that opened
 joins the way behind the connection, as the other side may have sent something that way.
+race: an open of a former incarnation is late. It has no nonce that was asked with, so start times tell it from those of the
+living one, unless that has its clock set back: an open that looks late is answered by an ask, whose answer cannot be.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class Detour:
         self.token = token  #: empty while asking
         self.via = via  #: the neighbour that everything for it is handed to
         self.way: RelayedWay | None = None  #: there when it is up
+        self.opened = 0  #: the number with which it was
         self.failed = failed  #: told why, when it does not come up
 
 
@@ -54,6 +57,7 @@ class Detours:
         self._ways: dict[str, Detour] = {}
         self._asked_to_dial: dict[str, Callable[[str], None]] = {}  # and what to call if it will not
         self._last: dict[str, tuple[str, str]] = {}  # the newest token seen of each node, and the incarnation it is of
+        self._asked: dict[str, tuple[str, int]] = {}  # the last nonce sent to each node, and the request's number
 
     def first_hop(self, node_id: str) -> str | None:
         """Return the neighbour through which `node_id` may be reached: the master, or for a seed the seed that has it."""
@@ -75,7 +79,7 @@ class Detours:
             self._begin(node_id, via, failed)
         else:
             self._ways[node_id] = Detour("", via, failed)
-            self._send(via, ASK, self._last.get(node_id, ("", ""))[1], node_id, self._ground.incarnation)
+            self._ask(node_id, via, self._last.get(node_id, ("", ""))[1])
         return True
 
     def give_up(self, node_id: str, *, found: bool) -> None:
@@ -113,16 +117,26 @@ class Detours:
     def _is_opener(self, node_id: str) -> bool:
         return self._id.encode() < node_id.encode("utf-8", "surrogatepass")
 
-    def _begin(self, node_id: str, via: str, failed: Callable[[str], None]) -> None:
+    def _begin(self, node_id: str, via: str, failed: Callable[[str], None], nonce: str = "") -> None:
+        token = self._next() + "-" + self._id
+        detour = self._ways[node_id] = Detour(token, via, failed)
+        detour.opened = self._ground.next_number()
+        self._send(via, OPEN, token, node_id, self._ground.incarnation, *filter(None, [nonce]))
+
+    def _ask(self, node_id: str, via: str, last: str) -> None:
+        nonce = self._next()
+        self._asked[node_id] = nonce, self._ground.next_number()
+        self._send(via, ASK, last, node_id, self._ground.incarnation, nonce)
+
+    def _next(self) -> str:
+        """Return a text that compares greater than those before, and that no other incarnation makes."""
         self._count += 1
-        token = self._ground.incarnation + base62(self._count, TOKEN_DIGITS) + "-" + self._id
-        self._ways[node_id] = Detour(token, via, failed)
-        self._send(via, OPEN, token, node_id, self._ground.incarnation)
+        return self._ground.incarnation + base62(self._count, TOKEN_DIGITS)
 
     def _send(self, via: str, kind: str, token: str, to: str, *args: Any) -> None:
         self._ground.request(via, RELAY, kind, token, to, self._id, *args)
 
-    def _up(self, node_id: str, detour: Detour, incarnation: str) -> None:
+    def _up(self, node_id: str, detour: Detour, incarnation: str, asked: int | None) -> None:
         token, via = detour.token, detour.via
 
         def carry(kind: str, *args: Any) -> None:
@@ -130,7 +144,7 @@ class Detours:
                 self._forget(node_id, token)
             self._send(via, kind, token, node_id, *args)
 
-        detour.way = self._ground.relayed(node_id, incarnation, token, via, carry)
+        detour.way = self._ground.relayed(node_id, incarnation, token, via, carry, asked)
         if detour.way is None:
             self._forget(node_id, token)
             self._send(via, LOST, token, node_id, "of a former incarnation")
@@ -149,6 +163,7 @@ class Detours:
         """Forget nodes of which nothing is on its way any more."""
         for node_id in node_ids:
             self._last.pop(node_id, None)
+            self._asked.pop(node_id, None)
 
     def _end(self, node_id: str, detour: Detour, why: str) -> None:
         if detour.way is not None:
@@ -174,19 +189,19 @@ class Detours:
             self._arrived(sender, kind, token, origin, tuple(args))
 
     def _arrived(self, sender: str, kind: str, token: str, origin: str, args: tuple[Any, ...]) -> None:
-        text = args[0] if args and isinstance(args[0], str) else ""
+        text, nonce = [arg if isinstance(arg, str) else "" for arg in (*args, "", "")[:2]]
         if kind == DIAL:
             addresses = self._backbone.border.dialable(sender, args[0] if args else ())
             if addresses and not self._ground.is_linked(origin):
                 self._dial_back(origin, addresses)
         elif kind == ASK:
-            self._asked(sender, token, origin)
+            self._is_asked(sender, token, origin, nonce)
         elif kind == OPEN:
-            self._opened(sender, token, origin, text)
+            self._opened(sender, token, origin, text, nonce)
         else:
             self._of_a_way(sender, kind, token, origin, args)
 
-    def _asked(self, sender: str, last: str, origin: str) -> None:
+    def _is_asked(self, sender: str, last: str, origin: str, nonce: str) -> None:
         if not self._is_opener(origin):
             return
         detour = self._ways.get(origin)
@@ -196,15 +211,22 @@ class Detours:
         elif detour is None and not self._ground.carries_bytes(sender):
             self._send(sender, LOST, "", origin, no_bytes(self._id, sender))
         elif detour is None:
-            self._begin(origin, sender, lambda _: None)
-        elif detour.way is not None and detour.token == last:
-            self._end(origin, detour, "lost at the other end")
-            self._begin(origin, sender, lambda _: None)
+            self._begin(origin, sender, _ignore, nonce)
+        elif detour.token == last:
+            if detour.way is not None:
+                self._end(origin, detour, "lost at the other end")
+            self._begin(origin, sender, _ignore if detour.way else detour.failed, nonce)
 
-    def _opened(self, sender: str, token: str, origin: str, incarnation: str) -> None:
+    def _opened(self, sender: str, token: str, origin: str, incarnation: str, nonce: str) -> None:
         last_incarnation, last = self._last.get(origin, ("", ""))
-        late = token <= last if incarnation == last_incarnation else self._ground.is_former(origin, incarnation)
-        if self._is_opener(origin) or late:
+        asked, number = self._asked.get(origin, ("", 0))
+        answers = number if nonce and nonce == asked else None
+        if self._is_opener(origin) or (incarnation == last_incarnation and token <= last):
+            return
+        if self._ground.is_former(origin, incarnation, answers):
+            if not nonce:
+                self._ask(origin, sender, token)
+            self._send(sender, LOST, token, origin, "of a former incarnation")
             return
         self._last[origin] = incarnation, token
         if self._ground.is_linked(origin):
@@ -217,9 +239,9 @@ class Detours:
         before = self._ways.pop(origin, None)
         if before is not None and before.way is not None:
             before.way.arrived(LOST, ("opened anew",))
-        detour = self._ways[origin] = Detour(token, sender, lambda _: None)
+        detour = self._ways[origin] = Detour(token, sender, _ignore)
         self._send(sender, ACCEPT, token, origin, self._ground.incarnation)
-        self._up(origin, detour, incarnation)
+        self._up(origin, detour, incarnation, answers)
 
     def _of_a_way(self, sender: str, kind: str, token: str, origin: str, args: tuple[Any, ...]) -> None:
         detour = self._ways.get(origin)
@@ -233,6 +255,10 @@ class Detours:
                 self._forget(origin, token)
             detour.way.arrived(kind, args)
         elif kind == ACCEPT and args and isinstance(args[0], str):
-            self._up(origin, detour, args[0])
+            self._up(origin, detour, args[0], detour.opened)
         elif kind in (REFUSE, LOST):
             self._end(origin, detour, str(args[0]) if args else "refused")
+
+
+def _ignore(why: str) -> None:
+    """Nobody waits for the way."""

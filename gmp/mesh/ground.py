@@ -56,8 +56,14 @@ class Ground(Protocol):
     def incarnation_of(self, node_id: str) -> str:
         """Return the newest incarnation of a node that was connected; empty: none was, or it is no gmp node."""
 
-    def is_former(self, node_id: str, incarnation: str) -> bool:
-        """Return whether what arrives through seeds from that incarnation is late: a newer one has been connected."""
+    def next_number(self) -> int:
+        """Return the number of a request that is sent now; it tells which connections had begun before."""
+
+    def is_former(self, node_id: str, incarnation: str, asked: int | None) -> bool:
+        """Return whether what arrives through seeds from that incarnation is late: a newer one has been connected.
+
+        `asked`: the number of the request that it answers; None: it answers none.
+        """
 
     def is_near(self, node_id: str) -> bool:
         """Return whether the connection with a node is on loopback: it is on this machine."""
@@ -81,9 +87,9 @@ class Ground(Protocol):
         """Ask for a connection with a node."""
 
     def relayed(
-        self, node_id: str, incarnation: str, token: str, via: str, carry: Callable[..., None]
+        self, node_id: str, incarnation: str, token: str, via: str, carry: Callable[..., None], asked: int | None
     ) -> RelayedWay | None:
-        """Make the way through seeds that has opened the way to a node; return None if it is of a former incarnation."""
+        """Make the way through seeds that has opened the way to a node; return None if it `is_former`."""
 
     def probe(self, node_id: str) -> None:
         """Send a no-op to a node that is connected directly, so that a dead connection is noticed."""

@@ -10,6 +10,7 @@ import logging
 from base64 import b64encode
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import count
 from typing import Protocol
 
 from gmp.config import Settings
@@ -76,7 +77,7 @@ class Handshakes:
         add_stream: Callable[[Stream], Stream],
     ) -> None:
         self.pending: dict[Connection, Dial | None] = {}
-        self.begun = 0  #: connections, so far
+        self._numbers = count(1)
         self.expected_streams = ExpectedStreams()
         self._node_id, self._incarnation = node_id, incarnation
         self._settings = settings
@@ -96,11 +97,18 @@ class Handshakes:
         settings = self._settings
         self._between = Policy(self._node_id, settings.reached_at, advertised, require_roles=settings.require_roles)
 
+    def next_number(self) -> int:
+        """Return the number of what begins now: it is greater than those of all connections that have begun here.
+
+        So for what is asked of another node through seeds: the answer was made after that (`gmp.net.peerstate`).
+        """
+        return next(self._numbers)
+
     def start(self, sock: Detachable, address: str, way: Way, dial: Dial | None) -> Connection | None:
         """Begin the handshake of a connection, which takes `sock` over; None when it broke at once."""
         settings = self._settings
         stream_id = "" if dial is None else dial.stream_id
-        self.begun += 1
+        number = self.next_number()
         session = Session(
             node_id=self._node_id,
             nonce=b64encode(chance.token_bytes(66)).decode(),
@@ -127,7 +135,7 @@ class Handshakes:
             perl_strings=settings.perl_strings,
         )
         # race: Ctrl-C: only now, as until then whoever lets `sock` go closes it, and the other side sees the end
-        connection = self._make(sock.detach(), session, address, way, self.begun)
+        connection = self._make(sock.detach(), session, address, way, number)
         if connection.reason is not None:
             return None
         self.pending[connection] = dial

@@ -60,9 +60,7 @@ class PeerEvents(Protocol):
 class Peer:
     """Another node, and the way to it."""
 
-    def __init__(
-        self, node_id: str, events: PeerEvents, *, max_message: int, high_mark: int, low_mark: int
-    ) -> None:
+    def __init__(self, node_id: str, events: PeerEvents, *, max_message: int, high_mark: int, low_mark: int) -> None:
         self.node_id = node_id
         self.state = PeerState.IDLE
         self.connection: PeerWay | None = None  #: the way to it, direct or through seeds
@@ -106,13 +104,15 @@ class Peer:
         """Break the reference cycle of a peer that is in no table any more; it cannot send from now on."""
         del self.send
 
-    def is_former(self, incarnation: str) -> bool:
-        """Whether what arrives through seeds from that incarnation is late: a newer one is known, and has not left.
+    def is_former(self, incarnation: str, asked: int | None = None) -> bool:
+        """Whether what arrives through seeds is late: a newer incarnation is known, and has not left.
 
-        Nothing says when it was sent, so start times are compared, for as long as it may have been on its way.
+        `asked`: the number of the request that it answers; None: it answers none, so start times tell.
         """
+        if asked is not None:
+            return incarnation != self.link.newest and asked < self.link.number
         if incarnation >= self.link.newest:
-            return False
+            return incarnation == self.link.former
         return self.is_up or not (self.ended or clock.monotonic() - self.lost_at > LATE)
 
     @property

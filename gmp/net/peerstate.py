@@ -94,12 +94,13 @@ def judge(*, arbiter: bool, up: str | None, newest: str, incarnation: str, earli
 class Link(Generic[C]):
     """The state of the rule for one peer: its methods are told what happens to connections, and return what to do."""
 
-    __slots__ = ("held", "known", "newest", "number", "pending", "up", "up_incarnation")
+    __slots__ = ("former", "held", "known", "newest", "number", "pending", "up", "up_incarnation")
 
     def __init__(self) -> None:
         self.up: C | None = None
         self.up_incarnation = ""
         self.newest = ""  #: the incarnation that authenticated last
+        self.former = ""  #: the one before, which is gone
         self.number = 0  #: of the connection that it did so by
         self.known = False  #: whether it ever authenticated
         self.pending: dict[C, str] = {}  #: our line went out, the arbiter's is awaited: the incarnation it claims
@@ -144,7 +145,7 @@ class Link(Generic[C]):
     def met(self, incarnation: str, number: int) -> None:
         """Note that an incarnation has proved itself; others on connections that began before `number` are late."""
         if incarnation and incarnation != self.newest:
-            self.newest, self.number = incarnation, number
+            self.former, self.newest, self.number = self.newest, incarnation, number
         self.known = True
 
     def closed(self, connection: C) -> list[Do[C]]:

@@ -29,7 +29,7 @@ class Relays:
         destinations: dict[str, Any],
         max_message: int,
         watch: Callable[[RelayLink], Watch],
-        begun: Callable[[], int],
+        next_number: Callable[[], int],
         peer_log: PeerLog,
     ) -> None:
         self._node_id = node_id
@@ -38,15 +38,24 @@ class Relays:
         self._destinations = destinations
         self._max_message = max_message
         self._watch = watch
-        self._begun = begun  # how many connections have begun here so far
+        self._next_number = next_number
         self._tell = partial(peer_log.tell, log, logging.INFO)
 
     def attach(
-        self, node_id: str, incarnation: str, token: str, via: str, carry: Callable[..., None]
+        self,
+        node_id: str,
+        incarnation: str,
+        token: str,
+        via: str,
+        carry: Callable[..., None],
+        asked: int | None = None,
     ) -> RelayLink | None:
-        """Make the link that has opened with a node the way to it; return None if it comes from a former incarnation."""
+        """Make the link that has opened with a node the way to it; return None if it comes from a former incarnation.
+
+        `asked`: as for `Peer.is_former`.
+        """
         peer = self._peer(node_id)
-        if peer.is_former(incarnation):
+        if peer.is_former(incarnation, asked):
             return None
         link = RelayLink(
             node_id,
@@ -58,13 +67,13 @@ class Relays:
             destinations=self._destinations,
             max_message=self._max_message,
         )
-        self._join(peer, link, self._begun() + 1)
+        self._join(peer, link, asked, self._next_number() if asked is None else asked)
         return link
 
-    def _join(self, peer: Peer, link: RelayLink, number: int) -> None:
+    def _join(self, peer: Peer, link: RelayLink, asked: int | None, number: int) -> None:
         if link.reason is not None or peer.connection is link:
             return  # race: it has ended while it waited; Ctrl-C has struck behind its being taken
-        if peer.is_former(link.incarnation):
+        if peer.is_former(link.incarnation, asked):
             link.close(CloseReason.RELAY_LOST, "of a former incarnation")  # race: a newer one has connected meanwhile
             return
         old = peer.connection
@@ -74,7 +83,7 @@ class Relays:
             old.close(CloseReason.RELAY_LOST, "opened anew", told=True)
         peer.link.met(link.incarnation, number)
         if peer.state is PeerState.LOST:  # what is sent before the watchers know of the loss must not find a way
-            peer.after_loss(partial(self._join, peer, link, number))
+            peer.after_loss(partial(self._join, peer, link, asked, number))
         elif peer.is_linked:
             peer.join_relay(link)
         else:
