@@ -197,7 +197,7 @@ class MsgpackDecoder:
         self._max_message = max_message
         self._extensions = extensions = _Extensions()
         self._lists = self._make_unpacker(True, extensions._ext)
-        self._tuples = self._make_unpacker(False, extensions._ext_among_tuples)
+        self._tuples: msgpack.Unpacker | None = None  # made for the first batch that is worth it: each takes 45 to 300 KiB
         self._unpacker = self._lists  # in use; the positions are in what this one was fed
         self._suited = self._lists  # for what came last, and likely for what comes next
         self._singles = 0  # messages since the last batch
@@ -310,6 +310,8 @@ class MsgpackDecoder:
             self._suited = self._lists
             self._extensions.short = SHORT
         elif further >= _FEW:
+            if self._tuples is None:
+                self._tuples = self._make_unpacker(False, self._extensions._ext_among_tuples)
             self._suited = self._tuples
         destination = find(name)
         if destination is not None and (plain or not any(isinstance(message, Undecodable) for message in messages)):
