@@ -59,6 +59,19 @@ MUTATIONS = (
         "        self._send_by(connection.send)\n        hand_over.begin()",
         "handover",
     ),
+    Mutation(
+        "directory: of two incarnations of a node the later one by the clock is taken for the newer",
+        "gmp/mesh/claims.py",
+        "        ranks = [known.version[0]",
+        "        return incarnation\n        ranks = [known.version[0]",
+    ),
+    Mutation(
+        "seed: it tells nobody that it has lost the next hop of a relayed pair",
+        "gmp/mesh/mesh.py",
+        "self.router.node_down(node_id)",
+        "pass",
+        "hops",
+    ),
 )
 
 

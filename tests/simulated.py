@@ -69,6 +69,10 @@ class Players:
         for caller in reply:
             node.send(caller, "got it")
 
+    def receivers(self, node_id: str) -> list[str]:
+        """The receivers of a node."""
+        return sorted(self._receivers[node_id])
+
     def gone(self, node_id: str) -> None:
         """A node has ended, and is not started again."""
         self._stages.pop(node_id).close()
@@ -152,7 +156,8 @@ def programs() -> dict[str, Callable[..., Any]]:
     """Every program that takes a simulation and seconds, by its name."""
     from tests import simulated_programs as others  # which are made of what is here
 
-    return {"history": history, "upgrade": others.upgrade, "handover": others.handover, "supervisors": others.supervisors}
+    more = (others.upgrade, others.handover, others.supervisors, others.hops)
+    return {"history": history, **{program.__name__: program for program in more}}
 
 
 def known() -> list[tuple[str, int, float]]:

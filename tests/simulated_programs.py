@@ -144,3 +144,58 @@ def supervisors(sim: Simulation, *, seconds: float = 15.0) -> None:
     assert each_once(), "a child was not there any more"
     for port_id, name in dict(sim["boss"].group("children").members()).items():
         assert sim["seed0"].call(port_id, "who", timeout=5) == (name,)
+
+
+AT = {"private0": "seed0", "private1": "seed1", "private2": "seed1"}  # the one seed that each private node knows
+SIDES = [("private0", "private1"), ("private0", "private2")]  # what these send each other goes through both seeds
+LOSSES = "reset", "crash", "vanish", "partition"  # of a private node and its seed
+TOLD = 3 * float(QUICK["lost_after"])  # virtual seconds within which each must know that another one is lost
+SEED_TELLS = {**QUICK, "busy_after": None, "hung_after": None}  # no silence tells of a loss
+
+
+def hops(sim: Simulation, *, seconds: float = 15.0) -> int:
+    """Private nodes talk through two seeds. One loses its seed: who is at the other seed, and it itself, must soon know.
+
+    Return how many such losses there were.
+    """
+    lots, players = Random(f"{sim.seed}/hops"), Players(sim.seed)
+    wrong = players.history.wrong
+    for name in ("seed0", "seed1"):
+        sim.node(name, **SEED_TELLS)  # without receivers: nobody connects with the other seed for their sake
+    for name, seed in AT.items():
+        sim.node(name, players.start, seeds=sim[seed].binds, **SEED_TELLS, **PRIVATE)
+    losses, until = 0, sim.now + seconds
+    while sim.now < until and not wrong:
+        sim.run_until(lambda: wrong or all(is_relayed(sim, *pair) for pair in SIDES), timeout=SETTLED)
+        sim.run(lots.uniform(0, 2))
+        victim = lots.choice([*AT])
+        lose_seed(sim, players, victim, lots.choice(LOSSES))
+        losses += 1
+        sim.heal()
+        if sim[victim].closed:
+            sim.restart(victim)
+    check(sim, players)
+    return losses
+
+
+def lose_seed(sim: Simulation, players: Players, victim: str, how: str) -> None:
+    """Let a private node and its seed lose each other. *Raises:* `AssertionError` if somebody is not told in time."""
+    untold: set[tuple[str, str]] = set()  # who watches, and whom
+
+    def watch(one: str, other: str) -> None:
+        untold.add((one, other))
+        sim[one].monitor(players.receivers(other)[0], lambda *reason: untold.discard((one, other)))
+
+    for pair in SIDES:
+        if victim in pair and is_relayed(sim, *pair) and is_relayed(sim, *pair[::-1]):
+            other = pair[pair[0] == victim]
+            watch(other, victim)
+            if how in ("reset", "partition"):
+                watch(victim, other)
+    if how in ("crash", "vanish"):
+        getattr(sim, how)(victim)
+    else:
+        getattr(sim, how)(victim, AT[victim])
+    until = sim.now + TOLD
+    sim.run_until(lambda: players.history.wrong or not untold or sim.now >= until, timeout=2 * TOLD)
+    assert not untold, f"{how} of {victim} and {AT[victim]}: after {TOLD:g} s not told, and of whom: {sorted(untold)}"

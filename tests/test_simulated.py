@@ -37,6 +37,12 @@ def test_pairs_that_cannot_reach_each_other_go_through_seeds_and_directly_again(
 
 
 @pytest.mark.parametrize("seed", [0, FIRST], ids=["always the same", "another one"])
+def test_who_talks_through_seeds_is_told_when_the_other_one_is_lost_at_the_far_seed(seed: int) -> None:
+    with Simulation(seed, seeds=2) as sim:
+        assert simulated_programs.hops(sim, seconds=10.0) > 0
+
+
+@pytest.mark.parametrize("seed", [0, FIRST], ids=["always the same", "another one"])
 def test_a_supervisor_has_each_child_once_after_everything_has_crashed(seed: int) -> None:
     simulated.run(seed, 10.0, simulated_programs.supervisors)
 
