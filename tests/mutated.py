@@ -62,8 +62,8 @@ MUTATIONS = (
     Mutation(
         "directory: of two incarnations of a node the later one by the clock is taken for the newer",
         "gmp/mesh/claims.py",
-        "        ranks = [known.version[0]",
-        "        return incarnation\n        ranks = [known.version[0]",
+        'newest = max(ranks, default="")',
+        "return incarnation",
     ),
     Mutation(
         "seed: it tells nobody that it has lost the next hop of a relayed pair",

@@ -25,7 +25,7 @@ from tests.history import History
 from tests.senders import Sender, Stage, combinations
 
 SENDERS = 2  # of each node
-SPARSE = 0.9  # of the seeds: senders rest after each step, so that more seeds run in the same time
+SPARSE = 0.9  # of the histories: senders rest after each step, so that more seeds run in the same time
 PRIVATE: dict[str, Any] = {"binds": []}  # two that nobody can dial: what they send each other goes through seeds
 KNOWN = Path(__file__).with_name("simulated_seeds.txt")  # every seed that ever failed
 # Virtual seconds after the end of all faults within which each node sees exactly the receivers that live; mostly it takes
@@ -41,10 +41,10 @@ QUICK = {
 class Players:
     """What runs on the nodes of one history: receivers, and senders that know each other's receivers by a group."""
 
-    def __init__(self, seed: int | str) -> None:
+    def __init__(self, seed: int | str, *, calm: bool = False) -> None:
         self.history = History()
         self._random = random.Random(f"{seed}/history")
-        self._calm = random.Random(f"{seed}/pace").random() < SPARSE
+        self._calm = calm
         self._combinations = combinations(self._random)
         self._stages: dict[str, Stage] = {}
         self._receivers: dict[str, set[str]] = {}  # by node
@@ -100,7 +100,7 @@ class Players:
 
 def history(sim: Simulation, *, seconds: float = 15.0) -> History:
     """Run one history. *Raises:* `AssertionError` when a promise is broken."""
-    players = Players(sim.seed)
+    players = Players(sim.seed, calm=random.Random(f"{sim.seed}/pace").random() < SPARSE)
     wrong = players.history.wrong
     for name, settings in (("seed0", {}), ("seed1", {}), ("node0", {}), ("private0", PRIVATE), ("private1", PRIVATE)):
         sim.node(name, players.start, **QUICK, **settings)
