@@ -13,6 +13,7 @@ import gmp
 from gmp.ids import make_incarnation
 from gmp.net.peer import Peer
 from gmp.outside import clock
+from gmp.testing import Simulation
 from tests.conftest import Recorder, eventually
 from tests.test_mesh import crash
 from tests.test_nodes import echo
@@ -148,3 +149,23 @@ def test_jumps_of_the_wall_clock_change_nothing_in_a_running_network(
         seed.call(seed.port(), "anybody?", timeout=0.1)
     assert recorder.calls == []
     assert list(seed.group("workers").members()) == [port.id]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_node_with_its_clock_set_back_is_seen_by_a_seed_that_saw_its_end(seed: int) -> None:
+    """It attaches to one of the seeds; the first has been restarted, and knows nothing of the former life."""
+    with Simulation(seed, seeds=2) as sim:
+        for name in ("seed0", "seed1"):
+            sim.node(name)
+        sim.node("node", lambda node: node.group("them").join(node.port()))
+        sim.settle()
+        sim.run(1)
+        sim.crash("node")
+        sim.crash("seed0")
+        sim.run(1)
+        sim.restart("seed0")
+        sim.run_until(lambda: sim["seed0"].is_up("seed1"))
+        sim.jump_clock("node", -3600)
+        sim.restart("node")
+        for node in sim:
+            sim.run_until(node.group("them").members, timeout=3)

@@ -234,15 +234,40 @@ def test_a_gap_asks_for_the_whole() -> None:
 def test_an_incarnation_that_lives_ranks_above_what_was_known_whatever_its_clock_says() -> None:
     claims, rank = Claims(), ""
     for number, incarnation in enumerate(["i5", "i3", "i4", "i3", "i1", "i9", "i8"]):
-        before, rank = rank, claims.rank("x", incarnation)
+        before, rank = rank, claims.rank("x", incarnation, incarnation)
         assert rank > before
         assert claims.claim("x", "seed1", (rank, 1))
-        assert claims.rank("x", incarnation) == rank
+        assert claims.rank("x", incarnation, incarnation) == rank
         assert not claims.claim("x", "seed2", (before, 9)), "what is late of the one before"
         assert claims.release("x", (rank, 1), ended=True, now=float(number))
         assert claims.lives("x", incarnation)
         assert claims.claim("x", "seed1", (rank, 2))
     assert rank == "i9+i8", "one that comes back with the right time ends it"
+
+
+def test_what_another_seed_reports_of_an_incarnation_ranks_as_it_does_here() -> None:
+    """It knew none of the former ones."""
+    claims = Claims()
+    claims.claim("x", "seed1", ("i5", 1))
+    assert claims.rank("x", "i3", "") == "i3", "nobody knows whether it lives"
+    assert claims.rank("x", "i3", "i3") == "i5+i3"
+    assert claims.rank("x", "i5", "i3") == "i5", "what is late"
+    claims.claim("x", "seed2", ("i5+i3", 1))
+    assert claims.rank("x", "i3", "") == "i5+i3", "its connection here has ended"
+    assert claims.rank("x", "i4", "") == "i4"
+    assert claims.rank("x", "i6+i3", "") == "i6+i3", "that seed knew more"
+    assert claims.rank("x", "i6", "i3") == "i6"
+
+
+def test_whose_end_has_made_a_report_ignored_is_asked_for_when_it_is_connected_again() -> None:
+    claims = Claims()
+    claims.claim("x", "seed1", ("i5", 1))
+    claims.release("x", ("i5", 1), ended=True, now=0.0)
+    assert not claims.lives("x", "i3")
+    assert not claims.claim("x", "seed2", ("i3", 1))
+    assert claims.lives("x", "i3")
+    assert claims.claim("x", "seed2", (claims.rank("x", "i3", "i3"), 1))
+    assert not claims.claim("x", "seed1", ("i5", 1)), "late"
 
 
 def test_who_reported_less_than_is_known_is_asked_when_that_is_gone() -> None:

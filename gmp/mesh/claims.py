@@ -35,8 +35,9 @@ Version = tuple[str, int]  #: incarnation, or its rank, and counter
 JOINT = "+"
 
 
-def _incarnation_of(version: Version) -> str:
-    return version[0].rpartition(JOINT)[2]
+def incarnation_of(rank: str) -> str:
+    """Return the incarnation that has this rank."""
+    return rank.rpartition(JOINT)[2]
 
 
 class Step(enum.Enum):
@@ -85,15 +86,20 @@ class Claims:
         """Return the version known of `owner`. *Raises:* `KeyError`."""
         return self._records[owner].version
 
-    def rank(self, owner: str, incarnation: str) -> str:
-        """Return the rank of `incarnation` of `owner`, which is known to live: no less than what is known."""
+    def rank(self, owner: str, reported: str, living: str) -> str:
+        """Return the rank of what is `reported` of `owner`; `living`: its incarnation that is known to live, or "".
+
+        What lives ranks no less than what is known. Another seed may report it, which knew none of the former ones; and what
+        has a rank here keeps that, whoever reports it.
+        """
         ranks = [known.version[0] for known in (self._records.get(owner), self._ended.get(owner)) if known is not None]
         newest = max(ranks, default="")
         before, joint, last = newest.rpartition(JOINT)
+        incarnation = incarnation_of(reported)
+        if reported >= newest or (incarnation != last and incarnation != living):
+            return reported
         if last == incarnation:
             return newest
-        if incarnation > newest:
-            return incarnation
         return before + joint + incarnation if incarnation > last else newest + JOINT + incarnation
 
     def owners(self) -> list[str]:
@@ -155,15 +161,18 @@ class Claims:
     def end(self, owner: str, incarnation: str, *, now: float) -> bool:
         """Note that the end of that incarnation was seen; return whether to drop `owner` now, as no seed claims it."""
         record = self._records.get(owner)
-        if record is None or record.claimant is not None or _incarnation_of(record.version) != incarnation:
+        if record is None or record.claimant is not None or incarnation_of(record.version[0]) != incarnation:
             return False
         return self.release(owner, record.version, ended=True, now=now)
 
     def lives(self, owner: str, incarnation: str) -> bool:
-        """Note that `owner` is connected; return whether its end was wrongly believed, so that it must be asked for."""
+        """Note that `owner` is connected; return whether others must be asked for it.
+
+        Its end was wrongly believed; or that of a former incarnation made this node ignore a report, perhaps of this one.
+        """
         end = self._ended.get(owner)
-        if end is None or _incarnation_of(end.version) != incarnation:
-            return False
+        if end is None or incarnation_of(end.version[0]) != incarnation:
+            return end is not None and end.reporter is not None
         del self._ended[owner]
         return True
 

@@ -329,10 +329,13 @@ class Registry:
         self._watch_expiry()
 
     def _version_of(self, sender: str, owner: object, incarnation: object, counter: object) -> Version | None:
-        """Return a version as `sender` told it; None if unusable. A node that reports itself lives, whatever its clock."""
+        """Return a version as `sender` told it; None if unusable. A node that is connected lives, whatever its clock."""
         if not isinstance(owner, str) or not isinstance(incarnation, str) or not isinstance(counter, int):
             return None
-        return (self.claims.rank(owner, incarnation) if owner == sender else incarnation), counter
+        living = incarnation if owner == sender else ""
+        if self._ground.is_linked(owner):
+            living = self._ground.incarnation_of(owner)
+        return self.claims.rank(owner, incarnation, living), counter
 
     def _update(self, sender: str, counter: Any, family: Any, changed: Any, deleted: Any, *_: Any) -> None:
         if not isinstance(counter, int) or not isinstance(family, str) or self.claims.claimant(sender) != self._id:
