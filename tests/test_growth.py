@@ -225,7 +225,7 @@ def test_a_node_is_found_while_the_master_is_busy(make_node: MakeNode, processes
     for seed in seeds:
         node.wait_up(seed.node_id, timeout=10)
         other.wait_up(seed.node_id, timeout=10)
-    observers = [make_node(f"at {seed.node_id}", seeds=[seed.bind]) for seed in seeds]
+    observers = [make_node(f"at-{seed.node_id}", seeds=[seed.bind]) for seed in seeds]
     for each in (node, *observers):  # each seed knows it before one of them is stopped
         eventually(lambda each=each: {"seed1", "seed2", "other"} <= set(each.known_nodes()))
     (master,) = (seed for seed in seeds if seed.node_id == node._core.mesh.backbone.master)
