@@ -1,4 +1,4 @@
-"""Sphinx: ``sphinx-build -W -b html docs build/docs`` (extra ``docs``). Plots are drawn from `figures.json`."""
+"""Sphinx: ``sphinx-build -W -b html docs build/docs`` (extra ``docs``). Plots are drawn from `figures.json`, `growth.json`."""
 
 import json
 import sys
@@ -9,6 +9,7 @@ import gmp
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks import simulated  # noqa: E402
 from benchmarks.plots import plot  # noqa: E402
 
 project = "gmp"
@@ -29,4 +30,6 @@ nitpicky = False
 
 def setup(app: object) -> None:
     """Draw the plots before Sphinx looks for them."""
-    plot(json.loads((HERE / "figures.json").read_text(encoding="utf-8")), HERE / "pictures" / "figures")
+    pictures = HERE / "pictures" / "figures"
+    plot(json.loads((HERE / "figures.json").read_text(encoding="utf-8")), pictures)
+    simulated.plot(json.loads((HERE / "growth.json").read_text(encoding="utf-8")), pictures)
