@@ -214,10 +214,10 @@ def plot(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     written = []
     for name in ("bytes", "seed_bytes", "seconds"):
         figure, axes = pyplot.subplots(figsize=(6.4, 3.2))
-        for stage in STAGES:
+        for number, stage in enumerate(STAGES):
             points = [(row["nodes"], row[name]) for row in rows if row["stage"] == stage]
             if points and any(value for _, value in points):
-                axes.plot(*zip(*points, strict=True), marker="o", label=stage)
+                axes.plot(*zip(*points, strict=True), marker="o", label=stage, color=f"C{number}")
         axes.set_xscale("log")
         axes.set_yscale("log" if name != "seconds" else "linear")
         axes.set_xlabel("nodes")
