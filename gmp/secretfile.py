@@ -91,12 +91,13 @@ def fingerprint(secret: bytes) -> str:
 @contextmanager
 def _new_file(path: Path, secret: str | None = None) -> Iterator[Path]:
     """`secret`, or a new one, under a temporary name, removed at the end when it is still there."""
+    text = secret or chance.secret_to_keep(ALPHABET, LENGTH)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{chance.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
-            file.write((secret or chance.characters(ALPHABET, LENGTH)) + "\n")
+            file.write(text + "\n")
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -21,6 +22,7 @@ from gevent import monkey
 import gmp
 from gmp.net import machine
 from gmp.outside import chance, clock
+from gmp.secretfile import replace_secret
 from gmp.testing import Simulation, SimulationError, shrink
 from gmp.testing.simulated.faults import KINDS
 from tests import job_farm
@@ -227,6 +229,9 @@ def real_descriptor(sim: Simulation) -> None:
     ("try_it", "hint"),
     [
         (lambda sim: sim.node("n", cert="cert.pem"), "leave cert away"),
+        (lambda sim: sim.node("n", lan="home"), "leave lan away"),
+        (lambda sim: sim.node("n", secret=None), "leave secret away"),
+        (lambda sim: Simulation(secret=None), "leave secret away"),
         (lambda sim: gmp.Node("n", secret="geheim"), "Simulation.node"),
         (lambda sim: gevent.get_hub().threadpool.apply(len, ("",)), "do it in a greenlet"),
         (lambda sim: gevent.get_hub().resolver, "do it in a greenlet"),
@@ -244,6 +249,22 @@ def test_what_cannot_be_simulated_raises_at_once_and_says_what_to_do(
     assert sim.now < 1
     sim.node("other")
     sim.run(1)
+
+
+def test_no_secret_is_made_that_whoever_knows_the_seed_knows_too(
+    sim: Simulation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GMP_CONFIG", str(tmp_path / "gmp" / "config.toml"))
+    monkeypatch.delenv("GMP_SECRET", raising=False)
+    with pytest.raises(SimulationError, match="give secret, or make it before"):
+        gmp.Node("n")
+    with pytest.raises(SimulationError, match="give secret, or make it before"):
+        replace_secret(tmp_path / "gmp" / "secret")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("GMP_LAN", "home")
+    with pytest.raises(SimulationError, match="leave lan away"):
+        sim.node("other")
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---- networks

@@ -32,6 +32,11 @@ def characters(alphabet: str, count: int) -> str:
     return "".join(alphabet[_below(len(alphabet))] for _ in range(count))
 
 
+def secret_to_keep(alphabet: str, count: int) -> str:
+    """As `characters`, for a secret that is kept in a file: never of numbers that somebody could draw again."""
+    return "".join(_secrets.choice(alphabet) for _ in range(count))
+
+
 def _below(limit: int) -> int:
     """Return an unforeseeable number from 0 up to `limit`, each as likely."""
     while True:

@@ -39,7 +39,10 @@ DAY = 86_400.0
 COLLECT = 60.0  # virtual seconds between two collections of garbage
 SWEEPS = 5  # attempts to end what is left
 STEP = 0.01  # virtual seconds between two looks at a condition
-_NOT_SIMULATED = {"cert": "TLS draws its own random numbers, so that no run would be like another: leave cert away"}
+_NOT_SIMULATED = {
+    "cert": "TLS draws its own random numbers, so that no run would be like another: leave cert away",
+    "lan": "seeds there are found by real sockets (mDNS), with a secret from a real file: leave lan away",
+}
 BEGINS_WITH = 1000  # more objects than Python itself has frozen at its start: 375 in 3.12, none in others
 
 
@@ -229,7 +232,8 @@ class Simulation(Breakable):
                 node = gmp.Node(node_id, **self._own[node_id])
         finally:
             self._world.host = None
-        _check_settings({"cert": node._core.settings.cert})  # it may come from the environment or a profile
+        found = {name: getattr(node._core.settings, name) for name in _NOT_SIMULATED}
+        _check_settings(found)  # they may come from the environment or a profile
         self._nodes[node_id] = node
         self.note(f"{node_id} starts")
         with self._loop.acting_for(self._hosts[node_id]):
@@ -336,3 +340,5 @@ def _check_settings(settings: dict[str, Any]) -> None:
     for name, why in _NOT_SIMULATED.items():
         if settings.get(name) is not None:
             raise SimulationError(f"{name} cannot be simulated: {why}")
+    if "secret" in settings and settings["secret"] is None:
+        raise SimulationError("secret=None: the user's secret file is a real one: give a secret, or leave secret away")

@@ -52,6 +52,10 @@ class World:
         """As `chance.token_hex`."""
         return self._chance.randbytes(count).hex()
 
+    def secret_to_keep(self, *_: Any) -> str:
+        """As `chance.secret_to_keep`. *Raises:* `SimulationError`: whoever knows the seed would know the user's secret."""
+        raise SimulationError("a secret file cannot be made in a simulation: give secret, or make it before (gmp secret)")
+
     def here(self) -> Host:
         """As `machine.here`. *Raises:* `SimulationError` when a node is made that has no host here."""
         if self.host is None:
@@ -61,7 +65,7 @@ class World:
 
 _NAMES: dict[Any, tuple[str, ...]] = {
     clock: ("monotonic", "time", "time_ns"),
-    chance: ("random", "shuffle", "randbits", "token_bytes", "token_hex"),
+    chance: ("random", "shuffle", "randbits", "token_bytes", "token_hex", "secret_to_keep"),
     machine: ("here",),
 }
 _worlds: dict[int, World] = {}  # by native thread
