@@ -1,4 +1,4 @@
-"""Sphinx: ``sphinx-build -W -b html docs build/docs`` (extra ``docs``). Plots are drawn from `figures.json`, `growth.json`."""
+"""Sphinx: ``sphinx-build -W -b html docs build/docs`` (extra ``docs``). Plots are drawn from two files of figures."""
 
 import json
 import sys
@@ -30,6 +30,6 @@ nitpicky = False
 
 def setup(app: object) -> None:
     """Draw the plots before Sphinx looks for them."""
-    pictures = HERE / "pictures" / "figures"
-    plot(json.loads((HERE / "figures.json").read_text(encoding="utf-8")), pictures)
-    simulated.plot(json.loads((HERE / "growth.json").read_text(encoding="utf-8")), pictures)
+    folder = HERE / "pictures" / "figures"
+    plot(json.loads((HERE / "figures.json").read_text(encoding="utf-8")), folder)
+    simulated.plot(json.loads((HERE / "growth.json").read_text(encoding="utf-8")), folder)

@@ -45,3 +45,9 @@ def test_the_command_prints_and_saves_what_it_measured(tmp_path: Path) -> None:
     rows = json.loads(saved.read_text(encoding="utf-8"))
     assert [row["stage"] for row in rows] == list(simulated.STAGES)
     assert f"| 13 | 3 | join | {rows[0]['seconds']} | {rows[0]['bytes']:,} |" in ended.stdout
+
+
+def test_the_page_has_the_figures_that_were_saved() -> None:
+    docs = simulated.ROOT / "docs"
+    table = simulated.table(json.loads((docs / "growth.json").read_text(encoding="utf-8")))
+    assert f"\n{table}\n" in (docs / "growth.md").read_text(encoding="utf-8")
