@@ -227,7 +227,7 @@ GARBAGE = [b"", b"\xff\xff" + b"x" * 99, b"\0\3abc", b"GET / HTTP/1.1\r\n\r\n"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [*GARBAGE, b"\0\x21B" + b"\1" * 32, b"\0\x21A" + b"\1" * 32])
+@pytest.mark.parametrize("sent", [*GARBAGE, b"\0\x21B" + b"\1" * 32, *(b"\0\x21A" + bytes([n]) * 32 for n in (1, 2))])
 def test_garbage_is_no_guess_and_keeps_nobody_from_pairing(lan: str, words: list[str], offer: Offer, sent: bytes) -> None:
     waiting = gevent.spawn(offer.wait, PATIENCE)
     for _ in range(TRIES + 1):
