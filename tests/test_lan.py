@@ -259,6 +259,56 @@ def test_a_machine_that_offers_without_knowing_the_words_gets_nothing_and_is_pas
         trapped.kill()
 
 
+def test_offers_at_which_nobody_pairs_are_passed_over(lan: str, words: list[str], offer: Offer) -> None:
+    waiting = gevent.spawn(offer.wait, PATIENCE)
+    others = Mdns([Address(LOOPBACK, 1)])
+    try:
+        others.browse(PAIRING)
+        for name, at in (("00", "no:address:at:all"), ("01", f"{LOOPBACK}:1")):  # names that are looked at first
+            others.announce(PAIRING, name + lan, 1, {"lan": lan, "at": at})
+        eventually(lambda: sum(each.get("lan") == lan for each in others.found(PAIRING)) == 3, timeout=PATIENCE)
+        assert ask(lan, words, PATIENCE, LOOPBACK) == b"geheim"
+        assert waiting.get(timeout=PATIENCE) == LOOPBACK
+    finally:
+        others.close()
+
+
+def test_an_offer_that_cannot_be_announced_leaves_nothing_open(lan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Mdns] = []
+    close = Mdns.close
+
+    def announce(*_: object) -> None:
+        raise gmp.GmpError("no")
+
+    def noted(mdns: Mdns) -> None:
+        closed.append(mdns)
+        close(mdns)
+
+    monkeypatch.setattr(Mdns, "announce", announce)
+    monkeypatch.setattr(Mdns, "close", noted)
+    with pytest.raises(gmp.GmpError, match="no"):
+        Offer(lan, b"geheim", new_words(), LOOPBACK)
+    assert len(closed) == 1
+
+
+def test_a_name_that_is_no_services_is_passed_over(lan: str) -> None:
+    zeroconf = pytest.importorskip("zeroconf")
+    const = pytest.importorskip("zeroconf.const")
+    mdns = Mdns([Address(LOOPBACK, 1)])
+    stranger = zeroconf.Zeroconf([LOOPBACK])
+    try:
+        mdns.browse(PAIRING)
+        out = zeroconf.DNSOutgoing(const._FLAGS_QR_RESPONSE | const._FLAGS_AA)
+        out.add_answer_at_time(zeroconf.DNSPointer(PAIRING, const._TYPE_PTR, const._CLASS_IN, 120, "a.example.com."), 0)
+        stranger.send(out)
+        eventually(lambda: "a.example.com." in mdns._names[PAIRING], timeout=PATIENCE)
+        mdns.announce(PAIRING, lan, 1, {"lan": lan})
+        eventually(lambda: any(each.get("lan") == lan for each in mdns.found(PAIRING)), timeout=PATIENCE)
+    finally:
+        stranger.close()
+        mdns.close()
+
+
 def test_nobody_there_is_told(lan: str, words: list[str]) -> None:
     with pytest.raises(gmp.WaitTimeout, match=f"nobody on this LAN offers '{lan}': run 'gmp pair {lan}'"):
         ask(lan, words, 1, LOOPBACK)

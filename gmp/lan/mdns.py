@@ -18,9 +18,11 @@ from gevent import monkey
 
 from gmp.config import Address
 from gmp.errors import ConfigError, GmpError
+from gmp.outside import chance
 
 LIFE = 120  # seconds for which others believe an announcement that is not repeated, as its process was killed
 ANSWER = 1000  # milliseconds in which one that is known in part is asked for the rest
+MOST_ASKED = 4  # of such, at each look
 TEXT = 255  # bytes of one property
 MOST_ADDRESSES = 4  # that fit into one
 
@@ -112,13 +114,27 @@ class Mdns:
         self._browsers.append(_run(self._package.ServiceBrowser, self._zeroconf, type_, None, listener))
 
     def found(self, type_: str) -> list[Mapping[str, str]]:
-        """Return the properties of each service of a type that is there now. *Blocks:* while it asks for missing ones."""
-        found: list[Mapping[str, str]] = []
-        for name in sorted(self._names[type_]):
-            info = self._package.ServiceInfo(type_, name)
-            if info.load_from_cache(self._zeroconf) or _run(self._zeroconf.get_service_info, type_, name, ANSWER):
-                found.append({_text(key): _text(value) for key, value in info.properties.items() if value is not None})
-        return found
+        """Return the properties of each service of a type that is there now.
+
+        *Blocks:* while it asks for missing ones, `MOST_ASKED` of them each time: a stranger can announce any number.
+        """
+        known: list[Any] = []
+        missing: list[Any] = []
+        for info in (self._info(type_, name) for name in sorted(self._names[type_])):
+            if info is not None:
+                (known if info.load_from_cache(self._zeroconf) else missing).append(info)
+        chance.shuffle(missing)  # so that those of a stranger, whom nobody answers for, keep none from being asked for
+        known += [info for info in missing[:MOST_ASKED] if _run(info.request, self._zeroconf, ANSWER)]
+        return [
+            {_text(key): _text(value) for key, value in info.properties.items() if value is not None} for info in known
+        ]
+
+    def _info(self, type_: str, name: str) -> Any:
+        """Return what zeroconf knows a service by; None for a name that is none: a stranger can announce any text."""
+        try:
+            return self._package.ServiceInfo(type_, name)
+        except self._package.BadTypeInNameException:
+            return None
 
     def close(self) -> None:
         """Say goodbye to the LAN. *Blocks:* for a moment."""

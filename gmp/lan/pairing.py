@@ -25,7 +25,7 @@ from gevent import socket
 from gmp.config import Address, parse_advertised
 from gmp.errors import ConfigError, GmpError, WaitTimeout
 from gmp.lan.mdns import Mdns, addresses_here
-from gmp.outside import chance, clock
+from gmp.outside import chance
 
 TYPE = "_gmp-pair._tcp.local."
 WORDS, BITS = 6, 11  #: words of a code, bits of each
@@ -140,7 +140,11 @@ class Offer:
         self.port: int = self._listener.getsockname()[1]  #: where it listens
         try:
             self._mdns = Mdns([Address(each, self.port) for each in ([host] if host else addresses_here())])
-            self._mdns.announce(TYPE, chance.token_hex(8), self.port, {"lan": lan})
+            try:
+                self._mdns.announce(TYPE, chance.token_hex(8), self.port, {"lan": lan})
+            except BaseException:
+                self._mdns.close()
+                raise
         except BaseException:
             self._listener.close()
             raise
@@ -197,29 +201,42 @@ def ask(lan: str, words: Iterable[str], timeout: float, host: str = "") -> bytes
     *Blocks:* up to `timeout` seconds. *Raises:* `WaitTimeout` when nobody offers it; `GmpError` when the words are wrong.
     """
     words = list(words)
-    deadline = clock.monotonic() + timeout
+    failure: GmpError = WaitTimeout(
+        f"nobody on this LAN offers {lan!r}: run 'gmp pair {lan}' on a machine that is part of it"
+    )
     mdns = Mdns([Address(each, 0) for each in ([host] if host else addresses_here())])
+    late = gevent.Timeout(timeout)
     try:
         mdns.browse(TYPE)
-        while clock.monotonic() < deadline:
-            offers = [each for each in mdns.found(TYPE) if each.get("lan") == lan]
-            for offer in offers:
-                secret = _ask_there(lan, words, offer.get("at", "").split())
-                if secret is not None:
-                    return secret
-            if offers:
-                raise GmpError(f"these are not the words that are shown for {lan!r}: they were read or typed wrong")
-            gevent.sleep(PAUSE)
+        with late:
+            while True:
+                refused = False
+                for offer in [each for each in mdns.found(TYPE) if each.get("lan") == lan]:
+                    try:
+                        secret = _ask_there(lan, words, offer.get("at", "").split())
+                    except GmpError as error:  # its program was killed, or a stranger announces it: there may be others
+                        failure = error
+                        continue
+                    if secret is not None:
+                        return secret
+                    refused = True
+                if refused:
+                    raise GmpError(f"these are not the words that are shown for {lan!r}: they were read or typed wrong")
+                gevent.sleep(PAUSE)
+    except gevent.Timeout as timed:
+        if timed is not late:
+            raise
     finally:
         mdns.close()
-    raise WaitTimeout(f"nobody on this LAN offers {lan!r}: run 'gmp pair {lan}' on a machine that is part of it")
+    raise failure
 
 
 def _ask_there(lan: str, words: list[str], addresses: list[str]) -> bytes | None:
     """Return the secret; None when the words are wrong there."""
     error: Exception = GmpError("no address was announced")
-    for address in map(parse_advertised, addresses):
+    for text in addresses:
         try:
+            address = parse_advertised(text)
             with gevent.Timeout(TURN, OSError("no answer")), socket.create_connection(address) as sock:
                 keys = _Keys(lan, words, offers=False)
                 _send(sock, keys.message)
