@@ -82,6 +82,17 @@ def replace_secret(path: Path, secret: str | None = None) -> None:
         raise ConfigError(f"secret file {path}: {error}") from error
 
 
+def save_secret(path: Path, secret: str) -> None:
+    """Put `secret` where none is. *Raises:* `ConfigError`, also when there is one by now."""
+    try:
+        with _new_file(path, secret) as temporary:
+            os.link(temporary, path)
+    except FileExistsError:
+        raise ConfigError(f"secret file {path} is there by now: it was made meanwhile, and is kept") from None
+    except OSError as error:
+        raise ConfigError(f"secret file {path}: {error}") from error
+
+
 def fingerprint(secret: bytes) -> str:
     """What may be shown of a secret, to compare two of them."""
     digest = hashlib.sha3_256(b"gmp secret fingerprint\n" + secret).hexdigest()

@@ -15,14 +15,17 @@ from typing import Any
 import gevent
 import gevent.subprocess as subprocess
 import pytest
+from click.testing import CliRunner
 from gevent import monkey, socket
 
 import gmp
+from gmp.cli.commands import pair
 from gmp.config import Address
 from gmp.lan.discovery import SEEDS, TYPE, Lan
 from gmp.lan.mdns import Mdns
 from gmp.lan.pairing import TRIES, WORDS, Offer, ask, check_words, new_words
 from gmp.lan.pairing import TYPE as PAIRING
+from gmp.secretfile import replace_secret
 
 from .conftest import eventually
 from .gmp_command import Commands, wait_for
@@ -343,3 +346,21 @@ def test_the_command_pairs_two_machines_and_their_nodes_find_each_other(tmp_path
     finally:
         for machine in machines:
             machine.close()
+
+
+def test_a_secret_that_is_made_while_the_command_asks_is_kept(
+    tmp_path: Path, lan: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GMP_CONFIG", str(tmp_path / "config.toml"))
+    path = tmp_path / "lan" / lan
+
+    def ask_long(*_: object) -> bytes:
+        replace_secret(path, "the own one")
+        return b"another"
+
+    monkeypatch.setattr(pair, "ask", ask_long)
+    result = CliRunner().invoke(pair.command, [lan, *words])
+    assert "is there by now" in str(result.exception)
+    assert path.read_text() == "the own one\n"
+    assert CliRunner().invoke(pair.command, [lan, *words, "--replace"]).exit_code == 0
+    assert path.read_text() == "another\n"

@@ -12,7 +12,7 @@ from gmp.cli.common.output import print_json
 from gmp.config import convert
 from gmp.configfile import config_path
 from gmp.lan.pairing import WORDS, Offer, ask, check_words, new_words
-from gmp.secretfile import fingerprint, lan_path, replace_secret, user_secret
+from gmp.secretfile import fingerprint, lan_path, replace_secret, save_secret, user_secret
 
 SECTION = "Set up"
 SHOWN, ASKED = 600.0, 30.0  # seconds
@@ -48,7 +48,7 @@ def command(lan: str, words: tuple[str, ...], bind: str, timeout: float | None, 
             known = fingerprint(user_secret(path))
             raise gmp.ConfigError(f"there is a secret of {lan!r} here already, {path} (fingerprint {known}): --replace it")
         secret = ask(lan, check_words(words), timeout or ASKED, bind)
-        replace_secret(path, secret.decode())
+        (replace_secret if replace else save_secret)(path, secret.decode())
         _tell("paired", lan, secret, as_json)
         return
     secret = user_secret(path)
