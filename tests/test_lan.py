@@ -8,6 +8,7 @@ import os
 import socket as native_socket
 import subprocess as native_subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from typing import Any
 import gevent
 import gevent.subprocess as subprocess
 import pytest
+import zeroconf
 from click.testing import CliRunner
 from gevent import monkey, socket
+from zeroconf import const
 
 import gmp
 from gmp.cli.commands import pair
@@ -294,16 +297,38 @@ def test_an_offer_that_cannot_be_announced_leaves_nothing_open(lan: str, monkeyp
     assert len(closed) == 1
 
 
+def point_to(stranger: zeroconf.Zeroconf, name: str) -> None:
+    """Announce a name, and nothing behind it."""
+    out = zeroconf.DNSOutgoing(const._FLAGS_QR_RESPONSE | const._FLAGS_AA)
+    out.add_answer_at_time(zeroconf.DNSPointer(PAIRING, const._TYPE_PTR, const._CLASS_IN, 120, name), 0)
+    stranger.send(out)
+
+
+@pytest.mark.slow
+def test_names_behind_which_nothing_is_hold_nobody_up(lan: str) -> None:
+    mdns = Mdns([Address(LOOPBACK, 1)])
+    stranger = zeroconf.Zeroconf([LOOPBACK])
+    names = {f"0{number}{lan}.{PAIRING}" for number in range(30)}
+    try:
+        mdns.browse(PAIRING)
+        mdns.announce(PAIRING, lan, 1, {"lan": lan})
+        for name in names:
+            point_to(stranger, name)
+        eventually(lambda: names <= mdns._names[PAIRING], timeout=PATIENCE)
+        begun = time.monotonic()
+        eventually(lambda: any(each.get("lan") == lan for each in mdns.found(PAIRING)), timeout=PATIENCE)
+        assert time.monotonic() - begun < 20, "each was asked for, a second each"
+    finally:
+        stranger.close()
+        mdns.close()
+
+
 def test_a_name_that_is_no_services_is_passed_over(lan: str) -> None:
-    zeroconf = pytest.importorskip("zeroconf")
-    const = pytest.importorskip("zeroconf.const")
     mdns = Mdns([Address(LOOPBACK, 1)])
     stranger = zeroconf.Zeroconf([LOOPBACK])
     try:
         mdns.browse(PAIRING)
-        out = zeroconf.DNSOutgoing(const._FLAGS_QR_RESPONSE | const._FLAGS_AA)
-        out.add_answer_at_time(zeroconf.DNSPointer(PAIRING, const._TYPE_PTR, const._CLASS_IN, 120, "a.example.com."), 0)
-        stranger.send(out)
+        point_to(stranger, "a.example.com.")
         eventually(lambda: "a.example.com." in mdns._names[PAIRING], timeout=PATIENCE)
         mdns.announce(PAIRING, lan, 1, {"lan": lan})
         eventually(lambda: any(each.get("lan") == lan for each in mdns.found(PAIRING)), timeout=PATIENCE)
