@@ -33,6 +33,7 @@ from gmp.mesh.unattached import Unattached
 from gmp.wire.requests import ATTACH, CHANGE, CLAIM, G_GLOBAL, G_SET, G_UPD, RELEASE, SET, UPDATE, WANT
 
 GLOBALS = "'g"
+MOST_COUNTED = 1 << 63  # no framing carries more; only a node that means harm has counted so far
 FORMER = "\uffff#former master"  # no node's ID, and behind all of them in rank
 
 
@@ -331,6 +332,8 @@ class Registry:
     def _version_of(self, sender: str, owner: object, incarnation: object, counter: object) -> Version | None:
         """Return a version as `sender` told it; None if unusable. A node that is connected lives, whatever its clock."""
         if not isinstance(owner, str) or not isinstance(incarnation, str) or not isinstance(counter, int):
+            return None
+        if counter >= MOST_COUNTED:
             return None
         living = incarnation if owner == sender else ""
         if self._ground.is_linked(owner):
