@@ -68,6 +68,18 @@ def test_calls_of_services_are_told_as_a_rate() -> None:
     assert gauge._row(Answer("m", {}), 1.0, ["m"], set()).calls is None
 
 
+def test_how_long_calls_of_services_took_is_that_of_the_calls_since_the_last_look() -> None:
+    gauge = Gauge(FakeNode(), 1.0)  # type: ignore[arg-type]
+    found = []
+    for now, buckets in enumerate([[0, 0, 500], [0, 0, 500], [0, 0, 502, *[0] * 17, 98], None]):
+        methods = {"add": {} if buckets is None else {"buckets": buckets}}
+        told = {"services": [{"port": "n#1", "methods": methods}, {"port": "n#2"}]}
+        found.append(gauge._row(Answer("n", told), float(now), ["n"], set()).p99)
+    assert found[:2] == [*found[3:], None] == [None, None]
+    assert found[2] is not None
+    assert 0.5 < found[2] < 1.1
+
+
 @given(ANYTHING)
 def test_every_value_is_shown_as_json_on_one_line(value: Any) -> None:
     assert "\n" not in as_json(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,6 +27,13 @@ from .processes import Processes
 
 MakeNode = Callable[..., gmp.Node]
 TOKEN = "a token of this test"
+
+
+class Shop:
+    """A service."""
+
+    def sell(self) -> str:
+        return "sold"
 
 
 class Answer:
@@ -267,10 +275,14 @@ def test_rates_are_per_second_and_begin_anew_with_a_restart() -> None:
     view.told({"peers": {"m": {"sent_messages": 30, "received_messages": 5, "sent_bytes": 500, "received_bytes": 0}}}, 2.0)
     assert view.summary(2.0)["messages"] == 10.0
     assert merge_links([view])[0]["bytes"] == 200.0
+    service = {"name": "jobs", "port": "n#1"}
+    view.told({"services": [{**service, "calls": 10}]}, 3.0)
+    view.told({"services": [{**service, "calls": 30}]}, 5.0)
+    assert view.call_rates == {"n#1": 10.0}
     view.info = {"incarnation": "b"}
     view.rates = {}
-    view.told({"peers": {"m": {"sent_messages": 900}}}, 3.0)
-    assert view.summary(3.0)["messages"] == 0
+    view.told({"peers": {"m": {"sent_messages": 900}}}, 6.0)
+    assert view.summary(6.0)["messages"] == 0
 
 
 @pytest.mark.parametrize("nonsense", [None, 7, "text", [1], {"peers": 7}, {"peers": {"m": None}}, {"ports": float("inf")}])
@@ -336,6 +348,21 @@ def test_the_picture_shows_within_seconds_what_happens_to_ten_processes(make_nod
         eventually(lambda: str(children["node-4"].pid) in text_of(browser, "detail"))
         eventually(lambda: "<img src=x" in text_of(browser, "family-list"))
         assert browser.script("return document.querySelectorAll('img, #family-list script, b b').length") == 0
+        gmp.expose(Shop(), "shop", node=seed)
+        shop = gmp.remote("shop", node=seed)
+        browser.script("[...document.querySelectorAll('.node')].find(e => e.dataset.id == 'seed')"
+                       ".dispatchEvent(new Event('click'))")  # fmt: skip
+
+        def shop_is_told() -> bool:
+            assert shop.sell() == "sold"
+            row = browser.script(
+                "return [...document.querySelectorAll('#detail tr')]"
+                ".map(row => [...row.cells].map(cell => cell.textContent))"
+                ".find(row => row[0] == 'shop')"
+            )
+            return bool(row) and float(row[1]) > 0 and all(re.fullmatch(r"[\d.]+ (µs|ms)", each) for each in row[2:4])
+
+        eventually(shop_is_told)
         assert not browser.complaints()
     finally:
         browser.close()

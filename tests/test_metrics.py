@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +17,14 @@ import gevent.socket
 import gevent.subprocess as subprocess
 import pytest
 from gevent.pywsgi import WSGIServer
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 import gmp
+from gmp.durations import quantile
+from gmp.objects.figures import Figures
 from gmp.services.metrics import application, register
 
 from .addresses import free_address
@@ -165,5 +171,54 @@ def test_services_are_told_of_by_method(make_node: MakeNode, serve: Callable[[gm
     assert told["gmp_service_errors_total", "fail", "jobs"] == 2
     assert told["gmp_service_seconds_total", "add", "jobs"] >= 0
     assert told["gmp_service_running_calls", "jobs"] == 0
+    assert told["gmp_service_call_seconds_count", "add", "jobs"] == 2
+    assert told["gmp_service_call_seconds_sum", "add", "jobs"] == told["gmp_service_seconds_total", "add", "jobs"]
     (one, two) = node.stats()["services"]
     assert one["methods"]["fail"]["errors"] == two["methods"]["fail"]["errors"] == 1
+
+
+def test_how_long_calls_take_is_told_within_a_factor_of_two(
+    make_node: MakeNode, serve: Callable[[gmp.Node], tuple[str, int]]
+) -> None:
+    took = []
+
+    class Jobs:
+        def sleep(self, seconds: float) -> None:
+            began = time.monotonic()
+            gevent.sleep(seconds)
+            took.append(time.monotonic() - began)
+
+    node = make_node("served")
+    jobs = gmp.remote(gmp.expose(Jobs(), "jobs", concurrency=100, node=node), node=node)
+    (before,) = node.stats()["services"]
+    assert before["p99"] is before["median"] is None
+    gevent.joinall([gevent.spawn(jobs.sleep, 0.01) for _ in range(90)], raise_error=True)
+    gevent.joinall([gevent.spawn(jobs.sleep, 0.4) for _ in range(10)], raise_error=True)
+    (after,) = node.stats()["services"]
+    took.sort()
+    for told in (after, after["methods"]["sleep"]):
+        assert took[49] / 2 <= told["median"] <= 2 * took[50] + 0.01  # the node itself measures a little more
+        assert took[97] / 2 <= told["p99"] <= 2 * took[99] + 0.01
+    exposed = get(serve(node), "/metrics")[1]
+    found = {
+        float(sample.labels["le"]): sample.value
+        for family in text_string_to_metric_families(exposed)
+        for sample in family.samples
+        if sample.name == "gmp_service_call_seconds_bucket"
+    }
+    assert found[float("inf")] == 100
+    assert sorted(found.values()) == [found[bound] for bound in sorted(found)]
+    for bound, count in found.items():
+        assert sum(each < bound - 0.01 for each in took) - count <= 1e-9 or bound < 0.02
+        assert count <= sum(each <= bound for each in took)
+
+
+@given(st.lists(st.floats(2e-6, 1e5), min_size=1), st.floats(0.01, 1.0))
+def test_a_quantile_is_no_more_than_a_factor_of_two_off(durations: list[float], share: float) -> None:
+    figures = Figures()
+    for seconds in durations:
+        figures.count("method", False, seconds)
+    found = quantile(figures.of_methods()["method"]["buckets"], share)
+    exact = sorted(durations)[math.ceil(share * len(durations)) - 1]
+    assert found is not None
+    assert exact / 2 <= found <= exact * 2.0 + 2e-6

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from gmp.durations import BUCKETS, added, quantile
+
 
 class MethodFigures:
     """What became of the calls of one method."""
 
-    __slots__ = ("calls", "errors", "seconds")
+    __slots__ = ("buckets", "calls", "errors", "seconds")
 
     def __init__(self) -> None:
         self.calls = self.errors = 0
         self.seconds = 0.0
+        self.buckets = [0] * BUCKETS  #: calls by how long they took
 
 
 class Figures:
@@ -34,6 +37,7 @@ class Figures:
             figures = self._methods[method] = MethodFigures()
         figures.calls += 1
         figures.seconds += seconds
+        figures.buckets[int(seconds * 1_000_000).bit_length()] += 1
         self.calls += 1
         if raised:
             figures.errors += 1
@@ -42,9 +46,21 @@ class Figures:
     def of_methods(self) -> dict[str, dict[str, Any]]:
         """Return the figures of each method that was called: plain data."""
         return {
-            name: {"calls": each.calls, "errors": each.errors, "seconds": each.seconds}
+            name: {
+                "calls": each.calls,
+                "errors": each.errors,
+                "seconds": each.seconds,
+                "buckets": added([each.buckets]),
+                "median": quantile(each.buckets, 0.5),
+                "p99": quantile(each.buckets, 0.99),
+            }
             for name, each in self._methods.items()
         }
+
+    def of_durations(self) -> dict[str, float | None]:
+        """Return the median and the 99th percentile of the seconds that calls of any method took."""
+        buckets = added(each.buckets for each in self._methods.values())
+        return {"median": quantile(buckets, 0.5), "p99": quantile(buckets, 0.99)}
 
     def of_all(self) -> dict[str, int]:
         """Return the figures of the service: plain data."""

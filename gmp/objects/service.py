@@ -407,7 +407,9 @@ class Service:
 
     def stats(self) -> dict[str, Any]:
         """`Drained.stats`."""
-        return {"name": self.name, "port": self.port.id, "methods": self.figures.of_methods(), **self._now()}
+        figures = self.figures
+        told = {"name": self.name, "port": self.port.id, "methods": figures.of_methods()}
+        return {**told, **figures.of_durations(), **self._now()}
 
     def _now(self) -> dict[str, int]:
         now = {"running": len(self._running), "waiting": len(self._waiting), "open_streams": len(self._sources)}

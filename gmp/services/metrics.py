@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import gmp
+from gmp.durations import MICROSECOND, added
 from gmp.wire.requests import FAMILIES, STATS
 
 try:
     from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, make_wsgi_app
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
     from prometheus_client.registry import Collector
 except ImportError as error:
     raise ImportError("gmp.services.metrics needs prometheus_client: pip install 'gevent-mp[metrics]'") from error
@@ -115,6 +116,25 @@ def _of_services(node_id: str, services: list[dict[str, Any]]) -> Iterator[Metri
         for (service, method), value in sums.items():
             counter.add_metric([node_id, service, method], value)
         yield counter
+    yield _durations(node_id, services)
+
+
+def _durations(node_id: str, services: list[dict[str, Any]]) -> Metric:
+    """How long calls took: buckets that Prometheus makes quantiles of, over any time and any number of nodes."""
+    text = "Time that a call of the method took."
+    histogram = HistogramMetricFamily("gmp_service_call_seconds", text, labels=["node", "service", "method"])
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for told in services:
+        for method, figures in told["methods"].items():
+            found.setdefault((told["name"], method), []).append(figures)
+    for (service, method), several in found.items():
+        total, buckets = 0, []
+        for number, count in enumerate(added(figures["buckets"] for figures in several)):
+            total += count
+            buckets.append((repr(MICROSECOND * 2.0**number), float(total)))
+        buckets.append(("+Inf", float(total)))
+        histogram.add_metric([node_id, service, method], buckets, sum(figures["seconds"] for figures in several))
+    return histogram
 
 
 def _family(kind: Callable[..., Metric], name: str, text: str, node_id: str, value: float) -> Metric:

@@ -30,6 +30,7 @@ COLUMNS: tuple[tuple[str, Callable[[Row], Any], bool], ...] = (
     ("OUT/S", lambda row: amount(row.sent), True),
     ("IN/S", lambda row: amount(row.received), True),
     ("CALLS/S", lambda row: amount(row.calls), False),
+    ("P99", lambda row: milliseconds(row.p99), False),
     ("WAIT", lambda row: amount(row.waiting), False),
     ("PEAK", lambda row: amount(row.peak), True),
     ("DROPPED", lambda row: amount(row.dropped), False),
@@ -50,10 +51,10 @@ def command(access: Access, interval: float, count: int | None) -> None:
 
     Asks each node for its figures. STATE: up, busy (its program does not answer its peers' heartbeats), silent (it does
     not answer us), lost, or no gmp (a Perl node has no figures). QUEUE: bytes waiting to be sent to other nodes; OUT/S
-    and IN/S: messages per second to and from other nodes; CALLS/S: calls of its services per second; WAIT: messages in
-    mailboxes; PEAK: the most messages that ever waited in one mailbox; LAG: how late the event loop was; RTT: the
-    round trip of a heartbeat, as its peers measured it. Narrow terminals show fewer columns. With --json: one line for
-    each round of questions.
+    and IN/S: messages per second to and from other nodes; CALLS/S: calls of its services per second, and P99: how long
+    all but the slowest hundredth of them took, within a factor of two; WAIT: messages in mailboxes; PEAK: the most
+    messages that ever waited in one mailbox; LAG: how late the event loop was; RTT: the round trip of a heartbeat, as its
+    peers measured it. Narrow terminals show fewer columns. With --json: one line for each round of questions.
     """
     live = sys.stdout.isatty() and not access.json
     looks = count or (None if live else 1)

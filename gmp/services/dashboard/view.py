@@ -27,12 +27,13 @@ class NodeView:
         self.info: dict[str, Any] = {}
         self.stats: dict[str, Any] = {}
         self.rates: dict[str, dict[str, float]] = {}  #: of each peer
+        self.call_rates: dict[str, float] = {}  #: of each service, by its port
         self.lost_at: float | None = None
         self.left = False  #: whether it was lost by leaving in order
         self.is_gmp = True  #: no other node tells anything of itself
         self.reason = ""
         self._answered = now
-        self._counted: tuple[float, str, dict[str, dict[str, float]]] | None = None
+        self._counted: tuple[float, str, dict[str, dict[str, float]], dict[str, float]] | None = None
 
     def told(self, stats: dict[str, Any], now: float) -> None:
         """The node answered with its figures."""
@@ -44,8 +45,16 @@ class NodeView:
             for peer, figures in table(stats.get("peers")).items()
             if isinstance(figures, dict)
         }
-        before, self._counted = self._counted, (now, text(self.info.get("incarnation", "")), counts)
+        calls = {
+            text(service.get("port")): number(service.get("calls"))
+            for service in several(stats.get("services"))
+            if isinstance(service, dict)
+        }
+        before, self._counted = self._counted, (now, text(self.info.get("incarnation", "")), counts, calls)
         if before is not None and before[1] == self._counted[1] and now > before[0]:
+            self.call_rates = {
+                port: max(0.0, count - before[3].get(port, 0.0)) / (now - before[0]) for port, count in calls.items()
+            }
             self.rates = {
                 peer: {rate: max(0.0, count - before[2].get(peer, {}).get(rate, 0.0)) / (now - before[0])
                        for rate, count in each.items()}
@@ -58,6 +67,7 @@ class NodeView:
             self.lost_at, self.reason = now, text(show_reason(reason[:MOST]))
             self.left = reason[:1] == ("leaving",)
         self.rates = {}
+        self.call_rates = {}
 
     def back(self, now: float) -> None:
         """It is there (again)."""
@@ -98,8 +108,7 @@ class NodeView:
     def links(self) -> list[dict[str, Any]]:
         """The connections it has, with the traffic over each."""
         found = []
-        told = self.info.get("connections")
-        for connection in told if isinstance(told, list) else ():
+        for connection in several(self.info.get("connections")):
             if not isinstance(connection, dict) or not isinstance(connection.get("node_id"), str):
                 continue
             peer = connection["node_id"]
@@ -138,6 +147,11 @@ def merge_links(views: list[NodeView]) -> list[dict[str, Any]]:
 def table(value: Any) -> dict[Any, Any]:
     """`value` if it is a table, else an empty one."""
     return value if isinstance(value, dict) else {}
+
+
+def several(value: Any) -> list[Any]:
+    """`value` if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
 
 
 def number(value: Any) -> float:

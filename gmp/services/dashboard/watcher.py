@@ -199,6 +199,7 @@ class Watcher:
             **view.summary(clock.monotonic()),
             "info": view.info,
             "stats": view.stats,
+            "call_rates": view.call_rates,
             "links": view.links(),
             "ports_list": ports,
             "lines": [line_of(number, line) for number, line in self.lines if line.node == node_id][-50:],
