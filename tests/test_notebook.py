@@ -288,6 +288,8 @@ def test_the_example_can_be_executed() -> None:
     binds, shown, stations, answers, awaited, _, left, _ = json.loads(done.stdout)
     results = [eval(output["data"]["text/plain"]) for (output,) in (binds, shown, stations, answers, awaited)]
     assert results[0][0].startswith("127.0.0.1:")
-    assert all(result.keys() == {"oslo", "rome"} for result in results[1:])  # that of `shown` came from handlers
+    assert all(result.keys() == {"oslo", "rome"} for result in results[2:])
+    # what handlers have shown, as far as it came while a cell ran: nbclient drops what comes in between
+    assert results[1] and results[1].keys() <= {"oslo", "rome"}
     assert left[-1]["data"]["text/plain"] == "['oslo']"
     eventually(lambda: not any(each.info["cwd"] == str(folder) for each in psutil.process_iter(["cwd"])))
