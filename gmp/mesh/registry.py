@@ -333,7 +333,7 @@ class Registry:
         """Return a version as `sender` told it; None if unusable. A node that is connected lives, whatever its clock."""
         if not isinstance(owner, str) or not isinstance(incarnation, str) or not isinstance(counter, int):
             return None
-        if counter >= MOST_COUNTED:
+        if abs(counter) >= MOST_COUNTED:
             return None
         living = incarnation if owner == sender else ""
         if self._ground.is_linked(owner):
