@@ -9,8 +9,7 @@ import gmp
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks import simulated  # noqa: E402
-from benchmarks.plots import plot  # noqa: E402
+from benchmarks import plots, simulated  # noqa: E402
 
 project = "gmp"
 author = "the authors of gmp"
@@ -31,5 +30,5 @@ nitpicky = False
 def setup(app: object) -> None:
     """Draw the plots before Sphinx looks for them."""
     folder = HERE / "pictures" / "figures"
-    plot(json.loads((HERE / "figures.json").read_text(encoding="utf-8")), folder)
+    plots.plot(json.loads((HERE / "figures.json").read_text(encoding="utf-8")), folder)
     simulated.plot(json.loads((HERE / "growth.json").read_text(encoding="utf-8")), folder)

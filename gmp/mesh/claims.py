@@ -35,8 +35,7 @@ Version = tuple[str, int]  #: incarnation, or its rank, and counter
 JOINT = "+"
 
 
-def incarnation_of(rank: str) -> str:
-    """Return the incarnation that has this rank."""
+def _incarnation_of(rank: str) -> str:
     return rank.rpartition(JOINT)[2]
 
 
@@ -95,7 +94,7 @@ class Claims:
         ranks = [known.version[0] for known in (self._records.get(owner), self._ended.get(owner)) if known is not None]
         newest = max(ranks, default="")
         before, joint, last = newest.rpartition(JOINT)
-        incarnation = incarnation_of(reported)
+        incarnation = _incarnation_of(reported)
         if reported >= newest or (incarnation != last and incarnation != living):
             return reported
         if last == incarnation:
@@ -161,7 +160,7 @@ class Claims:
     def end(self, owner: str, incarnation: str, *, now: float) -> bool:
         """Note that the end of that incarnation was seen; return whether to drop `owner` now, as no seed claims it."""
         record = self._records.get(owner)
-        if record is None or record.claimant is not None or incarnation_of(record.version[0]) != incarnation:
+        if record is None or record.claimant is not None or _incarnation_of(record.version[0]) != incarnation:
             return False
         return self.release(owner, record.version, ended=True, now=now)
 
@@ -171,7 +170,7 @@ class Claims:
         Its end was wrongly believed; or that of a former incarnation made this node ignore a report, perhaps of this one.
         """
         end = self._ended.get(owner)
-        if end is None or incarnation_of(end.version[0]) != incarnation:
+        if end is None or _incarnation_of(end.version[0]) != incarnation:
             return end is not None and end.reporter is not None
         del self._ended[owner]
         return True

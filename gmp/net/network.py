@@ -139,7 +139,7 @@ class Network:
             self._destinations,
             self._settings.max_message,
             self.housekeeper.watch_relayed,
-            lambda: self.handshakes.next_number(),
+            self.handshakes.next_number,
             peer_log,
         )
 
