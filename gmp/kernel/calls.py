@@ -108,7 +108,7 @@ class Calls:
         self._send = send
         self._monitor = monitor
         self._why_unreached = why_unreached
-        self.call: Callable[[Any, Message, float | None], Message] = self._call  #: of a port ID
+        self.call: Callable[[Any, Message, float | None, str | None], Message] = self._call  #: of a port ID
         self.targets: dict[str, Target] = {}
         self._waiting: dict[str, Call] = {}
         self._timer: Any = None
@@ -122,12 +122,15 @@ class Calls:
         """Send by `send` from now on."""
         self._send = send
 
-    def _traced_call(self, tracer: Tracer, port_id: str, message: Message, timeout: float | None) -> Message:
+    def _traced_call(
+        self, tracer: Tracer, port_id: str, message: Message, timeout: float | None, name: str | None
+    ) -> Message:
         with tracer.calling(port_id, message):
-            return self._call(port_id, message, timeout)
+            return self._call(port_id, message, timeout, name)
 
-    def _call(self, port_id: str, message: Message, timeout: float | None) -> Message:
-        """Send `message` with a reply port's ID behind it and wait for what comes there."""
+    def _call(self, port_id: str, message: Message, timeout: float | None, name: str | None) -> Message:
+        """Send `message` with a reply port's ID behind it and wait for what comes there. `name` is that of the reply port,
+        which `Ports.new_name` has made (None: another one)."""
         ports, me = self._ports, getcurrent()
         if me is ports.hub:
             raise GmpError(f"call to {port_id} in the hub: a callback of the event loop must not block")
@@ -138,7 +141,9 @@ class Calls:
             handlers = target.port.handlers
             if handlers is not None and handlers.worker is me:
                 self._check_other(handlers, message)
-        name, wakeups = ports.new_name(), ports.wakeups
+        if name is None:
+            name = ports.new_name()
+        wakeups = ports.wakeups
         target.last_used = now = clock.monotonic()
         call = Call(target, None if timeout is None else now + timeout, me, wakeups)
         ports.by_name[name] = self._waiting[name] = call

@@ -165,18 +165,20 @@ class Core:
         """Check that `message` can travel to all of these ports. *Raises:* `MessageError`."""
         self.routes.check(destinations, message)
 
-    def call(self, dest: Port | str, message: tuple[Any, ...], timeout: float | None) -> tuple[Any, ...]:
-        """`gmp.call`, with the message as a tuple."""
+    def call(
+        self, dest: Port | str, message: tuple[Any, ...], timeout: float | None, name: str | None = None
+    ) -> tuple[Any, ...]:
+        """`gmp.call`, with the message as a tuple. `name`: of the reply port, made by `Ports.new_name`."""
         is_owned, calls = self._is_owned, self.calls
         if not is_owned():
             self.check_open()
         if type(dest) is str and dest in calls.targets:  # as it was checked for an earlier call
             call = calls.call
-            return call(dest, message, timeout)
+            return call(dest, message, timeout, name)
         if isinstance(dest, Port) and dest.reason is not None:
             raise PortDied(dest.id, dest.reason)
-        node_id, name = split_port_id(dest)
-        return self.calls.call(f"{node_id}#{name}" if name else node_id, message, timeout)
+        node_id, port_name = split_port_id(dest)
+        return self.calls.call(f"{node_id}#{port_name}" if port_name else node_id, message, timeout, name)
 
     def defer(self, function: Callable[..., Any], *args: Any) -> Task:
         """`Host.defer`."""

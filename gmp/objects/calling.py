@@ -15,12 +15,12 @@ import gevent
 from gmp.errors import CallRefused, CallTimeout, ConfigError, GmpError, MessageError, PortDied
 from gmp.ids import split_port_id
 from gmp.objects import forms
-from gmp.objects.context import Current, current, left
+from gmp.objects.context import NOBODY, Current, current, left
 from gmp.objects.faults import Declared, raised, refusal
 from gmp.objects.members import Target
 from gmp.objects.reader import RemoteStream
 from gmp.objects.retry import Retry
-from gmp.objects.source import Source, is_iterator
+from gmp.objects.source import Source, any_iterator, is_iterator
 from gmp.objects.typed import Interface, Types
 from gmp.outside import clock
 from gmp.showing import show
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gmp.kernel.core import Core
 
 MOST_KEYS = 1000
+_LONG = 1e9  # seconds: from there on nobody asks for milliseconds
 _NEVER_SENT = (MessageError, ConfigError)
 _GONE = "gone"  # the kind of a port that was not there
 _ELSEWHERE = (forms.LEAVING, _GONE)  # after these another member is called
@@ -49,22 +50,20 @@ class Settings(NamedTuple):
     keys: dict[str, str]  #: of the services that need one, and empty for those of which it is known that they do not
 
 
-class Request(NamedTuple):
+class Request:
     """A call that is to be made."""
 
-    method: str
-    args: tuple[Any, ...]
-    keywords: dict[str, Any]
-    timeout: float | None  #: seconds, for all of it
-    retry: Retry | None
+    __slots__ = ("args", "goes_up", "keywords", "method", "retry", "timeout")
 
-    @property
-    def goes_up(self) -> bool:
-        """True if there are iterators among its arguments, which can be taken once."""
-        for value in self.args:
-            if is_iterator(value):
-                return True
-        return any(map(is_iterator, self.keywords.values())) if self.keywords else False
+    def __init__(
+        self, method: str, args: tuple[Any, ...], keywords: dict[str, Any], timeout: float | None, retry: Retry | None
+    ) -> None:
+        self.method = method
+        self.args = args
+        self.keywords = keywords
+        self.timeout = timeout  #: seconds, for all of it
+        self.retry = retry
+        self.goes_up = any_iterator(args, keywords)  #: True if there are iterators among them, which can be taken once
 
 
 def call(settings: Settings, request: Request) -> Any:
@@ -93,7 +92,7 @@ def _call_somewhere(settings: Settings, request: Request, until: float | None, a
     """Call one member, or the next one if that has not begun the call; put those that have failed into `avoid`."""
     target = settings.target
     while True:
-        port_id = target.pick(avoid, left(until))
+        port_id = target.pick(avoid, until)
         try:
             return _call_with_key(settings, request, port_id, until)
         except NotBegun as refused:
@@ -166,13 +165,23 @@ def _get_key(settings: Settings, port_id: str, timeout: float | None) -> None:
 
 def _call_port(settings: Settings, request: Request, port_id: str, until: float | None) -> Any:
     core = settings.core()
-    timeout = None if until is None else round(until - clock.monotonic(), 3)
+    timeout = None if until is None else _milliseconds(until - clock.monotonic())
     if timeout is not None and timeout <= 0:
         raise CallTimeout(f"no time is left to call {request.method} of {port_id}")
-    options = _options(core, request, timeout)
+    options = _options(request, timeout)
     key = settings.keys.get(port_id)
     if key:
         options[forms.KEY] = key
+    if request.goes_up or settings.interface is not None:
+        return _call_with_more(core, settings, request, port_id, options, timeout)
+    message = (forms.CALL, request.method, [*request.args], request.keywords or None, options or None)
+    return _reply(settings, request, port_id, _ask(core, port_id, message, timeout))
+
+
+def _call_with_more(
+    core: Core, settings: Settings, request: Request, port_id: str, options: dict[str, Any], timeout: float | None
+) -> Any:
+    """Call it with arguments that are made plain by their types, or streams."""
     types = None if settings.interface is None else settings.interface.of(request.method)
     if types is not None:
         request = _plain(request, types)
@@ -195,12 +204,14 @@ def _call_port(settings: Settings, request: Request, port_id: str, until: float 
 def _plain(request: Request, types: Types) -> Request:
     """Return the request with plain data for its arguments."""
     args = tuple(map(types.plain, request.args))
-    return request._replace(args=args, keywords={name: types.plain(value) for name, value in request.keywords.items()})
+    keywords = {name: types.plain(value) for name, value in request.keywords.items()}
+    return Request(request.method, args, keywords, request.timeout, request.retry)
 
 
 def _ask(core: Core, port_id: str, message: tuple[Any, ...], timeout: float | None) -> tuple[Any, ...]:
+    name = core.ports.new_name()
     try:
-        return core.call(port_id, message, timeout)
+        return core.call(port_id, message, timeout, name)
     except PortDied as error:  # a service whose caller is lost sees that by itself
         # a node that leaves tells callers whose call has begun before it kills the port
         if error.reason[:1] in (("no_such_port",), ("leaving",)):
@@ -210,8 +221,9 @@ def _ask(core: Core, port_id: str, message: tuple[Any, ...], timeout: float | No
         raise
     except BaseException:  # also a kill of this greenlet, or a `gevent.Timeout`
         with contextlib.suppress(GmpError):  # this node may be closed
-            options = message[-1]
-            core.send_soon(port_id, forms.CANCEL, options[forms.ID], *([options[forms.KEY]] if forms.KEY in options else []))
+            options = message[-1] or {}
+            call_id = f"{core.ports.node_id}#{name}"  # the reply port's, as the call has given no other
+            core.send_soon(port_id, forms.CANCEL, call_id, *([options[forms.KEY]] if forms.KEY in options else []))
         raise
 
 
@@ -234,7 +246,7 @@ def send(settings: Settings, request: Request) -> None:
     if request.goes_up:
         raise GmpError(f"{request.method}: an iterator can go up with a call only, which waits for its end")
     until = until_of(request.timeout)
-    port_id = settings.target.pick((), left(until))
+    port_id = settings.target.pick((), until)
     if port_id not in settings.keys:  # nothing would come back to say that one is needed
         _get_key(settings, port_id, left(until))
     key = settings.keys[port_id]
@@ -254,15 +266,19 @@ def until_of(timeout: float | None) -> float | None:
     return until if inherited is None else min(until, inherited)
 
 
-def _options(core: Core, request: Request, timeout: float | None) -> dict[str, Any]:
+def _milliseconds(seconds: float) -> float:
+    """Return `seconds`, rounded to milliseconds; `round` takes three times as long."""
+    return int(seconds * 1000 + 0.5) / 1000 if seconds < _LONG else seconds
+
+
+def _options(request: Request, timeout: float | None) -> dict[str, Any]:
+    options: dict[str, Any] = {} if timeout is None else {forms.TIMEOUT: timeout}
     me = current()
-    options: dict[str, Any] = {forms.ID: core.ports.new_name()}
-    if timeout is not None:
-        options[forms.TIMEOUT] = timeout
-    if me.until is not None:
-        options[forms.WITHIN] = left(me.until)
-    if me.chain:
-        options[forms.CHAIN] = [list(link) for link in me.chain]
+    if me is not NOBODY:
+        if me.until is not None:
+            options[forms.WITHIN] = left(me.until)
+        if me.chain:
+            options[forms.CHAIN] = [list(link) for link in me.chain]
     if request.retry is not None:
         options[forms.RETRY] = True
     return options

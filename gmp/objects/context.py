@@ -21,8 +21,8 @@ class Current(NamedTuple):
     chain: tuple[Link, ...] = ()  #: the calls that wait for it, and itself, the first one first
 
 
-_NOBODY = Current()
-_current: ContextVar[Current] = ContextVar("gmp_current_call", default=_NOBODY)
+NOBODY = Current()  #: what `current` returns outside of methods
+_current: ContextVar[Current] = ContextVar("gmp_current_call", default=NOBODY)
 
 
 def current() -> Current:

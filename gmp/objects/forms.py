@@ -52,8 +52,8 @@ def read_call(rest: tuple[Any, ...]) -> Asked:
     """Read what came behind ``call``. *Raises:* `Malformed`."""
     if len(rest) == 5:  # as gmp's own callers send it
         method, args, keywords, options, reply = rest
-        if type(method) is str and type(args) is list and not keywords and type(options) is dict:
-            return Asked(method, args, {}, options, *reply_port(reply))
+        if type(method) is str and type(args) is list and not keywords and (options is None or type(options) is dict):
+            return Asked(method, args, {}, options or {}, *reply_port(reply))
     if not 3 <= len(rest) <= 5:
         raise Malformed("expected a method, a list of arguments, up to two tables, and a reply port")
     return _read(rest[:-1], reply_port(rest[-1]))
@@ -116,8 +116,8 @@ def reply_of(rest: tuple[Any, ...]) -> str:
 def seconds(options: dict[str, Any], name: str) -> float | None:
     """Return an option that is a time in seconds; None: not given. *Raises:* `Malformed`."""
     value = options.get(name)
-    if value is None:
-        return None
+    if value is None or (type(value) is float and 0.0 <= value < math.inf):
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise Malformed(f"option {name}: expected seconds, not {show_typed(value)}")
     return float(value)

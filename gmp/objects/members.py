@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from gmp.ids import is_port_id, split_port_id
 from gmp.mesh.addresses import is_loopback
 from gmp.mesh.groups import Group, wait_for
+from gmp.objects.context import left
 from gmp.outside import chance
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ class Target(Protocol):
 
     name: str
 
-    def pick(self, avoid: Collection[str], timeout: float | None) -> str:
-        """Return a port, not one of `avoid` if there are others. *Blocks:* up to `timeout` seconds, while there is none.
+    def pick(self, avoid: Collection[str], until: float | None) -> str:
+        """Return a port, not one of `avoid` if there are others. *Blocks:* while there is none, `until` then at most.
 
         *Raises:* `WaitTimeout`.
         """
@@ -43,7 +44,7 @@ class OnePort:
     def __init__(self, port_id: str) -> None:
         self.name = port_id
 
-    def pick(self, avoid: Collection[str], timeout: float | None) -> str:
+    def pick(self, avoid: Collection[str], until: float | None) -> str:
         """`Target.pick`."""
         return self.name
 
@@ -66,9 +67,9 @@ class Members:
         self._node_id = node_id
         self._near = near
 
-    def pick(self, avoid: Collection[str], timeout: float | None) -> str:
+    def pick(self, avoid: Collection[str], until: float | None) -> str:
         """`Target.pick`."""
-        found = self._now() or self.all(timeout)
+        found = self._now() or self.all(left(until))
         found = [port_id for port_id in found if port_id not in avoid] or found
         if self._near and len(found) > 1:
             found = self._nearest(found)

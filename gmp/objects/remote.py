@@ -16,6 +16,7 @@ from gmp.objects.calling import Request, Settings, call, call_member, send, unti
 from gmp.objects.future import Future
 from gmp.objects.methods import signature_of
 from gmp.objects.retry import Retry
+from gmp.outside import clock
 
 NO_ANSWER = 2.0  # seconds for what a prompt asks
 _NOT_GIVEN: Any = object()
@@ -49,7 +50,7 @@ class Remote:
 def describe(remote: Remote, timeout: float | None = NO_ANSWER) -> dict[str, Any]:
     """Return what a service tells of itself. *Blocks:* up to `timeout` seconds. *Raises:* `GmpError`."""
     settings = remote._settings
-    port_id = settings.target.pick((), timeout)
+    port_id = settings.target.pick((), None if timeout is None else clock.monotonic() + timeout)
     match settings.core().call(port_id, (forms.DESCRIBE,), timeout):
         case [forms.DESCRIBED, dict(described)]:
             return described
