@@ -63,6 +63,10 @@ class Host(Protocol):
     def send(self, dest: Any, *message: Any) -> None:
         """Send a message. *Blocks:* above the high mark."""
 
+    @property
+    def send_tuple(self) -> Callable[[Any, tuple[Any, ...]], Any]:
+        """`send`, with the message as a tuple; another one when the node traces or somebody watches what it sends."""
+
     def send_soon(self, dest: Any, *message: Any) -> None:
         """Send a message, whatever the high mark says."""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from gmp.errors import ConfigError
 from gmp.ids import is_peer_node_id, split_port_id
@@ -37,15 +37,28 @@ class Malformed(ValueError):
     """A message has not the form; the text says what was expected."""
 
 
-class Asked(NamedTuple):
+class Refused(Exception):
+    """A call is not begun: the kind and the text that its caller is told."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.text = text
+
+
+class Asked:
     """A call as it came."""
 
-    method: str
-    args: list[Any]
-    keywords: dict[str, Any]
-    options: dict[str, Any]
-    reply: str  #: a port ID, empty for what nobody waits for
-    node_id: str  #: of the reply port
+    __slots__ = ("args", "keywords", "method", "node_id", "options", "reply")
+
+    def __init__(
+        self, method: str, args: list[Any], keywords: dict[str, Any], options: dict[str, Any], reply: tuple[str, str]
+    ) -> None:
+        self.method = method
+        self.args = args
+        self.keywords = keywords
+        self.options = options
+        self.reply, self.node_id = reply  #: a port ID, empty for what nobody waits for; and its node's
 
 
 def read_call(rest: tuple[Any, ...]) -> Asked:
@@ -53,7 +66,7 @@ def read_call(rest: tuple[Any, ...]) -> Asked:
     if len(rest) == 5:  # as gmp's own callers send it
         method, args, keywords, options, reply = rest
         if type(method) is str and type(args) is list and not keywords and (options is None or type(options) is dict):
-            return Asked(method, args, {}, options or {}, *reply_port(reply))
+            return Asked(method, args, {}, options or {}, reply_port(reply))
     if not 3 <= len(rest) <= 5:
         raise Malformed("expected a method, a list of arguments, up to two tables, and a reply port")
     return _read(rest[:-1], reply_port(rest[-1]))
@@ -76,7 +89,7 @@ def _read(parts: tuple[Any, ...], reply: tuple[str, str]) -> Asked:
         raise Malformed(f"expected a list of arguments, not {show_typed(args)}")
     read = [_table(table) for table in tables]
     keywords, options = [*read, {}, {}][:2]
-    return Asked(method, list(args), keywords, options, *reply)
+    return Asked(method, list(args), keywords, options, reply)
 
 
 def _table(value: Any) -> dict[str, Any]:
@@ -159,7 +172,9 @@ def uploads(asked: Asked) -> list[tuple[int | str, str, str]]:
 
 def call_id(asked: Asked) -> str:
     """Return what the call is cancelled by. *Raises:* `Malformed`."""
-    value = asked.options.get(ID, asked.reply)
+    if ID not in asked.options:
+        return asked.reply
+    value = asked.options[ID]
     if not isinstance(value, str):
         raise Malformed(f"option {ID}: expected a text, not {show_typed(value)}")
     return value

@@ -27,16 +27,16 @@ from greenlet import GreenletExit
 from gmp.errors import GmpError, MessageError
 from gmp.mesh.groups import Group
 from gmp.objects import forms
-from gmp.objects.context import Current, begin, left
+from gmp.objects.context import Current, Link, begin
 from gmp.objects.faults import Declared, fault, type_name, untravelled
 from gmp.objects.figures import Figures
-from gmp.objects.forms import LEAVING, Asked, Malformed
+from gmp.objects.forms import LEAVING, Asked, Malformed, Refused
 from gmp.objects.limits import Limits
 from gmp.objects.methods import Method, describe_methods
 from gmp.objects.reader import WINDOW, RemoteStream
 from gmp.objects.rights import Rights
 from gmp.objects.source import Source, is_iterator
-from gmp.objects.work import Work
+from gmp.objects.work import Served, Work
 from gmp.outside import clock
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.timers import Timer
@@ -75,6 +75,7 @@ class Service:
         self.figures = Figures()
         self.port = host.ports.make()
         self.name = name or type(thing).__name__
+        self._served = {each.name: Served(each, self.name, self.port.id) for each in methods.values()}
         self.port.on(forms.CALL, partial(self._came, forms.read_call))
         self.port.on(forms.SEND, partial(self._came, forms.read_send))
         self.port.on(forms.CANCEL, self._cancelled)
@@ -90,12 +91,12 @@ class Service:
     def _came(self, read: Any, *rest: Any) -> None:
         try:
             asked = read(rest)
-            work, kind, text = self._admit(asked)
+            work = self._admit(asked)
         except Malformed as error:
             self._refuse(forms.reply_of(rest) if read is forms.read_call else "", "malformed", str(error))
             return
-        if work is None:
-            self._refuse(asked.reply, kind, text)
+        except Refused as refused:
+            self._refuse(asked.reply, refused.kind, refused.text)
             return
         if asked.node_id not in self._callers and asked.node_id not in ("", self._host.id):
             try:
@@ -113,55 +114,56 @@ class Service:
         else:
             self._waiting.append(work)
 
-    def _admit(self, asked: Asked) -> tuple[Work | None, str, str]:
-        """Return the call as work, or None with the kind and the text of a refusal. *Raises:* `Malformed`."""
-        method = self._methods.get(asked.method)
-        if not self._may(asked.options.get(forms.KEY)):
-            return None, forms.KEY, f"{self.name} is for certain nodes: a call needs the key that its node gives to these"
+    def _admit(self, asked: Asked) -> Work:
+        """Return the call as work. *Raises:* `Malformed`, `Refused`."""
+        options = asked.options
+        if self._rights is not None and not self._rights.admits(options.get(forms.KEY)):
+            text = f"{self.name} is for certain nodes: a call needs the key that its node gives to these"
+            raise Refused(forms.KEY, text)
         if self._leaving:
-            return None, LEAVING, f"node {self._host.id} leaves the network"
-        if method is None:
+            raise Refused(LEAVING, f"node {self._host.id} leaves the network")
+        served = self._served.get(asked.method)
+        if served is None:
             has = ", ".join(sorted(self._methods))
-            return None, "no_method", f"{self.name} has no method {asked.method[:80]!r}, it has {has[:400]}"
+            raise Refused("no_method", f"{self.name} has no method {asked.method[:80]!r}, it has {has[:400]}")
         key: Any = forms.call_id(asked) if asked.reply else object()
         if key in self._works:
             raise Malformed(f"option {forms.ID}: another call of that name is under way")
-        options = asked.options
-        links = forms.chain(options) if forms.CHAIN in options else ()
-        runs = not method.is_generator
-        if runs and links and sum(port_id == self.port.id for port_id, _ in links) >= self._limits.concurrency:
-            shown = " → ".join([*(called for _, called in links), f"{self.name}.{method.name}"])
-            return None, "cycle", f"the call would wait for itself: {cut(shown, MOST_SHOWN)}"
-        if asked.options.get(forms.RETRY) and not method.mark.idempotent:
-            text = f"{self.name}.{method.name} is to be retried, but is not marked @gmp.method(idempotent=True)"
-            return None, "not_idempotent", text
-        if runs and len(self._running) >= self._limits.concurrency and len(self._waiting) >= self._limits.max_waiting:
-            return None, "busy", f"{len(self._running)} calls run and {len(self._waiting)} wait at {self.name}"
-        work = Work(key, method, asked, self._call(method, asked, links))
+        limits, runs = self._limits, not served.method.is_generator
+        chain = served.chain
+        if forms.CHAIN in options:
+            chain = self._links(served, asked, runs)
+        if forms.RETRY in options and options[forms.RETRY] and not served.method.mark.idempotent:
+            text = f"{served.shown} is to be retried, but is not marked @gmp.method(idempotent=True)"
+            raise Refused("not_idempotent", text)
+        if runs and len(self._running) >= limits.concurrency and len(self._waiting) >= limits.max_waiting:
+            raise Refused("busy", f"{len(self._running)} calls run and {len(self._waiting)} wait at {self.name}")
+        until = forms.seconds(options, forms.TIMEOUT) if forms.TIMEOUT in options else None
+        call = Current(None if until is None else clock.monotonic() + until, chain)
+        work = Work(key, served, asked, call, self.port)
         if forms.UPLOADS in options:
             self._read_uploads(work)
-        return work, "", ""
+        return work
+
+    def _links(self, served: Served, asked: Asked, runs: bool) -> tuple[Link, ...]:
+        """Return the chain of calls with this one. *Raises:* `Refused` when it would wait for itself; `Malformed`."""
+        links = forms.chain(asked.options)
+        if runs and links and sum(port_id == self.port.id for port_id, _ in links) >= self._limits.concurrency:
+            shown = " → ".join([*(called for _, called in links), served.shown])
+            raise Refused("cycle", f"the call would wait for itself: {cut(shown, MOST_SHOWN)}")
+        # only who waits for a call can wait in a circle
+        return (*links[1 - forms.MOST_CHAIN :], *served.chain) if asked.reply else served.chain
 
     def _read_uploads(self, work: Work) -> None:
         asked = work.asked
         for place, source, token in forms.uploads(asked):
             what = (source, f"argument {place}")
             reader = RemoteStream(self._host, (source, token), what, WINDOW, None, self._errors)
-            work.readers.append(reader)
+            work.readers += (reader,)
             if isinstance(place, int):
                 asked.args[place] = reader
             else:
                 asked.keywords[place] = reader
-
-    def _call(self, method: Method, asked: Asked, links: tuple[tuple[str, str], ...]) -> Current:
-        until = forms.seconds(asked.options, forms.TIMEOUT)
-        own = (self.port.id, f"{self.name}.{method.name}")
-        # only who waits for a call can wait in a circle
-        links = (*links[1 - forms.MOST_CHAIN :], own) if asked.reply else (own,)
-        return Current(None if until is None else clock.monotonic() + until, links)
-
-    def _may(self, key: Any) -> bool:
-        return self._rights is None or self._rights.admits(key)
 
     def _ask_for_key(self, node_id: str) -> tuple[Any, ...]:
         """Return the reply to a node that asks for the key."""
@@ -172,7 +174,8 @@ class Service:
         return self._rights.answer(node_id)
 
     def _cancelled(self, call_id: Any = None, key: Any = None, *_: Any) -> None:
-        work = self._works.get(call_id) if isinstance(call_id, str) and self._may(key) else None
+        may = self._rights is None or self._rights.admits(key)
+        work = self._works.get(call_id) if may and isinstance(call_id, str) else None
         if work is not None:
             self._stop(work)
 
@@ -206,7 +209,7 @@ class Service:
     def _start(self, work: Work) -> None:
         if not work.method.is_generator:  # which needs no place, as it runs in that of its stream
             self._running.add(work)
-        work.task = self.port.spawn(self._run, work)
+        work.run_by(self._run)
 
     def _run(self, work: Work) -> None:
         work.begun = True
@@ -214,8 +217,10 @@ class Service:
             if not work.given_up:
                 began = clock.monotonic()
                 outcome = self._outcome(work) if work.context is None else work.context.run(self._outcome, work)
-                self.figures.count(work.method.name, outcome[0] == forms.RAISE, clock.monotonic() - began)
-                self._answer(work, outcome)
+                ended = clock.monotonic()
+                self.figures.count(work.method.name, outcome[0] == forms.RAISE, ended - began)
+                if work.asked.reply:
+                    self._answer(work, outcome, ended)
         finally:
             self._has_run(work)
 
@@ -237,7 +242,7 @@ class Service:
             return fault(GreenletExit("the method ended its own greenlet"), self._errors, lambda _: False)
         except BaseException as error:
             if not asked.reply:
-                log.warning("%s.%s, whose caller waits for nothing, raised", self.name, method.name, exc_info=error)
+                log.warning("%s, whose caller waits for nothing, raised", work.served.shown, exc_info=error)
             return fault(error, self._errors, partial(self._travels, asked.reply))
 
     def _travels(self, reply: str, value: Any) -> bool:
@@ -247,20 +252,19 @@ class Service:
             return False
         return True
 
-    def _answer(self, work: Work, outcome: tuple[Any, ...]) -> None:
-        reply = work.asked.reply
-        if not reply:
-            return
-        if work.given_up or (work.source is None and left(work.call.until) == 0):  # it is too late, also for an error
+    def _answer(self, work: Work, outcome: tuple[Any, ...], now: float) -> None:
+        reply, until = work.asked.reply, work.call.until
+        if work.given_up or (until is not None and until <= now and work.source is None):  # too late, also for an error
             self.figures.late += 1
             if work.source is not None:
                 work.source.stop()
             return
         try:
-            self._host.send(reply, *outcome)
+            send = self._host.send_tuple
+            send(reply, outcome)
         except MessageError as error:
             self.figures.errors += 1
-            what = f"the result of {self.name}.{work.method.name}, {show_typed(outcome[1])},"
+            what = f"the result of {work.served.shown}, {show_typed(outcome[1])},"
             self._tell(reply, *untravelled(error, what))
         except GmpError as error:
             self._complain(f"no reply to {reply:.80}: {error}")
@@ -268,11 +272,12 @@ class Service:
     def _has_run(self, work: Work) -> None:
         """A method has ended, however that was: the next call has its place."""
         self._running.discard(work)
-        work.task = None
+        work.placed = False
         if work.source is None:
             self._forget(work)
-        self._host.draining.changed()
-        if self.port.alive:
+        if self._leaving:
+            self._host.draining.changed()
+        if self._waiting and self.port.alive:
             while self._waiting and len(self._running) < self._limits.concurrency:
                 self._start(self._waiting.popleft())
 
@@ -289,7 +294,7 @@ class Service:
         within = forms.seconds(work.asked.options, forms.WITHIN)
         call = Current(None if within is None else clock.monotonic() + within, work.call.chain)
         work.call = call  # the timeout was for its beginning
-        source = Source(self._host, items, f"{self.name}.{work.method.name}", call, self._errors)
+        source = Source(self._host, items, work.served.shown, call, self._errors)
         source.ended = partial(self._stream_ended, work, source)
         work.source = source
         self._sources.add(source)
@@ -299,7 +304,7 @@ class Service:
     def _stream_ended(self, work: Work, source: Source) -> None:
         self._sources.discard(source)
         work.source = None
-        if work.task is None:
+        if not work.placed:
             self._forget(work)
         self._host.draining.changed()
 
@@ -312,14 +317,14 @@ class Service:
         work.given_up = True
         if work.source is not None:
             work.source.stop()
-        elif work.task is None:
+        elif not work.placed:
             self._waiting.remove(work)
             self._forget(work)
         if work.method.mark.finish and work.begun:
             return
         self.figures.stopped += 1
-        if work.begun and work.task is not None:
-            work.task.kill()
+        if work.begun and work.placed:
+            work.kill()
 
     def _forget(self, work: Work) -> None:
         self._works.pop(work.key, None)

@@ -10,6 +10,10 @@ class PortTask(Task):
 
     __slots__ = ()
 
+    def start(self) -> None:
+        """Let it run as its port, which is alive, and end when that dies."""
+        self.port._start(self)
+
     def failed(self, error: BaseException) -> None:
         """`Job.failed`."""
         self.port.failed(error)
@@ -17,7 +21,7 @@ class PortTask(Task):
     def finish(self) -> None:
         """`Job.finish`."""
         self.port._task_ended(self)
-        super().finish()
+        Task.finish(self)
 
 
 class Body(PortTask):
