@@ -268,6 +268,38 @@ def test_a_stream_that_another_thread_collects_is_closed(made: tuple[Rows, Any])
     eventually(lambda: thing.ends == ["closed"])
 
 
+def test_what_has_come_is_not_given_to_another_thread_nor_once_the_stream_has_ended(
+    made: tuple[Rows, Any], nodes: tuple[gmp.Node, gmp.Node]
+) -> None:
+    _thing, rows = made
+
+    def with_some_in_hand() -> Any:
+        stream = rows.rows(10**9)
+        assert next(stream) == 0
+        rows.add(1, 2)  # what the first credit is for has come by now
+        assert [next(stream), next(stream)] == [1, 2]
+        return stream
+
+    def take(stream: Any, outcome: list[Any]) -> None:
+        try:
+            outcome.append(next(stream))
+        except gmp.GmpError as error:
+            outcome.append(type(error))
+
+    stream, outcome = with_some_in_hand(), []  # type: ignore[var-annotated]
+    thread = threading.Thread(target=take, args=(stream, outcome))
+    thread.start()
+    thread.join()
+    assert outcome == [gmp.GmpError]
+    assert next(stream) == 3
+    stream.close()
+    assert list(stream) == []
+    stream = with_some_in_hand()
+    nodes[1].close()
+    with pytest.raises(gmp.GmpError):
+        next(stream)
+
+
 def test_a_generator_that_fails_when_it_is_closed_is_in_the_log(
     made: tuple[Rows, Any], caplog: pytest.LogCaptureFixture
 ) -> None:

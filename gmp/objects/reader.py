@@ -11,7 +11,10 @@ anything: so the end is put off to the next turn of the loop.
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Any
 
 from gmp.errors import CallTimeout, GmpError, PortDied, ReceiveTimeout
@@ -19,6 +22,7 @@ from gmp.objects import forms
 from gmp.objects.context import current, left
 from gmp.objects.faults import Declared, raised
 from gmp.objects.source import Source
+from gmp.ports.home import Message
 from gmp.ports.monitors import Monitor
 from gmp.ports.port import Port, current_port
 
@@ -37,6 +41,7 @@ class _Way:
         self.source, self.token = source
         self.port: Port | None = None
         self.monitor: Monitor | None = None  # of the port that reads
+        self.come: deque[Message] = deque()  # what has come, and was taken from the port in one step
         self.ended = False
 
     def end(self, *_: Any) -> None:
@@ -44,6 +49,7 @@ class _Way:
         if self.ended:
             return
         self.ended = True
+        self.come.clear()
         if self.monitor is not None:
             self.monitor.cancel()
         if self.port is not None:
@@ -67,6 +73,8 @@ class RemoteStream:
         self._way = _Way(host, source)
         self._service, self._method = what
         self._window = window
+        self._most_taken = (window + 1) // 2  # items until credit is given again
+        self._is_owned: Callable[[], bool] = host.ports.hold._is_owned  # as `Ports.hold`
         self._timeout = timeout
         self._errors = errors
         self._taken = 0
@@ -83,8 +91,30 @@ class RemoteStream:
 
     def __next__(self) -> Any:
         way = self._way
-        if way.ended:
+        is_owned, come = self._is_owned, way.come
+        if is_owned() and come:  # race: a signal handler ends the stream: from here to `del` there is no call
+            message = come[0]
+            del come[0]
+        elif way.ended:
             raise StopIteration
+        else:
+            message = self._wait(way)
+        if len(message) > 1 and message[0] == forms.ITEM:
+            self._taken += 1
+            if self._taken >= self._most_taken:
+                way.host.send_soon(way.source, forms.MORE, self._taken, way.port)
+                self._taken = 0
+            return message[1] if self._make is None else self._make(message[1])
+        self.close()
+        tag, *rest = message or ("",)
+        if tag == forms.END:
+            raise StopIteration
+        if tag == forms.RAISE:
+            raise raised(tuple(rest), self._errors, self._service, self._method)
+        raise PortDied(way.source, tuple(rest))
+
+    def _wait(self, way: _Way) -> Message:
+        """Return the next message. *Blocks:* until it has come. *Raises:* `CallTimeout`, and as `Port.receive`."""
         if way.port is None:
             self._open()
         port = way.port
@@ -95,19 +125,11 @@ class RemoteStream:
         except ReceiveTimeout:
             self.close()
             raise CallTimeout(f"no item of {self._method} came from {self._service} within {patience:.3g} s") from None
-        if message[:1] == (forms.ITEM,) and len(message) > 1:
-            self._taken += 1
-            if 2 * self._taken >= self._window:
-                way.host.send_soon(way.source, forms.MORE, self._taken, port)
-                self._taken = 0
-            return message[1] if self._make is None else self._make(message[1])
-        self.close()
-        tag, *rest = message or ("",)
-        if tag == forms.END:
-            raise StopIteration
-        if tag == forms.RAISE:
-            raise raised(tuple(rest), self._errors, self._service, self._method)
-        raise PortDied(way.source, tuple(rest))
+        if type(port) is Port:  # one that traces is to see each message that is received
+            queue = port.queue
+            with contextlib.suppress(IndexError):  # race: a signal handler ends the stream before this step, which is one
+                way.come.extend(starmap(queue.popleft, repeat((), len(queue))))
+        return message
 
     def _patience(self) -> float | None:
         within = left(current().until)

@@ -91,7 +91,7 @@ class Source:
     def _write(self) -> None:
         """Send the items, as far as there is credit."""
         begin(self._call)
-        items, send, reader = self._items, self._host.send, self._reader
+        items, host, reader = self._items, self._host, self._reader
         assert items is not None
         what = f"an item of {self._name},"
         try:
@@ -102,12 +102,13 @@ class Source:
                 self._credit -= 1
                 item = next(items, forms.END_OF_ITEMS)
                 if item is forms.END_OF_ITEMS:
-                    send(reader, forms.END)
+                    host.send(reader, forms.END)
                     return
                 try:
-                    send(reader, forms.ITEM, item)
+                    send = host.send_tuple  # each time, as the node may begin to trace
+                    send(reader, (forms.ITEM, item))
                 except MessageError as error:
-                    send(reader, *untravelled(error, f"{what} {show_typed(item)},"))
+                    host.send(reader, *untravelled(error, f"{what} {show_typed(item)},"))
                     return
         except (GreenletExit, *ENDS_PROGRAM):
             raise
