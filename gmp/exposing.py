@@ -122,7 +122,10 @@ def remote(
     if isinstance(window, bool) or not isinstance(window, int) or not 1 <= window <= MOST_CREDIT:
         raise ConfigError(f"window {window!r}: expected a whole number from 1 to {MOST_CREDIT}")
     types = None if interface is None else Interface(interface)
-    return Remote(Settings(find, _target(target, name, near, find), timeout, declared(errors), retry, window, types, {}))
+    timeout = None if timeout is None else float(timeout)
+    usual = retry is None and types is None and timeout != 0.0
+    where = _target(target, name, near, find)
+    return Remote(Settings(find, where, timeout, declared(errors), retry, window, types, {}, usual))
 
 
 def _target(target: Any, name: str | None, near: bool, find: Callable[[], Core]) -> Target:

@@ -20,7 +20,7 @@ from gmp.objects.faults import Declared, raised, refusal
 from gmp.objects.members import Target
 from gmp.objects.reader import RemoteStream
 from gmp.objects.retry import Retry
-from gmp.objects.source import Source, any_iterator, is_iterator
+from gmp.objects.source import PLAIN, Source, any_iterator, is_iterator
 from gmp.objects.typed import Interface, Types
 from gmp.outside import clock
 from gmp.showing import show
@@ -48,6 +48,7 @@ class Settings(NamedTuple):
     window: int
     interface: Interface | None
     keys: dict[str, str]  #: of the services that need one, and empty for those of which it is known that they do not
+    usual: bool  #: True if there is neither `retry` nor `interface`, and time for a call
 
 
 class Request:
@@ -64,6 +65,36 @@ class Request:
         self.timeout = timeout  #: seconds, for all of it
         self.retry = retry
         self.goes_up = any_iterator(args, keywords)  #: True if there are iterators among them, which can be taken once
+
+
+def usual_call(settings: Settings, method: str, args: tuple[Any, ...]) -> Any:
+    """Do as `call`, in one step where nothing but positional arguments that are no iterators has to go along, and nothing
+    goes wrong: no retry, types or key, and no other call that waits for this one."""
+    port_id = settings.target.at_once() if settings.usual and PLAIN.issuperset(map(type, args)) else None
+    if port_id is None or settings.keys.get(port_id) or current() is not NOBODY:
+        return call(settings, Request(method, args, {}, settings.timeout, settings.retry))
+    timeout, core = settings.timeout, settings.core()
+    until = None if timeout is None else clock.monotonic() + timeout
+    name = core.ports.new_name()
+    try:
+        reply = core.call(port_id, (forms.DO, method, timeout, *args), timeout, name)
+    except BaseException as error:
+        refused = _not_replied(core, port_id, name, "", error)
+        if refused is None:
+            raise
+    else:
+        if reply[0] == forms.RETURN and len(reply) == 2:
+            return reply[1]
+        request = Request(method, args, {}, timeout, None)
+        try:
+            return _reply(settings, request, port_id, reply)
+        except NotBegun as why:
+            refused = why
+    if refused.kind == forms.KEY:
+        return _call_somewhere(settings, Request(method, args, {}, timeout, None), until, set())
+    if refused.kind in _ELSEWHERE and settings.target.others({port_id}):
+        return _call_somewhere(settings, Request(method, args, {}, timeout, None), until, {port_id})
+    raise refused.error from None
 
 
 def call(settings: Settings, request: Request) -> Any:
@@ -212,19 +243,23 @@ def _ask(core: Core, port_id: str, message: tuple[Any, ...], timeout: float | No
     name = core.ports.new_name()
     try:
         return core.call(port_id, message, timeout, name)
-    except PortDied as error:  # a service whose caller is lost sees that by itself
+    except BaseException as error:
+        refused = _not_replied(core, port_id, name, (message[-1] or {}).get(forms.KEY, ""), error)
+        if refused is None:
+            raise
+        raise refused from None
+
+
+def _not_replied(core: Core, port_id: str, name: str, key: str, error: BaseException) -> NotBegun | None:
+    """Cancel the call whose reply port has that name, if need be; return why it is certain that it was not begun, if so."""
+    if isinstance(error, PortDied):  # a service whose caller is lost sees that by itself
         # a node that leaves tells callers whose call has begun before it kills the port
-        if error.reason[:1] in (("no_such_port",), ("leaving",)):
-            raise NotBegun(error) from None
-        raise
-    except _NEVER_SENT:
-        raise
-    except BaseException:  # also a kill of this greenlet, or a `gevent.Timeout`
+        return NotBegun(error) if error.reason[:1] in (("no_such_port",), ("leaving",)) else None
+    if not isinstance(error, _NEVER_SENT):  # also a kill of this greenlet, or a `gevent.Timeout`
         with contextlib.suppress(GmpError):  # this node may be closed
-            options = message[-1] or {}
             call_id = f"{core.ports.node_id}#{name}"  # the reply port's, as the call has given no other
-            core.send_soon(port_id, forms.CANCEL, call_id, *([options[forms.KEY]] if forms.KEY in options else []))
-        raise
+            core.send_soon(port_id, forms.CANCEL, call_id, *([key] if key else []))
+    return None
 
 
 def _reply(settings: Settings, request: Request, port_id: str, reply: tuple[Any, ...]) -> Any:

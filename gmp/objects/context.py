@@ -6,33 +6,41 @@ only if it is started by ``gevent.spawn(contextvars.copy_context().run, …)``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from gmp.outside import clock
 
 Link = tuple[str, str]  # of a chain of calls: a service's port ID, and what is called there
 
 
+class Awaited(Protocol):
+    """A call that runs, as its code knows it."""
+
+    @property
+    def until(self) -> float | None:
+        """When its caller gives up, in monotonic time."""
+
+    @property
+    def chain(self) -> tuple[Link, ...]:
+        """The calls that wait for it, and itself, the first one first."""
+
+
 class Current(NamedTuple):
-    """The call that runs now."""
+    """The call for which a stream, or a future, works."""
 
-    until: float | None = None  #: when its caller gives up, in monotonic time
-    chain: tuple[Link, ...] = ()  #: the calls that wait for it, and itself, the first one first
-
-
-NOBODY = Current()  #: what `current` returns outside of methods
-_current: ContextVar[Current] = ContextVar("gmp_current_call", default=NOBODY)
+    until: float | None = None
+    chain: tuple[Link, ...] = ()
 
 
-def current() -> Current:
-    """Return the call that runs now; an empty one outside of methods."""
-    return _current.get()
+NOBODY: Awaited = Current()  #: what `current` returns outside of methods
+_current: ContextVar[Awaited] = ContextVar("gmp_current_call", default=NOBODY)
 
-
-def begin(call: Current) -> None:
-    """Let `call` be the one that runs in this greenlet."""
-    _current.set(call)
+#: `current()`: return the call that runs now; `NOBODY` outside of methods
+current: Callable[[], Awaited] = _current.get
+#: `begin(call)`: let `call` be the one that runs in this greenlet
+begin: Callable[[Awaited], object] = _current.set
 
 
 def left(until: float | None) -> float | None:

@@ -17,31 +17,25 @@ class MethodFigures:
         self.seconds = 0.0
         self.buckets = [0] * BUCKETS  #: calls by how long they took
 
+    def count(self, raised: bool, seconds: float) -> None:
+        """Count a call that has ended."""
+        self.calls += 1
+        self.seconds += seconds
+        self.buckets[int(seconds * 1_000_000).bit_length()] += 1
+        if raised:
+            self.errors += 1
+
 
 class Figures:
-    """What became of all calls of one service."""
+    """What became of all calls of one service. `methods` has the figures of each method."""
 
-    def __init__(self) -> None:
-        self.calls = 0  #: that have ended by themselves
-        self.errors = 0  #: of these, that raised, or gave what cannot travel
+    def __init__(self, methods: dict[str, MethodFigures]) -> None:
+        self._methods = methods
+        self.untravelled = 0  #: calls whose result cannot travel
         self.refused = 0  #: that were not begun
         self.stopped = 0  #: that nobody waited for any more
         self.late = 0  #: that ended when nobody waited for them any more
         self.streams = 0  #: that were begun
-        self._methods: dict[str, MethodFigures] = {}
-
-    def count(self, method: str, raised: bool, seconds: float) -> None:
-        """Count a call that has ended."""
-        figures = self._methods.get(method)
-        if figures is None:
-            figures = self._methods[method] = MethodFigures()
-        figures.calls += 1
-        figures.seconds += seconds
-        figures.buckets[int(seconds * 1_000_000).bit_length()] += 1
-        self.calls += 1
-        if raised:
-            figures.errors += 1
-            self.errors += 1
 
     def of_methods(self) -> dict[str, dict[str, Any]]:
         """Return the figures of each method that was called: plain data."""
@@ -55,6 +49,7 @@ class Figures:
                 "p99": quantile(each.buckets, 0.99),
             }
             for name, each in self._methods.items()
+            if each.calls
         }
 
     def of_durations(self) -> dict[str, float | None]:
@@ -63,5 +58,14 @@ class Figures:
         return {"median": quantile(buckets, 0.5), "p99": quantile(buckets, 0.99)}
 
     def of_all(self) -> dict[str, int]:
-        """Return the figures of the service: plain data."""
-        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        """Return the figures of the service: plain data. ``calls``: that have ended; ``errors``: of these, that raised, or
+        gave what cannot travel."""
+        methods = self._methods.values()
+        return {
+            "calls": sum(each.calls for each in methods),
+            "errors": sum(each.errors for each in methods) + self.untravelled,
+            "refused": self.refused,
+            "stopped": self.stopped,
+            "late": self.late,
+            "streams": self.streams,
+        }

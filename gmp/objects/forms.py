@@ -1,7 +1,7 @@
 """The messages of services, as `docs/protocol.md` has them: tags, options, and reading what any node may have sent.
 
 To a service: ``call METHOD [ARG…] {NAME: VALUE} {OPTION: VALUE} REPLY``, of which the two dicts may be left out, the second
-or both; ``send METHOD [ARG…] {NAME: VALUE} {OPTION: VALUE}``; ``cancel ID KEY``; ``describe REPLY``.
+or both; the same in short, ``do METHOD SECONDS ARG… REPLY``, with the `TIMEOUT` or None; ``send METHOD [ARG…] {NAME: VALUE} {OPTION: VALUE}``; ``cancel ID KEY``; ``describe REPLY``.
 
 From it: ``return VALUE``; ``raise TYPE TEXT [ARG…] TRACEBACK DECLARED``; ``refused KIND TEXT``; ``stream PORT TOKEN``;
 ``described {…}``.
@@ -20,7 +20,7 @@ from gmp.errors import ConfigError
 from gmp.ids import is_peer_node_id, split_port_id
 from gmp.showing import show_typed
 
-CALL, SEND, CANCEL, DESCRIBE = "call", "send", "cancel", "describe"
+CALL, DO, SEND, CANCEL, DESCRIBE = "call", "do", "send", "cancel", "describe"
 RETURN, RAISE, REFUSED, STREAM, DESCRIBED = "return", "raise", "refused", "stream", "described"
 MORE, ITEM, END = "more", "item", "end"
 
@@ -70,6 +70,13 @@ def read_call(rest: tuple[Any, ...]) -> Asked:
     if not 3 <= len(rest) <= 5:
         raise Malformed("expected a method, a list of arguments, up to two tables, and a reply port")
     return _read(rest[:-1], reply_port(rest[-1]))
+
+
+def read_do(rest: tuple[Any, ...]) -> Asked:
+    """Read what came behind ``do``. *Raises:* `Malformed`."""
+    if len(rest) < 3:
+        raise Malformed("expected a method, seconds or null, arguments, and a reply port")
+    return _read((rest[0], rest[2:-1], None, {TIMEOUT: rest[1]}), reply_port(rest[-1]))
 
 
 def read_send(rest: tuple[Any, ...]) -> Asked:

@@ -26,6 +26,9 @@ class Target(Protocol):
         *Raises:* `WaitTimeout`.
         """
 
+    def at_once(self) -> str | None:
+        """Do as `pick`, but return None if there is none. *Blocks:* never."""
+
     def others(self, avoid: Collection[str]) -> bool:
         """Return True if there is a port that is not one of `avoid`."""
 
@@ -46,6 +49,10 @@ class OnePort:
 
     def pick(self, avoid: Collection[str], until: float | None) -> str:
         """`Target.pick`."""
+        return self.name
+
+    def at_once(self) -> str | None:
+        """`Target.at_once`."""
         return self.name
 
     def others(self, avoid: Collection[str]) -> bool:
@@ -70,7 +77,14 @@ class Members:
     def pick(self, avoid: Collection[str], until: float | None) -> str:
         """`Target.pick`."""
         found = self._now() or self.all(left(until))
-        found = [port_id for port_id in found if port_id not in avoid] or found
+        return self._one_of([port_id for port_id in found if port_id not in avoid] or found)
+
+    def at_once(self) -> str | None:
+        """`Target.at_once`."""
+        found = self._now()
+        return self._one_of(found) if found else None
+
+    def _one_of(self, found: list[str]) -> str:
         if self._near and len(found) > 1:
             found = self._nearest(found)
         return found[0] if len(found) == 1 else chance.choice(found)

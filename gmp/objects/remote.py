@@ -12,7 +12,7 @@ import gevent.event
 
 from gmp.errors import GmpError
 from gmp.objects import forms
-from gmp.objects.calling import Request, Settings, call, call_member, send, until_of
+from gmp.objects.calling import Request, Settings, call, call_member, send, until_of, usual_call
 from gmp.objects.future import Future
 from gmp.objects.methods import signature_of
 from gmp.objects.retry import Retry
@@ -79,7 +79,9 @@ class RemoteMethod:
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         """Call it; return its result, or a `RemoteStream`. *Blocks:* until then. *Raises:* what it raised; `GmpError`."""
         settings = self._settings
-        return call(settings, Request(self.__name__, args, keywords, settings.timeout, settings.retry))
+        if keywords:
+            return call(settings, Request(self.__name__, args, keywords, settings.timeout, settings.retry))
+        return usual_call(settings, self.__name__, args)
 
     def __repr__(self) -> str:
         described = self._remote._described or {}

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit
@@ -35,8 +36,8 @@ from gmp.objects.limits import Limits
 from gmp.objects.methods import Method, describe_methods
 from gmp.objects.reader import WINDOW, RemoteStream
 from gmp.objects.rights import Rights
-from gmp.objects.source import Source, is_iterator
-from gmp.objects.work import Served, Work
+from gmp.objects.source import PLAIN, Source, is_iterator
+from gmp.objects.work import NONE, Served, Work
 from gmp.outside import clock
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.timers import Timer
@@ -72,10 +73,11 @@ class Service:
         self._timer: Timer | None = None
         self._leave: Callable[[], None] | None = None  # takes it out of its group
         self._leaving = host.draining.begun
-        self.figures = Figures()
         self.port = host.ports.make()
         self.name = name or type(thing).__name__
         self._served = {each.name: Served(each, self.name, self.port.id) for each in methods.values()}
+        self.figures = Figures({name: each.figures for name, each in self._served.items()})
+        self.port.on(forms.DO, self._asked)
         self.port.on(forms.CALL, partial(self._came, forms.read_call))
         self.port.on(forms.SEND, partial(self._came, forms.read_send))
         self.port.on(forms.CANCEL, self._cancelled)
@@ -88,12 +90,41 @@ class Service:
 
     # ---- what comes; nothing in it may raise, as that would kill the port
 
+    def _asked(self, *rest: Any) -> None:
+        """A call of the short form. One that is usual in all else, too, goes without more ado; the others go their way."""
+        works = self._works
+        try:
+            method, timeout, *args, reply = rest
+            served = self._served[method]
+            node_id, _, name = reply.partition("#")
+            usual = (
+                served.usual and (node_id in self._callers or node_id == self._host.id) and name and reply not in works
+                and (timeout is None or (type(timeout) is float and 0.0 <= timeout < inf))
+            )  # fmt: skip
+        except (ValueError, LookupError, TypeError, AttributeError):  # no such method, or no such form
+            usual = False
+        room = len(self._running) < self._limits.concurrency
+        if (
+            not usual or self._leaving or self._rights is not None or self._host.tracer is not None
+            or not (room or len(self._waiting) < self._limits.max_waiting)
+        ):  # fmt: skip
+            self._came(forms.read_do, *rest)
+            return
+        until = None if timeout is None else clock.monotonic() + timeout
+        work = works[reply] = Work(self._run, self.port, served, reply, reply, node_id, args, until)
+        if until is not None and self._timer is None:
+            self._timer = Timer(TICK, self._tick, again=True)
+        if room:
+            self._start(work)
+        else:
+            self._waiting.append(work)
+
     def _came(self, read: Any, *rest: Any) -> None:
         try:
             asked = read(rest)
             work = self._admit(asked)
         except Malformed as error:
-            self._refuse(forms.reply_of(rest) if read is forms.read_call else "", "malformed", str(error))
+            self._refuse("" if read is forms.read_send else forms.reply_of(rest), "malformed", str(error))
             return
         except Refused as refused:
             self._refuse(asked.reply, refused.kind, refused.text)
@@ -107,7 +138,7 @@ class Service:
         self._works[work.key] = work
         if self._host.tracer is not None:
             work.context = copy_context()
-        if work.call.until is not None and self._timer is None:
+        if work.until is not None and self._timer is None:
             self._timer = Timer(TICK, self._tick, again=True)
         if work.method.is_generator or len(self._running) < self._limits.concurrency:
             self._start(work)
@@ -139,10 +170,12 @@ class Service:
         if runs and len(self._running) >= limits.concurrency and len(self._waiting) >= limits.max_waiting:
             raise Refused("busy", f"{len(self._running)} calls run and {len(self._waiting)} wait at {self.name}")
         until = forms.seconds(options, forms.TIMEOUT) if forms.TIMEOUT in options else None
-        call = Current(None if until is None else clock.monotonic() + until, chain)
-        work = Work(key, served, asked, call, self.port)
+        until = None if until is None else clock.monotonic() + until
+        work = Work(self._run, self.port, served, key, asked.reply, asked.node_id, asked.args, until)
+        work.keywords, work.chain = asked.keywords, chain
+        work.within = forms.seconds(options, forms.WITHIN)
         if forms.UPLOADS in options:
-            self._read_uploads(work)
+            self._read_uploads(work, asked)
         return work
 
     def _links(self, served: Served, asked: Asked, runs: bool) -> tuple[Link, ...]:
@@ -154,8 +187,7 @@ class Service:
         # only who waits for a call can wait in a circle
         return (*links[1 - forms.MOST_CHAIN :], *served.chain) if asked.reply else served.chain
 
-    def _read_uploads(self, work: Work) -> None:
-        asked = work.asked
+    def _read_uploads(self, work: Work, asked: Asked) -> None:
         for place, source, token in forms.uploads(asked):
             what = (source, f"argument {place}")
             reader = RemoteStream(self._host, (source, token), what, WINDOW, None, self._errors)
@@ -207,9 +239,10 @@ class Service:
     # ---- running
 
     def _start(self, work: Work) -> None:
-        if not work.method.is_generator:  # which needs no place, as it runs in that of its stream
+        if not work.served.method.is_generator:  # which needs no place, as it runs in that of its stream
             self._running.add(work)
-        work.run_by(self._run)
+        work.placed = True
+        work.start()
 
     def _run(self, work: Work) -> None:
         work.begun = True
@@ -218,20 +251,37 @@ class Service:
                 began = clock.monotonic()
                 outcome = self._outcome(work) if work.context is None else work.context.run(self._outcome, work)
                 ended = clock.monotonic()
-                self.figures.count(work.method.name, outcome[0] == forms.RAISE, ended - began)
-                if work.asked.reply:
+                work.served.figures.count(outcome[0] == forms.RAISE, ended - began)
+                if work.reply:
                     self._answer(work, outcome, ended)
         finally:
-            self._has_run(work)
+            # however it has ended, the next one has its place
+            self._running.discard(work)
+            work.placed = False
+            if work.source is None:
+                self._works.pop(work.key, None)
+                if work.readers:
+                    work.close_readers()
+            if self._leaving:
+                self._host.draining.changed()
+            if self._waiting and self.port.alive:
+                while self._waiting and len(self._running) < self._limits.concurrency:
+                    self._start(self._waiting.popleft())
 
     def _outcome(self, work: Work) -> tuple[Any, ...]:
         """Call the method; return the reply."""
-        asked, method = work.asked, work.method
-        begin(work.call)
+        args, keywords, method = work.args, work.keywords, work.served.method
+        work.args, work.keywords = [], NONE  # what the method lets go is gone
+        begin(work)
         try:
-            types, args, keywords = method.types, asked.args, asked.keywords
-            result = method.function(*args, **keywords) if types is None else method.checked(args, keywords)
-            if method.mark.streams or is_iterator(result):
+            types = method.types
+            if types is not None:
+                result = method.checked(args, keywords)
+            elif keywords:
+                result = method.function(*args, **keywords)
+            else:
+                result = method.function(*args)
+            if method.mark.streams or (type(result) not in PLAIN and is_iterator(result)):
                 return self._stream(work, iter(result) if types is None else types.plain_items(iter(result)))
             return forms.RETURN, result if types is None else types.plain(result)
         except ENDS_PROGRAM:
@@ -241,9 +291,9 @@ class Service:
                 raise
             return fault(GreenletExit("the method ended its own greenlet"), self._errors, lambda _: False)
         except BaseException as error:
-            if not asked.reply:
+            if not work.reply:
                 log.warning("%s, whose caller waits for nothing, raised", work.served.shown, exc_info=error)
-            return fault(error, self._errors, partial(self._travels, asked.reply))
+            return fault(error, self._errors, partial(self._travels, work.reply))
 
     def _travels(self, reply: str, value: Any) -> bool:
         try:
@@ -253,7 +303,7 @@ class Service:
         return True
 
     def _answer(self, work: Work, outcome: tuple[Any, ...], now: float) -> None:
-        reply, until = work.asked.reply, work.call.until
+        reply, until = work.reply, work.until
         if work.given_up or (until is not None and until <= now and work.source is None):  # too late, also for an error
             self.figures.late += 1
             if work.source is not None:
@@ -263,37 +313,24 @@ class Service:
             send = self._host.send_tuple
             send(reply, outcome)
         except MessageError as error:
-            self.figures.errors += 1
+            self.figures.untravelled += 1
             what = f"the result of {work.served.shown}, {show_typed(outcome[1])},"
             self._tell(reply, *untravelled(error, what))
         except GmpError as error:
             self._complain(f"no reply to {reply:.80}: {error}")
 
-    def _has_run(self, work: Work) -> None:
-        """A method has ended, however that was: the next call has its place."""
-        self._running.discard(work)
-        work.placed = False
-        if work.source is None:
-            self._forget(work)
-        if self._leaving:
-            self._host.draining.changed()
-        if self._waiting and self.port.alive:
-            while self._waiting and len(self._running) < self._limits.concurrency:
-                self._start(self._waiting.popleft())
-
     # ---- streams
 
     def _stream(self, work: Work, items: Iterator[Any]) -> tuple[Any, ...]:
         """Begin a stream of `items`; return the reply."""
-        if not work.asked.reply or len(self._sources) >= self._limits.max_streams:
+        if not work.reply or len(self._sources) >= self._limits.max_streams:
             close = getattr(items, "close", None)
             if close is not None:
                 close()
             self.figures.refused += 1
             return forms.REFUSED, "busy", f"{len(self._sources)} streams of {self.name} are open"
-        within = forms.seconds(work.asked.options, forms.WITHIN)
-        call = Current(None if within is None else clock.monotonic() + within, work.call.chain)
-        work.call = call  # the timeout was for its beginning
+        work.until = None if work.within is None else clock.monotonic() + work.within  # the timeout was for its beginning
+        call = Current(work.until, work.chain)
         source = Source(self._host, items, work.served.shown, call, self._errors)
         source.ended = partial(self._stream_ended, work, source)
         work.source = source
@@ -320,6 +357,7 @@ class Service:
         elif not work.placed:
             self._waiting.remove(work)
             self._forget(work)
+            work.forget()
         if work.method.mark.finish and work.begun:
             return
         self.figures.stopped += 1
@@ -336,7 +374,7 @@ class Service:
             self._callers.pop(node_id, None)
             if self._rights is not None:
                 self._rights.forget(node_id)
-            for work in [work for work in self._works.values() if work.asked.node_id == node_id]:
+            for work in [work for work in self._works.values() if work.node_id == node_id]:
                 self._stop(work)
 
         self._callers[node_id] = self._host.watch(node_id, lost)
@@ -344,9 +382,9 @@ class Service:
     def _tick(self) -> None:
         # race: Ctrl-C within it: it runs again, so until its end it counts as the timer, and no call makes another
         now = clock.monotonic()
-        for work in [work for work in self._works.values() if work.call.until is not None and work.call.until <= now]:
+        for work in [work for work in self._works.values() if work.until is not None and work.until <= now]:
             self._stop(work)
-        more = any(work.call.until is not None for work in self._works.values())
+        more = any(work.until is not None for work in self._works.values())
         self._timer = Timer(TICK, self._tick, again=True) if more else None
 
     # ---- the end
@@ -367,7 +405,8 @@ class Service:
         for work in list(self._waiting):
             self._waiting.remove(work)
             self._forget(work)
-            self._refuse(work.asked.reply, LEAVING, f"node {self._host.id} leaves the network")
+            work.forget()
+            self._refuse(work.reply, LEAVING, f"node {self._host.id} leaves the network")
 
     @property
     def idle(self) -> bool:
@@ -377,9 +416,9 @@ class Service:
     def end(self) -> None:
         """`Drained.end`: tell callers whose calls have begun; the port's death tells the others that theirs have not."""
         for work in list(self._running):
-            if work.asked.reply and not work.given_up:
+            if work.reply and not work.given_up:
                 text = f"it was stopped, as node {self._host.id} leaves the network"
-                self._tell(work.asked.reply, forms.RAISE, "GreenletExit", text, [text], "", None)
+                self._tell(work.reply, forms.RAISE, "GreenletExit", text, [text], "", None)
             work.given_up = True
 
     def close(self) -> None:

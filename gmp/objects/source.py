@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gmp")
 MOST_CREDIT = 100_000  #: items that a reader may let be on their way
-_PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict))  # types that are known not to iterate
+PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict))  #: types that are known not to iterate
 
 
 def is_iterator(value: object) -> bool:
     """Return True for what can be iterated over once, as a generator: it goes item by item, as it could not travel."""
-    return type(value) not in _PLAIN and hasattr(type(value), "__next__")
+    return type(value) not in PLAIN and hasattr(type(value), "__next__")
 
 
 def any_iterator(args: tuple[Any, ...], keywords: dict[str, Any]) -> bool:
     """Return True if there is one among the arguments of a call."""
-    if not keywords and _PLAIN.issuperset(map(type, args)):  # one step for all of them, as in most calls
+    if not keywords and PLAIN.issuperset(map(type, args)):  # one step for all of them, as in most calls
         return False
     return any(map(is_iterator, args)) or any(map(is_iterator, keywords.values()))
 

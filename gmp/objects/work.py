@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Protocol
 
-from gmp.objects.context import Current, Link
-from gmp.objects.forms import Asked
+from gmp.objects.context import Link
+from gmp.objects.figures import MethodFigures
 from gmp.objects.methods import Method
 from gmp.objects.reader import RemoteStream
 from gmp.ports.port import Port
@@ -24,32 +24,45 @@ class Stoppable(Protocol):
 class Served:
     """A method of one service, with what all calls of it share."""
 
-    __slots__ = ("chain", "method", "shown")
+    __slots__ = ("chain", "figures", "function", "method", "shown", "usual")
 
     def __init__(self, method: Method, service: str, port_id: str) -> None:
         self.method = method
+        self.function = method.function
         self.shown = f"{service}.{method.name}"
         self.chain: tuple[Link, ...] = ((port_id, self.shown),)  #: of a call for which nobody but its caller waits
-
-
-def _not_started() -> None:
-    """What a call that waits would run."""
+        self.figures = MethodFigures()
+        self.usual = not method.is_generator and method.types is None  #: whether calls of it need nothing but arguments
 
 
 class Work(PortTask):
-    """A call that has come, and the task that runs it."""
+    """A call that has come, and the task that runs it, by `run`. For the code that it runs it is the `Awaited`."""
 
     __slots__ = (
-        "asked", "begun", "call", "context", "given_up", "key", "method", "placed", "readers", "served", "source",
+        "args", "begun", "chain", "context", "given_up", "key", "keywords", "node_id", "placed", "readers", "reply", "served",
+        "source", "until", "within",
     )  # fmt: skip
 
-    def __init__(self, key: Any, served: Served, asked: Asked, call: Current, port: Port) -> None:
-        super().__init__(_not_started, (), port.ports.workers, port)
-        self.key = key  #: what it is cancelled by
+    def __init__(
+        self, run: Callable[[Work], None], port: Port, served: Served, key: Any, reply: str, node_id: str, args: list[Any],
+        until: float | None,
+    ) -> None:  # fmt: skip
+        # as `Task`, whose `__init__` would be one more call; the task of each call is made here
+        self._pool = port.ports.workers
+        self._done = self.worker = None
+        self.ended = False
+        self.more = True
+        self.port = port
+        self.next = run, (None, self)
         self.served = served
-        self.method = served.method
-        self.asked = asked
-        self.call = call  #: its deadline and chain
+        self.key = key  #: what it is cancelled by
+        self.reply = reply  #: a port ID; empty for what nobody waits for
+        self.node_id = node_id  #: that port's
+        self.args = args
+        self.keywords: dict[str, Any] = NONE
+        self.until = until  #: `Awaited.until`
+        self.chain = served.chain  #: `Awaited.chain`
+        self.within: float | None = None  #: seconds after which who waits for the caller gives up; the end of a stream, too
         self.given_up = False  #: True if nobody waits for it any more
         self.context: Context | None = None  #: of its trace, which its own calls go on with
         self.begun = False  #: True once its greenlet runs
@@ -57,14 +70,20 @@ class Work(PortTask):
         self.source: Stoppable | None = None
         self.readers: tuple[RemoteStream, ...] = ()  #: of the generators among its arguments
 
-    def run_by(self, run: Callable[[Work], None]) -> None:
-        """Let it run, by `run`."""
-        self.placed = True
-        self.next = run, (None, self)  # not before, as one that is forgotten while it waits keeps nothing alive
-        self.start()
+    @property
+    def method(self) -> Method:
+        """The method that it calls."""
+        return self.served.method
+
+    def forget(self) -> None:
+        """It will not run: it keeps nothing alive."""
+        self.next = self.port = None
 
     def close_readers(self) -> None:
         """Its arguments are no longer read."""
         readers, self.readers = self.readers, ()
         for reader in readers:
             reader.close()
+
+
+NONE: dict[str, Any] = {}  # of keywords

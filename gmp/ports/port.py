@@ -223,24 +223,17 @@ class Port(Mailbox):
         self._check_alive()
         if not callable(function):
             raise GmpError(f"{function!r} cannot be run: expected something to call")
-        return self._start(PortTask(function, args, self.ports.workers, self))
+        task = PortTask(function, args, self.ports.workers, self)
+        task.start()
+        return task
 
     def start_body(self, body: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Start the port's body."""
-        self._start(Body(body, (self, *args), self.ports.workers, self))
-
-    def _start(self, task: Task) -> Task:
-        self._tied().tasks[task] = None
-        self.ports.workers.add(task)
-        return task
+        Body(body, (self, *args), self.ports.workers, self).start()
 
     def _body_ended(self) -> None:
         if self.handlers is None or not self.handlers.any():
             self._die(())
-
-    def _task_ended(self, task: Task) -> None:
-        if self._ties is not None:
-            self._ties.tasks.pop(task, None)
 
     def failed(self, error: BaseException) -> None:
         """Die of an exception that escaped from user code, and log it once. The node lives on.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gmp.ports.workers import Task
 
 
@@ -12,7 +14,17 @@ class PortTask(Task):
 
     def start(self) -> None:
         """Let it run as its port, which is alive, and end when that dies."""
-        self.port._start(self)
+        port, pool = self.port, self._pool
+        ties = port._ties
+        if ties is None:
+            ties = port._tied()
+        ties.tasks[self] = None
+        try:
+            pool.jobs.append(self)
+        finally:  # as `Workers.add`
+            if not pool.scheduled:
+                pool.scheduled = True
+                pool.run_callback(pool.begin)
 
     def failed(self, error: BaseException) -> None:
         """`Job.failed`."""
@@ -20,8 +32,13 @@ class PortTask(Task):
 
     def finish(self) -> None:
         """`Job.finish`."""
-        self.port._task_ended(self)
+        self._leave_port(self.port)
         Task.finish(self)
+
+    def _leave_port(self, port: Any) -> None:
+        ties = port._ties
+        if ties is not None:
+            ties.tasks.pop(self, None)
 
 
 class Body(PortTask):
@@ -34,5 +51,5 @@ class Body(PortTask):
         port = self.port
         if port.reason is None:
             port._body_ended()
-        port._task_ended(self)
+        self._leave_port(port)
         Task.finish(self)
