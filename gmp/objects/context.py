@@ -7,7 +7,7 @@ only if it is started by ``gevent.spawn(contextvars.copy_context().run, …)``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import NamedTuple, Protocol
 
 from gmp.outside import clock
@@ -40,7 +40,9 @@ _current: ContextVar[Awaited] = ContextVar("gmp_current_call", default=NOBODY)
 #: `current()`: return the call that runs now; `NOBODY` outside of methods
 current: Callable[[], Awaited] = _current.get
 #: `begin(call)`: let `call` be the one that runs in this greenlet
-begin: Callable[[Awaited], object] = _current.set
+begin: Callable[[Awaited], Token[Awaited]] = _current.set
+#: `end(begun)`: let it be none again, with what `begin` has returned; so the context is as empty as before
+end: Callable[[Token[Awaited]], None] = _current.reset
 
 
 def left(until: float | None) -> float | None:

@@ -28,7 +28,7 @@ from greenlet import GreenletExit
 from gmp.errors import GmpError, MessageError
 from gmp.mesh.groups import Group
 from gmp.objects import forms
-from gmp.objects.context import Current, Link, begin
+from gmp.objects.context import Current, Link, begin, end
 from gmp.objects.faults import Declared, fault, type_name, untravelled
 from gmp.objects.figures import Figures
 from gmp.objects.forms import LEAVING, Asked, Malformed, Refused
@@ -90,28 +90,27 @@ class Service:
 
     # ---- what comes; nothing in it may raise, as that would kill the port
 
-    def _asked(self, *rest: Any) -> None:
+    def _asked(self, method: Any = None, timeout: Any = None, *rest: Any) -> None:
         """A call of the short form. One that is usual in all else, too, goes without more ado; the others go their way."""
         works = self._works
         try:
-            method, timeout, *args, reply = rest
-            served = self._served[method]
+            reply, served = rest[-1], self._served[method]
             node_id, _, name = reply.partition("#")
             usual = (
                 served.usual and (node_id in self._callers or node_id == self._host.id) and name and reply not in works
                 and (timeout is None or (type(timeout) is float and 0.0 <= timeout < inf))
             )  # fmt: skip
-        except (ValueError, LookupError, TypeError, AttributeError):  # no such method, or no such form
+        except (LookupError, TypeError, AttributeError):  # no such method, or no such form
             usual = False
         room = len(self._running) < self._limits.concurrency
         if (
             not usual or self._leaving or self._rights is not None or self._host.tracer is not None
             or not (room or len(self._waiting) < self._limits.max_waiting)
         ):  # fmt: skip
-            self._came(forms.read_do, *rest)
+            self._came(forms.read_do, method, timeout, *rest)
             return
         until = None if timeout is None else clock.monotonic() + timeout
-        work = works[reply] = Work(self._run, self.port, served, reply, reply, node_id, args, until)
+        work = works[reply] = Work(self._run, self.port, served, reply, reply, node_id, rest[:-1], until)
         if until is not None and self._timer is None:
             self._timer = Timer(TICK, self._tick, again=True)
         if room:
@@ -271,8 +270,8 @@ class Service:
     def _outcome(self, work: Work) -> tuple[Any, ...]:
         """Call the method; return the reply."""
         args, keywords, method = work.args, work.keywords, work.served.method
-        work.args, work.keywords = [], NONE  # what the method lets go is gone
-        begin(work)
+        work.args, work.keywords = (), NONE  # what the method lets go is gone
+        begun = begin(work)
         try:
             types = method.types
             if types is not None:
@@ -294,6 +293,8 @@ class Service:
             if not work.reply:
                 log.warning("%s, whose caller waits for nothing, raised", work.served.shown, exc_info=error)
             return fault(error, self._errors, partial(self._travels, work.reply))
+        finally:
+            end(begun)
 
     def _travels(self, reply: str, value: Any) -> bool:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any, Protocol
 
@@ -44,7 +44,7 @@ class Work(PortTask):
     )  # fmt: skip
 
     def __init__(
-        self, run: Callable[[Work], None], port: Port, served: Served, key: Any, reply: str, node_id: str, args: list[Any],
+        self, run: Callable[[Work], None], port: Port, served: Served, key: Any, reply: str, node_id: str, args: Sequence[Any],
         until: float | None,
     ) -> None:  # fmt: skip
         # as `Task`, whose `__init__` would be one more call; the task of each call is made here

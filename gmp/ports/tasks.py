@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gmp.ports.workers import Task
 
 
@@ -32,13 +30,10 @@ class PortTask(Task):
 
     def finish(self) -> None:
         """`Job.finish`."""
-        self._leave_port(self.port)
-        Task.finish(self)
-
-    def _leave_port(self, port: Any) -> None:
-        ties = port._ties
+        ties = self.port._ties
         if ties is not None:
             ties.tasks.pop(self, None)
+        Task.finish(self)
 
 
 class Body(PortTask):
@@ -51,5 +46,4 @@ class Body(PortTask):
         port = self.port
         if port.reason is None:
             port._body_ended()
-        self._leave_port(port)
-        Task.finish(self)
+        PortTask.finish(self)
