@@ -181,7 +181,7 @@ class Scene:
             assert greenlets(node) <= self.greenlets[node.id]
         if "there" in living:
             kept: Any = self.kept
-            assert not any((kept._works, kept._waiting, kept._running, kept._sources))
+            assert not any((kept._works, kept._places.waiting, kept._places, kept._sources))
             assert kept._timer is None
             assert not self.service.greenlets()
         if len(living) == 2:

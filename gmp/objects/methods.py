@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from gmp.errors import ConfigError
@@ -27,7 +27,7 @@ class Method(NamedTuple):
     is_generator: bool = False  #: to call it runs nothing of it yet
     types: Types | None = None  #: of its arguments and result, if these are checked
 
-    def checked(self, args: list[Any], keywords: dict[str, Any]) -> Any:
+    def checked(self, args: Sequence[Any], keywords: dict[str, Any]) -> Any:
         """Call it with arguments that are of its types. *Raises:* `TypeError` if they are not."""
         assert self.types is not None
         positional, named = self.types.arrived(args, keywords)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from functools import partial
@@ -34,6 +33,7 @@ from gmp.objects.figures import Figures
 from gmp.objects.forms import LEAVING, Asked, Malformed, Refused
 from gmp.objects.limits import Limits
 from gmp.objects.methods import Method, describe_methods
+from gmp.objects.places import Places
 from gmp.objects.reader import WINDOW, RemoteStream
 from gmp.objects.rights import Rights
 from gmp.objects.source import PLAIN, Source, is_iterator
@@ -66,14 +66,13 @@ class Service:
         self._errors = errors
         self._rights = rights
         self._works: dict[Any, Work] = {}  # those that wait, run or stream, by what they are cancelled by
-        self._waiting: deque[Work] = deque()
-        self._running: set[Work] = set()
         self._sources: set[Source] = set()
         self._callers: dict[str, Monitor] = {}  # of the nodes that calls have come from
         self._timer: Timer | None = None
         self._leave: Callable[[], None] | None = None  # takes it out of its group
         self._leaving = host.draining.begun
         self.port = host.ports.make()
+        self._places = Places(self.port, self._run, limits.concurrency, host.draining.changed)
         self.name = name or type(thing).__name__
         self._served = {each.name: Served(each, self.name, self.port.id) for each in methods.values()}
         self.figures = Figures({name: each.figures for name, each in self._served.items()})
@@ -102,21 +101,18 @@ class Service:
             )  # fmt: skip
         except (LookupError, TypeError, AttributeError):  # no such method, or no such form
             usual = False
-        room = len(self._running) < self._limits.concurrency
+        places = self._places
         if (
             not usual or self._leaving or self._rights is not None or self._host.tracer is not None
-            or not (room or len(self._waiting) < self._limits.max_waiting)
+            or not (places.free or places.has_room(self._limits.max_waiting))
         ):  # fmt: skip
             self._came(forms.read_do, method, timeout, *rest)
             return
         until = None if timeout is None else clock.monotonic() + timeout
-        work = works[reply] = Work(self._run, self.port, served, reply, reply, node_id, rest[:-1], until)
+        work = works[reply] = Work(served, reply, reply, node_id, rest[:-1], until)
         if until is not None and self._timer is None:
             self._timer = Timer(TICK, self._tick, again=True)
-        if room:
-            self._start(work)
-        else:
-            self._waiting.append(work)
+        places.add(work)
 
     def _came(self, read: Any, *rest: Any) -> None:
         try:
@@ -139,10 +135,11 @@ class Service:
             work.context = copy_context()
         if work.until is not None and self._timer is None:
             self._timer = Timer(TICK, self._tick, again=True)
-        if work.method.is_generator or len(self._running) < self._limits.concurrency:
-            self._start(work)
+        if work.served.method.is_generator:  # which needs no place, as it runs in that of its stream
+            beside = Places(self.port, self._run, 1, self._host.draining.changed)
+            beside.add(work)
         else:
-            self._waiting.append(work)
+            self._places.add(work)
 
     def _admit(self, asked: Asked) -> Work:
         """Return the call as work. *Raises:* `Malformed`, `Refused`."""
@@ -166,11 +163,12 @@ class Service:
         if forms.RETRY in options and options[forms.RETRY] and not served.method.mark.idempotent:
             text = f"{served.shown} is to be retried, but is not marked @gmp.method(idempotent=True)"
             raise Refused("not_idempotent", text)
-        if runs and len(self._running) >= limits.concurrency and len(self._waiting) >= limits.max_waiting:
-            raise Refused("busy", f"{len(self._running)} calls run and {len(self._waiting)} wait at {self.name}")
+        places = self._places
+        if runs and not places.has_room(limits.max_waiting):
+            raise Refused("busy", f"{len(places)} calls run and {len(places.waiting)} wait at {self.name}")
         until = forms.seconds(options, forms.TIMEOUT) if forms.TIMEOUT in options else None
         until = None if until is None else clock.monotonic() + until
-        work = Work(self._run, self.port, served, key, asked.reply, asked.node_id, asked.args, until)
+        work = Work(served, key, asked.reply, asked.node_id, asked.args, until)
         work.keywords, work.chain = asked.keywords, chain
         work.within = forms.seconds(options, forms.WITHIN)
         if forms.UPLOADS in options:
@@ -237,12 +235,6 @@ class Service:
 
     # ---- running
 
-    def _start(self, work: Work) -> None:
-        if not work.served.method.is_generator:  # which needs no place, as it runs in that of its stream
-            self._running.add(work)
-        work.placed = True
-        work.start()
-
     def _run(self, work: Work) -> None:
         work.begun = True
         try:
@@ -254,18 +246,11 @@ class Service:
                 if work.reply:
                     self._answer(work, outcome, ended)
         finally:
-            # however it has ended, the next one has its place
-            self._running.discard(work)
-            work.placed = False
+            work.place = None
             if work.source is None:
                 self._works.pop(work.key, None)
                 if work.readers:
                     work.close_readers()
-            if self._leaving:
-                self._host.draining.changed()
-            if self._waiting and self.port.alive:
-                while self._waiting and len(self._running) < self._limits.concurrency:
-                    self._start(self._waiting.popleft())
 
     def _outcome(self, work: Work) -> tuple[Any, ...]:
         """Call the method; return the reply."""
@@ -342,7 +327,7 @@ class Service:
     def _stream_ended(self, work: Work, source: Source) -> None:
         self._sources.discard(source)
         work.source = None
-        if not work.placed:
+        if work.place is None:
             self._forget(work)
         self._host.draining.changed()
 
@@ -355,15 +340,15 @@ class Service:
         work.given_up = True
         if work.source is not None:
             work.source.stop()
-        elif not work.placed:
-            self._waiting.remove(work)
+        elif work.place is None:
+            if work in self._places.waiting:  # or it is about to begin a stream, and has no place
+                self._places.waiting.remove(work)
             self._forget(work)
-            work.forget()
-        if work.method.mark.finish and work.begun:
+        if work.served.method.mark.finish and work.begun:
             return
         self.figures.stopped += 1
-        if work.begun and work.placed:
-            work.kill()
+        if work.begun and work.place is not None:
+            work.place.stop(work)
 
     def _forget(self, work: Work) -> None:
         self._works.pop(work.key, None)
@@ -403,20 +388,20 @@ class Service:
                 self._leave()
         except GmpError as error:
             log.debug("service %s: %s", self.name, error)
-        for work in list(self._waiting):
-            self._waiting.remove(work)
+        waiting = self._places.waiting
+        while waiting:
+            work = waiting.popleft()
             self._forget(work)
-            work.forget()
             self._refuse(work.reply, LEAVING, f"node {self._host.id} leaves the network")
 
     @property
     def idle(self) -> bool:
         """`Drained.idle`."""
-        return not self._running and not any(source.open for source in self._sources)
+        return not len(self._places) and not any(source.open for source in self._sources)
 
     def end(self) -> None:
         """`Drained.end`: tell callers whose calls have begun; the port's death tells the others that theirs have not."""
-        for work in list(self._running):
+        for work in self._places.running():
             if work.reply and not work.given_up:
                 text = f"it was stopped, as node {self._host.id} leaves the network"
                 self._tell(work.reply, forms.RAISE, "GreenletExit", text, [text], "", None)
@@ -433,7 +418,7 @@ class Service:
         for source in list(self._sources):
             source.stop()
         self._callers.clear()
-        self._waiting.clear()
+        self._places.waiting.clear()
         self._works.clear()
 
     # ---- being seen
@@ -457,5 +442,6 @@ class Service:
         return {**told, **figures.of_durations(), **self._now()}
 
     def _now(self) -> dict[str, int]:
-        now = {"running": len(self._running), "waiting": len(self._waiting), "open_streams": len(self._sources)}
+        places = self._places
+        now = {"running": len(places.running()), "waiting": len(places.waiting), "open_streams": len(self._sources)}
         return {**now, **self.figures.of_all()}

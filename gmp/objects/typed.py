@@ -54,7 +54,7 @@ class Types:
         self._item = (*typing.get_args(returns), Any)[0] if streams else Any
         self._result = Any if streams else returns
 
-    def arrived(self, args: list[Any], keywords: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def arrived(self, args: Sequence[Any], keywords: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return arguments that came, as the method declares them. *Raises:* `TypeError`."""
         bound = self._signature.bind(*args, **keywords)
         for name, value in bound.arguments.items():
