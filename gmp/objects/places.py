@@ -2,7 +2,7 @@
 
 A call *waits* → a place takes it, when it has its turn → it runs → the place takes the next one, or ends if none waits. So
 calls begin in the order in which they came. A place is a job of the node's pool of greenlets, as the handlers of a port are
-(`gmp.ports.handlers`).
+(`gmp.ports.handlers`). While calls wait one place stands by: it has its turn when the call that runs now blocks.
 
 race: the end of a method and its stop come in the same turn: a place is thrown at only while it still runs that call.
 race: Ctrl-C between taking a call and running it: the place runs it when it goes on.
@@ -40,6 +40,8 @@ class Place(PortTask):
         if places.waiting:
             self.work = work = places.waiting.popleft()
             work.place = self
+            if places.waiting:
+                places.stand_by()
             places.run(work)
 
     def go_on(self, worker: Worker, turn: Iterator[Any]) -> None:
@@ -51,6 +53,8 @@ class Place(PortTask):
                 break
             self.work = work = waiting.popleft()
             work.place = self
+            if waiting and not places.pending:
+                places.stand_by()
             if worker.context:
                 worker.refresh()
             run(work)
@@ -91,7 +95,7 @@ class Places:
         self.port = port
         self.run = run
         self.free = most  #: how many more places there may be
-        self.pending = 0  #: how many will take one of those that wait as soon as they have their turn
+        self.pending = 0  #: how many will take a call as soon as they have their turn
         self.waiting: deque[Work] = deque()
         self._places: set[Place] = set()
         self._changed = changed
@@ -106,11 +110,16 @@ class Places:
 
     def has_room(self, most: int) -> bool:
         """Return True if a call may come when at most so many may wait."""
-        return self.free > 0 or len(self.waiting) - self.pending < most
+        return len(self.waiting) - self.pending - self.free < most
 
     def add(self, work: Work) -> None:
         """Let `work` run when its turn has come."""
         self.waiting.append(work)
+        if not self.pending:
+            self.stand_by()
+
+    def stand_by(self) -> None:
+        """Let another place take the next call, if the one that runs now blocks, and there may be one more."""
         if self.free:
             self.free -= 1
             self.pending += 1

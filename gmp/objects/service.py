@@ -104,7 +104,7 @@ class Service:
         places = self._places
         if (
             not usual or self._leaving or self._rights is not None or self._host.tracer is not None
-            or not (places.free or places.has_room(self._limits.max_waiting))
+            or not places.has_room(self._limits.max_waiting)
         ):  # fmt: skip
             self._came(forms.read_do, method, timeout, *rest)
             return

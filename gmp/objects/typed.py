@@ -13,7 +13,7 @@ import importlib
 import inspect
 import typing
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from gmp.errors import ConfigError
