@@ -74,11 +74,6 @@ class Routes:
 
     def _find(self, dest: Any, message: tuple[Any, ...]) -> tuple[Peer, str] | None:
         """The way to a destination that is not in the table; a message for this node is delivered instead."""
-        if dest.__class__ is str:  # a reply port, most often
-            node_id, _, name = dest.partition("#")
-            peer = self._nodes.get(node_id)
-            if peer is not None:
-                return self._keep(dest, peer, name)
         port_id = dest.id if isinstance(dest, Port) else dest
         if isinstance(port_id, bytes):
             port_id = port_id.decode("latin-1")  # from Perl, by cbor
@@ -96,9 +91,6 @@ class Routes:
                 return None
             node_id, name = split_port_id(port_id)
             peer = self._nodes[node_id] = self._peer(node_id)
-        return self._keep(port_id, peer, name)
-
-    def _keep(self, port_id: str, peer: Peer, name: str) -> tuple[Peer, str]:
         if len(self.ways) >= KEEP:
             self.ways.clear()
             self.batches.clear()
