@@ -129,7 +129,7 @@ def node() -> Node:
 
 def core() -> Core:
     """What does the work of the default node, for gmp's own code."""
-    if _core is None or _core.life.inherited:
+    if _core is None or _core.ports.inherited:
         _use(local_node(parent=_default))
     assert _core is not None
     return _core

@@ -67,6 +67,10 @@ class Host(Protocol):
     def send_tuple(self) -> Callable[[Any, tuple[Any, ...]], Any]:
         """`send`, with the message as a tuple; another one when the node traces or somebody watches what it sends."""
 
+    @property
+    def reply(self) -> Callable[[str, str, tuple[Any, ...]], Any]:
+        """Do as `send_tuple`, to a node ID and the name of a port there, which is used once."""
+
     def send_soon(self, dest: Any, *message: Any) -> None:
         """Send a message, whatever the high mark says."""
 

@@ -60,6 +60,16 @@ class Routes:
         if send(name, message):
             peer.wait_room()
 
+    def reply(self, node_id: str, name: str, message: tuple[Any, ...]) -> None:
+        """As `send`, to the port `name` of that node: one that is used once, so its way is not kept."""
+        is_owned, peer = self._is_owned, self._nodes.get(node_id)
+        if peer is None or not is_owned():
+            self.send(f"{node_id}#{name}", message)
+            return
+        send = peer.send
+        if send(name, message):
+            peer.wait_room()
+
     def send_soon(self, dest: Any, message: tuple[Any, ...]) -> Peer | None:
         """As `send`, but never blocks; return the peer it went to."""
         route = self.ways.get(dest) if type(dest) is str else None

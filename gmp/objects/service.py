@@ -109,7 +109,7 @@ class Service:
             self._came(forms.read_do, method, timeout, *rest)
             return
         until = None if timeout is None else clock.monotonic() + timeout
-        work = works[reply] = Work(served, reply, reply, node_id, rest[:-1], until)
+        work = works[reply] = Work(served, reply, node_id, name, rest[:-1], until)
         if until is not None and self._timer is None:
             self._timer = Timer(TICK, self._tick, again=True)
         places.add(work)
@@ -168,7 +168,7 @@ class Service:
             raise Refused("busy", f"{len(places)} calls run and {len(places.waiting)} wait at {self.name}")
         until = forms.seconds(options, forms.TIMEOUT) if forms.TIMEOUT in options else None
         until = None if until is None else clock.monotonic() + until
-        work = Work(served, key, asked.reply, asked.node_id, asked.args, until)
+        work = Work(served, key, asked.node_id, asked.reply.partition("#")[2], asked.args, until)
         work.keywords, work.chain = asked.keywords, chain
         work.within = forms.seconds(options, forms.WITHIN)
         if forms.UPLOADS in options:
@@ -243,7 +243,7 @@ class Service:
                 outcome = self._outcome(work) if work.context is None else work.context.run(self._outcome, work)
                 ended = clock.monotonic()
                 work.served.figures.count(outcome[0] == forms.RAISE, ended - began)
-                if work.reply:
+                if work.reply_name:
                     self._answer(work, outcome, ended)
         finally:
             work.place = None
@@ -254,18 +254,18 @@ class Service:
 
     def _outcome(self, work: Work) -> tuple[Any, ...]:
         """Call the method; return the reply."""
-        args, keywords, method = work.args, work.keywords, work.served.method
+        args, keywords, served = work.args, work.keywords, work.served
         work.args, work.keywords = (), NONE  # what the method lets go is gone
         begun = begin(work)
         try:
-            types = method.types
+            types = served.types
             if types is not None:
-                result = method.checked(args, keywords)
+                result = served.method.checked(args, keywords)
             elif keywords:
-                result = method.function(*args, **keywords)
+                result = served.function(*args, **keywords)
             else:
-                result = method.function(*args)
-            if method.mark.streams or (type(result) not in PLAIN and is_iterator(result)):
+                result = served.function(*args)
+            if served.streams or (type(result) not in PLAIN and is_iterator(result)):
                 return self._stream(work, iter(result) if types is None else types.plain_items(iter(result)))
             return forms.RETURN, result if types is None else types.plain(result)
         except ENDS_PROGRAM:
@@ -289,21 +289,21 @@ class Service:
         return True
 
     def _answer(self, work: Work, outcome: tuple[Any, ...], now: float) -> None:
-        reply, until = work.reply, work.until
+        until = work.until
         if work.given_up or (until is not None and until <= now and work.source is None):  # too late, also for an error
             self.figures.late += 1
             if work.source is not None:
                 work.source.stop()
             return
         try:
-            send = self._host.send_tuple
-            send(reply, outcome)
+            reply = self._host.reply
+            reply(work.node_id, work.reply_name, outcome)
         except MessageError as error:
             self.figures.untravelled += 1
             what = f"the result of {work.served.shown}, {show_typed(outcome[1])},"
-            self._tell(reply, *untravelled(error, what))
+            self._tell(work.reply, *untravelled(error, what))
         except GmpError as error:
-            self._complain(f"no reply to {reply:.80}: {error}")
+            self._complain(f"no reply to {work.reply:.80}: {error}")
 
     # ---- streams
 

@@ -29,11 +29,11 @@ class Running(Protocol):
 class Served:
     """A method of one service, with what all calls of it share."""
 
-    __slots__ = ("chain", "figures", "function", "method", "shown", "usual")
+    __slots__ = ("chain", "figures", "function", "method", "shown", "streams", "types", "usual")
 
     def __init__(self, method: Method, service: str, port_id: str) -> None:
         self.method = method
-        self.function = method.function
+        self.function, self.types, self.streams = method.function, method.types, method.mark.streams
         self.shown = f"{service}.{method.name}"
         self.chain: tuple[Link, ...] = ((port_id, self.shown),)  #: of a call for which nobody but its caller waits
         self.figures = MethodFigures()
@@ -44,17 +44,17 @@ class Work:
     """A call that has come. For the code that it runs it is the `Awaited`."""
 
     __slots__ = (
-        "args", "begun", "chain", "context", "given_up", "key", "keywords", "node_id", "place", "readers", "reply", "served",
-        "source", "until", "within",
+        "args", "begun", "chain", "context", "given_up", "key", "keywords", "node_id", "place", "readers", "reply_name",
+        "served", "source", "until", "within",
     )  # fmt: skip
 
     def __init__(
-        self, served: Served, key: Any, reply: str, node_id: str, args: Sequence[Any], until: float | None
+        self, served: Served, key: Any, node_id: str, reply_name: str, args: Sequence[Any], until: float | None
     ) -> None:
         self.served = served
         self.key = key  #: what it is cancelled by
-        self.reply = reply  #: a port ID; empty for what nobody waits for
-        self.node_id = node_id  #: that port's
+        self.node_id = node_id  #: the caller's; empty for what nobody waits for, as is `reply_name`
+        self.reply_name = reply_name  #: of the reply port there
         self.args = args
         self.keywords = NONE
         self.until = until  #: `Awaited.until`
@@ -66,6 +66,11 @@ class Work:
         self.place: Running | None = None  #: where it runs, or will run next; None while it waits, and at its end
         self.source: Stream | None = None
         self.readers: tuple[RemoteStream, ...] = ()  #: of the generators among its arguments
+
+    @property
+    def reply(self) -> str:
+        """The ID of the reply port; empty for what nobody waits for."""
+        return f"{self.node_id}#{self.reply_name}" if self.reply_name else ""
 
     def close_readers(self) -> None:
         """Its arguments are no longer read."""
