@@ -125,7 +125,8 @@ def remote(
     timeout = None if timeout is None else float(timeout)
     usual = retry is None and types is None and timeout != 0.0
     where = _target(target, name, near, find)
-    return Remote(Settings(find, where, timeout, declared(errors), retry, window, types, {}, usual))
+    one = where.name if isinstance(where, OnePort) else None
+    return Remote(Settings(find, where, timeout, declared(errors), retry, window, types, {}, set(), usual, one))
 
 
 def _target(target: Any, name: str | None, near: bool, find: Callable[[], Core]) -> Target:

@@ -110,5 +110,6 @@ def test_a_service_in_perl_is_called_by_a_gmp_node(link: tuple[gmp.Node, RealPer
     )
     jobs = gmp.remote(port, node=node)
     assert jobs.add(1, b=2) == 3
-    with pytest.raises(gmp.RemoteError, match="PerlError: no such thing"):
-        jobs.anything()
+    for _ in range(2):  # the short form, which needs only arguments, is for services of gmp nodes
+        with pytest.raises(gmp.RemoteError, match="PerlError: no such thing"):
+            jobs.anything()

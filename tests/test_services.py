@@ -316,12 +316,16 @@ def test_what_is_no_call_hurts_nobody(nodes: tuple[gmp.Node, gmp.Node], caplog: 
         ("call", "add", [], {}, {"streams": 7}, reply), ("call", "add", [], {}, {}, 7, reply), ("call", "add", [], here.id),
         ("send",), ("send", "add"), ("send", "add", 1), ("cancel",), ("cancel", []), ("cancel", "x"), ("describe",),
         ("describe", 1), ("describe", here.id), ([],), (None, 1), ("nonsense", 1),
+        ("do",), ("do", "add"), ("do", "add", None), ("do", "add", None, 1), ("do", "add", None, here.id),
+        ("do", [], None, reply),
+        ("do", 1, None, reply), ("do", "add", "x", reply), ("do", "add", -1.0, reply), ("do", "add", float("nan"), reply),
+        ("do", "add", float("inf"), reply), ("do", "add", True, reply),
     ):  # fmt: skip
         here.send(port.id, *message)
     here.send(port.id, "call", "add", [1, 2], reply)
     assert reply.receive("return", timeout=20) == (3,)
     refusals = [message[:2] for message in reply.queue]
-    assert len(refusals) == 10
+    assert len(refusals) == 10 + 7
     assert set(refusals) == {("refused", "malformed")}
     assert port.alive
 
@@ -333,6 +337,11 @@ def test_the_forms_that_any_node_can_send(nodes: tuple[gmp.Node, gmp.Node]) -> N
     assert here.call(port.id, "call", "add", [1], {"b": 3}) == ("return", 4)
     assert here.call(port.id, "call", b"add", [1], None, {"timeout": 5}) == ("return", 1)
     assert here.call(port.id, "call", "add", [])[:2] == ("raise", "TypeError")
+    for seconds in (None, 5, 5.0):
+        assert here.call(port.id, "do", "add", seconds, 1, 2) == ("return", 3)
+    assert here.call(port.id, "do", b"add", None, 1) == ("return", 1)
+    assert here.call(port.id, "do", "add", None)[:2] == ("raise", "TypeError")
+    assert here.call(port.id, "do", "nonsense", None)[:2] == ("refused", "no_method")
     assert here.call(port.id, "describe")[0] == "described"
 
 

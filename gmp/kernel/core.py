@@ -101,7 +101,7 @@ class Core:
         self.routes = Routes(self.ports, self.peer, self.requests.handle)
         self.ways, self.batches = self.routes.ways, self.routes.batches  #: as in `Routes`, for `gmp.send`
         self.send_tuple: Callable[[Any, tuple[Any, ...]], Any] = self.routes.send  #: `send` with the message as a tuple
-        self.reply: Callable[[str, str, tuple[Any, ...]], Any] = self.routes.reply  #: `send_tuple` to a node ID and a name there
+        self.reply: Callable[[str, str, tuple[Any, ...]], Any] = self.routes.reply  #: the same to a node ID and a name there
         self.send_changed: Callable[[], None] = _nothing  #: is called when that is another one
         self._sent: Sent | None = None
         self.tracer: Tracer | None = None  #: who is asked for the trace context of messages
@@ -231,10 +231,13 @@ class Core:
         send, send_soon = self.routes.send, self.routes.send_soon
         self.send_tuple = send if sent is None else told(send, sent)
         untold = sent is None and type(self.routes) is Routes
-        self.reply = self.routes.reply if untold else lambda node_id, name, message: self.send_tuple(f"{node_id}#{name}", message)
+        self.reply = self.routes.reply if untold else self._reply_told
         self.ports.watch_puts(not untold)
         self.calls.send_by(send_soon if sent is None else told(send_soon, sent))
         self.send_changed()
+
+    def _reply_told(self, node_id: str, name: str, message: tuple[Any, ...]) -> None:
+        self.send_tuple(f"{node_id}#{name}", message)
 
     # ---- ports, here and elsewhere
 

@@ -48,7 +48,12 @@ class Settings(NamedTuple):
     window: int
     interface: Interface | None
     keys: dict[str, str]  #: of the services that need one, and empty for those of which it is known that they do not
+    short: set[str]  #: the services that are known to read the short form of calls
     usual: bool  #: True if there is neither `retry` nor `interface`, and time for a call
+    one: str | None  #: the port that `target` stands for, if it is no group
+
+
+Head = tuple[str, str, float | None]  # of the short form of a call: its tag, the method, and the timeout
 
 
 class Request:
@@ -67,17 +72,20 @@ class Request:
         self.goes_up = any_iterator(args, keywords)  #: True if there are iterators among them, which can be taken once
 
 
-def usual_call(settings: Settings, method: str, args: tuple[Any, ...]) -> Any:
+def usual_call(settings: Settings, head: Head, args: tuple[Any, ...]) -> Any:
     """Do as `call`, in one step where nothing but positional arguments that are no iterators has to go along, and nothing
     goes wrong: no retry, types or key, and no other call that waits for this one."""
-    port_id = settings.target.at_once() if settings.usual and PLAIN.issuperset(map(type, args)) else None
-    if port_id is None or settings.keys.get(port_id) or current() is not NOBODY:
-        return call(settings, Request(method, args, {}, settings.timeout, settings.retry))
-    timeout, core = settings.timeout, settings.core()
+    _, method, timeout = head
+    port_id = None
+    if settings.usual and PLAIN.issuperset(map(type, args)) and current() is NOBODY:
+        port_id = settings.one or settings.target.at_once()
+    if port_id not in settings.short or (settings.keys and settings.keys.get(port_id)):
+        return call(settings, Request(method, args, {}, timeout, settings.retry))
+    core = settings.core()
     until = None if timeout is None else clock.monotonic() + timeout
     name = core.ports.new_name()
     try:
-        reply = core.call(port_id, (forms.DO, method, timeout) + args, timeout, name)  # noqa: RUF005  # as in `Calls`
+        reply = core.call(port_id, head + args, timeout, name)
     except BaseException as error:
         refused = _not_replied(core, port_id, name, "", error)
         if refused is None:
@@ -206,7 +214,20 @@ def _call_port(settings: Settings, request: Request, port_id: str, until: float 
     if request.goes_up or settings.interface is not None:
         return _call_with_more(core, settings, request, port_id, options, timeout)
     message = (forms.CALL, request.method, [*request.args], request.keywords or None, options or None)
-    return _reply(settings, request, port_id, _ask(core, port_id, message, timeout))
+    reply = _ask(core, port_id, message, timeout)
+    if port_id not in settings.short:
+        _note_form(core, settings, port_id)
+    return _reply(settings, request, port_id, reply)
+
+
+def _note_form(core: Core, settings: Settings, port_id: str) -> None:
+    """From now on use the short form, if that is the service of a gmp node: services in Perl may not know it."""
+    node_id, _ = split_port_id(port_id)
+    peer = core.network.peers.get(node_id)
+    if node_id == core.id or (peer is not None and peer.admits(KEY)):
+        if len(settings.short) >= MOST_KEYS:
+            settings.short.clear()  # as `keys`
+        settings.short.add(port_id)
 
 
 def _call_with_more(

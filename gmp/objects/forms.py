@@ -1,7 +1,8 @@
 """The messages of services, as `docs/protocol.md` has them: tags, options, and reading what any node may have sent.
 
 To a service: ``call METHOD [ARG…] {NAME: VALUE} {OPTION: VALUE} REPLY``, of which the two dicts may be left out, the second
-or both; the same in short, ``do METHOD SECONDS ARG… REPLY``, with the `TIMEOUT` or None; ``send METHOD [ARG…] {NAME: VALUE} {OPTION: VALUE}``; ``cancel ID KEY``; ``describe REPLY``.
+or both; in short, ``do METHOD SECONDS ARG… REPLY``, with the time-out or None; ``send METHOD [ARG…] {NAME: VALUE}
+{OPTION: VALUE}``; ``cancel ID KEY``; ``describe REPLY``.
 
 From it: ``return VALUE``; ``raise TYPE TEXT [ARG…] TRACEBACK DECLARED``; ``refused KIND TEXT``; ``stream PORT TOKEN``;
 ``described {…}``.

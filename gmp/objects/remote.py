@@ -69,10 +69,11 @@ class RemoteMethod:
     `call` takes a time-out of its own, `send` waits for nothing, `future` waits later, `each` calls all members of a group.
     """
 
-    __slots__ = ("__name__", "_remote", "_settings")
+    __slots__ = ("__name__", "_head", "_remote", "_settings")
 
     def __init__(self, remote: Remote, settings: Settings, name: str) -> None:
         self.__name__ = name
+        self._head = forms.DO, name, settings.timeout
         self._remote = remote
         self._settings = settings
 
@@ -81,7 +82,7 @@ class RemoteMethod:
         settings = self._settings
         if keywords:
             return call(settings, Request(self.__name__, args, keywords, settings.timeout, settings.retry))
-        return usual_call(settings, self.__name__, args)
+        return usual_call(settings, self._head, args)
 
     def __repr__(self) -> str:
         described = self._remote._described or {}
