@@ -20,7 +20,7 @@ from benchmarks.workloads import WORKLOADS
 
 ROOT = Path(__file__).parent.parent
 PEERS_ENVIRONMENT = ROOT / "build" / "peers"
-PACKAGES = ("zerorpc", "Pyro5", "rpyc", "thespian", "pykka", "pyzmq", "xoscar", "msgpack", "gevent")
+PACKAGES = ("zerorpc", "Pyro5", "rpyc", "thespian", "pykka", "pyzmq", "xoscar", "grpcio", "msgpack", "gevent")
 
 _LOCAL = ("W1", "W1 handlers", "W2", "W2 handlers", "W7", "W7 bodies", "W12", "W13")
 _ASYNCIO = ("W6 asyncio",)
@@ -71,8 +71,9 @@ CONTENDERS = (
         _programs("programs.zerorpc_peer", ("W3", "W4", "W4b", "W5", "W5@1core", "W6", "W8", "W14", "W15")),
         "zerorpc",
     ),
-    Contender("Pyro5", _programs("programs.pyro5_peer", ("W3", "W5", "W5@1core", "W6", "W8", "W14")), "Pyro5"),
-    Contender("rpyc", _programs("programs.rpyc_peer", ("W3", "W5", "W5@1core", "W6", "W8", "W14")), "rpyc"),
+    Contender("Pyro5", _programs("programs.pyro5_peer", ("W3", "W5", "W5@1core", "W6", "W8", "W14", "W15")), "Pyro5"),
+    Contender("rpyc", _programs("programs.rpyc_peer", ("W3", "W5", "W5@1core", "W6", "W8", "W14", "W15")), "rpyc"),
+    Contender("gRPC", _programs("programs.grpc_peer", ("W5", "W5@1core", "W6", "W8", "W14", "W15", "W16")), "grpc"),
     Contender("thespian", _programs("programs.thespian_peer", ("W1", "W3", "W5", "W5@1core", "W8")), "thespian"),
     Contender("pykka", _programs("programs.pykka_peer", ("W1", "W2", "W7")), "pykka"),
     Contender("pyzmq", _programs("programs.pyzmq_peer", ("W3", "W4", "W4b", "W5", "W5@1core", "W6", "W8")), "zmq"),

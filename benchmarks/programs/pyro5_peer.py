@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import Pyro5.api
 
-from benchmarks.programs.measure import Far, emit, emit_rate, emit_round_trips, main, now, ready, scaled
+from benchmarks.programs.measure import KIB, Far, emit, emit_rate, emit_round_trips, main, now, ready, scaled
 
 Pyro5.api.config.THREADPOOL_SIZE = 250  # a connection, and so a thread, for each caller
 
@@ -33,6 +34,11 @@ class Server:
     def add(self, a: int, b: int) -> int:
         """Their sum."""
         return a + b
+
+    def rows(self, count: int, size: int) -> Iterator[str]:
+        """So many rows; of text, as its usual serializer makes base 64 of octets."""
+        row = "x" * size
+        yield from (row for _ in range(count))
 
 
 def far() -> None:
@@ -88,6 +94,17 @@ def calls() -> None:
         emit_rate(100 * each, now() - start, unit="call/s")
 
 
+def stream_of_rows() -> None:
+    """W15."""
+    count = scaled(3_000)
+    with Far("pyro5_peer", "far") as other, Pyro5.api.Proxy(other.ready) as proxy:
+        assert sum(1 for _ in proxy.rows(10, KIB)) == 10
+        start = now()
+        got = sum(1 for _ in proxy.rows(count, KIB))
+        assert got == count, f"{got} of {count} rows arrived"
+        emit_rate(count, now() - start, KIB)
+
+
 def start_to_reply() -> None:
     """W8."""
     with Far("pyro5_peer", "far") as other:
@@ -98,4 +115,15 @@ def start_to_reply() -> None:
 
 
 if __name__ == "__main__":
-    main({"W3": one_way, "W5": round_trips, "W5@1core": round_trips, "W6": calls, "W8": start_to_reply, "W14": calls}, far)
+    main(
+        {
+            "W3": one_way,
+            "W5": round_trips,
+            "W5@1core": round_trips,
+            "W6": calls,
+            "W8": start_to_reply,
+            "W14": calls,
+            "W15": stream_of_rows,
+        },
+        far,
+    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import rpyc
 from rpyc.utils.server import ThreadedServer
 
-from benchmarks.programs.measure import Far, emit, emit_rate, emit_round_trips, main, now, ready, scaled
+from benchmarks.programs.measure import KIB, Far, emit, emit_rate, emit_round_trips, main, now, ready, scaled
 
 
 class Service(rpyc.Service):
@@ -27,6 +28,11 @@ class Service(rpyc.Service):
     def exposed_add(self, a: int, b: int) -> int:
         """Their sum."""
         return a + b
+
+    def exposed_rows(self, count: int, size: int) -> Iterator[bytes]:
+        """So many rows."""
+        row = b"x" * size
+        yield from (row for _ in range(count))
 
 
 def far() -> None:
@@ -90,6 +96,18 @@ def calls() -> None:
         emit_rate(100 * each, now() - start, unit="call/s")
 
 
+def stream_of_rows() -> None:
+    """W15."""
+    count = scaled(3_000)
+    with Far("rpyc_peer", "far") as other:
+        root = connect(other).root
+        assert sum(1 for _ in root.rows(10, KIB)) == 10
+        start = now()
+        got = sum(1 for _ in root.rows(count, KIB))
+        assert got == count, f"{got} of {count} rows arrived"
+        emit_rate(count, now() - start, KIB)
+
+
 def start_to_reply() -> None:
     """W8."""
     with Far("rpyc_peer", "far") as other:
@@ -99,4 +117,15 @@ def start_to_reply() -> None:
 
 
 if __name__ == "__main__":
-    main({"W3": one_way, "W5": round_trips, "W5@1core": round_trips, "W6": calls, "W8": start_to_reply, "W14": calls}, far)
+    main(
+        {
+            "W3": one_way,
+            "W5": round_trips,
+            "W5@1core": round_trips,
+            "W6": calls,
+            "W8": start_to_reply,
+            "W14": calls,
+            "W15": stream_of_rows,
+        },
+        far,
+    )
