@@ -13,28 +13,30 @@ The secret has a file of its own beside it (`gmp.secretfile`).
 
 from __future__ import annotations
 
-import dataclasses
-import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gmp.configfile import ConfigFile, config_path, read_config
 from gmp.errors import ConfigError
 from gmp.ids import check_lan, check_node_id
+from gmp.later import later
 from gmp.secretfile import check_private, lan_secret, user_secret
 from gmp.servicelist import Service, parse_services
+
+if TYPE_CHECKING:
+    import difflib
+    import ipaddress
+    import pathlib
+else:
+    difflib, ipaddress, pathlib = later("difflib"), later("ipaddress"), later("pathlib")
 
 SEED_MARK = "gmp#seed"  #: the URI in a certificate that marks it as a seed's; no node can be named so
 
 
-@dataclass(frozen=True, repr=False)
-class Settings:
+class Settings(NamedTuple):
     """Everything that can be set of a node. Times are in seconds, sizes in bytes."""
 
     node_id: str | None = None
@@ -76,7 +78,7 @@ class Settings:
     max_unauthenticated_per_address: int = 32
 
     def __repr__(self) -> str:
-        values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+        values = zip(self._fields, self, strict=True)
         return f"Settings({', '.join(f'{name}={_shown(name, value)}' for name, value in values)})"
 
     @property
@@ -124,7 +126,7 @@ def _cert(value: object) -> str:
     if "-----BEGIN" in value:
         return value
     try:
-        with Path(value).expanduser().open(encoding="latin-1") as file:
+        with pathlib.Path(value).expanduser().open(encoding="latin-1") as file:
             text = file.read()
             if has_key(text):
                 what = f"file {value!r}, which holds a private key,"
@@ -381,7 +383,7 @@ def check_file(file: ConfigFile) -> None:
                 convert(key, value, partial(layer.where, key))
 
 
-def _given(profile: str | None, environ: Mapping[str, str], path: Path) -> Iterator[tuple[str, str, Any]]:
+def _given(profile: str | None, environ: Mapping[str, str], path: pathlib.Path) -> Iterator[tuple[str, str, Any]]:
     """Where, key and value of what file and environment give, the weakest first."""
     file = read_config(path)
     _check_secrets(file)
@@ -412,7 +414,7 @@ def convert(key: str, value: object, where: str | Callable[[], str]) -> Any:
     """The value of the setting `key`. *Raises:* `ConfigError` naming where it stands, and what is allowed."""
     converter = _CONVERTERS.get(key)
     if converter is None:
-        close = get_close_matches(key, _CONVERTERS, 1)
+        close = difflib.get_close_matches(key, _CONVERTERS, 1)
         meant = f" (did you mean {close[0]!r}?)" if close else ""
         problem = f"{key!r} is no setting{meant}; there are {', '.join(sorted(_CONVERTERS))}"
     else:
@@ -442,4 +444,4 @@ def has_key(text: str) -> bool:
 
 def defaults() -> dict[str, Any]:
     """The names of all settings that `configure` takes, and what they are when nothing sets them."""
-    return {field.name: field.default for field in dataclasses.fields(Settings) if field.name in _CONVERTERS}
+    return {name: value for name, value in Settings._field_defaults.items() if name in _CONVERTERS}

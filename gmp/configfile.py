@@ -7,25 +7,28 @@ is wrong in it is reported with its line: tomllib keeps no positions, so the lin
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gmp.errors import ConfigError
+from gmp.later import later
+
+if TYPE_CHECKING:
+    import pathlib
+    import tomllib
+else:
+    pathlib, tomllib = later("pathlib"), later("tomllib")
 
 
-def config_path(environ: Mapping[str, str]) -> Path:
+def config_path(environ: Mapping[str, str]) -> pathlib.Path:
     """Where the configuration file is, or would be."""
     if environ.get("GMP_CONFIG"):
-        return Path(environ["GMP_CONFIG"])
+        return pathlib.Path(environ["GMP_CONFIG"])
     base = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".config")
-    return Path(base) / "gmp" / "config.toml"
+    return pathlib.Path(base) / "gmp" / "config.toml"
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """The settings of one table of the file."""
 
     name: str  #: ``profile 'worker'``, or nothing for those at the top
@@ -38,11 +41,10 @@ class Layer:
         return self.file.where(*self.keys, key) + (f", {self.name}" if self.name else "")
 
 
-@dataclass(frozen=True)
-class ConfigFile:
+class ConfigFile(NamedTuple):
     """What a configuration file says."""
 
-    path: Path
+    path: pathlib.Path
     text: str
     settings: Mapping[str, Any]
     profiles: Mapping[str, Mapping[str, Any]]
@@ -81,7 +83,7 @@ class ConfigFile:
         return parent
 
 
-def read_config(path: Path) -> ConfigFile:
+def read_config(path: pathlib.Path) -> ConfigFile:
     """Read the file. *Raises:* `ConfigError` naming file and line if it cannot be read or is not valid TOML."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -92,10 +94,10 @@ def read_config(path: Path) -> ConfigFile:
     return parse_config(path, text)
 
 
-def parse_config(path: Path, text: str) -> ConfigFile:
+def parse_config(path: pathlib.Path, text: str) -> ConfigFile:
     """What `text` says as the contents of that file. *Raises:* `ConfigError`."""
     try:
-        data = tomllib.loads(text)
+        data = tomllib.loads(text) if text else {}
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"config file {path}: {error}") from error
     profiles = data.pop("profile", {})

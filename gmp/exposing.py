@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gmp.errors import ConfigError
 from gmp.face import core
 from gmp.ids import is_peer_node_id, is_port_id
 from gmp.kernel.core import Core
 from gmp.kernel.node import Node, core_of, family_name
+from gmp.later import later
 from gmp.mesh.groups import Group
 from gmp.objects.calling import Settings
 from gmp.objects.faults import declared
-from gmp.objects.limits import Limits
 from gmp.objects.members import Members, OnePort, Target
-from gmp.objects.methods import methods_of, signature_of
 from gmp.objects.reader import WINDOW
 from gmp.objects.remote import Remote, describe
 from gmp.objects.retry import Retry
-from gmp.objects.rights import Rights
-from gmp.objects.service import Service
 from gmp.objects.source import MOST_CREDIT
-from gmp.objects.typed import Interface
 from gmp.ports.port import Port
 from gmp.showing import show_typed
+
+if TYPE_CHECKING:
+    import inspect
+
+    from gmp.objects import limits, rights, service, typed
+    from gmp.objects import methods as methods_of
+else:
+    limits, methods_of = later("gmp.objects.limits"), later("gmp.objects.methods")
+    rights, service, typed = later("gmp.objects.rights"), later("gmp.objects.service"), later("gmp.objects.typed")
 
 __all__ = ["SERVICE", "WINDOW", "describe", "expose", "remote", "signature_of"]
 SERVICE = {"gmp.service": 1}  #: the value of a service as a member of a group: the version of its messages
@@ -67,17 +72,17 @@ def expose(
     home = core() if node is None else core_of(node)
     home.check_open()
     group = None if name is None else Group(family_name(name), home.place)
-    limits = Limits(concurrency, max_waiting, max_streams)
-    rights = None if allow_nodes is None else Rights(home.id, allow_nodes)
-    answered = methods_of(thing, methods, check)
-    service = Service(home, thing, answered, name or "", limits, declared(errors), rights)
+    bounds = limits.Limits(concurrency, max_waiting, max_streams)
+    allowed = None if allow_nodes is None else rights.Rights(home.id, allow_nodes)
+    answered = methods_of.methods_of(thing, methods, check)
+    exposed = service.Service(home, thing, answered, name or "", bounds, declared(errors), allowed)
     if group is not None:
         try:
-            service.join(group, SERVICE)
+            exposed.join(group, SERVICE)
         except BaseException:
-            service.port.kill()
+            exposed.port.kill()
             raise
-    return service.port
+    return exposed.port
 
 
 def remote(
@@ -121,7 +126,7 @@ def remote(
         raise ConfigError(f"retry {show_typed(retry)}: expected a gmp.Retry, or None")
     if isinstance(window, bool) or not isinstance(window, int) or not 1 <= window <= MOST_CREDIT:
         raise ConfigError(f"window {window!r}: expected a whole number from 1 to {MOST_CREDIT}")
-    types = None if interface is None else Interface(interface)
+    types = None if interface is None else typed.Interface(interface)
     timeout = None if timeout is None else float(timeout)
     usual = retry is None and types is None and timeout != 0.0
     where = _target(target, name, near, find)
@@ -142,3 +147,8 @@ def _target(target: Any, name: str | None, near: bool, find: Callable[[], Core])
     if isinstance(target, str) and is_port_id(target):
         return OnePort(target)
     return Members(find, Group(family_name(target), place), None, near)
+
+
+def signature_of(told: Any) -> inspect.Signature | None:
+    """Return the signature in what `describe` has of a method; None: it has none, or it cannot be read."""
+    return methods_of.signature_of(told)

@@ -9,14 +9,13 @@ comparison finds the newer of two incarnations of one node, as far as its clock 
 from __future__ import annotations
 
 import re
-import string
 from typing import Any
 
 from gmp.errors import ConfigError
 from gmp.outside import chance
 from gmp.showing import show_typed
 
-ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 INCARNATION_LENGTH = 12
 _TIME_LENGTH = 9
 _RANDOM_LENGTH = INCARNATION_LENGTH - _TIME_LENGTH

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gmp.outside import clock
@@ -36,13 +35,15 @@ class Cancellable(Protocol):
         """Keep it from firing."""
 
 
-@dataclass
 class _Kind:
     """The lines of one kind: when each peer had its last one, oldest first, and what was left out since."""
 
-    told: dict[str, float] = field(default_factory=dict)
-    left_out: int = 0
-    last: str = ""
+    __slots__ = ("last", "left_out", "told")
+
+    def __init__(self) -> None:
+        self.told: dict[str, float] = {}
+        self.left_out = 0
+        self.last = ""
 
 
 class PeerLog:

@@ -11,23 +11,28 @@ only the owner may write it.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from gmp.errors import ConfigError
 from gmp.ids import ALPHABET
+from gmp.later import later
 from gmp.outside import chance
+
+if TYPE_CHECKING:
+    import hashlib
+    import pathlib
+else:
+    hashlib, pathlib = later("hashlib"), later("pathlib")
 
 ROOT = 0
 LENGTH = 43  # of 62 characters: 256 bits
 
 
-def user_secret(path: Path) -> bytes:
+def user_secret(path: pathlib.Path) -> bytes:
     """This user's secret, made now when there is none. *Raises:* `ConfigError` naming the path and the way out."""
     try:
         if not path.exists():
@@ -46,12 +51,12 @@ def user_secret(path: Path) -> bytes:
     return secret
 
 
-def lan_path(folder: Path, lan: str) -> Path:
+def lan_path(folder: pathlib.Path, lan: str) -> pathlib.Path:
     """Where the secret of the network of that name on this LAN is; `folder` is that of the configuration file."""
     return folder / "lan" / lan
 
 
-def lan_secret(folder: Path, lan: str) -> bytes:
+def lan_secret(folder: pathlib.Path, lan: str) -> bytes:
     """The secret of the network of that name on this LAN. *Raises:* `ConfigError` when there is none here."""
     path = lan_path(folder, lan)
     if not path.exists():
@@ -73,7 +78,7 @@ def check_private(file: IO[Any], what: str, otherwise: str) -> None:
         raise ConfigError(f"{what} can be read or written by others ({mode}): chmod 600 it, {otherwise}")
 
 
-def replace_secret(path: Path, secret: str | None = None) -> None:
+def replace_secret(path: pathlib.Path, secret: str | None = None) -> None:
     """Put `secret`, or a new one, in the place of the old one. *Raises:* `ConfigError`."""
     try:
         with _new_file(path, secret) as temporary:
@@ -82,7 +87,7 @@ def replace_secret(path: Path, secret: str | None = None) -> None:
         raise ConfigError(f"secret file {path}: {error}") from error
 
 
-def save_secret(path: Path, secret: str) -> None:
+def save_secret(path: pathlib.Path, secret: str) -> None:
     """Put `secret` where none is. *Raises:* `ConfigError`, also when there is one by now."""
     try:
         with _new_file(path, secret) as temporary:
@@ -100,7 +105,7 @@ def fingerprint(secret: bytes) -> str:
 
 
 @contextmanager
-def _new_file(path: Path, secret: str | None = None) -> Iterator[Path]:
+def _new_file(path: pathlib.Path, secret: str | None = None) -> Iterator[pathlib.Path]:
     """`secret`, or a new one, under a temporary name, removed at the end when it is still there."""
     text = secret or chance.secret_to_keep(ALPHABET, LENGTH)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

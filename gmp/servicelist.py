@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gmp.errors import ConfigError
+from gmp.later import later
+
+if TYPE_CHECKING:
+    import json
+else:
+    json = later("json")
 
 
 class Service(NamedTuple):

@@ -15,10 +15,8 @@ it is. There are two exceptions: `describe` calls the `str` of an error, and `pr
 from __future__ import annotations
 
 import datetime
-import decimal
 import math
-import uuid
-import zoneinfo
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -29,7 +27,7 @@ MOST_PARTS = 10  #: elements of it
 DEEPEST = 32
 MOST_BITS = 8192  # of an integer that is written in digits: to write more of them takes quadratic time, or is refused
 _TRACEBACK = "Traceback (most recent call last)"
-_ZONES = (type(None), datetime.timezone, zoneinfo.ZoneInfo)
+_ZONES = (type(None), datetime.timezone)
 _SCALARS: dict[type, Callable[[Any], str]] = {
     type(None): repr,
     bool: bool.__repr__,
@@ -210,6 +208,9 @@ class _Writer:
             write = _WRITERS.get(base)
             if write is not None:
                 return write(self, value, depth)
+            for module, name, shown in _RARE:
+                if base is class_if_imported(module, name):
+                    return self.add(shown(base, value))
         return self.add(_object(kind))
 
     def integer(self, value: int, depth: int) -> None:
@@ -263,14 +264,9 @@ class _Writer:
     def moment(self, value: Any, depth: int) -> None:
         """A datetime or time: its zone may be the user's code."""
         kind = datetime.datetime if _is(value, datetime.datetime) else datetime.time
-        known = type(kind.tzinfo.__get__(value)) in _ZONES
+        zone = type(kind.tzinfo.__get__(value))
+        known = zone in _ZONES or zone is class_if_imported("zoneinfo", "ZoneInfo")
         self.add(kind.__repr__(value) if known else _object(kind))
-
-    def decimal(self, value: decimal.Decimal, depth: int) -> None:
-        self.add(decimal.Decimal.__repr__(value))
-
-    def uuid(self, value: uuid.UUID, depth: int) -> None:
-        self.add(f"UUID('{uuid.UUID.__str__(value)}')" if type(value) is uuid.UUID else _object(uuid.UUID))
 
 
 def _object(kind: type) -> str:
@@ -282,6 +278,15 @@ def _class_name(kind: type) -> str:
     names = type.__dict__["__module__"].__get__(kind), type.__dict__["__qualname__"].__get__(kind)
     module, name = (show_text(name, MOST) if isinstance(name, str) else "?" for name in names)
     return f"{module}.{name}"
+
+
+def class_if_imported(module: str, name: str) -> Any:
+    """That class of the standard library; None as long as nobody has imported the module, so that no value is of it."""
+    return getattr(sys.modules.get(module), name, None)
+
+
+def _uuid(kind: Any, value: Any) -> str:
+    return f"UUID('{value}')" if type(value) is kind else _object(kind)
 
 
 _WRITERS: dict[type, Callable[[_Writer, Any, int], None]] = {
@@ -296,6 +301,8 @@ _WRITERS: dict[type, Callable[[_Writer, Any, int], None]] = {
     dict: _Writer.dict,
     datetime.datetime: _Writer.moment,
     datetime.time: _Writer.moment,
-    decimal.Decimal: _Writer.decimal,
-    uuid.UUID: _Writer.uuid,
 }
+_RARE: tuple[tuple[str, str, Callable[[Any, Any], str]], ...] = (
+    ("decimal", "Decimal", lambda kind, value: str(kind.__repr__(value))),
+    ("uuid", "UUID", _uuid),
+)

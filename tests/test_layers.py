@@ -7,11 +7,12 @@ from functools import cache
 from pathlib import Path
 
 import gmp
+from gmp.later import LATER
 
 ROOT = Path(gmp.__file__).parent
 GROUND = {
-    "characters", "durations", "errors", "ids", "config", "configfile", "outside", "peerlog", "secretfile", "servicelist",
-    "showing", "version",
+    "characters", "durations", "errors", "ids", "config", "configfile", "later", "outside", "peerlog", "secretfile",
+    "servicelist", "showing", "version",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     "ground": {"ground"},
@@ -103,6 +104,59 @@ def test_imports_inside_functions_are_for_the_command_line_alone() -> None:
         if inside and not module.startswith("gmp.cli")
     ]
     assert not wrong
+
+
+def imported_later(path: Path) -> list[tuple[str, str]]:
+    """The name and the module of each ``NAME = later("MODULE")`` at the top of a file."""
+    found: list[tuple[str, str]] = []
+    blocks = [node for node in parsed(path).body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    for statement in (each for block in blocks for each in block.orelse if isinstance(each, ast.Assign)):
+        target, value = statement.targets[0], statement.value
+        names = target.elts if isinstance(target, ast.Tuple) else [target]
+        calls = value.elts if isinstance(value, ast.Tuple) else [value]
+        for name, call in zip(names, calls, strict=True):
+            assert isinstance(call, ast.Call), f"{path}: {ast.unparse(statement)}"
+            assert ast.unparse(call.func) == "later", f"{path}: {ast.unparse(statement)}"
+            found.append((ast.unparse(name), ast.literal_eval(call.args[0])))
+    return found
+
+
+def told_to_type_checkers(path: Path) -> dict[str, str]:
+    """The modules that a file imports for type checkers alone, by the names that they have there."""
+    found: dict[str, str] = {}
+    for block in parsed(path).body:
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING":
+            for node in block.body:
+                if isinstance(node, ast.Import):
+                    found |= {alias.asname or alias.name: alias.name for alias in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_what_is_imported_later_is_told_to_type_checkers_too() -> None:
+    """So that it is seen by mypy, and as an import like any other by the tests of the layers above."""
+    pairs = {path: imported_later(path) for path, _ in files()}
+    wrong = [
+        f"{path}: {name} = later({module!r})"
+        for path, found in pairs.items()
+        for name, module in found
+        if told_to_type_checkers(path).get(name) != module
+    ]
+    assert not wrong
+    calls = [
+        node
+        for path, _ in files()
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "later"
+    ]
+    assert len(calls) == sum(map(len, pairs.values()))  # and there are no others
+
+
+def test_the_table_of_what_is_imported_later_is_exact() -> None:
+    used = {module for path, _ in files() for _, module in imported_later(path)}
+    assert LATER.keys() == used
+    assert list(LATER) == sorted(LATER)
 
 
 def test_the_wire_knows_bytes_only() -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent, greenlet
 
@@ -27,8 +27,10 @@ from gmp.ports.mailbox import Message
 from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port
 from gmp.ports.table import Ports
-from gmp.ports.tracing import Tracer
 from gmp.ports.wakeups import Wakeups
+
+if TYPE_CHECKING:
+    from gmp.ports.tracing import Tracer
 
 TICK = 0.05
 KEEP = 10.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent.event
 
@@ -31,9 +31,8 @@ from gmp.kernel.routes import Routes, told
 from gmp.kernel.spawning import function_name, run_function
 from gmp.kernel.streams import Streams
 from gmp.kernel.threads import ThreadDoor
-from gmp.kernel.tracing import TracingRoutes, make_port_class
 from gmp.kernel.watching import Watching
-from gmp.lan.discovery import Lan
+from gmp.later import later
 from gmp.mesh.mesh import Mesh
 from gmp.net.network import Network
 from gmp.net.peer import Peer
@@ -42,11 +41,17 @@ from gmp.peerlog import PeerLog
 from gmp.ports.port import Port
 from gmp.ports.table import Ports
 from gmp.ports.timers import Timer
-from gmp.ports.tracing import Tracer
 from gmp.ports.workers import Task
 from gmp.wire.framing import make_encoder
 from gmp.wire.requests import KIL1, SPAWN
 from gmp.wire.tables import without_unfit
+
+if TYPE_CHECKING:
+    from gmp.kernel import tracing
+    from gmp.lan import discovery
+    from gmp.ports.tracing import Tracer
+else:
+    discovery, tracing = later("gmp.lan.discovery"), later("gmp.kernel.tracing")
 
 log = logging.getLogger("gmp")
 Sent = Callable[[Any, tuple[Any, ...]], None]
@@ -90,12 +95,12 @@ class Core:
         self.network = Network(self.id, self.incarnation, settings, self.ports.by_name, self.reactions, self.peer_log)
         self.leaving = Leaving(self.network.peers.values)
 
-    def _make_lan(self) -> Lan | None:
+    def _make_lan(self) -> discovery.Lan | None:
         settings = self.settings
         if settings.lan is None:
             return None
         key = settings.secret or b""  # without one, certificates are asked for anyway
-        return Lan(settings.lan, key, self.ports.hub.loop, self.mesh.look_again)
+        return discovery.Lan(settings.lan, key, self.ports.hub.loop, self.mesh.look_again)
 
     def _join_messages(self) -> None:
         self.routes = Routes(self.ports, self.peer, self.requests.handle)
@@ -219,9 +224,9 @@ class Core:
         """`gmp.Node.trace_messages`."""
         self.tracer = tracer
         arguments = (self.ports, self.peer, self.requests.handle)
-        self.routes = Routes(*arguments) if tracer is None else TracingRoutes(*arguments, tracer)
+        self.routes = Routes(*arguments) if tracer is None else tracing.TracingRoutes(*arguments, tracer)
         self.routes.ways, self.routes.batches = self.ways, self.batches  # `gmp.send` knows these
-        self.ports.port_class = Port if tracer is None else make_port_class(tracer)
+        self.ports.port_class = Port if tracer is None else tracing.make_port_class(tracer)
         self.calls.tracer(tracer)
         self.watch_sends(self._sent)
 

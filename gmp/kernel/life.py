@@ -16,12 +16,16 @@ from gmp.kernel.ending import Ending, close_at_exit
 from gmp.kernel.ground import ON_LAN
 from gmp.kernel.leaving import GOODBYE
 from gmp.kernel.services import start_services
+from gmp.later import import_now
 from gmp.net import names
 from gmp.net.dialling import SelfDial
 from gmp.outside import clock
 
 if TYPE_CHECKING:
     from gmp.kernel.host import Parts
+
+# what handshakes and messages of others may need in a callback of the event loop
+FOR_PEERS = ("decimal", "hashlib", "hmac", "ipaddress", "urllib.parse", "uuid")
 
 
 class Life:
@@ -72,6 +76,7 @@ class Life:
         if parts.lan is not None:
             parts.lan.check()
             seeds.append(ON_LAN)
+        import_now(*FOR_PEERS)
         parts.network.listen([parse_bind(bind) for bind in binds])
         try:
             parts.network.announced()

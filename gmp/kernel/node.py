@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.event
@@ -16,12 +15,12 @@ from gmp.config import Settings, load_settings
 from gmp.errors import ConfigError, GmpError
 from gmp.ids import is_encodable, is_peer_node_id, split_port_id
 from gmp.kernel.core import Core
-from gmp.kernel.loop_thread import start_or_close
 from gmp.kernel.node_thread import NodeThread
 from gmp.kernel.spawning import function_name
 from gmp.kernel.supervision import Supervisor
 from gmp.kernel.waiting import wait_up
 from gmp.kernel.watching import KILL_CURRENT
+from gmp.later import later
 from gmp.mesh.addresses import ADDRESSES
 from gmp.mesh.groups import Family, Group
 from gmp.mesh.subscriptions import Subscription
@@ -30,9 +29,14 @@ from gmp.ports.history import Death
 from gmp.ports.monitors import Monitor
 from gmp.ports.port import Port
 from gmp.ports.timers import Timer
-from gmp.ports.tracing import Tracer
 from gmp.showing import show_typed
 from gmp.wire.requests import EVAL, SND
+
+if TYPE_CHECKING:
+    from gmp.kernel import loop_thread
+    from gmp.ports import tracing
+else:
+    loop_thread, tracing = later("gmp.kernel.loop_thread"), later("gmp.ports.tracing")
 
 
 class Node:
@@ -167,11 +171,11 @@ class Node:
             is_used = "was started" if self.started else "has ports"
             raise GmpError(f"node {self.id} cannot run in a thread of its own: it {is_used}; call run_in_thread before that")
         self.close()
-        settings = replace(self.settings, node_id=self.id)
+        settings = self.settings._replace(node_id=self.id)
 
         def start() -> Node:
             self._set_up(settings)
-            return start_or_close(self)
+            return loop_thread.start_or_close(self)
 
         return NodeThread(start)
 
@@ -382,7 +386,7 @@ class Node:
         """
         self._core.ground.complain(kind, node_id, text)
 
-    def trace_messages(self, tracer: Tracer | None) -> None:
+    def trace_messages(self, tracer: tracing.Tracer | None) -> None:
         """Let a trace context travel with messages from now on; None: no longer. See `gmp.services.tracing`.
 
         It is for ports that are made afterwards. *Blocks:* never.

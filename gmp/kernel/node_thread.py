@@ -9,35 +9,42 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import gevent
 
 from gmp.errors import GmpError
-from gmp.kernel.loop_thread import LoopThread, Served
+from gmp.later import later
 from gmp.ports.port import Port
 
+if TYPE_CHECKING:
+    import concurrent.futures as futures
+    from typing import Protocol
 
-class Threaded(Served, Protocol):
-    """A node, as other threads use it; see `gmp.Node`."""
+    from gmp.kernel import loop_thread
 
-    def send(self, dest: Port | str, *message: Any) -> None:
-        """Send a message."""
+    class Threaded(loop_thread.Served, Protocol):
+        """A node, as other threads use it; see `gmp.Node`."""
 
-    def call(self, dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple[Any, ...]:
-        """Send a message, and wait for the reply."""
+        def send(self, dest: Port | str, *message: Any) -> None:
+            """Send a message."""
 
-    def flush(self, timeout: float | None = None) -> bool:
-        """Write what was sent."""
+        def call(self, dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple[Any, ...]:
+            """Send a message, and wait for the reply."""
 
-    def from_thread(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
-        """Run a function in the node's loop."""
+        def flush(self, timeout: float | None = None) -> bool:
+            """Write what was sent."""
+
+        def from_thread(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
+            """Run a function in the node's loop."""
+
+else:
+    futures, loop_thread = later("concurrent.futures"), later("gmp.kernel.loop_thread")
 
 
-ANode = TypeVar("ANode", bound=Threaded)
+ANode = TypeVar("ANode", bound="Threaded")
 
 
 class NodeThread(Generic[ANode]):
@@ -49,7 +56,7 @@ class NodeThread(Generic[ANode]):
 
     def __init__(self, start: Callable[[], ANode]) -> None:
         """`start` makes and starts the node, and leaves none behind when it raises; that is raised here."""
-        started: Future[ANode] = Future()
+        started: futures.Future[ANode] = futures.Future()
 
         def serve(node: ANode) -> None:
             started.set_result(node)
@@ -59,7 +66,7 @@ class NodeThread(Generic[ANode]):
             if not started.done():
                 started.set_exception(error or GmpError("it has ended before it has started"))
 
-        self._loop_thread = LoopThread(start, serve, ended)
+        self._loop_thread = loop_thread.LoopThread(start, serve, ended)
         self._thread = self._loop_thread.thread
         try:
             self._loop_thread.begin()

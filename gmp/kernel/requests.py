@@ -22,7 +22,7 @@ from gmp.kernel.following import Following
 from gmp.kernel.inspection import Inspection
 from gmp.kernel.perl import port_name, request_name, understood
 from gmp.kernel.spawning import LONGEST_NAME, SpawnedNames, resolve
-from gmp.kernel.tracing import deliver
+from gmp.later import later
 from gmp.net.reasons import CloseReason
 from gmp.outside import clock
 from gmp.ports.port import Port
@@ -57,9 +57,12 @@ from gmp.wire.requests import (
 )
 
 if TYPE_CHECKING:
+    from gmp.kernel import tracing
     from gmp.kernel.host import Host
     from gmp.kernel.streams import Streams
     from gmp.net.peer import Peer
+else:
+    tracing = later("gmp.kernel.tracing")
 
 log = logging.getLogger("gmp")
 Request = Callable[..., None]
@@ -99,7 +102,7 @@ class Requests:
             FAMILIES: lambda _, *reply: self._reply(reply, inspection.families()),
             KEY: self._key,
             FOLLOW: lambda _, *args: following.request(*args),
-            TRACED: lambda _, carrier, name, *message: deliver(host.ports, carrier, name, message),
+            TRACED: self._traced,
             PORTS: lambda _, *reply: self._reply(reply, inspection.ports()),
         }
         self._offered: dict[str, Callable[..., Any]] = {}
@@ -293,6 +296,17 @@ class Requests:
             self._complain(asker, repr(name[:LONGEST_NAME]), str(error))
         else:
             found(*args)
+
+    def _traced(self, peer: Peer | None, carrier: Any, name: Any, *message: Any) -> None:
+        """A message for the local `name`, with its trace context; a node that does not trace delivers it like any other."""
+        ports = self._host.ports
+        destination = ports.by_name.get(name) if isinstance(name, str) else None
+        if destination is None:
+            ports.dropped += 1
+        elif ports.port_class is Port:
+            destination.put(message)
+        else:
+            destination.put(tracing.restored(carrier, message))
 
     def _key(self, peer: Peer | None, name: Any = "", *reply: Any) -> None:
         """Give the node that asks the key of a service; to a port of its own, whoever has brought it to ask."""

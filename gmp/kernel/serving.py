@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterable
-from pathlib import Path
 
 import gevent
 import gevent.event
 
 from gmp.kernel.node import Node
 
-STATUS = Path("/proc/self/status")
+STATUS = "/proc/self/status"
 
 
 def serve(node: Node) -> None:
@@ -51,5 +50,9 @@ def _give_back(numbers: Iterable[signal.Signals]) -> None:
 
 def _caught() -> int:
     """The set of signals for which this process has a handler, as Linux tells it; 0 elsewhere."""
-    found = re.search(r"^SigCgt:\s*(\w+)$", STATUS.read_text(), re.MULTILINE) if STATUS.exists() else None
+    try:
+        with open(STATUS, encoding="utf-8") as file:
+            found = re.search(r"^SigCgt:\s*(\w+)$", file.read(), re.MULTILINE)
+    except FileNotFoundError:
+        return 0
     return int(found[1], 16) if found else 0

@@ -23,6 +23,7 @@ import gevent.event
 from gmp.config import Address, parse_seed
 from gmp.errors import GmpError, NotAllowed, PortDied, WaitTimeout
 from gmp.kernel.spawning import function_name, resolve
+from gmp.later import import_now
 from gmp.mesh.addresses import MOST_DIALLED
 from gmp.net.streams import Expected, Stream
 from gmp.outside import chance, clock
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gmp")
 FAILED = "AnyEvent::MP::DataConn"  #: the tag of the reason when it comes to nothing
 READY = "ready"
+FOR_STREAMS = "gevent.lock"  # one that comes is made in a callback of the event loop
 LONGEST_WAIT = 3600.0  # seconds that another node may let us wait for its stream
 __all__ = ["CONNECT", "EXPECT", "Stream", "Streams"]
 _CAME = object()  # a tag that no other node can send
@@ -52,6 +54,7 @@ class Streams:
 
     def open(self, node_id: str, function: str | Callable[..., Any], args: tuple[Any, ...], timeout: float | None) -> Stream:
         """`Node.open_stream`."""
+        import_now(FOR_STREAMS)
         host, name = self._host, function_name(function)
         if node_id == host.id:
             return self._open_here(name, args)
@@ -150,6 +153,7 @@ class Streams:
     def _prepare(
         self, peer: Peer, stream_id: str, port_id: str, wait: float, function: Any, args: tuple[Any, ...]
     ) -> None:
+        import_now(FOR_STREAMS)
         host = self._host
         try:
             found = resolve(function, host.settings.allow, for_spawn=False)

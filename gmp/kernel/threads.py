@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import _socket
 import _thread
-import concurrent.futures
 import logging
 import sys
 import threading
@@ -27,6 +26,7 @@ from gevent.hub import get_thread_ident  # type: ignore[attr-defined]  # the nat
 
 from gmp.errors import GmpError, WaitTimeout
 from gmp.outside import clock
+from gmp.showing import class_if_imported
 
 log = logging.getLogger("gmp")
 A_LOOK = 0.2  # seconds between two looks at what the node's thread does
@@ -198,14 +198,14 @@ def _waits_for_me(frame: FrameType) -> bool:
     """Whether the thread of `frame` waits, without a time limit, for the end of this thread or for what it is to return."""
     mine: list[object] = [threading.current_thread()]
     mine += [getattr(each.f_locals.get("self"), "future", None) for each in _frames(sys._getframe())]
+    waits = {threading.Thread.join.__code__}
+    if (future := class_if_imported("concurrent.futures", "Future")) is not None:
+        waits.add(future.result.__code__)
     for each in _frames(frame):
-        if each.f_code in _WAITS:
+        if each.f_code in waits:
             names = each.f_locals
             return names.get("timeout") is None and any(names.get("self") is one for one in mine)
     return False
-
-
-_WAITS = {threading.Thread.join.__code__, concurrent.futures.Future.result.__code__}
 
 
 def _place(frame: FrameType) -> str:

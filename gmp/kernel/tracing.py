@@ -71,14 +71,10 @@ def make_port_class(tracer: Tracer) -> type[Port]:
     return NodePort
 
 
-def deliver(ports: Ports, carrier: Any, name: Any, message: tuple[Any, ...]) -> None:
-    """The request ``gmp.traced``: a message for the local `name`, with its carrier when this node traces and it is one."""
-    destination = ports.by_name.get(name) if isinstance(name, str) else None
-    if destination is None:
-        ports.dropped += 1
-        return
-    known = _carrier(carrier) if ports.port_class is not Port else None
-    destination.put(message if known is None else with_carrier(message, known))
+def restored(carrier: Any, message: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A message of the request ``gmp.traced``, with its carrier if that is one."""
+    known = _carrier(carrier)
+    return message if known is None else with_carrier(message, known)
 
 
 def _carrier(value: Any) -> Carrier | None:

@@ -6,13 +6,18 @@ a node that has one got it over a chain of neighbours on this machine. `gmp.mesh
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gmp.config import SRV_PREFIX, parse_seed
 from gmp.errors import ConfigError
+from gmp.later import later
 from gmp.mesh.directory import Family
+
+if TYPE_CHECKING:
+    import ipaddress
+else:
+    ipaddress = later("ipaddress")
 
 ADDRESSES = "'l"
 MOST_DIALLED = 32  #: addresses of one node that are dialled at most, however many it reports

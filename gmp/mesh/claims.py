@@ -26,7 +26,6 @@ once nobody claims it (`Registry._recall`).
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from itertools import islice, takewhile
 
 GRACE = 5.0  #: seconds for which an owner that no seed claims keeps its entries
@@ -47,22 +46,23 @@ class Step(enum.Enum):
     ASK = "ask"  #: something is missing before it: ask for the whole
 
 
-@dataclass
 class Record:
     """An owner: the version known of it, the seed that claims it (None: an orphan), and one that reported less since."""
 
-    version: Version
-    claimant: str | None
-    reporter: str | None = None
+    __slots__ = ("claimant", "reporter", "version")
+
+    def __init__(self, version: Version, claimant: str | None) -> None:
+        self.version, self.claimant = version, claimant
+        self.reporter: str | None = None
 
 
-@dataclass
 class End:
     """An owner whose end was seen: at which version, when, and a seed that has reported that version since."""
 
-    version: Version
-    since: float
-    reporter: str | None = None
+    __slots__ = ("reporter", "since", "version")
+
+    def __init__(self, version: Version, since: float, reporter: str | None) -> None:
+        self.version, self.since, self.reporter = version, since, reporter
 
 
 class Claims:

@@ -22,7 +22,6 @@ json: whoever would have to send pieces over it refuses when the way is opened.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
 from gmp.mesh.backlog import Share
@@ -39,15 +38,15 @@ PIECE = 64 * 1024  #: bytes of data that fit in whatever the high mark is
 LONGEST_SIGN, MOST_ADDRESSES = 1000, 100
 
 
-@dataclass
 class Pair:
     """Two ends, the next hop to each, and the bytes sent and acknowledged from each."""
 
-    ends: tuple[str, str]
-    hops: tuple[str, str]
-    sent: list[int] = field(default_factory=lambda: [0, 0])
-    acknowledged: list[int] = field(default_factory=lambda: [0, 0])
-    shares: tuple[Share, Share] = field(default_factory=lambda: (Share(), Share()))  #: of what waits for the hops
+    __slots__ = ("acknowledged", "ends", "hops", "sent", "shares")
+
+    def __init__(self, ends: tuple[str, str], hops: tuple[str, str]) -> None:
+        self.ends, self.hops = ends, hops
+        self.sent, self.acknowledged = [0, 0], [0, 0]
+        self.shares = (Share(), Share())  #: of what waits for the hops
 
     def side(self, origin: str) -> int:
         """Return 0 or 1 for an end. *Raises:* `ValueError`."""

@@ -18,7 +18,6 @@ less often.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from gmp.mesh.claims import GRACE
 from gmp.mesh.ground import Cancellable, Ground
@@ -35,12 +34,13 @@ ATTACH_AGAIN = """{
 }"""
 
 
-@dataclass
 class _Watched:
     """One node: when to look at it, and how long it has been let alone then; 0: it was attached."""
 
-    due: float
-    patience: float
+    __slots__ = ("due", "patience")
+
+    def __init__(self, due: float, patience: float) -> None:
+        self.due, self.patience = due, patience
 
 
 class Unattached:

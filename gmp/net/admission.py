@@ -13,7 +13,6 @@ Every table is bounded, as anybody can fill them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Visitor = TypeVar("Visitor")
@@ -24,12 +23,14 @@ FORGET_AFTER = 60.0  #: seconds without a failure
 MOST_ADDRESSES = 1024
 
 
-@dataclass
 class _Address:
     """The failures of one address."""
 
-    failures: int = 0
-    last_failure: float = float("-inf")
+    __slots__ = ("failures", "last_failure")
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.last_failure = float("-inf")
 
 
 class Admission(Generic[Visitor]):

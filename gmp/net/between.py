@@ -20,13 +20,17 @@ Perl nodes that were not dialled, it is strict always.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gmp.config import ANYWHERE, split_reached
 from gmp.errors import AuthenticationError
+from gmp.later import later
+
+if TYPE_CHECKING:
+    import ipaddress
+else:
+    ipaddress = later("ipaddress")
 
 ROLE, PEER_ADDRESS, OWN_ADDRESS, MACHINE = "role", "peeraddr", "ownaddr", "machine"
 DIALLED, ACCEPTED = "dialled", "accepted"
@@ -66,8 +70,7 @@ def parse_end(text: str) -> End | None:
         return None
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(NamedTuple):
     """A TCP connection as one end of it sees it; `near`: the other end has an address of this machine."""
 
     dialled: bool

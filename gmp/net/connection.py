@@ -23,7 +23,6 @@ from gmp.net.heartbeat import Limits
 from gmp.net.machine import Machine
 from gmp.net.outbox import Outbox
 from gmp.net.reasons import CloseReason, reason_of
-from gmp.net.tls import Contexts, Tls, names_node
 from gmp.net.way import Watch
 from gmp.wire.admitting import AdmittingEncoder
 from gmp.wire.dispatch import Decoded
@@ -32,6 +31,7 @@ from gmp.wire.requests import REFUSAL, REFUSED, admits
 
 if TYPE_CHECKING:
     from gmp.net.between import Way
+    from gmp.net.tls import Contexts, Tls
     from gmp.wire.perl_strings import PerlStrings
     from gmp.wire.session import Session
 
@@ -252,9 +252,8 @@ class Connection(Outbox):
                 return
 
     def _secured(self, tls: Tls) -> None:
-        node_id, names = self.session.greeting.node_id, tls.peer_names() if self._cert_names else []
-        if self._cert_names and not names_node(names, node_id):
-            raise AuthenticationError(f"node {node_id!r} has a certificate for {', '.join(names) or 'nobody'}")
+        if self._cert_names:
+            tls.check_name(self.session.greeting.node_id)
         self.session.tls_started()
         if self._auth_wanted:
             self.send_auth()
@@ -262,7 +261,7 @@ class Connection(Outbox):
     def _start_tls(self, role: Literal["client", "server"]) -> None:
         self._flush()  # our greeting is sent in the clear
         assert self._contexts is not None
-        self.tls = tls = Tls(self._contexts, role, self._scratch)
+        self.tls = tls = self._contexts.begin(role, self._scratch)
         tls.feed(self.session.trailing_data())
         self._run_tls(tls)
 

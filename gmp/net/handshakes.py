@@ -7,7 +7,7 @@ authentication line) → authenticated, which `gmp.net.network` handles → `don
 from __future__ import annotations
 
 import logging
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import count
@@ -111,7 +111,7 @@ class Handshakes:
         number = self.next_number()
         session = Session(
             node_id=self._node_id,
-            nonce=b64encode(chance.token_bytes(66)).decode(),
+            nonce=b2a_base64(chance.token_bytes(66), newline=False).decode(),
             secret=settings.secret,
             framings=self._framings,
             keys={

@@ -11,15 +11,20 @@ the user knows.
 from __future__ import annotations
 
 import errno
-import ipaddress
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gmp.config import Address
 from gmp.errors import ConfigError, GmpError
+from gmp.later import later
 from gmp.net.machine import Machine, Server
 from gmp.net.names import family_of, resolve
+
+if TYPE_CHECKING:
+    import ipaddress
+else:
+    ipaddress = later("ipaddress")
 
 BACKLOG = 1024
 ANY = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}

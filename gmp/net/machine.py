@@ -10,20 +10,25 @@ from __future__ import annotations
 import _socket
 import array
 import fcntl
-import hashlib
-import ipaddress
 import os
 import socket
 import struct
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent.socket
 from gevent.server import StreamServer
 
+from gmp.later import later
 from gmp.net.between import Way, make_end
 from gmp.net.names import family_of
+
+if TYPE_CHECKING:
+    import hashlib
+    import ipaddress
+else:
+    hashlib, ipaddress = later("hashlib"), later("ipaddress")
 
 ACCEPTS_A_TURN = 4  # few, so that those who log in are heard before a flood of others has pushed them out
 SIOCGIFCONF, IFREQ_SIZE = 0x8912, 40
@@ -66,7 +71,7 @@ def machine_name() -> str:
     It is a hash of the boot ID and the number of the network namespace, and reveals nothing else.
     """
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             boot = file.read().strip()
         namespace = os.stat("/proc/self/ns/net").st_ino
     except OSError:
@@ -90,7 +95,7 @@ def interface_addresses_4() -> list[str]:
 def interface_addresses_6() -> list[str]:
     """Return the IPv6 addresses of this machine's interfaces, without link-local ones: they need an interface's name."""
     try:
-        with open("/proc/net/if_inet6", encoding="ascii") as file:
+        with open("/proc/net/if_inet6", encoding="utf-8") as file:
             found = [ipaddress.IPv6Address(int(line.split()[0], 16)) for line in file]
     except OSError:
         return _addresses_of_own_name(socket.AF_INET6)

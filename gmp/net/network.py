@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 import gevent
@@ -17,6 +17,7 @@ import gevent.event
 
 from gmp.config import Address, Settings, parse_advertised
 from gmp.errors import GmpError, ProtocolError
+from gmp.later import later
 from gmp.net import machine
 from gmp.net.between import Way
 from gmp.net.challenge import answered_for
@@ -30,11 +31,11 @@ from gmp.net.machine import way_between
 from gmp.net.peer import Peer, PeerEvents
 from gmp.net.peerstate import Act, Do, PeerState
 from gmp.net.reasons import CloseReason, describe
+from gmp.net.records import RECORD
 from gmp.net.relaylink import RelayLink
 from gmp.net.relays import Relays
 from gmp.net.resting import Resting
 from gmp.net.streams import Stream
-from gmp.net.tls import RECORD, make_contexts, marks_seed
 from gmp.net.visitors import Visitors
 from gmp.net.way import PeerWay
 from gmp.outside import clock
@@ -44,6 +45,11 @@ from gmp.wire.framing import default_framings
 from gmp.wire.perl_strings import PERL_STRINGS
 from gmp.wire.portable import Portable
 from gmp.wire.session import Session
+
+if TYPE_CHECKING:
+    from gmp.net import tls
+else:
+    tls = later("gmp.net.tls")
 
 log = logging.getLogger("gmp.net")
 READ_SIZE = 64 * 1024  # so much that the decoded messages stay in the processor's cache until they are used
@@ -99,8 +105,8 @@ class Network:
         self._scratch = bytearray(READ_SIZE + 2 * RECORD if settings.cert else 0)
         framings = settings.framings or default_framings()  # an unknown one raises here
         self.portable = Portable(framings, settings.max_message, PERL_STRINGS[settings.perl_strings])
-        self._contexts = make_contexts(settings.cert) if settings.cert else None
-        self.is_marked_seed = self._contexts is not None and settings.cert_names and marks_seed(self._contexts)
+        self._contexts = tls.make_contexts(settings.cert) if settings.cert else None
+        self.is_marked_seed = self._contexts is not None and settings.cert_names and tls.marks_seed(self._contexts)
         self._listeners = Listeners(self._machine, self._accepted)
         self._streams: WeakKeyDictionary[Stream, None] = WeakKeyDictionary()  # in their order
         self.visitors = Visitors(

@@ -53,13 +53,14 @@ from typing import TYPE_CHECKING, Any
 from gmp.errors import ProtocolError
 from gmp.net.batch import ROW, ROW_BITS, Batch
 from gmp.net.lanes import LARGE, SlowLane
-from gmp.net.tls import CHUNK, Tls
+from gmp.net.records import CHUNK
 from gmp.wire.admitting import AdmittingEncoder
 from gmp.wire.batches import batch_head, longest_row
 from gmp.wire.nesting import CONTAINERS, SHORT
 
 if TYPE_CHECKING:
     from gmp.net.reasons import CloseReason
+    from gmp.net.tls import Tls
     from gmp.wire.framing import Encoder
 
 FIRST_FLUSH, FLUSH_AT = 4 * 1024, 64 * 1024  # each flush of a turn waits for four times the bytes of the one before

@@ -24,14 +24,21 @@ import socket
 import struct
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gevent
-from gevent.lock import Semaphore
 
 from gmp.errors import ProtocolError
-from gmp.net.tls import CHUNK, RECORD, Tls
+from gmp.later import later
+from gmp.net.records import CHUNK, RECORD
 from gmp.wire.chunks import Chunks, Layer, Raw
+
+if TYPE_CHECKING:
+    from gevent import lock
+
+    from gmp.net.tls import Tls
+else:
+    lock = later("gevent.lock")
 
 DATACONN = "aemp-dataconn"  #: the first word of the greeting of whoever dials for a stream
 STREAM_ID = "dataconn_id"  #: the key of that greeting with the stream's ID
@@ -66,11 +73,11 @@ class Stream:
         self._let_go = let_go
         self._layer: Layer = Chunks() if layer is None else layer
         self._rest: bytes | memoryview = b""  # decrypted, not yet read
-        self._writing = Semaphore(1)
+        self._writing = lock.Semaphore(1)
         self._shut = False  # this side's direction is closed
         self._closed = False
-        self._buffer = bytearray(READ_SIZE if isinstance(layer, Tls) else PLAIN_READ_SIZE)
-        if isinstance(layer, Tls):
+        self._buffer = bytearray(READ_SIZE if self.encrypted else PLAIN_READ_SIZE)
+        if layer is not None and not isinstance(layer, Raw):
             layer.use_scratch(bytearray(READ_SIZE + 2 * RECORD))
             self._rest = read_ahead
         else:
@@ -84,7 +91,7 @@ class Stream:
     @property
     def encrypted(self) -> bool:
         """Whether the stream is encrypted by TLS."""
-        return isinstance(self._layer, Tls)
+        return not isinstance(self._layer, Raw)
 
     # ---- writing
 
@@ -201,7 +208,7 @@ class Stream:
 
     def _goodbye(self) -> bytes:
         """Close this side's direction, after decrypting what TLS has received; return what is to be sent."""
-        if isinstance(self._layer, Tls):
+        if self.encrypted:
             pieces = [bytes(self._rest)]
             try:
                 while plain := self._layer.read():

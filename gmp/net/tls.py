@@ -25,9 +25,8 @@ from typing import Any, Literal, NamedTuple, NoReturn
 
 from gmp.config import SEED_MARK
 from gmp.errors import AuthenticationError, ConfigError, ProtocolError
+from gmp.net.records import RECORD
 
-RECORD = 16 * 1024  #: what one record holds at most
-CHUNK = 128 * 1024  #: plaintext that is encrypted at once: what it becomes is still in the cache when it is written
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _ALERT = re.compile("(?:SSLV3|TLSV1|TLSV13)_ALERT_(.+)")  # what OpenSSL calls one that the other side has sent
 _HAS_EXPIRED = 10  # OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED
@@ -41,6 +40,10 @@ class Contexts(NamedTuple):
 
     client: ssl.SSLContext
     server: ssl.SSLContext
+
+    def begin(self, role: Literal["client", "server"], scratch: bytearray) -> Tls:
+        """Return TLS for one connection, as yet before its handshake."""
+        return Tls(self, role, scratch)
 
 
 def make_contexts(pem: str) -> Contexts:
@@ -103,6 +106,12 @@ class Tls:
     def peer_names(self) -> list[str]:
         """Return the alternative names and the common name in the other side's certificate."""
         return certificate_names(self._object.getpeercert() or {})
+
+    def check_name(self, node_id: str) -> None:
+        """Check that the other side's certificate is for that node. *Raises:* `AuthenticationError`."""
+        names = self.peer_names()
+        if not names_node(names, node_id):
+            raise AuthenticationError(f"node {node_id!r} has a certificate for {', '.join(names) or 'nobody'}")
 
     def marks_seed(self) -> bool:
         """Return whether the other side's certificate says that it is a seed's."""

@@ -14,6 +14,7 @@ import gevent
 
 from gmp.errors import CallRefused, CallTimeout, ConfigError, GmpError, MessageError, PortDied
 from gmp.ids import split_port_id
+from gmp.later import later
 from gmp.objects import forms
 from gmp.objects.context import NOBODY, Current, current, left
 from gmp.objects.faults import Declared, raised, refusal
@@ -21,13 +22,15 @@ from gmp.objects.members import Target
 from gmp.objects.reader import RemoteStream
 from gmp.objects.retry import Retry
 from gmp.objects.source import PLAIN, Source, any_iterator, is_iterator
-from gmp.objects.typed import Interface, Types
 from gmp.outside import clock
 from gmp.showing import show
 from gmp.wire.requests import KEY
 
 if TYPE_CHECKING:
     from gmp.kernel.core import Core
+    from gmp.objects import typed
+else:
+    typed = later("gmp.objects.typed")
 
 MOST_KEYS = 1000
 _LONG = 1e9  # seconds: from there on nobody asks for milliseconds
@@ -46,7 +49,7 @@ class Settings(NamedTuple):
     errors: Declared
     retry: Retry | None
     window: int
-    interface: Interface | None
+    interface: typed.Interface | None
     keys: dict[str, str]  #: of the services that need one, and empty for those of which it is known that they do not
     short: set[str]  #: the services that are known to read the short form of calls
     usual: bool  #: True if there is neither `retry` nor `interface`, and time for a call
@@ -253,7 +256,7 @@ def _call_with_more(
                 source.stop()
 
 
-def _plain(request: Request, types: Types) -> Request:
+def _plain(request: Request, types: typed.Types) -> Request:
     """Return the request with plain data for its arguments."""
     args = tuple(map(types.plain, request.args))
     keywords = {name: types.plain(value) for name, value in request.keywords.items()}

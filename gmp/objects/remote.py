@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent.event
 
 from gmp.errors import GmpError
+from gmp.later import later
 from gmp.objects import forms
 from gmp.objects.calling import Request, Settings, call, call_member, send, until_of, usual_call
 from gmp.objects.future import Future
-from gmp.objects.methods import signature_of
 from gmp.objects.retry import Retry
 from gmp.outside import clock
+
+if TYPE_CHECKING:
+    import inspect
+
+    from gmp.objects import methods as methods_of
+else:
+    inspect, methods_of = later("inspect"), later("gmp.objects.methods")
 
 NO_ANSWER = 2.0  # seconds for what a prompt asks
 _NOT_GIVEN: Any = object()
@@ -86,7 +92,7 @@ class RemoteMethod:
 
     def __repr__(self) -> str:
         described = self._remote._described or {}
-        known = signature_of(described.get("methods", {}).get(self.__name__))
+        known = methods_of.signature_of(described.get("methods", {}).get(self.__name__))
         return f"<remote method {self._settings.target.name} {self.__name__}{known or ''}>"
 
     def _request(self, args: Any, keywords: Any, timeout: Any, retry: Any = None) -> Request:
@@ -122,7 +128,7 @@ class RemoteMethod:
 
     @property
     def __signature__(self) -> inspect.Signature:
-        found = signature_of(self._told())
+        found = methods_of.signature_of(self._told())
         if found is None:
             raise AttributeError("__signature__")
         return found

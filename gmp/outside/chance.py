@@ -6,8 +6,8 @@ for names that must not be guessed, and for secrets. As with the clock, the name
 
 from __future__ import annotations
 
+import os as _os
 import random as _random
-import secrets as _secrets
 from collections.abc import Callable, MutableSequence, Sequence
 from typing import Any, TypeVar
 
@@ -22,9 +22,14 @@ def choice(values: Sequence[T]) -> T:
     return values[int(random() * len(values))]
 
 
-randbits: Callable[[int], int] = _secrets.randbits  #: so many unforeseeable bits
-token_bytes: Callable[[int], bytes] = _secrets.token_bytes
-token_hex: Callable[[int], str] = _secrets.token_hex  #: of so many bytes, twice as many digits
+_system = _random.SystemRandom()  # what `secrets` draws from, which imports OpenSSL for a name that is not used here
+randbits: Callable[[int], int] = _system.getrandbits  #: so many unforeseeable bits
+token_bytes: Callable[[int], bytes] = _os.urandom
+
+
+def token_hex(count: int) -> str:
+    """Return the digits of `count` unforeseeable bytes, twice as many."""
+    return token_bytes(count).hex()
 
 
 def characters(alphabet: str, count: int) -> str:
@@ -34,7 +39,7 @@ def characters(alphabet: str, count: int) -> str:
 
 def secret_to_keep(alphabet: str, count: int) -> str:
     """As `characters`, for a secret that is kept in a file: never of numbers that somebody could draw again."""
-    return "".join(_secrets.choice(alphabet) for _ in range(count))
+    return "".join(_system.choice(alphabet) for _ in range(count))
 
 
 def _below(limit: int) -> int:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+from typing import TYPE_CHECKING
+
+from gmp.later import later
+
+if TYPE_CHECKING:
+    import hashlib
+    import hmac
+else:
+    hashlib, hmac = later("hashlib"), later("hmac")
 
 HMAC_SHA3_512 = "hmac_sha3_512"
 TLS_SHA3_512 = "tls_sha3_512"

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from gmp.wire.greeting import Greeting
 
 
-@dataclass(frozen=True)
-class Greeted:
+class Greeted(NamedTuple):
     """Both lines of the other side's greeting came. Nothing of it is proved yet."""
 
     greeting: Greeting
     tls_role: Literal["client", "server"] | None
 
 
-@dataclass(frozen=True)
-class Authenticated:
+class Authenticated(NamedTuple):
     """The other side's authentication line was right."""
 
     method: str

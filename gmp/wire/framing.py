@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gmp.errors import ConfigError
-from gmp.wire import cbor_framing
-from gmp.wire.cbor_framing import CborDecoder, CborEncoder
+from gmp.later import later
 from gmp.wire.dispatch import Decoded, Find, Other
-from gmp.wire.json_framing import JsonDecoder, JsonEncoder
 from gmp.wire.msgpack_framing import MsgpackDecoder, MsgpackEncoder
 from gmp.wire.perl_strings import PerlStrings
+
+if TYPE_CHECKING:
+    from gmp.wire import cbor_framing, json_framing
+else:
+    cbor_framing, json_framing = later("gmp.wire.cbor_framing"), later("gmp.wire.json_framing")
 
 Buffer = bytes | bytearray | memoryview
 
@@ -56,13 +59,13 @@ class Decoder(Protocol):
 #: by name, best first: what makes an encoder, of the most bytes of a message and the strings of the Perl node that it is for
 ENCODERS: dict[str, Callable[[int, PerlStrings | None], Encoder]] = {
     "msgpack": lambda most, _: MsgpackEncoder(most),
-    "cbor": CborEncoder,
-    "json": JsonEncoder,
+    "cbor": lambda most, perl: cbor_framing.CborEncoder(most, perl),
+    "json": lambda most, perl: json_framing.JsonEncoder(most, perl),
 }
 DECODERS: dict[str, Callable[[int, PerlStrings | None], Decoder]] = {  #: the same for decoders
     "msgpack": lambda most, _: MsgpackDecoder(most),
-    "cbor": CborDecoder,
-    "json": JsonDecoder,
+    "cbor": lambda most, perl: cbor_framing.CborDecoder(most, perl),
+    "json": lambda most, perl: json_framing.JsonDecoder(most, perl),
 }
 NAMES = tuple(ENCODERS)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from gmp.errors import ProtocolError
 
@@ -12,15 +13,14 @@ VERSION = 1
 MAX_LINE = 4096  #: octets with the terminator
 
 
-@dataclass(frozen=True)
-class Greeting:
+class Greeting(NamedTuple):
     """A greeting: who the sender claims to be, what it accepts, and its nonce."""
 
     protocol: str
     node_id: str
     auth: tuple[str, ...]
     framings: tuple[str, ...]
-    keys: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = MappingProxyType({})
     line: bytes = b""  #: as on the wire, without the terminator: what is hashed
     nonce: bytes = b""
 

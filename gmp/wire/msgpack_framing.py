@@ -18,25 +18,30 @@ something else comes. Either way the outcome is the same.
 from __future__ import annotations
 
 import datetime
-import decimal
 import gc
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from gc import get_referents
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 
 from gmp.errors import MessageError, ProtocolError
 from gmp.ids import SentAsId
+from gmp.later import later
 from gmp.wire.batches import LONGEST_BATCH, split_batch
 from gmp.wire.dispatch import Decoded, Find, Other, Undecodable, check_head
 from gmp.wire.keys import build_map, build_set
 from gmp.wire.nesting import MAX_NESTING, SHORT, TOO_DEEP, check_message
 from gmp.wire.restore import Foreign, NotRestored, SentTuple, is_flat, problem_of, restore
 from gmp.wire.values import Convert, Table, moment, pairs, why
+
+if TYPE_CHECKING:
+    import decimal
+    import uuid
+else:
+    decimal, uuid = later("decimal"), later("uuid")
 
 TUPLE, SET, FROZENSET, INTEGER, DECIMAL, UUID = 1, 2, 3, 4, 5, 6
 _SEQUENCES: dict[int, Callable[[list[Any]], Any]] = {
@@ -135,10 +140,12 @@ _TABLE = Table(
         tuple: _sequence(TUPLE),
         set: _sequence(SET),
         frozenset: _sequence(FROZENSET),
-        decimal.Decimal: lambda value, _: msgpack.ExtType(DECIMAL, str(value).encode()),
-        uuid.UUID: lambda value, _: msgpack.ExtType(UUID, value.bytes),
         datetime.datetime: lambda value, _: msgpack.Timestamp(*moment(value)),
     },
+    rare=(
+        ("decimal", "Decimal", lambda value, _: msgpack.ExtType(DECIMAL, str(value).encode())),
+        ("uuid", "UUID", lambda value, _: msgpack.ExtType(UUID, value.bytes)),
+    ),
 )
 
 

@@ -10,11 +10,11 @@ offered to it, and nothing that a greeting says counts before the authentication
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from urllib.parse import quote, unquote
+from typing import TYPE_CHECKING
 
 from gmp.errors import AuthenticationError, ProtocolError
+from gmp.later import later
 from gmp.wire import auth
 from gmp.wire.admitting import admitting
 from gmp.wire.events import NEED_DATA, Authenticated, Event, Greeted
@@ -22,6 +22,11 @@ from gmp.wire.framing import Decoder, Encoder, make_decoder, make_encoder
 from gmp.wire.greeting import MAX_LINE, Greeting, format_greeting, parse_greeting
 from gmp.wire.perl_strings import PERL_STRINGS, PerlStrings
 from gmp.wire.states import TRANSITIONS, State, Step
+
+if TYPE_CHECKING:
+    import urllib.parse as url
+else:
+    url = later("urllib.parse")
 
 LONGEST_REFUSAL = 1000  # characters; each may take three octets of the line
 
@@ -188,7 +193,7 @@ class Session:
     def _take_nonce(self, greeting: Greeting, nonce: bytes) -> Event:
         if nonce == self._nonce:
             raise ProtocolError("the other side sent our own nonce back")
-        self._greeting = greeting = dataclasses.replace(greeting, nonce=nonce)
+        self._greeting = greeting = greeting._replace(nonce=nonce)
         self.tls_active = self._tls and greeting.offers_tls
         if self._require_tls and not self.tls_active:
             raise AuthenticationError(f"node {greeting.node_id!r} does not do TLS, which is required here")
@@ -240,7 +245,7 @@ class Session:
         greeting = self.greeting
         method, framing = self._method(), self._framing()
         data = auth.compute(method, self._secret or b"", (self._line, self._nonce), (greeting.line, greeting.nonce))
-        refusal = f";refused={quote(refused)}".encode() if refused else b""
+        refusal = f";refused={url.quote(refused)}".encode() if refused else b""
         self._out.append(b"%s;%s;%s%s\n" % (method.encode(), data, framing.encode(), refusal))
         self._encoder = admitting(make_encoder(framing, self._max_message, self.strings), greeting.keys)
 
@@ -248,14 +253,14 @@ class Session:
         """Queue, in the place of our authentication line, why there will be none. It proves nothing, on purpose: with a
         proof on it, an attacker in between could cut the refusal off and have the rest. The other side shows it, no more.
         """
-        self._out.append(b"%s;;;%s\n" % (auth.REFUSED, quote(text[:LONGEST_REFUSAL]).encode()))
+        self._out.append(b"%s;;;%s\n" % (auth.REFUSED, url.quote(text[:LONGEST_REFUSAL]).encode()))
 
     def _take_auth(self, line: bytes) -> Event:
         fields = line.split(b";")
         if len(fields) < 3:
             raise AuthenticationError(f"authentication line {line[:40]!r}: expected METHOD;DATA;FRAMING")
         if fields[0] == auth.REFUSED:
-            said = unquote(b";".join(fields[3:]).decode("latin-1"))[:LONGEST_REFUSAL]
+            said = url.unquote(b";".join(fields[3:]).decode("latin-1"))[:LONGEST_REFUSAL]
             raise AuthenticationError(f"the other side refuses us, and says: {said!r}")
         method, framing = fields[0].decode("latin-1"), fields[2].decode("latin-1")
         if method not in self._offered or not self._usable(method):
@@ -274,4 +279,4 @@ class Session:
         self.state = TRANSITIONS[self.state, Step.AUTHENTICATED]
         self._decoder = make_decoder(framing, self._max_message, self.strings)
         refused = [field[8:] for field in fields[3:] if field.startswith(b"refused=")]
-        return Authenticated(method, framing, unquote(refused[0].decode("latin-1")) if refused else "")
+        return Authenticated(method, framing, url.unquote(refused[0].decode("latin-1")) if refused else "")

@@ -19,10 +19,11 @@ from collections.abc import Callable
 from typing import Any
 
 from gmp.ids import port_id_of
-from gmp.showing import show_typed
+from gmp.showing import class_if_imported, show_typed
 from gmp.wire.nesting import CONTAINERS, MAX_NESTING, TOO_DEEP
 
 Convert = Callable[[Any], Any]
+Rare = tuple[tuple[str, str, Callable[[Any, Convert], Any]], ...]  #: module, class, and what becomes of its values
 UTC_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 MOST_JSON_BITS = 14_284  #: an integer of so many bits has 4300 decimal digits at most, and longer ones Python does not read
 _EARLIEST = datetime.datetime.min.replace(tzinfo=datetime.UTC) - UTC_EPOCH
@@ -34,7 +35,8 @@ class Refused(ValueError):
 
 
 class Table:
-    """What one framing carries. `kept` go as they are; `converted` says what becomes of the others.
+    """What one framing carries. `kept` go as they are; `converted` says what becomes of the others, and `rare` of classes of
+    modules that are not imported for it.
 
     Each level of a message has a `Table` of its own, and the last one refuses containers. So conversion takes a bounded
     number of stack frames: at the interpreter's own limit nothing else could run, neither a signal handler nor a callback
@@ -47,11 +49,13 @@ class Table:
         kept: frozenset[type],
         converted: dict[type, Callable[[Any, Convert], Any]],
         levels: int = MAX_NESTING - 1,
+        rare: Rare = (),
     ) -> None:
         self._framing = framing
         self._kept = kept
         self._converted = converted
-        self._inner: Convert = Table(framing, kept, converted, levels - 1)._convert if levels else _too_deep
+        self._inner: Convert = Table(framing, kept, converted, levels - 1, rare)._convert if levels else _too_deep
+        self._rare = rare
         self._here: dict[type, Callable[[Any, Convert], Any]] = converted
         if not levels:
             self._here = {kind: _too_deep if kind in CONTAINERS else convert for kind, convert in converted.items()}
@@ -73,13 +77,17 @@ class Table:
         if issubclass(kind, str):  # asks no metaclass, as `str` has none
             return self._convert(str.__str__(value))
         port_id = port_id_of(value)
-        if port_id is None:
-            raise Refused(f"{show_typed(value)} cannot travel as {self._framing}")
-        return self._convert(port_id)
+        if port_id is not None:
+            return self._convert(port_id)
+        for module, name, rarely in self._rare:
+            if kind is class_if_imported(module, name):
+                self._here[kind] = rarely  # the next one is found sooner
+                return rarely(value, self._inner)
+        raise Refused(f"{show_typed(value)} cannot travel as {self._framing}")
 
     def changed(self, converted: dict[type, Callable[[Any, Convert], Any]]) -> Table:
         """A table in which these types become something else."""
-        return Table(self._framing, self._kept - converted.keys(), {**self._converted, **converted})
+        return Table(self._framing, self._kept - converted.keys(), {**self._converted, **converted}, rare=self._rare)
 
 
 def _too_deep(_value: Any, _convert: Convert | None = None) -> Any:

@@ -1,0 +1,84 @@
+"""Modules that are imported when they are first used: one table of them.
+
+A plain node needs none of these; importing all of them took as long as all the rest. A file that uses one says so twice,
+once for type checkers and the tests of the layers, which read it as an import like any other, and once for the program::
+
+    if TYPE_CHECKING:
+        import tomllib
+    else:
+        tomllib = later("tomllib")
+
+What is first used in a callback of the event loop is not left to that: it is imported when the node is made, or started,
+that may come to use it (`import_now`). There an import would hold everything up, and where another thread is at the same
+import it could not wait for that.
+
+Importing is Python's own: of two threads that come at once one waits for the other; what an interrupt or an error strikes
+is not kept half made, so that the next use imports it anew; and gmp's own modules are found though the working directory
+has changed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+#: by module: what uses it first
+LATER = {
+    "concurrent.futures": "a node in a thread of its own",
+    "decimal": "a number of that type in a message",
+    "difflib": "the name of a setting that there is not",
+    "gevent.lock": "a byte stream",
+    "gmp.kernel.loop_thread": "a node in a thread of its own",
+    "gmp.kernel.tracing": "a node that traces",
+    "gmp.lan.discovery": "a node on a LAN",
+    "gmp.net.tls": "a node with a certificate",
+    "gmp.objects.limits": "a service",
+    "gmp.objects.methods": "a service; a prompt that shows one of another node",
+    "gmp.objects.rights": "a service that not all may call",
+    "gmp.objects.service": "a service",
+    "gmp.objects.typed": "a service, or its caller, with checked types",
+    "gmp.ports.tracing": "a node that traces",
+    "gmp.wire.cbor_framing": "a node that others may reach, if cbor2 is installed",
+    "gmp.wire.json_framing": "a node that others may reach",
+    "hashlib": "a node that starts with others to talk to",
+    "hmac": "a node that starts with others to talk to",
+    "inspect": "a prompt that shows a service's methods",
+    "ipaddress": "a node that starts with others to talk to",
+    "json": "a node that starts with others to talk to; services in a text",
+    "pathlib": "a node that is made: where its settings and secret may be",
+    "tomllib": "a configuration file",
+    "urllib.parse": "a node that is refused, or refuses another",
+    "uuid": "a UUID in a message",
+}
+
+
+class _Later:
+    """Stands in the place of a module."""
+
+    __slots__ = ("_module", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._module: ModuleType | None = None
+
+    def __getattr__(self, attribute: str) -> Any:
+        if self._module is None:
+            self._module = import_module(self._name)  # complete: one that another thread imports now is waited for
+        return getattr(self._module, attribute)
+
+    def __repr__(self) -> str:
+        return f"<module {self._name!r}, imported when it is used>"
+
+
+def later(name: str) -> Any:
+    """Return what stands for the module of that name, and imports it when something of it is first asked for."""
+    assert name in LATER
+    return _Later(name)
+
+
+def import_now(*names: str) -> None:
+    """Import these modules, as what is done next may need them where an import must not happen."""
+    for name in names:
+        assert name in LATER
+        import_module(name)

@@ -1,0 +1,224 @@
+"""What `import gmp`, a plain node and the command's help import: no more than they need; and what is imported later."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+import gmp
+from gmp.later import LATER, import_now, later
+
+from .certificates import self_signed
+
+SLOW_TO_IMPORT = {
+    "ast", "asyncio", "cbor2", "cryptography", "dataclasses", "inspect", "secrets", "ssl", "tempfile", "zoneinfo",
+}  # fmt: skip
+FOR_A_PLAIN_NODE = {  # of what is imported later, that which a node needs that is made, and started
+    "decimal", "gmp.wire.cbor_framing", "gmp.wire.json_framing", "hashlib", "hmac", "ipaddress", "json", "pathlib",
+    "urllib.parse", "uuid",
+}  # fmt: skip
+
+
+def modules_after(code: str, **environ: str) -> set[str]:
+    """The modules that a new Python has imported when it has run `code`."""
+    tell = "\nimport json, sys\nprint('\\n' + json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; before = set(sys.modules)\n" + code + tell],
+        env={**os.environ, **environ}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_import_gmp_imports_nothing_that_is_imported_later() -> None:
+    found = modules_after("import gevent, gmp")
+    already = modules_after("import gevent")
+    assert not found & (LATER.keys() | SLOW_TO_IMPORT) - already
+
+
+def test_a_plain_node_imports_what_it_needs_and_no_more() -> None:
+    found = modules_after("import gmp\nwith gmp.Node(binds=['127.0.0.1:0'], secret='s' * 32): pass")
+    assert not found & LATER.keys() - FOR_A_PLAIN_NODE - modules_after("import gevent; gevent.get_hub()")
+
+
+IN_THE_HUB = """
+import sys
+import gmp
+from gevent import getcurrent, get_hub
+
+found = []
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if getcurrent() is hub:
+            found.append(name)
+
+class Service:
+    def double(self, value):
+        return value * 2
+
+def serve(port):
+    for value, reply in port:
+        gmp.send(reply, value)
+
+def echo(stream):
+    with stream:
+        stream.sendall(stream.recv(1000))
+
+hub = get_hub()
+sys.meta_path.insert(0, Watch())
+settings = {"cert": sys.argv[1]} if sys.argv[1] else {"secret": "s" * 32}
+node = gmp.configure(node_id="there", binds=["127.0.0.1:0"], allow=["*"], **settings)
+gmp.group("values").join(gmp.port(serve))
+gmp.expose(Service(), "services")
+print(node.binds[0], flush=True)
+gmp.serve_forever()
+print(found)
+"""
+
+
+@pytest.fixture(params=["plain", "tls"])
+def there(request: pytest.FixtureRequest) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where a node of another process listens, and how it is secured; it imports nothing in a callback of its loop."""
+    cert = self_signed() if request.param == "tls" else ""
+    command = [sys.executable, "-c", IN_THE_HUB, cert]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            yield child.stdout.readline().strip(), {"cert": cert, "secret": None} if cert else {"secret": "s" * 32}
+        finally:
+            child.send_signal(signal.SIGTERM)
+        assert child.stdout.read() == "[]\n"
+    assert child.returncode == 0
+
+
+def test_nothing_is_imported_in_a_callback_of_the_event_loop(
+    there: tuple[str, dict[str, Any]], make_node: Callable[..., gmp.Node]
+) -> None:
+    """Whatever a peer begins: it would hold the loop up, and could not wait for another thread's import."""
+    address, settings = there
+    node = make_node("here", seeds=[address], **settings)
+    node.wait_up(timeout=30)
+    (values,) = node.group("values").wait(timeout=30)
+    for value in (Decimal("1.5"), UUID(int=5), {1, 2}, (3, (4,)), 1 << 70, b"octets"):
+        assert node.call(values, value) == (value,)
+    assert gmp.remote("services", node=node).double(21) == 42
+    with node.open_stream("there", "__main__:echo", timeout=30) as stream:
+        stream.sendall(b"there and back")
+        assert stream.recv(100) == b"there and back"
+    node.send("there", "an unknown request")
+    node.send("there#unknown", "to nobody")
+
+
+# ---- how it is imported
+
+
+MODULE = """
+import sys
+sys.modules["{name}_runs"].run()
+whole = True
+"""
+
+
+class Running:
+    """Stands beside a module that is imported later, and is run in the middle of it."""
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        self.run = run
+
+
+@pytest.fixture
+def late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[], None]], Any]]:
+    """Makes what stands for a module in the middle of which a function is run."""
+    name = "imported_late_by_a_test"
+    (tmp_path / f"{name}.py").write_text(MODULE.format(name=name))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(LATER, name, "a test")
+
+    def make(run: Callable[[], None]) -> Any:
+        monkeypatch.setitem(sys.modules, f"{name}_runs", Running(run))
+        return later(name)
+
+    yield make
+    sys.modules.pop(name, None)
+
+
+def test_a_module_is_imported_when_something_of_it_is_used(late: Callable[[Callable[[], None]], Any]) -> None:
+    runs: list[int] = []
+    module = late(lambda: runs.append(1))
+    assert "imported_late_by_a_test" in repr(module)
+    assert not runs
+    assert module.whole
+    assert module.whole
+    assert runs == [1]
+    with pytest.raises(AttributeError, match="has no attribute 'hole'"):
+        _ = module.hole
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ImportError, MemoryError])
+def test_a_module_that_is_struck_in_the_middle_is_not_kept(
+    late: Callable[[Callable[[], None]], Any], error: type[BaseException]
+) -> None:
+    strikes = [error]
+
+    def run() -> None:
+        if strikes:
+            raise strikes.pop()
+
+    module = late(run)
+    with pytest.raises(error):
+        _ = module.whole
+    assert module.whole
+
+
+def test_of_two_threads_one_waits_for_the_others_import(late: Callable[[Callable[[], None]], Any]) -> None:
+    begun, go_on, runs = threading.Event(), threading.Event(), []
+
+    def run() -> None:
+        runs.append(1)
+        begun.set()
+        assert go_on.wait(20)
+
+    module, found = late(run), []
+    threads = [threading.Thread(target=lambda: found.append(module.whole)) for _ in range(2)]
+    threads[0].start()
+    assert begun.wait(20)
+    threads[1].start()
+    threads[1].join(0.05)  # it has the time to find the half of it
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert found == [True, True]
+    assert runs == [1]
+
+
+def test_what_comes_later_is_found_from_another_working_directory(tmp_path: Path) -> None:
+    package = Path(gmp.__file__).parent
+    code = f"""
+import os, sys
+os.chdir({str(package.parent)!r})
+sys.path[:] = ["", *(each for each in sys.path if each not in ("", {str(package.parent)!r}))]
+import gmp
+os.chdir({str(tmp_path)!r})
+class Service:
+    def double(self, value): return 2 * value
+assert gmp.remote(gmp.expose(Service())).double(2) == 4
+"""
+    assert "gmp.objects.service" in modules_after(code)
+
+
+def test_what_is_not_in_the_table_is_refused() -> None:
+    for use in (later, import_now):
+        with pytest.raises(AssertionError):
+            use("email")
