@@ -29,9 +29,8 @@ from gmp.servicelist import Service, parse_services
 if TYPE_CHECKING:
     import difflib
     import ipaddress
-    import pathlib
 else:
-    difflib, ipaddress, pathlib = later("difflib"), later("ipaddress"), later("pathlib")
+    difflib, ipaddress = later("difflib"), later("ipaddress")
 
 SEED_MARK = "gmp#seed"  #: the URI in a certificate that marks it as a seed's; no node can be named so
 
@@ -126,7 +125,7 @@ def _cert(value: object) -> str:
     if "-----BEGIN" in value:
         return value
     try:
-        with pathlib.Path(value).expanduser().open(encoding="latin-1") as file:
+        with open(os.path.expanduser(value), encoding="latin-1") as file:
             text = file.read()
             if has_key(text):
                 what = f"file {value!r}, which holds a private key,"
@@ -333,7 +332,8 @@ def load_settings(profile: str | None, arguments: Mapping[str, object], environ:
     values["secret_given"] = "secret" in values
     if "secret" not in values and "cert" not in values:
         lan = values.get("lan")
-        values["secret"] = user_secret(path.parent / "secret") if lan is None else lan_secret(path.parent, lan)
+        folder = os.path.dirname(path)
+        values["secret"] = user_secret(os.path.join(folder, "secret")) if lan is None else lan_secret(folder, lan)
     settings = Settings(profile=profile, **values)
     if settings.low_mark > settings.high_mark:
         raise ConfigError(f"low_mark {settings.low_mark} is over high_mark {settings.high_mark}")
@@ -383,7 +383,7 @@ def check_file(file: ConfigFile) -> None:
                 convert(key, value, partial(layer.where, key))
 
 
-def _given(profile: str | None, environ: Mapping[str, str], path: pathlib.Path) -> Iterator[tuple[str, str, Any]]:
+def _given(profile: str | None, environ: Mapping[str, str], path: str) -> Iterator[tuple[str, str, Any]]:
     """Where, key and value of what file and environment give, the weakest first."""
     file = read_config(path)
     _check_secrets(file)
@@ -401,7 +401,7 @@ def _check_secrets(file: ConfigFile) -> None:
     for keys, values in [((), file.settings), *((("profile", name), profile) for name, profile in file.profiles.items())]:
         for key in ("secret", "cert"):
             if key in values and (key == "secret" or has_key(str(values[key]))):
-                with file.path.open("rb") as opened:
+                with open(file.path, "rb") as opened:
                     check_private(
                         opened,
                         f"{file.where(*keys, key)}: the file holds a {'private key' if key == 'cert' else key}, but",

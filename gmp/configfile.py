@@ -14,18 +14,17 @@ from gmp.errors import ConfigError
 from gmp.later import later
 
 if TYPE_CHECKING:
-    import pathlib
     import tomllib
 else:
-    pathlib, tomllib = later("pathlib"), later("tomllib")
+    tomllib = later("tomllib")
 
 
-def config_path(environ: Mapping[str, str]) -> pathlib.Path:
+def config_path(environ: Mapping[str, str]) -> str:
     """Where the configuration file is, or would be."""
     if environ.get("GMP_CONFIG"):
-        return pathlib.Path(environ["GMP_CONFIG"])
+        return environ["GMP_CONFIG"]
     base = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".config")
-    return pathlib.Path(base) / "gmp" / "config.toml"
+    return os.path.join(base, "gmp", "config.toml")
 
 
 class Layer(NamedTuple):
@@ -44,7 +43,7 @@ class Layer(NamedTuple):
 class ConfigFile(NamedTuple):
     """What a configuration file says."""
 
-    path: pathlib.Path
+    path: str | os.PathLike[str]
     text: str
     settings: Mapping[str, Any]
     profiles: Mapping[str, Mapping[str, Any]]
@@ -83,10 +82,11 @@ class ConfigFile(NamedTuple):
         return parent
 
 
-def read_config(path: pathlib.Path) -> ConfigFile:
+def read_config(path: str | os.PathLike[str]) -> ConfigFile:
     """Read the file. *Raises:* `ConfigError` naming file and line if it cannot be read or is not valid TOML."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
     except FileNotFoundError:
         text = ""
     except (OSError, UnicodeDecodeError) as error:
@@ -94,7 +94,7 @@ def read_config(path: pathlib.Path) -> ConfigFile:
     return parse_config(path, text)
 
 
-def parse_config(path: pathlib.Path, text: str) -> ConfigFile:
+def parse_config(path: str | os.PathLike[str], text: str) -> ConfigFile:
     """What `text` says as the contents of that file. *Raises:* `ConfigError`."""
     try:
         data = tomllib.loads(text) if text else {}

@@ -46,7 +46,6 @@ LATER = {
     "inspect": "a prompt that shows a service's methods",
     "ipaddress": "a node that starts with others to talk to",
     "json": "a node that starts with others to talk to; services in a text",
-    "pathlib": "a node that is made: where its settings and secret may be",
     "tomllib": "a configuration file",
     "urllib.parse": "a node that is refused, or refuses another",
     "uuid": "a UUID in a message",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from gmp.errors import ConfigError
@@ -24,24 +24,24 @@ from gmp.outside import chance
 
 if TYPE_CHECKING:
     import hashlib
-    import pathlib
 else:
-    hashlib, pathlib = later("hashlib"), later("pathlib")
+    hashlib = later("hashlib")
 
+AnyPath = str | os.PathLike[str]
 ROOT = 0
 LENGTH = 43  # of 62 characters: 256 bits
 
 
-def user_secret(path: pathlib.Path) -> bytes:
+def user_secret(path: AnyPath) -> bytes:
     """This user's secret, made now when there is none. *Raises:* `ConfigError` naming the path and the way out."""
     try:
-        if not path.exists():
+        if not os.path.exists(path):
             with _new_file(path) as temporary:
                 try:
                     os.link(temporary, path)
                 except FileExistsError:
                     pass  # race: another process was faster; its secret is read by both
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             check_private(file, f"secret file {path}", "or set GMP_SECRET")
             secret = file.read().strip()
     except OSError as error:
@@ -51,15 +51,15 @@ def user_secret(path: pathlib.Path) -> bytes:
     return secret
 
 
-def lan_path(folder: pathlib.Path, lan: str) -> pathlib.Path:
+def lan_path(folder: AnyPath, lan: str) -> str:
     """Where the secret of the network of that name on this LAN is; `folder` is that of the configuration file."""
-    return folder / "lan" / lan
+    return os.path.join(folder, "lan", lan)
 
 
-def lan_secret(folder: pathlib.Path, lan: str) -> bytes:
+def lan_secret(folder: AnyPath, lan: str) -> bytes:
     """The secret of the network of that name on this LAN. *Raises:* `ConfigError` when there is none here."""
     path = lan_path(folder, lan)
-    if not path.exists():
+    if not os.path.exists(path):
         raise ConfigError(
             f"lan {lan!r}: there is no secret of that network here, expected one in {path}: run 'gmp pair {lan}' on a"
             f" machine that is part of it (or on the first one), and here 'gmp pair {lan}' with the words that it shows"
@@ -78,7 +78,7 @@ def check_private(file: IO[Any], what: str, otherwise: str) -> None:
         raise ConfigError(f"{what} can be read or written by others ({mode}): chmod 600 it, {otherwise}")
 
 
-def replace_secret(path: pathlib.Path, secret: str | None = None) -> None:
+def replace_secret(path: AnyPath, secret: str | None = None) -> None:
     """Put `secret`, or a new one, in the place of the old one. *Raises:* `ConfigError`."""
     try:
         with _new_file(path, secret) as temporary:
@@ -87,7 +87,7 @@ def replace_secret(path: pathlib.Path, secret: str | None = None) -> None:
         raise ConfigError(f"secret file {path}: {error}") from error
 
 
-def save_secret(path: pathlib.Path, secret: str) -> None:
+def save_secret(path: AnyPath, secret: str) -> None:
     """Put `secret` where none is. *Raises:* `ConfigError`, also when there is one by now."""
     try:
         with _new_file(path, secret) as temporary:
@@ -105,15 +105,17 @@ def fingerprint(secret: bytes) -> str:
 
 
 @contextmanager
-def _new_file(path: pathlib.Path, secret: str | None = None) -> Iterator[pathlib.Path]:
+def _new_file(path: AnyPath, secret: str | None = None) -> Iterator[str]:
     """`secret`, or a new one, under a temporary name, removed at the end when it is still there."""
     text = secret or chance.secret_to_keep(ALPHABET, LENGTH)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{chance.token_hex(4)}")
+    folder, name = os.path.split(path)
+    os.makedirs(folder or ".", exist_ok=True, mode=0o700)
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{chance.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(text + "\n")
         yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)

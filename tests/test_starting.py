@@ -25,7 +25,7 @@ SLOW_TO_IMPORT = {
     "ast", "asyncio", "cbor2", "cryptography", "dataclasses", "inspect", "secrets", "ssl", "tempfile", "zoneinfo",
 }  # fmt: skip
 FOR_A_PLAIN_NODE = {  # of what is imported later, that which a node needs that is made, and started
-    "decimal", "gmp.wire.cbor_framing", "gmp.wire.json_framing", "hashlib", "hmac", "ipaddress", "json", "pathlib",
+    "decimal", "gmp.wire.cbor_framing", "gmp.wire.json_framing", "hashlib", "hmac", "ipaddress", "json",
     "urllib.parse", "uuid",
 }  # fmt: skip
 

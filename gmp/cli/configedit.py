@@ -24,13 +24,13 @@ NEW_MODE = 0o600
 
 
 @contextmanager
-def editing(path: Path) -> Iterator[Any]:
+def editing(given: str | os.PathLike[str]) -> Iterator[Any]:
     """Yield the file as a tomlkit document; write its changes at the end, unless the block raises.
 
     *Raises:* `ConfigError` for a file that cannot be read or written, or a result that is not valid.
     """
     tomlkit = _tomlkit()
-    path = Path(os.path.realpath(path))  # behind a symbolic link: the rename must not replace the link
+    path = Path(os.path.realpath(given))  # behind a symbolic link: the rename must not replace the link
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -10,7 +10,7 @@ what they report is secret.
 from __future__ import annotations
 
 import os
-import platform
+import sys
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -45,7 +45,7 @@ class Inspection:
             "node_id": host.id,
             "incarnation": host.incarnation,
             "version": VERSION,
-            "python": platform.python_version(),
+            "python": sys.version.split()[0],
             "gevent": gevent.__version__,
             "host": os.uname().nodename,
             "pid": os.getpid(),

@@ -40,8 +40,10 @@ class Table:
 
     Each level of a message has a `Table` of its own, and the last one refuses containers. So conversion takes a bounded
     number of stack frames: at the interpreter's own limit nothing else could run, neither a signal handler nor a callback
-    of the garbage collector.
+    of the garbage collector. A level is made when a message first comes so deep.
     """
+
+    __slots__ = ("_converted", "_framing", "_here", "_inner", "_kept", "_levels", "_rare")
 
     def __init__(
         self,
@@ -54,7 +56,8 @@ class Table:
         self._framing = framing
         self._kept = kept
         self._converted = converted
-        self._inner: Convert = Table(framing, kept, converted, levels - 1, rare)._convert if levels else _too_deep
+        self._inner: Convert | None = None if levels else _too_deep
+        self._levels = levels
         self._rare = rare
         self._here: dict[type, Callable[[Any, Convert], Any]] = converted
         if not levels:
@@ -73,7 +76,7 @@ class Table:
             return value
         convert = self._here.get(kind)
         if convert is not None:
-            return convert(value, self._inner)
+            return convert(value, self._inner or self._next_level())
         if issubclass(kind, str):  # asks no metaclass, as `str` has none
             return self._convert(str.__str__(value))
         port_id = port_id_of(value)
@@ -82,8 +85,12 @@ class Table:
         for module, name, rarely in self._rare:
             if kind is class_if_imported(module, name):
                 self._here[kind] = rarely  # the next one is found sooner
-                return rarely(value, self._inner)
+                return rarely(value, self._inner or self._next_level())
         raise Refused(f"{show_typed(value)} cannot travel as {self._framing}")
+
+    def _next_level(self) -> Convert:
+        self._inner = Table(self._framing, self._kept, self._converted, self._levels - 1, self._rare)._convert
+        return self._inner
 
     def changed(self, converted: dict[type, Callable[[Any, Convert], Any]]) -> Table:
         """A table in which these types become something else."""

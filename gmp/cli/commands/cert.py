@@ -24,7 +24,7 @@ force_option = click.option("--force", is_flag=True, help="Replace what is there
 
 
 def _authority_path(given: Path | None) -> Path:
-    return given or config_path(os.environ).parent / "ca.pem"
+    return given or Path(config_path(os.environ)).parent / "ca.pem"
 
 
 @click.group(short_help="Make certificates for TLS.")

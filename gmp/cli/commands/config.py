@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import click
@@ -73,25 +72,25 @@ def show(profile: str | None, is_effective: bool, as_json: bool) -> None:
         _show_file(path, as_json)
 
 
-def _effective(profile: str | None, path: Path) -> dict[str, tuple[Any, str]]:
+def _effective(profile: str | None, path: str) -> dict[str, tuple[Any, str]]:
     found = effective(profile, os.environ)
     if found["secret"][0] is None and found["cert"][0] is None:
-        file = path.parent / "secret"
-        found["secret"] = ("there", f"{file}{'' if file.exists() else ', made on first use'}")
+        file = os.path.join(os.path.dirname(path), "secret")
+        found["secret"] = ("there", f"{file}{'' if os.path.exists(file) else ', made on first use'}")
     return found
 
 
-def _show_file(path: Path, as_json: bool) -> None:
+def _show_file(path: str, as_json: bool) -> None:
     file = read_config(path)
     settings = {key: _shown(key, value) for key, value in file.settings.items()}
     profiles = {name: {key: _shown(key, value) for key, value in entry.items()} for name, entry in file.profiles.items()}
     if as_json:
-        print_json({"path": str(path), "settings": settings, "profiles": profiles})
+        print_json({"path": path, "settings": settings, "profiles": profiles})
         return
     rows = [("", key, as_text(value)) for key, value in settings.items()]
     for name, entry in profiles.items():
         rows += [(name, key, as_text(value)) for key, value in entry.items()] or [(name, "", "")]
-    click.echo(f"{path}{'' if path.exists() else ' (not there yet)'}")
+    click.echo(f"{path}{'' if os.path.exists(path) else ' (not there yet)'}")
     if rows:
         print_table(("PROFILE", "SETTING", "VALUE"), rows)
 

@@ -39,12 +39,12 @@ def command(lan: str, words: tuple[str, ...], bind: str, timeout: float | None, 
 
     Needs the extra 'lan' (zeroconf, spake2, mnemonic).
     """
-    path = lan_path(config_path(os.environ).parent, convert("lan", lan, "argument LAN"))
-    if not words and not path.exists() and sys.stdin.isatty():
+    path = lan_path(os.path.dirname(config_path(os.environ)), convert("lan", lan, "argument LAN"))
+    if not words and not os.path.exists(path) and sys.stdin.isatty():
         typed = click.prompt(f"The {WORDS} words that the other machine shows (nothing: begin {lan!r} here)", default="")
         words = tuple(typed.split())
     if words:
-        if path.exists() and not replace:
+        if os.path.exists(path) and not replace:
             known = fingerprint(user_secret(path))
             raise gmp.ConfigError(f"there is a secret of {lan!r} here already, {path} (fingerprint {known}): --replace it")
         secret = ask(lan, check_words(words), timeout or ASKED, bind)

@@ -28,14 +28,14 @@ def command(new: bool, show: bool, as_json: bool) -> None:
     secret is never accepted on the command line, where others could see it. After --new, running nodes keep the old one
     until they are restarted.
     """
-    path = config_path(os.environ).parent / "secret"
+    path = os.path.join(os.path.dirname(config_path(os.environ)), "secret")
     given, where = effective(None, os.environ)["secret"]
     if given is not None and new:
         raise gmp.ConfigError(f"the secret comes from {where}: a new file would not count")
     if new:
         replace_secret(path)
     secret = given if given is not None else user_secret(path)
-    place = where if given is not None else str(path)
+    place = where if given is not None else path
     if as_json:
         print_json({"from": place, "fingerprint": fingerprint(secret), **({"secret": secret} if show else {})})
     elif show:
