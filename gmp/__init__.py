@@ -6,7 +6,11 @@ each other with *monitors*, and read like blocking code.
 
 __distribution__ = "gevent-mp"  # whose package this is: `gmp` on PyPI is another project, with the same folder
 
-from gmp.characters import Characters
+import sys
+from importlib import reload
+from threading import RLock
+from typing import TYPE_CHECKING
+
 from gmp.errors import (
     AuthenticationError,
     CallRefused,
@@ -21,46 +25,7 @@ from gmp.errors import (
     RemoteError,
     WaitTimeout,
 )
-from gmp.exposing import expose, remote
-from gmp.face import (
-    after,
-    call,
-    configure,
-    family,
-    flush,
-    group,
-    kill,
-    link,
-    monitor,
-    node,
-    node_of,
-    port,
-    run_in_thread,
-    send,
-    serve_forever,
-    spawn,
-    supervise,
-)
-from gmp.kernel.node import Node
-from gmp.kernel.node_thread import NodeThread
-from gmp.kernel.spawning import spawnable
-from gmp.kernel.streams import Stream
-from gmp.kernel.supervision import Child, Supervisor
-from gmp.mesh.groups import Family, Group
-from gmp.objects.context import deadline
-from gmp.objects.future import Future
-from gmp.objects.marks import method, stream
-from gmp.objects.reader import RemoteStream
-from gmp.objects.remote import Remote
-from gmp.objects.retry import Retry
-from gmp.peerlog import bound_lines
-from gmp.ports.history import Death
-from gmp.ports.monitors import Monitor
-from gmp.ports.port import Port, current_port
-from gmp.ports.timers import Timer
 from gmp.version import VERSION
-
-bound_lines()
 
 __version__ = VERSION
 __all__ = [
@@ -117,3 +82,57 @@ __all__ = [
     "stream",
     "supervise",
 ]
+
+if TYPE_CHECKING or "gmp_command" not in sys.modules or "__getattr__" in globals():
+    from gmp.characters import Characters
+    from gmp.exposing import expose, remote
+    from gmp.face import (
+        after,
+        call,
+        configure,
+        family,
+        flush,
+        group,
+        kill,
+        link,
+        monitor,
+        node,
+        node_of,
+        port,
+        run_in_thread,
+        send,
+        serve_forever,
+        spawn,
+        supervise,
+    )
+    from gmp.kernel.node import Node
+    from gmp.kernel.node_thread import NodeThread
+    from gmp.kernel.spawning import spawnable
+    from gmp.kernel.streams import Stream
+    from gmp.kernel.supervision import Child, Supervisor
+    from gmp.mesh.groups import Family, Group
+    from gmp.objects.context import deadline
+    from gmp.objects.future import Future
+    from gmp.objects.marks import method, stream
+    from gmp.objects.reader import RemoteStream
+    from gmp.objects.remote import Remote
+    from gmp.objects.retry import Retry
+    from gmp.peerlog import bound_lines
+    from gmp.ports.history import Death
+    from gmp.ports.monitors import Monitor
+    from gmp.ports.port import Port, current_port
+    from gmp.ports.timers import Timer
+
+    bound_lines()
+    globals().pop("__getattr__", None)  # with it each use of a name is slower
+else:
+    # In the command `gmp` all of this is imported when one of the names is first used: help and completion use none.
+    _importing = RLock()
+
+    def __getattr__(name: str) -> object:
+        if name in __all__:
+            with _importing:  # race: of two threads that come at once, one finds everything there
+                if name not in globals():
+                    reload(sys.modules["gmp"])
+            return globals()[name]
+        raise AttributeError(f"module 'gmp' has no attribute {name!r}")

@@ -88,7 +88,7 @@ def test_a_layer_imports_only_what_is_below_it() -> None:
         for imported, _ in imports(path)
         if imported.split(".")[0] == "gmp" and layer_of(imported) not in MAY_IMPORT[layer_of(module)]
         and not (module.startswith("gmp.cli") and imported in SETTINGS)
-        and not (layer_of(module) == "programs" and imported in ("gmp.showing", "gmp.durations"))
+        and not (layer_of(module) == "programs" and imported in ("gmp.showing", "gmp.durations", "gmp.later"))
         and not (layer_of(module) in ("mesh", "objects", "programs") and imported == REQUESTS)
         and not (layer_of(module) == "programs" and imported == OUTSIDE)
         and not (module.startswith("gmp.testing.simulated.") and imported in (MACHINE, "gmp.net"))

@@ -222,3 +222,77 @@ def test_what_is_not_in_the_table_is_refused() -> None:
     for use in (later, import_now):
         with pytest.raises(AssertionError):
             use("email")
+
+
+# ---- the command
+
+
+OF_A_NODE = {"gevent", "gmp.exposing", "gmp.face", "gmp.kernel", "gmp.mesh", "gmp.net", "gmp.objects", "gmp.ports"}
+COMMAND = """
+import sys
+from gmp_command import main
+sys.argv = {argv}
+try:
+    main()
+except SystemExit as error:
+    assert not error.code, error.code
+"""
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "call --help", "inspect --help", "completion bash"])
+def test_the_commands_help_imports_no_node_and_no_gevent(words: str) -> None:
+    pytest.importorskip("click")
+    assert not modules_after(COMMAND.format(argv=["gmp", *words.split()])) & OF_A_NODE
+
+
+def test_the_completion_of_commands_imports_no_node_and_no_gevent() -> None:
+    pytest.importorskip("click")
+    completing = {"_GMP_COMPLETE": "bash_complete", "COMP_WORDS": "gmp n", "COMP_CWORD": "1"}
+    assert not modules_after(COMMAND.format(argv=["gmp"]), **completing) & OF_A_NODE
+
+
+def test_in_the_command_each_public_name_can_be_the_first_that_is_used() -> None:
+    modules_after(
+        """
+import gmp_command, gmp
+names = list(gmp.__all__)
+for name in names:
+    for module in [each for each in sys.modules if each == "gmp" or each.startswith("gmp.")]:
+        del sys.modules[module]
+    import gmp
+    assert getattr(gmp, name) is getattr(gmp, name), name
+    assert "__getattr__" in vars(gmp) or all(each in vars(gmp) for each in names), name
+"""
+    )
+
+
+def test_in_the_command_two_threads_may_use_the_first_name() -> None:
+    modules_after(
+        """
+import gmp_command, gmp, threading
+assert "__getattr__" in vars(gmp)
+found, both = [], threading.Barrier(2)
+def use():
+    both.wait()
+    found.append(gmp.Node)
+threads = [threading.Thread(target=use) for _ in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert found == [gmp.Node, gmp.Node]
+assert "__getattr__" not in vars(gmp)
+"""
+    )
+
+
+def test_in_the_command_a_name_that_is_not_there_is_told_and_a_star_import_gives_all() -> None:
+    modules_after(
+        """
+import gmp_command, gmp
+try: gmp.sned
+except AttributeError as error: assert "'gmp' has no attribute 'sned'" in str(error)
+else: raise AssertionError
+assert "__getattr__" in vars(gmp)
+from gmp import *
+assert all(globals()[name] is getattr(gmp, name) for name in gmp.__all__)
+"""
+    )

@@ -12,7 +12,6 @@ from gmp.cli.common.network_completion import complete_destinations
 from gmp.cli.common.output import print_json
 from gmp.cli.common.show import safe
 from gmp.cli.common.targets import destinations, reach
-from gmp.exposing import describe, signature_of
 
 SECTION = "Look at a network"
 FIGURES = ("running", "waiting", "open_streams", "calls", "errors", "refused", "stopped", "late", "streams")
@@ -30,6 +29,8 @@ def command(access: Access, destination: str) -> None:
       gmp inspect @jobs
       gmp inspect node1#4fQz --json
     """
+    from gmp.exposing import describe, signature_of
+
     found: dict[str, dict[str, Any]] = {}
     with access.join() as node:
         for port_id in destinations(access, node, destination):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,8 +12,13 @@ import gmp
 from gmp.cli.common.output import print_json
 from gmp.config import convert
 from gmp.configfile import config_path
-from gmp.lan.pairing import WORDS, Offer, ask, check_words, new_words
+from gmp.later import later
 from gmp.secretfile import fingerprint, lan_path, replace_secret, save_secret, user_secret
+
+if TYPE_CHECKING:
+    from gmp.lan import pairing
+else:
+    pairing = later("gmp.lan.pairing")
 
 SECTION = "Set up"
 SHOWN, ASKED = 600.0, 30.0  # seconds
@@ -41,19 +47,20 @@ def command(lan: str, words: tuple[str, ...], bind: str, timeout: float | None, 
     """
     path = lan_path(os.path.dirname(config_path(os.environ)), convert("lan", lan, "argument LAN"))
     if not words and not os.path.exists(path) and sys.stdin.isatty():
-        typed = click.prompt(f"The {WORDS} words that the other machine shows (nothing: begin {lan!r} here)", default="")
+        asked = f"The {pairing.WORDS} words that the other machine shows (nothing: begin {lan!r} here)"
+        typed = click.prompt(asked, default="")
         words = tuple(typed.split())
     if words:
         if os.path.exists(path) and not replace:
             known = fingerprint(user_secret(path))
             raise gmp.ConfigError(f"there is a secret of {lan!r} here already, {path} (fingerprint {known}): --replace it")
-        secret = ask(lan, check_words(words), timeout or ASKED, bind)
+        secret = pairing.ask(lan, pairing.check_words(words), timeout or ASKED, bind)
         (replace_secret if replace else save_secret)(path, secret.decode())
         _tell("paired", lan, secret, as_json)
         return
     secret = user_secret(path)
-    shown = new_words()
-    with Offer(lan, secret, shown, bind) as offer:
+    shown = pairing.new_words()
+    with pairing.Offer(lan, secret, shown, bind) as offer:
         if as_json:
             print_json({"lan": lan, "words": shown})
         else:

@@ -9,16 +9,20 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
-import gevent
 
 import gmp
 from gmp.cli.common.access import Access, with_access
 from gmp.cli.common.output import print_json
 from gmp.cli.common.show import amount, console, duration, milliseconds, print_table, safe
 from gmp.cli.common.survey import known_nodes
+from gmp.later import later
 
 if TYPE_CHECKING:
+    import gevent
+
     from gmp.cli.gauge import Row
+else:
+    gevent = later("gevent")
 
 SECTION = "Look at a network"
 NARROW = 110  # columns below which the less important figures are left out

@@ -14,10 +14,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gevent
 from greenlet import getcurrent
+
+from gmp.later import later
+
+if TYPE_CHECKING:
+    import gevent
+else:
+    gevent = later("gevent")
 
 INTERRUPTED, TERMINATED = 130, 143
 

@@ -5,14 +5,21 @@ Completion must not disturb: if something goes wrong, nothing is completed; and 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
-import gevent
 from click.shell_completion import CompletionItem
 
 import gmp
 from gmp.cli.common.access import Access
 from gmp.cli.common.completion import matching
 from gmp.cli.common.survey import known_groups, known_nodes
+from gmp.later import later
+
+if TYPE_CHECKING:
+    import gevent
+else:
+    gevent = later("gevent")
 
 PATIENCE = 2.0  # seconds
 

@@ -9,11 +9,12 @@ import click
 
 import gmp
 from gmp.cli.common.output import as_text, print_json
-from gmp.exposing import SERVICE
 
 
 def is_service(value: Any) -> bool:
     """True if the value of a group's member marks it as a service."""
+    from gmp.exposing import SERVICE
+
     return isinstance(value, dict) and not SERVICE.keys() - value.keys()
 
 

@@ -12,16 +12,20 @@ from __future__ import annotations
 import time
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
-from typing import Any
-
-import gevent
+from typing import TYPE_CHECKING, Any
 
 import gmp
 from gmp.cli.common.access import Access, is_command, seed_nodes
 from gmp.cli.common.output import as_text
 from gmp.cli.common.show import safe
 from gmp.cli.common.targets import settle
+from gmp.later import later
 from gmp.wire.requests import CAN, FAMILIES, TIME
+
+if TYPE_CHECKING:
+    import gevent
+else:
+    gevent = later("gevent")
 
 
 @dataclass

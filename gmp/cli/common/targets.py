@@ -6,14 +6,18 @@ Nothing is sent to a node before it is connected: a message to a node that canno
 
 from __future__ import annotations
 
-from typing import Any
-
-import gevent
+from typing import TYPE_CHECKING, Any
 
 import gmp
 from gmp.cli.common.access import Access, seed_nodes
 from gmp.cli.common.failures import NO_ANSWER, Failure, Unreachable
+from gmp.later import later
 from gmp.wire.requests import TIME
+
+if TYPE_CHECKING:
+    import gevent
+else:
+    gevent = later("gevent")
 
 
 def destinations(access: Access, node: gmp.Node, text: str) -> list[str]:
