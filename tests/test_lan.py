@@ -24,6 +24,7 @@ from zeroconf import const
 import gmp
 from gmp.cli.commands import pair
 from gmp.config import Address
+from gmp.lan import pairing
 from gmp.lan.discovery import SEEDS, TYPE, Lan
 from gmp.lan.mdns import Mdns
 from gmp.lan.pairing import TRIES, WORDS, Offer, ask, check_words, new_words
@@ -383,7 +384,7 @@ def test_a_secret_that_is_made_while_the_command_asks_is_kept(
         replace_secret(path, "the own one")
         return b"another"
 
-    monkeypatch.setattr(pair, "ask", ask_long)
+    monkeypatch.setattr(pairing, "ask", ask_long)
     result = CliRunner().invoke(pair.command, [lan, *words])
     assert "is there by now" in str(result.exception)
     assert path.read_text() == "the own one\n"
