@@ -43,6 +43,7 @@ LATER = {
     "gmp.ports.tracing": "a node that traces",
     "gmp.wire.cbor_framing": "a node that others may reach, if cbor2 is installed",
     "gmp.wire.json_framing": "a node that others may reach",
+    "greenlet": "a command that runs",
     "hashlib": "a node that starts with others to talk to",
     "hmac": "a node that starts with others to talk to",
     "inspect": "a prompt that shows a service's methods",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import asdict
 
 import click
@@ -41,7 +41,7 @@ def command(access: Access, node_id: str | None, seconds: float, sizes: tuple[in
             reach(access, node, node_id)
             results = [measure(node, node_id, size, seconds, window) for size in sizes]
     else:
-        secret = secrets.token_hex(32)
+        secret = os.urandom(32).hex()
         with partner(secret) as address, gmp.Node("bench", binds=[], seeds=[address], secret=secret) as node:
             node.wait_up(timeout=access.timeout)
             results = [measure(node, "bench-partner", size, seconds, window) for size in sizes]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import secrets
 
 import click
 
@@ -27,6 +25,8 @@ def command(access: Access, bind: str, no_token: bool) -> None:
     token, other users of this machine could read the page through loopback. The page is read-only and served over plain
     HTTP: where you do not trust the path, put a server with TLS in front of it.
     """
+    import secrets
+
     from gevent.pywsgi import WSGIServer
 
     from gmp.services.dashboard import Dashboard
@@ -50,6 +50,8 @@ def command(access: Access, bind: str, no_token: bool) -> None:
 
 def is_loopback(host: str) -> bool:
     """True if only this machine can reach `host`."""
+    import ipaddress
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -16,14 +16,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from greenlet import getcurrent
-
 from gmp.later import later
 
 if TYPE_CHECKING:
     import gevent
+    import greenlet
 else:
-    gevent = later("gevent")
+    gevent, greenlet = later("gevent"), later("greenlet")
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -32,7 +31,7 @@ class _Interrupts:
     """The state of one `interruptible` block."""
 
     def __init__(self) -> None:
-        self.main = getcurrent()
+        self.main = greenlet.getcurrent()
         self.holds = 0
         self.waiting: BaseException | None = None
         self.over = False
@@ -44,7 +43,7 @@ class _Interrupts:
         error = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(TERMINATED)
         if self.holds:
             self.waiting = error
-        elif getcurrent() is self.main:
+        elif greenlet.getcurrent() is self.main:
             self._raised = error
             raise error
         else:
