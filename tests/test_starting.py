@@ -47,6 +47,12 @@ def test_import_gmp_imports_nothing_that_is_imported_later() -> None:
     assert not found & (LATER.keys() | SLOW_TO_IMPORT) - already
 
 
+def test_no_use_of_a_public_name_is_slower_for_what_comes_later() -> None:
+    """Python specialises no access to a module with a `__getattr__`: findings/python_module_getattr_slows_other_names.sh."""
+    assert "__getattr__" not in vars(gmp)
+    assert set(gmp.__all__) <= set(dir(gmp))
+
+
 def test_a_plain_node_imports_what_it_needs_and_no_more() -> None:
     found = modules_after("import gmp\nwith gmp.Node(binds=['127.0.0.1:0'], secret='s' * 32): pass")
     assert not found & LATER.keys() - FOR_A_PLAIN_NODE - modules_after("import gevent; gevent.get_hub()")
