@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -92,6 +93,33 @@ def test_a_child_forked_behind_messages_that_wait_to_be_written_is_idle() -> Non
         check=False,
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "0 True\n", "")
+
+
+THREAD_WITH_A_POOL = """
+import os, gevent, gmp
+from gevent import subprocess
+def in_pool(function):
+    return gevent.get_hub().threadpool.apply(function)
+with gmp.Node("x", binds=["127.0.0.1:0"], secret="s" * 32):
+    in_pool(lambda: in_pool(os.getpid))
+    print(subprocess.run(["true"]).returncode, flush=True)
+    child = os.fork()
+    if child == 0:
+        print(in_pool(lambda: in_pool(os.getpid)) == os.getpid(), flush=True)
+        os._exit(0)
+    print(gevent.os.waitpid(child, 0)[1])
+"""
+
+
+def test_a_child_does_not_wait_for_a_thread_that_has_used_a_pool_of_its_own() -> None:
+    """Not even one of gevent's `Popen` that becomes another program, nor its parent that waits for that."""
+    command = [sys.executable, "-c", THREAD_WITH_A_POOL]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as program:
+        try:
+            assert program.communicate(timeout=30) == (b"0\nTrue\n0\n", None)
+        except subprocess.TimeoutExpired:
+            os.killpg(program.pid, signal.SIGKILL)  # with its child, which would go on for ever
+            raise
 
 
 def in_thread(function: Any, *args: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Protocol
 from weakref import WeakSet
 
 import gevent
+from gevent._hub_local import get_hub_if_exists
 
 from gmp.kernel import ending
 
@@ -50,7 +51,21 @@ def _in_child() -> None:
     for node in nodes:
         node.forked()
     if nodes:
-        gevent.reinit()
+        _begin_anew()
+
+
+def _begin_anew() -> None:
+    """Let gevent's hub of this thread know of the fork. Does not switch greenlets.
+
+    The pool of threads is made anew before `gevent.reinit`, which would take leave of each thread that is not here: for one
+    that has used a pool of its own, as it does in a patched program that looks up a name, it would wait for that pool's
+    threads for ever, and so would gevent's `Popen` in the parent.
+    """
+    hub = get_hub_if_exists()
+    if hub is not None:
+        pool = hub.threadpool
+        type(pool).__init__(pool, pool.maxsize, hub)  # the same object, as in gevent: the resolver has it
+        gevent.reinit(hub)
 
 
 os.register_at_fork(after_in_child=_in_child)
