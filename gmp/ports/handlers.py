@@ -83,7 +83,7 @@ class Handlers(Job):
 
     def waiting(self) -> int:
         """How many messages wait for handlers."""
-        return len(self.more) // 2 + (self.next is not None and self.worker is None)
+        return len(self.more) // 2 + (self.worker is None and self.next is not None and self.next is not NOTHING)
 
     def holds(self, message: Message) -> bool:
         """True if that very object waits for its handler."""
@@ -193,11 +193,7 @@ class Handlers(Job):
         self._behind = behind
         if first is not None:
             self.next = first
-        try:
-            deque(exchange, 0)
-        finally:
-            if self.next is None:
-                self._queue()
+        self._take_in(exchange)
 
     def put(self, message: Message) -> None:
         """Queue a message for its handler; put it into the mailbox if it has none."""
@@ -208,11 +204,12 @@ class Handlers(Job):
         if handler is None:
             if self._default is None:
                 self.port.put_unhandled(message)
-            else:
-                self._let_wait(_whole(self._default, message))
-            return
-        call = handler, message  # race: `__del__` or a signal handler may send, but not between the next two lines
-        if self.next is None:  # as `_let_wait`
+                return
+            call = _whole(self._default, message)
+        else:
+            call = handler, message
+        # race: `__del__` or a signal handler may send, but not between the next two lines
+        if self.next is None:
             self.next = call
             pool = self._pool
             try:
@@ -230,55 +227,46 @@ class Handlers(Job):
             for message in messages:
                 self.put(message)
             return
-        try:
-            try:  # by far most often there is a handler for the tag of each
-                calls: list[Any] = messages * 2
-                calls[::2] = map(self._table.__getitem__, map(_tag, messages))
-                calls[1::2] = messages
-            except (LookupError, TypeError):
-                self._put_each(messages)
-            else:
-                self.more.extend(calls)
-        finally:
-            if self.next is None:
-                self._queue()
+        try:  # by far most often there is a handler for the tag of each
+            calls: list[Any] = messages * 2
+            calls[::2] = map(self._table.__getitem__, map(_tag, messages))
+            calls[1::2] = messages
+        except (LookupError, TypeError):
+            self._put_each(messages)
+        else:
+            self._take_in(map(self.more.extend, (calls,)))
 
     def _put_each(self, messages: list[Message]) -> None:
-        find, default, extend = self._table.get, self._default, self.more.extend
+        find, default, calls = self._table.get, self._default, list[Any]()
+        if default is None:
+            for message in messages:
+                self.put(message)
+            return
         for message in messages:
             try:
                 handler = find(message[0])
             except (TypeError, IndexError):
                 handler = None
-            if handler is not None:
-                extend((handler, message))
-            elif default is not None:
-                extend(_whole(default, message))
-            else:
-                self.port.put_unhandled(message)
+            calls += _whole(default, message) if handler is None else (handler, message)
+        self._take_in(map(self.more.extend, (calls,)))
 
     def _let_wait(self, call: Call) -> None:
-        try:
-            self.more.extend(call)
-        finally:
-            if self.next is None:
-                self._queue()
+        self._take_in(map(self.more.extend, (call,)))
 
-    def _queue(self) -> None:
-        """Give up the worker and queue in the pool with the next call. Does not queue if there is none."""
-        more, pool = self.more, self._pool
-        if not more:
-            self.next = self.worker = None
-            return
-        self.next, self.worker = (more[0], more[1]), None
-        del more[0]
-        del more[0]  # race: a signal handler, as in `put`
+    def _take_in(self, exchange: Iterator[object]) -> None:
+        """Run through `exchange`, which adds to `more`, in one step, and make sure of a turn."""
+        pool = self._pool
         try:
-            pool.jobs.append(self)
-        finally:
-            if not pool.scheduled:
-                pool.scheduled = True
-                pool.run_callback(pool.begin)
+            deque(exchange, 0)
+        finally:  # race: Ctrl-C: what is in has its turn, so no call of our own comes in between
+            if self.next is None:
+                self.next = NOTHING
+                try:
+                    pool.jobs.append(self)
+                finally:  # as `Workers.add`
+                    if not pool.scheduled:
+                        pool.scheduled = True
+                        pool.run_callback(pool.begin)
 
     def go_on(self, worker: Worker, turn: Iterator[Any]) -> None:
         """`Job.go_on`: handle the messages that wait, at most `A_TURN`."""
@@ -288,10 +276,9 @@ class Handlers(Job):
             for _, function, message in zip(islice(turn, A_TURN - 1), taken, taken, strict=False):
                 if worker.context:
                     worker.refresh()
-                count = len(message)
-                if count == 2:  # as in `Workers._run_jobs`
+                if len(message) == 2:  # as in `Workers._run_jobs`
                     function(message[1])
-                elif count == 3:
+                elif len(message) == 3:
                     function(message[1], message[2])
                 else:
                     function(*message[1:])
@@ -308,8 +295,26 @@ class Handlers(Job):
         self.port.failed(error)
 
     def finish(self) -> None:
-        """`Job.finish`."""
-        self._queue()
+        """`Job.finish`: queue in the pool again if more wait."""
+        more, pool = self.more, self._pool
+        call: Call | None = None
+        while more:
+            call = more[0], more[1]
+            if more and more[1] is call[1]:
+                break
+            call = None  # race: to make a pair may collect garbage, and a `__del__` has killed the port
+        if call is not None:
+            del more[0]
+            del more[0]
+        self.worker, self.next = None, call  # race: a signal handler, as in `put`; what `next` was may have a `__del__`
+        if call is None:
+            return
+        try:
+            pool.jobs.append(self)
+        finally:
+            if not pool.scheduled:
+                pool.scheduled = True
+                pool.run_callback(pool.begin)
 
     def runs_in(self, current: greenlet) -> bool:
         """True if a handler runs in that greenlet now."""
@@ -322,7 +327,9 @@ class Handlers(Job):
         self._default = None
         self.more.clear()
         self._behind.clear()
-        if self.next is not None and self.worker is None:
+        # race: a signal handler killed the port while a message was put: that goes nowhere, and begins nothing
+        self.more = deque(maxlen=0)
+        if self.worker is None:
             self.next = NOTHING
         return waiting
 

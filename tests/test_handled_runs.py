@@ -1,0 +1,214 @@
+"""Handlers that get a run, messages in a row at once, do as with one message after the other; struck at any point, too."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+from hypothesis import given
+from hypothesis import strategies as st
+
+import gmp
+
+from .conftest import Recorder
+from .strikes import Striker, interrupt, strike_each, struck
+
+TAGS = ("a", "b", "c", None)
+SENT = st.sampled_from([("a", 1), ("b", 2, 3), ("c",), ("d", 4, 5, 6), ([], 7), ()])
+STEPS = st.lists(
+    st.one_of(
+        st.lists(SENT, min_size=1, max_size=6).map(lambda messages: ("run", messages)),
+        st.tuples(st.just("set"), st.tuples(st.sampled_from(TAGS), st.booleans())),
+        st.tuples(st.just("turn"), st.none()),
+    ),
+    max_size=12,
+)
+
+
+def play(steps: list[Any], deliver: Callable[[gmp.Port, list[Any]], None]) -> tuple[list[Any], list[Any]]:
+    """What was handled by whom, and what was left, when messages come by `deliver` between changes of the handlers."""
+    port, handled = gmp.port(), list[Any]()
+    for number, (what, given_) in enumerate(steps):
+        if what == "run":
+            deliver(port, given_)
+        elif what == "set":
+            tag, there = given_
+            port.on(tag, (lambda *rest, by=(number, tag): handled.append((by, rest))) if there else None)
+        else:
+            gevent.sleep(0)
+    gevent.sleep(0)
+    left = [port.receive(timeout=0) for _ in range(len(port))]
+    port.kill()
+    return handled, left
+
+
+@given(STEPS)
+def test_a_run_is_handled_as_its_messages_one_by_one(steps: list[Any]) -> None:
+    def one_by_one(port: gmp.Port, messages: list[Any]) -> None:
+        for message in messages:
+            port.put(message)
+
+    at_once = play(steps, lambda port, messages: port.put_all([*messages]))
+    assert at_once == play(steps, one_by_one)
+
+
+def test_a_message_that_comes_twice_keeps_both_its_places() -> None:
+    """A timer sends the very same object again and again."""
+    tick, port, handled = ("tick", 1), gmp.port(), list[Any]()
+    port.on("tick", handled.append)
+    port.put_all([tick, ("other", 2), tick, ("other", 3), tick])
+    port.on("other", handled.append)
+    gevent.sleep(0)
+    assert handled == [1, 2, 1, 3, 1]
+
+
+def test_handlers_that_a_handler_sets_are_for_what_comes_later() -> None:
+    port, handled = gmp.port(), list[Any]()
+
+    def first(number: int) -> None:
+        handled.append(("first", number))
+        port.on("n", lambda number: handled.append(("second", number)))
+
+    port.on("n", first)
+    port.put_all([("n", number) for number in range(3)])
+    gevent.sleep(0)
+    port.put_all([("n", 3)])
+    gevent.sleep(0)
+    assert handled == [("first", 0), ("first", 1), ("first", 2), ("second", 3)]
+
+
+@pytest.mark.parametrize("how", ["kill", "raise"])
+def test_a_death_in_the_middle_of_a_run_drops_and_counts_the_rest(how: str) -> None:
+    port, handled = gmp.port(), list[int]()
+
+    def handle(number: int) -> None:
+        handled.append(number)
+        if number == 150:  # in the second turn of the port
+            if how == "kill":
+                port.kill("enough")
+            else:
+                raise ValueError("enough")
+
+    port.on("n", handle)
+    before = gmp.node().stats()["dropped"]
+    port.put_all([("n", number) for number in range(400)])
+    assert port.join(20)
+    gevent.sleep(0)
+    assert handled == list(range(151))
+    assert gmp.node().stats()["dropped"] - before == 249
+
+
+def test_each_message_of_a_run_finds_a_fresh_context() -> None:
+    seen: list[str] = []
+    setting: ContextVar[str] = ContextVar("setting", default="fresh")
+    port = gmp.port()
+
+    @port.on("set")
+    def handle(*_rest: Any) -> None:
+        seen.append(setting.get())
+        setting.set("used")
+
+    port.put_all([("set", *range(count % 5)) for count in range(20)])
+    gevent.sleep(0)
+    assert seen == ["fresh"] * 20
+
+
+def test_a_handler_that_blocks_holds_up_its_own_run_only(recorder: Recorder) -> None:
+    slow, quick, may_go, handled = gmp.port(), gmp.port(), Event(), list[int]()
+
+    def handle(number: int) -> None:
+        if number == 1:
+            assert may_go.wait(20)
+        handled.append(number)
+
+    slow.on("n", handle)
+    quick.on("n", recorder)
+    slow.put_all([("n", number) for number in range(4)])
+    quick.put_all([("n", number) for number in range(3)])
+    assert recorder.wait(3) == [(0,), (1,), (2,)]
+    assert handled == [0]
+    slow.put_all([("n", 4)])
+    may_go.set()
+    gevent.sleep(0.01)
+    assert handled == [0, 1, 2, 3, 4]
+
+
+def test_what_waits_for_handlers_gives_the_garbage_collector_nothing_to_look_at() -> None:
+    port = gmp.port()
+    port.on("n", lambda number: None)
+    gc.collect()
+    before = len(gc.get_objects())
+    port.put_all([("n", number) for number in range(1000)])
+    for number in range(1000):
+        gmp.send(port, "n", number)
+    gc.collect()  # here it finds that these messages hold plain values only
+    assert len(gc.get_objects()) - before < 100
+    port.kill()
+
+
+def turn_with_strike(striker: Striker, at: int) -> tuple[int, list[str]]:
+    """A run, and a message more, with a strike at that point."""
+    global _struck
+    port = _struck = gmp.port()
+    handled: list[Any] = []
+    port.on("n", lambda value: handled.append(value))
+    failures: list[Any] = []
+    try:
+        striker.arm(at)
+        port.put_all([("n", number) for number in range(4)])
+        gmp.send(port, "n", 4)
+        gevent.sleep(0)
+    except KeyboardInterrupt:
+        pass
+    except BaseException as error:
+        failures.append(error)
+    passed, where = striker.passed, striker.where
+    striker.disarm()
+    other, came = gmp.port(), Event()
+    other.on("n", lambda value: came.set())
+    for _ in range(3):
+        try:
+            gevent.sleep(0.001)
+        except KeyboardInterrupt:  # it comes to the main greenlet in a callback of its own
+            pass
+    gmp.send(other, "n", 5)
+    wrong = [] if came.wait(5) else ["the pool stands still"]
+    numbers = [value for value in handled if value != "struck"]
+    if numbers != list(range(len(numbers))):
+        wrong.append(f"out of order: {handled}")
+    if sys.argv[1] == "interrupt" and port.alive and 0 < len(numbers) < 4:
+        wrong.append(f"lost: {handled}")
+    if sys.argv[1] == "send" and (len(numbers) < 5 or handled.count("struck") != bool(where)):
+        wrong.append(f"lost or doubled: {handled}")
+    if failures:
+        wrong.append(f"raised {failures!r}")
+    if sys.argv[1] == "kill" and port.reason not in (None, ("struck",)):
+        wrong.append(f"died of {port.reason}")
+    port.kill()
+    return passed, [f"{where}: {text}" for text in wrong]
+
+
+@pytest.mark.parametrize("strike", ["send", "kill", "interrupt"])
+def test_a_run_that_is_struck_is_whole_and_in_order(strike: str) -> None:
+    points, bad = struck("tests.test_handled_runs", strike, timeout=300)
+    assert points > 20
+    assert bad == []
+
+
+_struck: gmp.Port
+
+if __name__ == "__main__":
+    strike_each(
+        turn_with_strike,
+        strike={
+            "send": lambda: gmp.send(_struck, "n", "struck"),
+            "kill": lambda: _struck.kill("struck"),
+            "interrupt": interrupt,
+        }[sys.argv[1]],
+    )
