@@ -271,11 +271,12 @@ class Handlers(Job):
     def go_on(self, worker: Worker, turn: Iterator[Any]) -> None:
         """`Job.go_on`: handle the messages that wait, at most `A_TURN`."""
         self.next, waiting = NOTHING, self.more  # a finished call keeps nothing alive
-        taken = starmap(waiting.popleft, repeat(()))
+        taken, context = starmap(waiting.popleft, repeat(())), worker.context
         try:
             for _, function, message in zip(islice(turn, A_TURN - 1), taken, taken, strict=False):
-                if worker.context:
+                if context:
                     worker.refresh()
+                    context = worker.context
                 if len(message) == 2:  # as in `Workers._run_jobs`
                     function(message[1])
                 elif len(message) == 3:
