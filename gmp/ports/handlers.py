@@ -281,6 +281,8 @@ class Handlers(Job):
                     function(message[1])
                 elif len(message) == 3:
                     function(message[1], message[2])
+                elif len(message) == 4:
+                    function(message[1], message[2], message[3])
                 else:
                     function(*message[1:])
                 if not waiting:  # as at a dead port
