@@ -84,11 +84,7 @@ class Routes:
 
     def _find(self, dest: Any, message: tuple[Any, ...]) -> tuple[Peer, str] | None:
         """The way to a destination that is not in the table; a message for this node is delivered instead."""
-        port_id = dest.id if isinstance(dest, Port) else dest
-        if isinstance(port_id, bytes):
-            port_id = port_id.decode("latin-1")  # from Perl, by cbor
-        elif port_id.__class__ is not str:
-            port_id = "#".join(split_port_id(port_id))
+        port_id = dest if type(dest) is str else _id_of(dest)
         local = self._local.get(port_id)
         if local is not None:
             local.put(message)
@@ -149,6 +145,15 @@ class Routes:
             return False
         self.send_soon(dest, message)
         return True
+
+
+def _id_of(dest: Any) -> str:
+    """The full port ID of a destination that is not a `str` itself. *Raises:* `ConfigError` if it is no port."""
+    if isinstance(dest, Port):
+        return dest.id
+    if isinstance(dest, bytes):
+        return dest.decode("latin-1")  # from Perl, by cbor
+    return "#".join(split_port_id(dest))
 
 
 def told(send: Callable[[Any, tuple[Any, ...]], Any], sent: Callable[[Any, tuple[Any, ...]], None]) -> Callable[..., Any]:
