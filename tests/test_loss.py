@@ -482,13 +482,98 @@ def test_a_loss_is_told_to_groups_though_their_monitor_is_new(
     ]
 
 
-def lose(node: gmp.Node, change: Callable[[], None]) -> None:
+def test_a_loss_is_told_to_groups_though_their_callback_raises(
+    make_node: Callable[..., gmp.Node], caplog: pytest.LogCaptureFixture, recorder: Recorder
+) -> None:
+    """What comes behind the call that raises is told all the same, and in the same batch."""
+    node = make_node("node", binds=[], seeds=[])
+    workers, family = node._core.ports.workers, node.family("f")
+    errors = [gevent.Timeout(), RuntimeError("a bug")]
+
+    def callback(_: object, *news: list[str]) -> None:
+        recorder(*news)
+        if errors:
+            raise errors.pop()
+
+    family.monitor(callback)
+    eventually(lambda: len(errors) == 1)
+    family.set("this", 1)
+    lose(node, lambda: family.delete("this"))
+    workers.spawn(recorder, "whatever is behind the loss")
+    recorder.wait(4)
+    assert recorder.calls == [
+        ([], [], []),
+        (["this"], [], []),
+        ([], [], ["this"]),
+        ("whatever is behind the loss",),
+    ]
+    family.set("this", 2)
+    recorder.wait(5)
+    assert recorder.calls[4:] == [(["this"], [], [])]
+    assert caplog.text.count("a callback failed") == 2
+
+
+def test_a_change_is_told_to_groups_though_the_callback_that_was_under_way_raises(
+    make_node: Callable[..., gmp.Node], recorder: Recorder
+) -> None:
+    node = make_node("node", binds=[], seeds=[])
+    family, go_on = node.family("f"), gevent.event.Event()
+
+    def callback(_: object, *news: list[str]) -> None:
+        recorder(*news)
+        go_on.wait()
+        raise RuntimeError("a bug")
+
+    family.monitor(callback)
+    recorder.wait()
+    family.set("this", 1)
+    go_on.set()
+    recorder.wait(2)
+    assert recorder.calls[1:] == [(["this"], [], [])]
+
+
+def test_no_loss_is_told_to_groups_before_its_aftermath(
+    make_node: Callable[..., gmp.Node], recorder: Recorder
+) -> None:
+    """race: a report is on its way at the loss. What its callback sent on hearing of that would be lost too, untold."""
+    node = make_node("node", binds=[], seeds=[])
+    family = node.family("f")
+    family.set("this", 1)
+    family.monitor(lambda items, *news: recorder(sorted(items), *news))
+    recorder.wait()
+    family.set("new", 1)  # is reported soon
+    family.set("other", 1)
+    lose(node, lambda: (family.delete("this"), family.delete("new")), before=lambda: recorder("the aftermath begins"))
+    recorder.wait(5)
+    assert recorder.calls[1:] == [
+        (["other", "this"], ["other"], [], []),
+        ("the aftermath begins",),
+        (["other"], [], [], ["this"]),
+        (["new", "other"], ["new"], [], []),
+        (["other"], [], [], ["new"]),
+    ]
+
+
+def test_a_new_monitor_of_a_group_is_told_with_which_value_a_lost_member_was_there(
+    make_node: Callable[..., gmp.Node], recorder: Recorder
+) -> None:
+    node = make_node("node", binds=[], seeds=[])
+    family = node.family("f")
+    family.set("this", "a value")
+    family.monitor(lambda items, *news: recorder(dict(items), *news))
+    lose(node, lambda: family.delete("this"))
+    recorder.wait(2)
+    assert recorder.calls == [({"this": "a value"}, ["this"], [], []), ({}, [], [], ["this"])]
+
+
+def lose(node: gmp.Node, change: Callable[[], object], before: Callable[[], object] = bool) -> None:
     """Do what a loss does to the directory, as its step does it; what follows from it waits for its aftermath."""
     workers = node._core.ports.workers
     aftermath: list[Any] = []
     workers.gathered = aftermath
     change()
     workers.gathered = None
+    workers.spawn(before)
     for task in aftermath:
         workers.add(task)
 

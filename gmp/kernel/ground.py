@@ -38,6 +38,7 @@ class MeshGround:
         self.request = host.request
         self.defer = host.defer
         self.complete = host.ports.workers.complete
+        self.failed = host.ports.workers.failed
         self.send = host.send
         self.is_up = host.is_up
         self.up_nodes = host.up_nodes

@@ -7,8 +7,11 @@ and is told what differs. When a node is closed, what watches there ends.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Protocol
 from weakref import ref
+
+from greenlet import GreenletExit
 
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.directory import Change, is_same
@@ -38,6 +41,9 @@ class GroupGround(Protocol):
 
     def complete(self, function: Callable[[], None]) -> Deferred:
         """Run `function` in a greenlet of its own; if it is interrupted, run it again."""
+
+    def failed(self, error: BaseException) -> None:
+        """Log what a callback raised."""
 
     def trouble(self) -> str:
         """Return why the network is not seen from here; empty if nothing is known to be wrong."""
@@ -144,21 +150,22 @@ class _Seen:
 
     What is set and deleted again meanwhile is no news, but for what a loss has deleted: who knew of it, by `items` perhaps,
     may have sent to it, so it is always reported, as removed, and before that as added if even that had not been reported.
+    Until the aftermath of the loss it is as it was: who heard of it earlier might send to that node, and lose that untold.
     """
 
     def __init__(self, family: str) -> None:
         self._family = family
         self._items: Items | None = None
         self._touched: Items = {}  # with the value that was seen last
-        self._lost: Items = {}  # deleted by losses, with the values that they had
+        self._losing: dict[str, None] = {}  # deleted by losses whose aftermath has not begun
+        self._lost: Items = {}  # deleted by losses, and not reported, with the values that they had
         self._last: Callable[[], Snapshot | None] = lambda: None  # the snapshot that was given out last
         self._news: News | None = None  # found, and not reported
 
     def look_at(self, backbone: Backbone) -> None:
         """Take the entries from this directory from now on."""
         self._backbone = backbone
-        if self._items is not None:
-            self._touched.update({**self._items, **backbone.items(self._family)})
+        self._touched.update({**(self._items or {}), **backbone.items(self._family)})
 
     def touch(self, change: Change, *, by_loss: bool) -> None:
         """Note which keys a change touches; an empty one may touch all."""
@@ -168,8 +175,14 @@ class _Seen:
         for key in change.deleted:
             value = self._touched.setdefault(key, known.get(key))
             if by_loss:
+                self._losing[key] = None
                 self._lost[key] = value
         self._touched.update(change.set)
+
+    def begin_aftermath(self, keys: Iterable[str]) -> None:
+        """Report from now on that a loss has deleted these keys."""
+        for key in keys:
+            self._losing.pop(key, None)
 
     def next(self) -> tuple[Snapshot, list[str], list[str], list[str]] | None:
         """Return all entries and the keys that were added, changed and removed; None if there is nothing to report.
@@ -203,20 +216,19 @@ class _Seen:
         self._news = None
 
     def _find_news(self, touched: Items) -> News | None:
-        known, lost = self._items, self._lost
-        if known is None:
+        known, lost, losing = self._items, self._lost, self._losing
+        new = {} if known is None else {key: lost[key] for key in lost if key not in known and key not in losing}
+        if new:
             self._touched.update(touched)
+            return new, [*new], [], []
+        self._touched.update({key: touched[key] for key in lost if key in touched})  # they may be back: the next news
+        if known is None:
             self._items = {**lost, **self._backbone.items(self._family)}
             return {}, [*self._items], [], []
-        unknown = {key: value for key, value in lost.items() if key not in known}
-        if unknown:
-            self._touched.update(touched)
-            return unknown, [*unknown], [], []
         now = self._backbone.pick(self._family, [key for key in touched if key not in lost])
-        self._touched.update({key: touched[key] for key in lost if key in touched})  # they may be back: the next news
         added = [key for key in now if key not in known]
         changed = [key for key in now if key in known and not is_same(known[key], now[key])]
-        removed = [key for key in touched if key in known and key not in now]
+        removed = [key for key in touched if key in known and key not in now and key not in losing]
         return (now, added, changed, removed) if added or changed or removed else None
 
 
@@ -240,28 +252,39 @@ class Subscription:
         self._report_soon()
 
     def _change(self, change: Change) -> None:
-        self._seen.touch(change, by_loss=self._ground.gathering)
-        self._report_soon()
+        if self._ground.gathering:
+            self._report_in_aftermath(change.deleted)  # first: interrupted, a loss that is noted has its report
+            self._seen.touch(change, by_loss=True)
+        else:
+            self._seen.touch(change, by_loss=False)
+            self._report_soon()
 
     def _report_soon(self) -> None:
+        if self._scheduled is None or self._scheduled.ended:  # it is asked itself: Ctrl-C may strike anywhere in it
+            self._scheduled = self._ground.complete(self._report)
+
+    def _report_in_aftermath(self, lost: list[str]) -> None:
         """race: two nodes are lost, and the aftermath of the first is held up until behind that of the second.
 
         Its report would come too late: the second node may be up again by then, and nothing seen of its loss (promise 1). So
         each loss has a report in its own aftermath, whatever is on its way.
         """
-        if self._ground.gathering:
-            self._ground.complete(self._report)
-        elif self._scheduled is None or self._scheduled.ended:  # it is asked itself: Ctrl-C may strike anywhere in it
-            self._scheduled = self._ground.complete(self._report)
+        self._ground.complete(partial(self._report, lost))
 
-    def _report(self) -> None:
+    def _report(self, lost: Iterable[str] = ()) -> None:
+        self._seen.begin_aftermath(lost)
         if self._reporting:
             return  # the call that goes on now is followed by the next
         self._reporting = True
         try:
             while self._active and (news := self._seen.next()) is not None:
                 self._seen.taken()
-                self._callback(*news)
+                try:
+                    self._callback(*news)
+                except (GreenletExit, KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException as error:  # the news behind it, of a loss perhaps, must not wait for the next change
+                    self._ground.failed(error)
                 del news  # otherwise a snapshot that the callback has not kept would be copied
         finally:
             self._reporting = False
