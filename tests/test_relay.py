@@ -16,6 +16,7 @@ import gmp
 from gmp.config import SEED_MARK, parse_bind
 from gmp.mesh import mesh as mesh_module
 from gmp.mesh.addresses import MOST_DIALLED
+from gmp.mesh.detours import Detours
 from gmp.testing import FaultProxy, Simulation
 from tests.certificates import Authority
 from tests.conftest import Recorder, eventually
@@ -666,3 +667,43 @@ def test_a_private_node_that_comes_back_with_its_clock_set_back_is_reached_again
         sim.restart(name)
         sim.run_until(lambda: not group.members())
         sim.run_until(group.members, timeout=5)
+
+
+class Middle:
+    """The ground, backbone and router of a private node: what it asks its master for is kept."""
+
+    id, incarnation, master, is_global, globals = "alice", "1", "seed", False, ("seed",)
+
+    def __init__(self) -> None:
+        self.registry = self
+        self.requests: list[tuple[Any, ...]] = []
+
+    def request(self, *request: Any) -> None:
+        self.requests.append(request)
+
+    def admits(self, *_: str) -> bool:
+        return True
+
+    carries_bytes = admits
+
+    def next_number(self) -> int:
+        return 1
+
+    def relayed(self, *_: Any) -> None:
+        return None
+
+
+def test_who_waits_for_a_way_is_told_that_a_former_life_of_the_node_has_accepted_it() -> None:
+    """race: a search ended as the node has connected, its next life; that is lost, and the next search waits for the way."""
+    middle: Any = Middle()
+    detours = Detours(middle, middle, middle, lambda *_: None)
+    failed = Recorder()
+    detours.open("bob", lambda why: None)
+    ((_, name, _, token, *_),) = middle.requests
+    detours.give_up("bob", found=True)
+    detours.open("bob", failed)
+    detours.handle("seed", "accept", token, "alice", "bob", "0")
+    assert failed.calls == [("of a former incarnation",)]
+    assert middle.requests[1:] == [("seed", name, "lost", token, "bob", "alice", "of a former incarnation")]
+    detours.open("bob", failed)
+    assert middle.requests[2][2] == "open"

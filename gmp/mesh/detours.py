@@ -28,6 +28,7 @@ from gmp.mesh.relay import ACCEPT, ASK, CLOSE, DIAL, LOST, OPEN, REFUSE, Router,
 from gmp.wire.requests import RELAY
 
 TOKEN_DIGITS = 8
+FORMER = "of a former incarnation"
 _SIGNS = {ACCEPT, REFUSE, ASK, OPEN, DIAL}
 
 
@@ -146,8 +147,8 @@ class Detours:
 
         detour.way = self._ground.relayed(node_id, incarnation, token, via, carry, asked)
         if detour.way is None:
-            self._forget(node_id, token)
-            self._send(via, LOST, token, node_id, "of a former incarnation")
+            self._send(via, LOST, token, node_id, FORMER)
+            self._end(node_id, detour, FORMER)
 
     def _forget(self, node_id: str, token: str) -> Detour | None:
         detour = self._ways.get(node_id)
@@ -226,7 +227,7 @@ class Detours:
         if self._ground.is_former(origin, incarnation, answers):
             if not nonce:
                 self._ask(origin, sender, token)
-            self._send(sender, LOST, token, origin, "of a former incarnation")
+            self._send(sender, LOST, token, origin, FORMER)
             return
         self._last[origin] = incarnation, token
         if self._ground.is_linked(origin):
