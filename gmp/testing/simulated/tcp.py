@@ -5,7 +5,7 @@ an `End` is a kernel's end of a connection. What was delivered is acknowledged o
 more. Acknowledgements need no events of their own: whoever asks for room, or for figures, settles those that are due.
 
 race: a program closes its end while bytes come in: the kernel answers them by a reset, as it does for a host that has been
-started anew and knows nothing of the connection.
+started anew and knows nothing of the connection. A reset can be lost: the next bytes are answered by another.
 """
 
 from __future__ import annotations
@@ -48,9 +48,11 @@ class Half:
 
     def push(self, segment: bytes | None) -> None:
         """Send a segment."""
-        if segment is RST and self.path.blocked:
-            self.flying.clear()  # what an abort gives up is never sent again, and neither is the reset
-            return
+        if segment is RST and (self.path.blocked or self.stalled):
+            self.flying.clear()  # what an abort gives up is never sent again,
+            self.stalled = False
+            if self.path.blocked:
+                return  # and neither is the reset
         now = self._loop.time
         if self._is_cut_short and segment is not RST:
             self.last_sent = self.last_acknowledged = now  # something between takes it, and drops it
@@ -115,8 +117,7 @@ class Half:
     def _hand_over(self, segment: bytes | None) -> None:
         what = "reset" if segment is RST else f"{len(segment)} bytes" if segment else "end"
         self._network.note(f"{self.path.where} {self.target.where} {what}")
-        self.target.arrived(segment)
-        if segment:
+        if self.target.arrived(segment) and segment:
             self._acknowledge(len(segment))
 
     def _acknowledge(self, count: int) -> None:
@@ -196,14 +197,16 @@ class End:
         """Whether the program waits for room."""
         return any(watcher.wants & WRITE for watcher in self.watchers)
 
-    def arrived(self, segment: bytes | None) -> None:
-        """Take a segment."""
+    def arrived(self, segment: bytes | None) -> bool:
+        """Take a segment; return whether a program may still get it."""
         self.segments_in += 1
         if segment is RST:
-            self._fail(errno.ECONNRESET)
-        elif self._closed:
-            if segment and not self._dead:
+            if not self._dead:
+                self._fail(errno.EPIPE if self._ended else errno.ECONNRESET)  # as Linux does
+        elif self._closed or self._dead:
+            if segment:
                 self._reset()
+            return False
         elif segment:
             self._received.append(memoryview(segment))
             self._waiting += len(segment)
@@ -211,9 +214,10 @@ class End:
         else:
             self._ended = True
             self.look()
+        return True
 
     def _fail(self, error: int) -> None:
-        self._dead = self._ended = True
+        self._dead = True
         self._error = error
         self.look()
 
@@ -249,9 +253,9 @@ class End:
     def is_ready(self, events: int) -> int:
         """As `Pollable`."""
         found = 0
-        if events & READ and (self._received or self._ended or self._error):
+        if events & READ and (self._received or self._ended or self._dead):
             found = READ
-        if events & WRITE and (self._error or self._dead or self._shut or self._room()):
+        if events & WRITE and (self._dead or self._shut or self._room()):
             found |= WRITE
         return found
 
@@ -285,8 +289,10 @@ class End:
             if full and not self.is_full:
                 self.back.resume()
             return count
-        self.raise_error()
         if self._ended:
+            return 0  # also when it is dead by now: whoever writes is told
+        self.raise_error()
+        if self._dead:
             return 0
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
@@ -295,6 +301,8 @@ class End:
         error, self._error = self._error, 0
         if error == errno.ECONNRESET:
             raise ConnectionResetError(error, "Connection reset by peer")
+        if error == errno.EPIPE:
+            raise BrokenPipeError(error, "Broken pipe")
         if error:
             raise TimeoutError(error, "Connection timed out")
 
@@ -341,6 +349,7 @@ class End:
         self._closed = self._shut = True
         self._received.clear()
         self.out.flying.clear()
+        self.back.path.when_free(self.back.resume)  # what had no room here is answered too
 
     def info(self) -> bytes:
         """Return what the kernel tells of the connection."""
