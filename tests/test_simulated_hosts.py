@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import gmp
 from gmp.testing import Simulation
+from gmp.testing.simulated.errors import SimulationError
 
 QUICK = {"lost_after": 4.0, "busy_after": 3.0, "hung_after": 8.0}
 
@@ -243,10 +245,52 @@ def test_a_half_closed_connection_is_lost_on_both_sides_and_made_again(sim: Simu
 
 
 def test_a_name_that_is_wrong_is_an_error_at_once(sim: Simulation) -> None:
-    sim.node("one")
-    for fault in (
-        lambda: sim.stop("two"), lambda: sim.jump_clock("two", 1), lambda: sim.half_close("one", "two"),
-        lambda: sim.throttle("one", "two", 1), lambda: sim.delay("two", "one", 1), lambda: sim.partition("two"),
+    one = sim.node("one")
+    sim.node("other")
+    events = list(sim.trace)
+    for use in (
+        sim.__getitem__, sim.crash, sim.vanish, sim.restart, sim.stop,
+        lambda name: sim.jump_clock(name, 1),
+        lambda name: sim.half_close("one", name), lambda name: sim.half_close(name, "one"),
+        lambda name: sim.reset("one", name), lambda name: sim.reset(name, "one"),
+        lambda name: sim.throttle("one", name, 1), lambda name: sim.throttle(name, "one", 1),
+        lambda name: sim.delay("one", name, 1), lambda name: sim.delay(name, ["one"], 1),
+        sim.partition, lambda name: sim.partition("one", name), lambda name: sim.partition(["one", name]),
+        lambda name: sim.trouble(spare=["one", name]), lambda name: sim.trouble(spare=name),
     ):  # fmt: skip
-        with pytest.raises(KeyError, match="two"):
-            fault()
+        for wrong in ("two", 2, one):
+            text = f"{wrong!r} is no node of this simulation: expected the ID of one, which are 'one', 'other'"
+            with pytest.raises(SimulationError, match=f"^{re.escape(text)}$"):
+                use(wrong)  # type: ignore[operator]
+    sim.trouble(spare="other")
+    sim.heal()
+    assert list(sim.trace)[: len(events)] == events
+    assert not [line for line in list(sim.trace)[len(events) :] if "heal" not in line]  # nothing was done before the error
+
+
+def test_a_simulation_without_nodes_says_so(sim: Simulation) -> None:
+    with pytest.raises(SimulationError, match=r"'one' is no node .* none so far"):
+        sim.crash("one")
+
+
+def test_a_node_that_cannot_be_made_is_not_there(sim: Simulation) -> None:
+    with pytest.raises(gmp.ConfigError):
+        sim.node("one", lost_after=-1)
+    with pytest.raises(SimulationError, match="none so far"):
+        sim.restart("one")
+    sim.node("one")
+    assert sim.node("other").call("one", "time", timeout=10)
+
+
+@pytest.mark.parametrize("settings", [{"every": 0}, {"every": -1.0}, {"lasting": 0}])
+def test_trouble_that_would_have_no_end_is_refused(sim: Simulation, settings: dict[str, float]) -> None:
+    ((name, seconds),) = settings.items()
+    with pytest.raises(ValueError, match=f"^{name}={seconds}: expected a number of seconds above 0$"):
+        sim.trouble(**settings)
+
+
+def test_packets_do_not_arrive_before_they_are_sent(sim: Simulation) -> None:
+    sim.node("one")
+    sim.node("other")
+    with pytest.raises(ValueError, match="seconds=-1: expected 0 or more"):
+        sim.delay("one", "other", -1)

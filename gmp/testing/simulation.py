@@ -223,7 +223,12 @@ class Simulation(Breakable):
         }
         self._hosts[node_id], self._programs[node_id] = host, program
         self._own[node_id] = {**defaults, **self._settings, **settings}
-        return self._start(node_id)
+        try:
+            return self._start(node_id)
+        finally:
+            if node_id not in self._nodes:  # it could not be made
+                del self._hosts[node_id]
+                host.remove()
 
     def _start(self, node_id: str) -> gmp.Node:
         self._world.host = self._hosts[node_id]
@@ -248,7 +253,7 @@ class Simulation(Breakable):
         return [node_id for node_id, node in self._nodes.items() if not node.closed]
 
     def __getitem__(self, node_id: str) -> gmp.Node:
-        return self._nodes[node_id]
+        return self._nodes[self._host(node_id).host_name]
 
     def __iter__(self) -> Iterator[gmp.Node]:
         return iter(list(self._nodes.values()))
@@ -263,15 +268,16 @@ class Simulation(Breakable):
 
     def crash(self, node_id: str) -> None:
         """Kill a node, as SIGKILL does: no ``finally`` of its ports runs; its kernel ends its connections."""
+        host = self._host(node_id)
         self.note(f"{node_id} crashes")
         self._kill(self._nodes[node_id])
-        self._hosts[node_id].close_all()
+        host.close_all()
         self._go_on(node_id)
 
     def vanish(self, node_id: str) -> None:
         """Take the power from a node's host: nobody is told anything, and no packet gets out or in until `restart`."""
+        host = self._host(node_id)
         self.note(f"{node_id} vanishes")
-        host = self._hosts[node_id]
         if not host.is_down:
             host.is_down = True
             self._dark[node_id] = self._paths_of(node_id)
@@ -282,9 +288,9 @@ class Simulation(Breakable):
 
     def restart(self, node_id: str) -> gmp.Node:
         """Start a node again on its host, with the same settings and addresses; crash it first if it lives."""
+        host = self._host(node_id)
         if not self._nodes[node_id].closed:
             self.crash(node_id)
-        host = self._hosts[node_id]
         if host.is_down:
             host.is_down = False
             self._free(self._dark.pop(node_id))
@@ -326,6 +332,7 @@ class Simulation(Breakable):
         """
         if self._trouble is not None:
             raise SimulationError("there is trouble already: heal ends it")
+        spare = self._names(spare)
         only, happened = self._only_faults, self._happened
         self._trouble = Trouble(
             self, every=every, lasting=lasting, kinds=kinds, spare=spare, only=only, happened=happened

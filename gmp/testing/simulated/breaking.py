@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from gmp.testing.simulated.errors import SimulationError
 from gmp.testing.simulated.faults import Fault
 from gmp.testing.simulated.host import Host
 from gmp.testing.simulated.loop import VirtualLoop
@@ -46,6 +47,8 @@ class Breakable:
 
     def delay(self, some: str | Iterable[str], others: str | Iterable[str], seconds: float) -> Fault:
         """Let packets between two nodes, or groups, take so many seconds more, each way, until `Fault.end` or `heal`."""
+        if seconds < 0:
+            raise ValueError(f"seconds={seconds!r}: expected 0 or more")
         near, far = self._names(some), self._names(others)
         self.note(f"delay {','.join(near)} | {','.join(far)} by {seconds:g} s")
         pairs = [pair for one in near for other in far for pair in ((one, other), (other, one))]
@@ -91,7 +94,7 @@ class Breakable:
         Its kernel goes on: it acknowledges what arrives as long as there is room, and accepts connections. What the
         ``with`` block itself has begun on the node, a call for instance, is not held.
         """
-        host, stops = self._hosts[node_id], self._stops.setdefault(node_id, [])
+        host, stops = self._host(node_id), self._stops.setdefault(node_id, [])
         self.note(f"{node_id} stops")
         self._loop.hold(host)
 
@@ -107,7 +110,7 @@ class Breakable:
 
     def jump_clock(self, node_id: str, seconds: float) -> None:
         """Set the wall clock of a node's host forward, or back if `seconds` is negative. No time-out depends on that."""
-        self._hosts[node_id].clock_is_ahead += seconds
+        self._host(node_id).clock_is_ahead += seconds
         self.note(f"the clock of {node_id} jumps by {seconds:g} s")
 
     def _go_on(self, node_id: str) -> None:
@@ -120,13 +123,22 @@ class Breakable:
         self._lasting[fault] = None
         return fault
 
+    def _host(self, node_id: object) -> Host:
+        """Return the host of a node. *Raises:* `SimulationError` if there is none of that name."""
+        host = self._hosts.get(node_id) if isinstance(node_id, str) else None
+        if host is None:
+            nodes = ", ".join(map(repr, self._hosts)) or "none so far"
+            raise SimulationError(f"{node_id!r} is no node of this simulation: expected the ID of one, which are {nodes}")
+        return host
+
     def _names(self, names: str | Iterable[str]) -> list[str]:
-        """Return them as a list. *Raises:* `KeyError` when one is wrong."""
-        return [self._hosts[name].host_name for name in ([names] if isinstance(names, str) else names)]
+        """Return them as a list. *Raises:* `SimulationError` when one is wrong."""
+        several = isinstance(names, Iterable) and not isinstance(names, str)
+        return [self._host(name).host_name for name in (names if several else [names])]
 
     def _ends(self, one: str, other: str) -> list[End]:
         """Return the ends at `one` of its connections with `other`."""
-        near, far = self._hosts[one], self._hosts[other].address
+        near, far = self._host(one), self._host(other).address
         return [end for end in near.ends() if end.remote[0] == far]
 
     def _paths_of(self, node_id: str) -> list[tuple[str, str]]:

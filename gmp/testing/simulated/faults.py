@@ -104,6 +104,9 @@ class Trouble:
         unknown = [kind for kind in kinds if kind not in KINDS]
         if unknown or not kinds:
             raise ValueError(f"kinds={list(kinds)!r}: expected some of {', '.join(KINDS)}")
+        for name, seconds in (("every", every), ("lasting", lasting)):
+            if seconds <= 0:
+                raise ValueError(f"{name}={seconds!r}: expected a number of seconds above 0")
         self._network = network
         self._every, self._lasting = every, lasting
         self._kinds, self._spare, self._only = list(kinds), spare, only

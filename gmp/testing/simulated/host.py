@@ -37,6 +37,11 @@ class Host(Machine):
         self._descriptors: dict[int, End] = {}
         network.hosts[name] = network.hosts[address] = self
 
+    def remove(self) -> None:
+        """Take it out of the network: nothing ever ran on it."""
+        for name in (self.host_name, self.address):
+            del self._network.hosts[name]
+
     # ---- `Machine`
 
     def tcp_socket(self, family: int) -> CooperativeSocket:
