@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -144,6 +145,85 @@ def test_what_cannot_be_checked_is_told_at_once() -> None:
             make()
     with pytest.raises(gmp.ConfigError, match="expected a class with annotated methods"):
         gmp.remote("x", interface=Unknown())  # type: ignore[arg-type]
+
+
+def test_what_has_no_annotations_that_can_be_read_is_told_at_once() -> None:
+    class Torn:
+        def buy(self, order: "int |") -> None:  # type: ignore[syntax]  # noqa: F722
+            raise NotImplementedError
+
+    class Missing:
+        def buy(self, order: "datetime.nothing") -> None:  # type: ignore[name-defined]  # noqa: UP037
+            raise NotImplementedError
+
+    class Partial:
+        buy = functools.partial(print)
+
+    for given, name in ((Torn(), "buy"), (Missing(), "buy"), (Partial(), "buy"), ({}, "clear")):
+        with pytest.raises(gmp.ConfigError, match=f"the annotations of {name} cannot be read"):
+            gmp.expose(given, check=True)
+
+
+def test_a_port_may_stand_for_its_id(make_node: Make) -> None:
+    class Names:
+        def same(self, port: str, others: list[str]) -> list[str]:
+            return [port, *others]
+
+        def own(self) -> str:
+            return mine  # type: ignore[return-value]
+
+    node = make_node("node")
+    mine = node.port()
+    names = gmp.remote(gmp.expose(Names(), node=node, check=True), node=node, interface=Names)
+    assert names.same(mine, [mine]) == [mine.id, mine.id]
+    assert names.own() == mine.id
+    with pytest.raises(TypeError, match=r"builtins\.object is no plain data"):
+        names.same(object(), [])
+
+
+def test_methods_of_a_class_that_need_no_object_have_types_too(make_node: Make) -> None:
+    class Colours:
+        @classmethod
+        def first(cls) -> Colour:
+            return Colour.RED
+
+        @staticmethod
+        def same(colour: Colour) -> Colour:
+            return colour
+
+    node = make_node("node")
+    colours = gmp.remote(gmp.expose(Colours(), node=node, check=True), node=node, interface=Colours)
+    assert [colours.first(), colours.same(Colour.RED)] == [Colour.RED] * 2
+
+
+def test_a_stream_that_is_refused_lets_go_of_what_it_would_have_read(make_node: Make) -> None:
+    class Lines:
+        """A file that is read, say."""
+
+        closed = 0
+
+        def __iter__(self) -> Lines:
+            return self
+
+        def __next__(self) -> str:
+            return "line"
+
+        def close(self) -> None:
+            Lines.closed += 1
+
+    class Logs:
+        def lines(self) -> Iterator[str]:
+            return Lines()
+
+    node = make_node("node")
+    port = gmp.expose(Logs(), node=node, check=True, max_streams=1)
+    logs = gmp.remote(port, node=node)
+    with logs.lines() as lines:
+        assert next(lines) == "line"
+        with pytest.raises(gmp.CallRefused, match="1 streams of Logs are open"):
+            logs.lines()
+        assert Lines.closed == 1
+    eventually(lambda: Lines.closed == 2)
 
 
 def test_without_msgspec_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,57 @@ def test_the_public_and_the_marked_methods_answer_and_no_others(nodes: tuple[gmp
         narrow.note(1)
 
 
+class Marks:
+    @gmp.method(idempotent=True)
+    @staticmethod
+    def _static_outside() -> str:
+        return "static"
+
+    @staticmethod
+    @gmp.method(idempotent=True)
+    def _static_inside() -> str:
+        return "static"
+
+    @gmp.method(idempotent=True)
+    @classmethod
+    def _class_outside(cls) -> str:
+        return cls.__name__
+
+    @classmethod
+    @gmp.method(idempotent=True)
+    def _class_inside(cls) -> str:
+        return cls.__name__
+
+    @gmp.method(idempotent=True)
+    @gmp.stream
+    def _both(self) -> list[int]:
+        return [1, 2]
+
+    @gmp.stream
+    @gmp.method(idempotent=True)
+    def _both_the_other_way(self) -> list[int]:
+        return [1, 2]
+
+
+@pytest.mark.parametrize("name", [name for name in vars(Marks) if name[1] != "_"])
+def test_what_is_marked_is_so_whatever_stands_above_or_below(name: str, nodes: tuple[gmp.Node, gmp.Node]) -> None:
+    there, here = nodes
+    marks = gmp.remote(gmp.expose(Marks(), node=there), node=here, retry=gmp.Retry(times=2))
+    result = getattr(marks, name)()  # it is refused unless it is idempotent
+    if "both" in name:
+        assert next(result) == 1  # it streams
+        result.close()
+    else:
+        assert result in ("static", "Marks")
+
+
+def test_what_cannot_be_marked_is_named() -> None:
+    for mark in (gmp.method, gmp.stream, gmp.method(finish=True)):
+        for given in (1, len, [].append, Jobs, int, property(len), staticmethod(len)):
+            with pytest.raises(gmp.ConfigError, match="cannot be a service's method: expected a function"):
+                mark(given)
+
+
 def test_a_module_can_be_exposed(nodes: tuple[gmp.Node, gmp.Node]) -> None:
     there, here = nodes
     names = gmp.remote(gmp.expose(inspect, methods=["cleandoc"], node=there), node=here)
@@ -103,6 +154,7 @@ def test_what_cannot_be_exposed_is_named() -> None:
         (object(), {}, "builtins.object cannot be exposed: it has no public method"),
         (Jobs(), {"methods": ["nonsense"]}, "has no method 'nonsense'"),
         (Jobs(), {"methods": "add"}, "methods 'add': expected a list of names"),
+        (Jobs(), {"methods": 5}, "methods 5: expected a list of names"),
         (Jobs(), {"concurrency": 0}, "concurrency 0: expected a whole number from 1 on"),
         (Jobs(), {"max_waiting": True}, "max_waiting True: expected a whole number from 0 on"),
         (Jobs(), {"errors": ValueError}, "expected a list of exception types"),
@@ -328,6 +380,24 @@ def test_what_is_no_call_hurts_nobody(nodes: tuple[gmp.Node, gmp.Node], caplog: 
     assert len(refusals) == 10 + 7
     assert set(refusals) == {("refused", "malformed")}
     assert port.alive
+
+
+@pytest.mark.parametrize("option", ["timeout", "within"])
+def test_a_time_that_no_float_holds_is_no_end_of_the_service(option: str, nodes: tuple[gmp.Node, gmp.Node]) -> None:
+    """Only json, and a program of the same node, can send it."""
+    there, _ = nodes
+
+    class Letters:
+        def each(self) -> Any:
+            return iter("abc")
+
+    port = gmp.expose(Letters(), node=there)
+    reply = there.port()
+    there.send(port, "call", "each", [], {}, {option: 10**400}, reply)
+    tag, kind, text = reply.receive(timeout=20)
+    assert (tag, kind) == ("refused", "malformed")
+    assert f"option {option}: expected seconds" in text
+    assert gmp.remote(port, node=there)._describe
 
 
 def test_the_forms_that_any_node_can_send(nodes: tuple[gmp.Node, gmp.Node]) -> None:

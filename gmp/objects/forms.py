@@ -13,7 +13,7 @@ A stream is two ports. To the one that has the items: ``more COUNT READER TOKEN`
 
 from __future__ import annotations
 
-import math
+import sys
 from functools import lru_cache
 from typing import Any
 
@@ -137,9 +137,9 @@ def reply_of(rest: tuple[Any, ...]) -> str:
 def seconds(options: dict[str, Any], name: str) -> float | None:
     """Return an option that is a time in seconds; None: not given. *Raises:* `Malformed`."""
     value = options.get(name)
-    if value is None or (type(value) is float and 0.0 <= value < math.inf):
+    if value is None or (type(value) is float and 0.0 <= value <= sys.float_info.max):
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise Malformed(f"option {name}: expected seconds, not {show_typed(value)}")
     return float(value)
 

@@ -67,11 +67,19 @@ def stream(function: Any = None, *, idempotent: bool = False) -> Any:
 
 
 def _marking(function: Any, mark: Mark) -> Any:
-    if function is None:
-        return lambda function: _marking(function, mark)
-    if not callable(function) and not isinstance(function, staticmethod | classmethod):
-        raise ConfigError(f"{show_typed(function)} cannot be a service's method: expected a function")
-    setattr(function, _ATTRIBUTE, mark)
+    return (lambda function: _mark(function, mark)) if function is None else _mark(function, mark)
+
+
+def _mark(function: Any, mark: Mark) -> Any:
+    """Mark a function, in addition to what it is marked as already."""
+    inner = getattr(function, "__func__", function)  # a static or class method is not seen from outside, what is in it is
+    try:
+        if isinstance(inner, type) or not callable(inner):
+            raise TypeError
+        setattr(inner, _ATTRIBUTE, Mark(*map(max, mark, mark_of(inner) or UNMARKED)))
+    except (AttributeError, TypeError):  # it cannot be set on one that is written in C
+        text = "cannot be a service's method: expected a function that is written in Python"
+        raise ConfigError(f"{show_typed(function)} {text}") from None
     return function
 
 

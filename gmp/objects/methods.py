@@ -39,7 +39,7 @@ def methods_of(thing: Any, names: Iterable[str] | None, check: bool = False) -> 
 
     `check`: their types, too. *Raises:* `ConfigError` for a name without a method, and if there are none at all.
     """
-    if isinstance(names, str):
+    if isinstance(names, str) or not (names is None or isinstance(names, Iterable)):
         raise ConfigError(f"methods {names!r}: expected a list of names")
     if names is None:
         found = {name: method for name in dir(thing) if (method := _method(thing, name)) is not None}

@@ -18,6 +18,7 @@ from typing import Any
 
 from gmp.errors import ConfigError
 from gmp.objects.source import is_iterator
+from gmp.ports.port import Port
 from gmp.showing import show_typed
 
 #: what travels as it is, where msgspec would make texts
@@ -37,15 +38,15 @@ def _msgspec() -> Any:
 
 
 class Types:
-    """The types of one method. *Raises:* `ConfigError` for annotations that name nothing."""
+    """The types of one method. *Raises:* `ConfigError` for annotations that cannot be read."""
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self._name = name
         self._msgspec = _msgspec()
-        self._signature = inspect.signature(function)
         try:
+            self._signature = inspect.signature(function)
             hints = typing.get_type_hints(inspect.unwrap(getattr(function, "__func__", function)))
-        except NameError as error:
+        except Exception as error:  # an annotation that is a text is evaluated
             raise ConfigError(f"the annotations of {name} cannot be read: {error}") from None
         parameters = self._signature.parameters
         self._arguments = {each: hint for each, hint in hints.items() if each in parameters}
@@ -86,17 +87,39 @@ class Types:
 
     def plain(self, value: Any) -> Any:
         """Return plain data for an argument, a result or an item, which has been checked by whoever made it."""
-        return value if is_iterator(value) else self._msgspec.to_builtins(value, builtin_types=_AS_THEY_ARE)
+        if is_iterator(value):
+            return value
+        return self._msgspec.to_builtins(value, builtin_types=_AS_THEY_ARE, enc_hook=_plain_other)
+
+
+def _plain_other(value: Any) -> Any:
+    if isinstance(value, Port):
+        return value.id
+    raise TypeError(f"{show_typed(value)} is no plain data, and nothing that is made of it by annotations")
+
+
+class PlainItems:
+    """The items of a stream as plain data; what closes this closes that, also before the first item."""
 
     def plain_items(self, items: Iterator[Any]) -> Iterator[Any]:
-        """Return the items of a stream as plain data; what closes this closes that."""
-        try:
-            for item in items:
-                yield self.plain(item)
-        finally:
-            close = getattr(items, "close", None)
-            if close is not None:
-                close()
+        """Return the items of a stream as plain data."""
+        return PlainItems(items, self)
+
+    def __init__(self, items: Iterator[Any], types: Types) -> None:
+        self._items = items
+        self._plain = types.plain
+
+    def __iter__(self) -> PlainItems:
+        return self
+
+    def __next__(self) -> Any:
+        return self._plain(next(self._items))
+
+    def close(self) -> None:
+        """Close the iterator, if that can be."""
+        close = getattr(self._items, "close", None)
+        if close is not None:
+            close()
 
 
 class Interface:
@@ -105,14 +128,16 @@ class Interface:
     def __init__(self, declared: object) -> None:
         if not isinstance(declared, type):
             raise ConfigError(f"interface {show_typed(declared)}: expected a class with annotated methods")
-        functions = inspect.getmembers(declared, inspect.isfunction)
-        self._methods = {name: Types(_unbound(function), name) for name, function in functions}
+        functions = inspect.getmembers(declared, lambda member: inspect.isfunction(member) or inspect.ismethod(member))
+        self._methods = {name: Types(_seen(declared, name, function), name) for name, function in functions}
 
     def of(self, method: str) -> Types | None:
         """Return the types of a method; None: it is not declared."""
         return self._methods.get(method)
 
 
-def _unbound(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of a class, without `self`, as its callers see it."""
+def _seen(declared: type, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of a class as its callers see it, so without `self`."""
+    if inspect.ismethod(function) or isinstance(inspect.getattr_static(declared, name), staticmethod):
+        return function
     return function.__get__(object())  # type: ignore[no-any-return]  # only its signature is looked at
