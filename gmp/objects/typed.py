@@ -55,6 +55,10 @@ class Types:
         self._item = (*typing.get_args(returns), Any)[0] if streams else Any
         self._result = Any if streams else returns
 
+    def plain_items(self, items: Iterator[Any]) -> Iterator[Any]:
+        """Return the items of a stream as plain data."""
+        return PlainItems(items, self)
+
     def arrived(self, args: Sequence[Any], keywords: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return arguments that came, as the method declares them. *Raises:* `TypeError`."""
         bound = self._signature.bind(*args, **keywords)
@@ -100,10 +104,6 @@ def _plain_other(value: Any) -> Any:
 
 class PlainItems:
     """The items of a stream as plain data; what closes this closes that, also before the first item."""
-
-    def plain_items(self, items: Iterator[Any]) -> Iterator[Any]:
-        """Return the items of a stream as plain data."""
-        return PlainItems(items, self)
 
     def __init__(self, items: Iterator[Any], types: Types) -> None:
         self._items = items
