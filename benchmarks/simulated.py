@@ -173,7 +173,7 @@ def resident() -> float:
 
 
 def seeds_for(nodes: int) -> int:
-    """How many seeds a network of that size has here; few for the largest, as one process holds both ends of each connection."""
+    """How many seeds a network of that size has here; few for the largest, all of whose connections one process holds."""
     return 10 if 100 < nodes <= 3000 else 3
 
 
