@@ -237,7 +237,7 @@ def send(dest: Port | str, *message: Any) -> None:
         elif (way := _ways.get(dest)) is not None and _hold._is_owned():
             _begin_batch(dest, way, message)
             return
-    core().send_tuple(dest, message)
+    (_core if _hold._is_owned() else core()).send_tuple(dest, message)  # type: ignore[union-attr]  # owned: so it is there
 
 
 def _begin_batch(dest: str, way: tuple[Any, str], message: tuple[Any, ...]) -> None:
@@ -272,7 +272,7 @@ def call(dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple
     Traceback (most recent call last):
     gmp.errors.CallTimeout: no reply from ... within 0.01 s
     """
-    return core().call(dest, message, timeout)
+    return (_core if _hold._is_owned() else core()).calls.call(dest, message, timeout)  # type: ignore[union-attr]  # as `send`
 
 
 def kill(dest: Port | str, *reason: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import subprocess
 import sys
@@ -128,6 +129,42 @@ def test_a_target_that_is_dead_or_was_never_there_is_told() -> None:
     for _ in range(2):
         with pytest.raises(gmp.PortDied, match="no_such_port"):
             gmp.call(nobody, "x")
+
+
+class Untold:
+    """A tracer that does nothing."""
+
+    def calling(self, _port_id: str, _message: Any) -> Any:
+        return contextlib.nullcontext()
+
+    def sending(self, _port_id: str, _message: Any) -> None:
+        return None
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("by", [lambda *call: gmp.call(*call), lambda *call: gmp.node().call(*call)], ids=["gmp", "node"])
+def test_what_cannot_be_called_is_refused_by_each_way_of_calling(
+    echo: gmp.Port, recorder: Recorder, by: Callable[..., Any], traced: bool
+) -> None:
+    gmp.node().trace_messages(Untold() if traced else None)  # type: ignore[arg-type]
+    try:
+        dead, other = gmp.port(), gmp.port()
+        dead.kill("before")
+        assert by(echo, "x") == by(echo.id, "x") == ("x",)
+        for wrong in (5, None, [echo.id], ""):
+            with pytest.raises(gmp.ConfigError, match="is not a port"):
+                by(wrong, "x")
+        with pytest.raises(gmp.PortDied, match="before"):
+            by(dead, "x")
+        called, new = echo.id, other.id
+        for target in (called, new, echo, other):
+            gevent.get_hub().loop.run_callback(lambda target=target: recorder(caught(by, target, "x")))
+        refusals = [str(error) for (error,) in recorder.wait(4)]
+        refused = "call to {} in the hub: a callback of the event loop must not block"
+        assert refusals == [refused.format(port_id) for port_id in (called, new, called, new)]
+        assert gmp.node()._core.calls.targets.keys() == {called}
+    finally:
+        gmp.node().trace_messages(None)
 
 
 def test_a_target_that_replies_and_dies_has_replied() -> None:

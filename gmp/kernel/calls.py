@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import getcurrent, greenlet
 
 from gmp.errors import CallTimeout, GmpError, PortDied
+from gmp.ids import split_port_id
 from gmp.outside import clock
 from gmp.ports.handlers import Handlers
 from gmp.ports.mailbox import Message
@@ -107,10 +108,12 @@ class Calls:
         why_unreached: Callable[[str], str],
     ) -> None:
         self._ports = ports
+        self._is_owned = ports.hold._is_owned  # as in `Routes`
+        self._node_part = f"{ports.node_id}#"  # of the IDs of reply ports
         self._send = send
         self._monitor = monitor
         self._why_unreached = why_unreached
-        self.call: Callable[[Any, Message, float | None, str | None], Message] = self._call  #: of a port ID
+        self.call: Callable[..., Message] = self._call  #: of a `Port` or port ID
         self.targets: dict[str, Target] = {}
         self._waiting: dict[str, Call] = {}
         self._timer: Any = None
@@ -125,36 +128,37 @@ class Calls:
         self._send = send
 
     def _traced_call(
-        self, tracer: Tracer, port_id: str, message: Message, timeout: float | None, name: str | None
+        self, tracer: Tracer, dest: Any, message: Message, timeout: float | None, name: str | None = None
     ) -> Message:
+        self._ports.check()
+        port_id = _called(dest)
         with tracer.calling(port_id, message):
             return self._call(port_id, message, timeout, name)
 
-    def _call(self, port_id: str, message: Message, timeout: float | None, name: str | None) -> Message:
+    def _call(self, dest: Any, message: Message, timeout: float | None, name: str | None = None) -> Message:
         """Send `message` with a reply port's ID behind it and wait for what comes there. `name` is that of the reply port,
         which `Ports.new_name` has made (None: another one)."""
-        ports, me = self._ports, getcurrent()
-        if me is ports.hub:
-            raise GmpError(f"call to {port_id} in the hub: a callback of the event loop must not block")
-        target = self.targets.get(port_id)
-        if target is None or target.monitor is None:
-            target = self._watch(port_id)
+        ports, me, is_owned = self._ports, getcurrent(), self._is_owned
+        if not is_owned():
+            ports.check()
+        target = self.targets.get(dest) if type(dest) is str else None
+        if target is None or target.monitor is None or me is ports.hub:
+            target = self._find(_called(dest), me)
         if target.port is not None:
             handlers = target.port.handlers
             if handlers is not None and handlers.worker is me:
                 self._check_other(handlers, message)
         if name is None:
             name = ports.new_name()
-        wakeups = ports.wakeups
+        wakeups, send = ports.wakeups, self._send
         target.last_used = now = clock.monotonic()
         call = Call(target, None if timeout is None else now + timeout, me, wakeups)
         ports.by_name[name] = self._waiting[name] = call
         try:
             if not self._keeps_loop:
                 self._start_timer(True)
-            send = self._send
-            reply_to = f"{ports.node_id}#{name}"
-            send(port_id, message + (reply_to,))  # noqa: RUF005  # half the time of (*message, reply_to)
+            reply_to = self._node_part + name
+            send(target.port_id, message + (reply_to,))  # noqa: RUF005  # half the time of (*message, reply_to)
             wakeups.sleep()
             while call.outcome is None:
                 wakeups.sleep()  # another waiter switched to this greenlet
@@ -166,13 +170,19 @@ class Calls:
         if isinstance(outcome, tuple):
             return outcome
         if isinstance(outcome, CallTimeout):
+            port_id = target.port_id
             text, why = f"no reply from {port_id} within {timeout} s", self._why_unreached(port_id)
             raise CallTimeout(f"{text}: {why}" if why else text)
         assert isinstance(outcome, Exception)
         raise outcome
 
-    def _watch(self, port_id: str) -> Target:
-        """Watch a target for its death; a dead one fires in the next turn, when its first call waits."""
+    def _find(self, port_id: str, caller: greenlet) -> Target:
+        """Return a target that is watched for its death; a dead one fires in the next turn, when its first call waits."""
+        if caller is self._ports.hub:
+            raise GmpError(f"call to {port_id} in the hub: a callback of the event loop must not block")
+        target = self.targets.get(port_id)
+        if target is not None and target.monitor is not None:
+            return target
         target = Target(port_id, self)
         target.monitor = self._monitor(port_id, target.died)
         self.targets[port_id] = target
@@ -226,3 +236,11 @@ class Calls:
             self._timer.close()
             self._timer = None
             self._keeps_loop = False
+
+
+def _called(dest: Any) -> str:
+    """Return the ID of a port that is to be called. *Raises:* `ConfigError` if it is none; `PortDied` for a dead `Port`."""
+    if isinstance(dest, Port) and dest.reason is not None:
+        raise PortDied(dest.id, dest.reason)
+    node_id, name = split_port_id(dest)
+    return f"{node_id}#{name}" if name else node_id

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gevent.event
 
 from gmp.config import Settings, own_name
-from gmp.errors import ConfigError, GmpError, MessageError, PortDied
+from gmp.errors import ConfigError, GmpError, MessageError
 from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, random_suffix, split_port_id
 from gmp.kernel.calls import Calls
 from gmp.kernel.draining import Draining
@@ -113,7 +113,6 @@ class Core:
         self._watching = Watching(self)
         self.monitor, self.watch, self.link = self._watching.monitor, self._watching.watch, self._watching.link
         self.calls = Calls(self.ports, self.routes.send_soon, self.watch, self._why_unreached)
-        self._is_owned = self.ports.hold._is_owned  # as `Ports.hold`
         self.threads = ThreadDoor(self.ports.hub, self.defer, self.id, lambda: self.ports.closed_because)
 
     @property
@@ -175,16 +174,7 @@ class Core:
         self, dest: Port | str, message: tuple[Any, ...], timeout: float | None, name: str | None = None
     ) -> tuple[Any, ...]:
         """`gmp.call`, with the message as a tuple. `name`: of the reply port, made by `Ports.new_name`."""
-        is_owned, calls = self._is_owned, self.calls
-        if not is_owned():
-            self.check_open()
-        if type(dest) is str and dest in calls.targets:  # as it was checked for an earlier call
-            call = calls.call
-            return call(dest, message, timeout, name)
-        if isinstance(dest, Port) and dest.reason is not None:
-            raise PortDied(dest.id, dest.reason)
-        node_id, port_name = split_port_id(dest)
-        return self.calls.call(f"{node_id}#{port_name}" if port_name else node_id, message, timeout, name)
+        return self.calls.call(dest, message, timeout, name)
 
     def defer(self, function: Callable[..., Any], *args: Any) -> Task:
         """`Host.defer`."""

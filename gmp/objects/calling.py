@@ -88,7 +88,7 @@ def usual_call(settings: Settings, head: Head, args: tuple[Any, ...]) -> Any:
     until = None if timeout is None else clock.monotonic() + timeout
     name = core.ports.new_name()
     try:
-        reply = core.call(port_id, head + args, timeout, name)
+        reply = core.calls.call(port_id, head + args, timeout, name)
     except BaseException as error:
         refused = _not_replied(core, port_id, name, "", error)
         if refused is None:
