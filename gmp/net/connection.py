@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from gmp.errors import AuthenticationError, ProtocolError
 from gmp.net import tcp
+from gmp.net.framereader import FrameReader
 from gmp.net.heartbeat import Limits
 from gmp.net.machine import Machine
 from gmp.net.outbox import Outbox
 from gmp.net.reasons import CloseReason, reason_of
 from gmp.net.way import Watch
 from gmp.wire.admitting import AdmittingEncoder
+from gmp.wire.beside import Frame
 from gmp.wire.dispatch import Decoded
 from gmp.wire.events import NEED_DATA, Authenticated, Greeted
 from gmp.wire.requests import REFUSAL, REFUSED, admits
@@ -60,7 +62,7 @@ class Owner(Protocol):
         """The connection has ended; `Connection.reason` and `.detail` say why."""
 
 
-class Connection(Outbox):
+class Connection(FrameReader):
     """A connection to another node, dialled or accepted.
 
     `buffer` and `scratch` hold what is read and what TLS makes of it; all connections share them, as they are used only
@@ -69,9 +71,9 @@ class Connection(Outbox):
 
     # slots: an instance's dict with so many attributes would be slow to look up
     __slots__ = (
-        "_auth_wanted", "_buffer", "_cert_names", "_contexts", "_deadline", "_dispatch", "_find", "_let_go", "_owner",
-        "_paused", "_reader", "_scratch", "_view", "address", "auth_sent", "detail", "incarnation", "node_id", "number",
-        "received_bytes", "received_messages", "refused", "retry_bounded", "session", "watch", "way",
+        "_auth_wanted", "_buffer", "_cert_names", "_contexts", "_deadline", "_find", "_let_go", "_owner", "_paused",
+        "_scratch", "_view", "address", "auth_sent", "detail", "incarnation", "node_id", "number", "refused",
+        "retry_bounded", "watch", "way",
     )  # fmt: skip
     is_direct = True
 
@@ -107,7 +109,6 @@ class Connection(Outbox):
         self.refused = False  #: the other side was told that it is refused, and has to close
         self.node_id = ""  #: of the other side, once it has proved it
         self.incarnation = ""
-        self.received_messages = self.received_bytes = 0
         self.watch: Watch | None = None  #: what the housekeeper knows of it, while it is up
         self._owner = owner
         self._find = destinations.get
@@ -120,7 +121,6 @@ class Connection(Outbox):
         tcp.bound_send_buffer(self.sock, send_buffer)
         self._paused = False
         self._auth_wanted = False  # send our authentication line as soon as TLS is ready
-        self._dispatch: Any = None
         loop = hub.loop
         self._reader = loop.io(fd, READ)
         self._deadline = loop.timer(handshake_timeout)
@@ -382,9 +382,12 @@ class Connection(Outbox):
         if rest and self.reason is None:
             self.guard(self._process, memoryview(rest))
 
-    def _unaddressed(self, message: Decoded) -> bool:
+    def _unaddressed(self, message: Decoded | Frame) -> bool:
         """Pass on a message whose destination is not in the table, or `Undecodable`; return whether to stop."""
-        self._owner.received(self, message)
+        if isinstance(message, Frame):
+            self._begin_frame(message)
+        else:
+            self._owner.received(self, message)
         return self.reason is not None
 
     # ---- the end
@@ -414,6 +417,7 @@ class Connection(Outbox):
                 self.sock.close()
             self._owner.closed(self)
             self.watch = None  # it refers to this connection
+            self._dispatch = self._frame = None  # as above
 
     def half_close(self) -> None:
         """Close this side's direction once everything is written; the other direction stays open."""

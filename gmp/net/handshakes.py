@@ -30,7 +30,7 @@ from gmp.outside import chance, clock
 from gmp.peerlog import PeerLog
 from gmp.wire.chunks import layer_for
 from gmp.wire.framing import default_framings
-from gmp.wire.requests import CHUNKS, RUNS
+from gmp.wire.requests import CHUNKS, FRAMES, RUNS
 from gmp.wire.session import Session
 
 log = logging.getLogger("gmp.net")
@@ -123,6 +123,7 @@ class Handshakes:
                 "gproto": "1",
                 RUNS.name: RUNS.value,
                 CHUNKS.name: CHUNKS.value,
+                FRAMES.name: FRAMES.value,
                 **way.keys(),
                 **({STREAM_ID: stream_id} if stream_id else {}),
             },

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from gmp.wire.large import Pieces
+
 LARGE = 32 * 1024  #: bytes from which on a message takes the slow lane
 
 
@@ -16,20 +18,20 @@ class SlowLane:
     """Messages that wait, in order, and the number of them for each port."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._waiting: deque[tuple[str, bytes | Pieces]] = deque()
         self._ports: dict[str, int] = {}
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def is_for(self, name: str, data: bytes) -> bool:
+    def is_for(self, name: str, data: bytes | Pieces) -> bool:
         """Return whether a message for the port `name` must wait here."""
         if len(data) >= LARGE:
             return True
         ports = self._ports
         return bool(self._waiting) and (not name or name in ports or "" in ports)
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes | Pieces) -> None:
         """Add a message."""
         waiting, ports = self._waiting, self._ports
         entry = [(name, data)]
@@ -45,8 +47,9 @@ class SlowLane:
         if not waiting:
             return False
         name, data = waiting[0]
+        pieces = data.pieces if isinstance(data, Pieces) else [data]
         del waiting[0]  # race: as in `put`
-        to += [data]
+        to += pieces
         left = ports[name] - 1
         if left:
             ports[name] = left

@@ -56,6 +56,8 @@ from gmp.net.lanes import LARGE, SlowLane
 from gmp.net.records import CHUNK
 from gmp.wire.admitting import AdmittingEncoder
 from gmp.wire.batches import batch_head, longest_row
+from gmp.wire.beside import WORTH, reads_frames
+from gmp.wire.large import LargePacker, Pieces
 from gmp.wire.nesting import CONTAINERS, SHORT
 
 if TYPE_CHECKING:
@@ -76,10 +78,10 @@ class Outbox:
 
     # slots: an instance's dict with so many attributes would be slow to look up
     __slots__ = (
-        "_batch_name", "_budget", "_check", "_drained", "_encrypting", "_flush_at", "_front", "_longest_row", "_loop",
-        "_max_message", "_outbox", "_plain", "_queued", "_repack", "_row_limit", "_run_callback", "_sealed", "_short",
-        "_slow", "_slow_next", "_tight", "_turn", "_writer", "_writing", "batch", "high_mark", "low_mark", "pack",
-        "reason", "sent_bytes", "sent_messages", "sock", "tls", "up",
+        "_batch_name", "_budget", "_check", "_drained", "_encrypting", "_flush_at", "_front", "_large", "_longest_row",
+        "_loop", "_max_message", "_outbox", "_pack_small", "_plain", "_queued", "_repack", "_row_limit", "_run_callback",
+        "_sealed", "_short", "_slow", "_slow_next", "_tight", "_turn", "_writer", "_writing", "batch", "high_mark",
+        "low_mark", "pack", "reason", "sent_bytes", "sent_messages", "sock", "tls", "up",
     )  # fmt: skip
 
     def __init__(self, sock: _socket.socket, loop: Any, drained: Callable[[Any], None]) -> None:
@@ -111,6 +113,8 @@ class Outbox:
         self.pack: Any = None  #: makes octets of a list
         self._repack: Any = None  # the same of what `pack` refuses; raises `MessageError`
         self._check: Any = None
+        self._pack_small: Any = None  # what `pack` is while nothing large is sent
+        self._large: LargePacker | None = None  # if the other side reads frames
         self._loop = loop
         self._turn = NO_TURN  # the pass of the loop in which the last first message was sent
         self._run_callback = loop.run_callback
@@ -127,14 +131,20 @@ class Outbox:
         """Allow `send` from now on; `keys` are those of the other side's greeting."""
         self.sent_messages = -len(self._outbox)  # they are counted as they are written, and lines are no messages
         self.pack, self._repack, self._check = encoder.pack, encoder.repack, encoder.check
+        self._pack_small = encoder.pack
         self._max_message = encoder.max_message
         in_batches = not isinstance(encoder, AdmittingEncoder)  # which has to see the name of the port with each message
         limit = longest_row(encoder.name, keys, encoder.max_message) if in_batches else -1
         self._row_limit = self._longest_row = limit
+        if in_batches and reads_frames(encoder.name, keys):
+            self._large = LargePacker(encoder.pack)
+            self._repack = self._repack_large
 
     def _discard(self) -> None:
         """Drop everything: nothing is written any more."""
         self._writer.close()
+        if self._large is not None:
+            self.pack, self._repack = self._pack_small, self._large.repack  # which do not refer to this connection
         self._outbox.clear()
         self._tight = 0
         self._sealed.clear()
@@ -208,7 +218,7 @@ class Outbox:
         if batch is None:
             if name is not self._batch_name:
                 return None  # race: a signal handler or `__del__` has sent meanwhile
-            batch = Batch(name, self.pack, (self._flush_at - self._queued) // ROW, self._longest_row)
+            batch = Batch(name, self._pack_small, (self._flush_at - self._queued) // ROW, self._longest_row)
             if self.batch is not None:
                 return None  # race: as above
             self.batch = batch
@@ -240,6 +250,12 @@ class Outbox:
                 self._check(name, message, size)
                 return
 
+    def _repack_large(self, name: str, elements: list[Any]) -> bytes | Pieces:
+        assert self._large is not None
+        if self._large.is_done:
+            self.pack = self._pack_small
+        return self._large.repack(name, elements)
+
     def _end_batch(self) -> None:
         """Put the batch into the outbox, which must be done before the outbox is written or added to."""
         while (batch := self.batch) is not None:
@@ -268,16 +284,20 @@ class Outbox:
         self._end_batch()
         self._batch_name = None
 
-    def _may_go(self, name: str, message: tuple[Any, ...], data: bytes) -> bool:
+    def _may_go(self, name: str, message: tuple[Any, ...], data: bytes | Pieces) -> bool:
         """Check a message that is not short; return True if it may go into the outbox, False for the slow lane."""
-        size = len(data)
+        in_pieces = isinstance(data, Pieces)
+        size = data.size if isinstance(data, Pieces) else len(data)
+        if size >= WORTH and self._large is not None:
+            self._large.expect()
+            self.pack = self._large.pack
         if size > SHORT:
             if size > self._max_message:
                 self._check(name, message, size)
             self._check_nesting(name, message, size)
         # race: a signal handler sends while the lane is being written
         waits = self._writing or self._short < 0
-        if not waits or not ((self._slow or size >= LARGE) and self._slow.is_for(name, data)):
+        if not in_pieces and not (waits and (self._slow or size >= LARGE) and self._slow.is_for(name, data)):
             return True
         self.stop_batches()
         self._short = self._longest_row = -1  # as long as a message waits there, each one must be checked
@@ -381,6 +401,7 @@ class Outbox:
         front = self._front
         try:
             while front or self._next_piece():
+                rest: bytes | memoryview = b""
                 for sent in map(self.sock.send, front):
                     rest = front[0][sent:]
                     if rest:
@@ -391,7 +412,7 @@ class Outbox:
                     self.sent_bytes += sent
                     self._budget -= sent
                     break
-                if front or self._budget <= 0:
+                if rest or self._budget <= 0:
                     self._wait_writable()
                     return
                 if self._queued == 0 and self.batch is None and self.tls is None:
@@ -498,5 +519,5 @@ class Outbox:
         if self._writing:
             if not self._writer.active:
                 self._writable()
-        elif self._flush_at or self._outbox or self._front:
+        elif self._flush_at or self._outbox or self._front or self._slow:
             self._turn_ends()

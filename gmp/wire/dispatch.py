@@ -23,7 +23,7 @@ class Undecodable(NamedTuple):
 
 Decoded = list[Any] | Undecodable
 #: takes a message that has no destination, whole, or that cannot be decoded; returns whether to stop
-Other = Callable[[Decoded], object]
+Other = Callable[[Any], object]
 
 
 def check_head(message: Any) -> list[Any]:

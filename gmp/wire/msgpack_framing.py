@@ -21,34 +21,22 @@ import datetime
 import gc
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from gc import get_referents
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgpack
 
 from gmp.errors import MessageError, ProtocolError
 from gmp.ids import SentAsId
-from gmp.later import later
 from gmp.wire.batches import LONGEST_BATCH, split_batch
+from gmp.wire.beside import FRAME, Frame, read_frame
 from gmp.wire.dispatch import Decoded, Find, Other, Undecodable, check_head
-from gmp.wire.keys import build_map, build_set
-from gmp.wire.nesting import MAX_NESTING, SHORT, TOO_DEEP, check_message
-from gmp.wire.restore import Foreign, NotRestored, SentTuple, is_flat, problem_of, restore
+from gmp.wire.extensions import DECIMAL, FROZENSET, INTEGER, SET, TUPLE, UUID, Extensions
+from gmp.wire.keys import build_map
+from gmp.wire.nesting import SHORT, check_message
+from gmp.wire.restore import NotRestored, is_flat, problem_of, restore
 from gmp.wire.values import Convert, Table, moment, pairs, why
 
-if TYPE_CHECKING:
-    import decimal
-    import uuid
-else:
-    decimal, uuid = later("decimal"), later("uuid")
-
-TUPLE, SET, FROZENSET, INTEGER, DECIMAL, UUID = 1, 2, 3, 4, 5, 6
-_SEQUENCES: dict[int, Callable[[list[Any]], Any]] = {
-    TUPLE: tuple,
-    SET: partial(build_set, set),
-    FROZENSET: partial(build_set, frozenset),
-}
 _BUFFER = 256 * 1024  # bytes of a decoder's buffer at first; it is used from end to end, and so all kept in memory
 _SPARE = 1024 * 1024  # the decoder's buffer must hold one message and what was read behind it
 _MALFORMED = (msgpack.exceptions.UnpackException, ValueError, TypeError, OverflowError, RecursionError)
@@ -70,7 +58,7 @@ _SHARED = _new_packer()  # holds nothing between two messages, so one will do, w
 _spare: list[Any] = []  # idle packers: as many as messages were ever packed within one another
 
 
-def _pack_by_itself(message: list[Any]) -> bytes:
+def pack_by_itself(message: list[Any]) -> bytes:
     """Pack `message` with a packer of its own; a packer that has raised is not used again."""
     try:
         packer = _spare.pop()
@@ -99,7 +87,7 @@ class _Collections:
 
 
 if msgpack.Packer.__module__ == "msgpack.fallback":  # it is Python, in which a signal handler strikes wherever it likes
-    _pack = _pack_by_itself
+    _pack = pack_by_itself
 else:
     _pack = _SHARED.pack
     if sys.version_info < (3, 12):
@@ -108,7 +96,7 @@ else:
 
 def _sequence(code: int) -> Callable[[Any, Convert], Any]:
     def convert(value: Any, convert_item: Convert) -> Any:
-        return msgpack.ExtType(code, _pack_by_itself([convert_item(item) for item in value]))
+        return msgpack.ExtType(code, pack_by_itself([convert_item(item) for item in value]))
 
     return convert
 
@@ -147,6 +135,11 @@ _TABLE = Table(
         ("uuid", "UUID", lambda value, _: msgpack.ExtType(UUID, value.bytes)),
     ),
 )
+
+
+def table_with_octets(kinds: frozenset[type], octets: Callable[[Any, Convert], Any]) -> Table:
+    """The table of the encoder, in which what is of these `kinds` becomes what `octets` makes of it."""
+    return _TABLE.changed({**dict.fromkeys(kinds, octets), list: lambda value, convert: [convert(item) for item in value]})
 
 
 def _is_from_decoder(error: Exception) -> bool:
@@ -188,7 +181,7 @@ class MsgpackEncoder:
     def repack(self, destination: str, elements: list[Any]) -> bytes:
         """As `framing.Encoder.repack`."""
         try:
-            return _pack_by_itself(_TABLE.plain(elements))
+            return pack_by_itself(_TABLE.plain(elements))
         except Exception as error:
             raise MessageError(f"message to {destination!r}: {why(error)}") from error
 
@@ -202,14 +195,15 @@ class MsgpackDecoder:
 
     def __init__(self, max_message: int) -> None:
         self._max_message = max_message
-        self._extensions = extensions = _Extensions()
-        self._lists = self._make_unpacker(True, extensions._ext)
+        self._extensions = extensions = Extensions()
+        self._lists = self._make_unpacker(True, extensions.ext)
         self._tuples: msgpack.Unpacker | None = None  # made for the first batch that is worth it: each takes 45 to 300 KiB
         self._unpacker = self._lists  # in use; the positions are in what this one was fed
         self._suited = self._lists  # for what came last, and likely for what comes next
         self._singles = 0  # messages since the last batch
         self._fed = 0  # bytes in all
         self._end = 0  # of the last message that is whole
+        self._frame: Frame | None = None  # has just begun
 
     def _make_unpacker(self, use_list: bool, ext_hook: Callable[[int, bytes], Any]) -> msgpack.Unpacker:
         return msgpack.Unpacker(
@@ -263,7 +257,7 @@ class MsgpackDecoder:
                         count += further
                         if stop:
                             self._end = end
-                            return count
+                            return count if self._frame is None else count + self._begin_frame(fed - end, find, other)
                         if self._suited is not unpacker:
                             break
                     if end == fed:
@@ -291,6 +285,9 @@ class MsgpackDecoder:
     ) -> tuple[int, object]:
         """What is not a list for a port; returns how many messages there were besides the first, and whether to stop."""
         if destination is None and message and message.__class__ in _ARRAYS and message[0].__class__ is int:
+            if message[0] == FRAME:
+                self._frame = read_frame(message, self._max_message)
+                return 0, True
             return self._dispatch_batch(message, size, find, other)
         if destination is not None:
             in_tuples = self._unpacker is self._tuples and message.__class__ is tuple
@@ -318,7 +315,7 @@ class MsgpackDecoder:
             self._extensions.short = SHORT
         elif further >= _FEW:
             if self._tuples is None:
-                self._tuples = self._make_unpacker(False, self._extensions._ext_among_tuples)
+                self._tuples = self._make_unpacker(False, self._extensions.ext_among_tuples)
             self._suited = self._tuples
         destination = find(name)
         if destination is not None and (plain or not any(isinstance(message, Undecodable) for message in messages)):
@@ -334,6 +331,32 @@ class MsgpackDecoder:
             if stop:
                 return further, True
         return further, False
+
+    def _begin_frame(self, rest: int, find: Find, other: Other) -> int:
+        frame, self._frame = self._frame, None
+        assert frame is not None
+        data = frame.take(memoryview(self._change(rest)))
+        if not frame.is_whole:
+            other(frame)
+            return 0
+        return self.finish(frame, data, find, other)
+
+    def finish(self, frame: Frame, data: memoryview, find: Find, other: Other) -> int:
+        """Deliver the message of a frame that is whole, then dispatch `data`; returns how many messages were in that.
+
+        *Raises:* as `dispatch`.
+        """
+        try:
+            message = self._extensions.unpack_frame(frame)
+        except _MALFORMED as error:
+            raise ProtocolError(f"bad msgpack: {error or type(error).__name__}") from error
+        checked = self._checked(message, frame.size)
+        destination = None if isinstance(checked, Undecodable) else find(checked[0])
+        if destination is not None:
+            destination.put(tuple(checked[1:]))
+        elif other(checked):
+            return 0
+        return self.dispatch(data, find, other) if data else 0
 
     def _change(self, rest: int) -> bytes:
         """Go over to the unpacker that suits, at the end of a message; returns the `rest` of the bytes, to feed it with."""
@@ -363,51 +386,3 @@ class MsgpackDecoder:
             head = check_head(list(message[:1]) if message.__class__ in (list, tuple) else message)
             return Undecodable(head[0], str(error))
         return check_head(message)
-
-
-class _Extensions:
-    """The extension types of one decoder, kept apart from it: an unpacker that refers to its decoder would be a cycle, and a
-    connection's buffers would stay until a full collection.
-    """
-
-    def __init__(self) -> None:
-        self._level = 0
-        self.short = SHORT  #: a message of more bytes must be looked at: all, when something foreign is in the one at hand
-
-    def _ext(self, code: int, data: bytes) -> Any:
-        if code in _SEQUENCES:
-            items = self._inner(data)
-            return items if items.__class__ is Foreign else _SEQUENCES[code](items)
-        if code == INTEGER:
-            return int.from_bytes(data, "big", signed=True)
-        if code == DECIMAL:
-            try:
-                return decimal.Decimal(data.decode("ascii"))
-            except (decimal.InvalidOperation, UnicodeDecodeError):
-                raise ValueError(f"bad decimal {data[:40]!r}") from None
-        if code == UUID:
-            return uuid.UUID(bytes=data)
-        return self._foreign(f"ext type {code}")
-
-    def _foreign(self, what: str) -> Foreign:
-        """Note that the message that is decoded cannot be delivered, and go on, to find its end."""
-        self.short = -1
-        return Foreign(what)
-
-    def _ext_among_tuples(self, code: int, data: bytes) -> Any:
-        value = self._ext(code, data)
-        return SentTuple(value) if value.__class__ is tuple else value
-
-    def _inner(self, data: bytes) -> Any:
-        if self._level >= MAX_NESTING:
-            return self._foreign(TOO_DEEP)
-        self._level += 1
-        try:
-            value = msgpack.unpackb(  # the limits are what `data` can hold unless given, and to give them costs as much
-                data, use_list=True, strict_map_key=False, ext_hook=self._ext, object_pairs_hook=build_map, timestamp=3
-            )
-        finally:
-            self._level -= 1
-        if not isinstance(value, list):
-            raise ValueError("an ext type of a sequence must hold an array")
-        return value

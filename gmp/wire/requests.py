@@ -24,7 +24,7 @@ class Key(NamedTuple):
 
 EVERYBODY = Key("2.02")  #: no key: each node knows it
 OF_GMP = Key("gmp")
-RUNS, CHUNKS = Key("runs", "1"), Key("chunks", "1")
+RUNS, CHUNKS, FRAMES = Key("runs", "1"), Key("chunks", "1"), Key("frames", "1")
 
 
 class Request(NamedTuple):
@@ -105,8 +105,8 @@ REQUESTS: dict[str, Request] = {
 }
 
 REFUSAL = "refused= in the authentication line"
-ROWS, PIECES = "runs", "chunks"
-ADDITIONS: dict[str, Key] = {REFUSAL: OF_GMP, ROWS: RUNS, PIECES: CHUNKS}  #: those that are no requests
+ROWS, PIECES, PAYLOADS = "runs", "chunks", "frames"
+ADDITIONS: dict[str, Key] = {REFUSAL: OF_GMP, ROWS: RUNS, PIECES: CHUNKS, PAYLOADS: FRAMES}  #: those that are no requests
 
 OWN = "gmp."  #: how the names of all gmp's own requests begin, those of later versions too
 UP_NODES = "AnyEvent::MP::Kernel::up_nodes"  #: what ``aemp trace`` lets each node evaluate: whom it is connected with

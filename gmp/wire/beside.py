@@ -1,0 +1,82 @@
+"""Large octets beside a message: how they arrive.
+
+A message with large octets in it goes, between gmp nodes that read msgpack, as a *frame*: the array
+``[1, packed message, size, …]``, and behind it the octets themselves, raw. In the packed message an ext type stands in the
+place of each. So the receiver reads them from the socket straight into the object that is delivered.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from gmp.errors import ProtocolError
+from gmp.wire.requests import PAYLOADS, admits
+
+LEAST = 64 * 1024  #: octets that may go beside the message, not in it
+WORTH = 256 * 1024  #: octets that do: for fewer the two writes and the two reads cost more than the copies
+FRAME = 1  #: what a frame begins with
+PLACE = 7  #: the ext type in the place of octets: which ones, from 0, two octets, big-endian
+MOST_PLACES = 1 << 16
+
+
+def reads_frames(framing: str, keys: Mapping[str, str]) -> bool:
+    """Whether a side that reads `framing` and greeted with these `keys` reads frames."""
+    return framing == "msgpack" and admits(keys, PAYLOADS)
+
+
+class Frame:
+    """A message whose large octets are on their way; it takes them in their order."""
+
+    def __init__(self, packed: bytes, sizes: list[int]) -> None:
+        self.packed = packed
+        self.payloads: list[bytes | None] = []
+        self.size = len(packed) + sum(sizes)
+        self._sizes = sizes
+        self._begin()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything has come."""
+        return len(self.payloads) == len(self._sizes)
+
+    def _begin(self) -> None:
+        # memory that the system zeroes when it is first used; `getvalue` gives this very object, without a copy
+        self._file = io.BytesIO(bytes(self._sizes[len(self.payloads)]))
+        self.room = self._file.getbuffer()  #: what is missing of the present octets: read into this, then call `advance`
+
+    def advance(self, count: int) -> bool:
+        """Note that `count` octets are in `room`; return whether everything has come."""
+        room = self.room
+        self.room = room[count:]
+        room.release()
+        if not self.room:
+            self.room.release()
+            self.payloads.append(self._file.getvalue())
+            if self.is_whole:
+                del self._file
+            else:
+                self._begin()
+        return self.is_whole
+
+    def take(self, data: memoryview) -> memoryview:
+        """Copy from `data` what belongs to the frame; return the rest."""
+        while data and not self.is_whole:
+            count = min(len(data), len(self.room))
+            self.room[:count] = data[:count]
+            self.advance(count)
+            data = data[count:]
+        return data
+
+
+def read_frame(array: list[Any] | tuple[Any, ...], max_message: int) -> Frame:
+    """Make a frame of the array that was decoded. *Raises:* `ProtocolError`."""
+    _one, packed, *sizes = array if len(array) > 1 else (*array, None)
+    if packed.__class__ is not bytes or not sizes or {*map(type, sizes)} != {int}:
+        raise ProtocolError("a frame must be [1, packed message, size, …]")
+    if min(sizes) < LEAST:
+        raise ProtocolError(f"a frame with octets of the size {min(sizes)}, expected {LEAST} at least")
+    if len(packed) + sum(sizes) > max_message:
+        raise ProtocolError(f"a message of {len(packed) + sum(sizes)} bytes, which is over the limit of {max_message}")
+    return Frame(packed, sizes)

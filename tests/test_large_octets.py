@@ -1,0 +1,227 @@
+"""Large octets travel beside a message, as frames: what arrives is what was sent, whatever is around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gmp
+from gmp.errors import MessageError, ProtocolError
+from gmp.testing import FaultProxy
+from gmp.wire.beside import FRAME, LEAST, PLACE, WORTH, reads_frames
+from gmp.wire.framing import make_decoder
+from gmp.wire.large import LOOKED_AT, Large, LargePacker, Pieces
+from gmp.wire.msgpack_framing import MsgpackEncoder
+
+from .conftest import eventually
+from .test_tls import SHARED
+
+MakeNode = Callable[..., gmp.Node]
+LIMIT = 1 << 24
+BIG = bytes(range(256)) * (WORTH // 256)
+OCTETS = st.sampled_from([b"", b"x" * (WORTH - 1), BIG, BIG + b"y", BIG * 5])
+VALUES = st.recursive(
+    st.none() | st.integers() | st.text(max_size=5) | OCTETS,
+    lambda values: st.lists(values, max_size=3) | st.tuples(values, values) | st.dictionaries(OCTETS, values, max_size=2),
+    max_leaves=6,
+)
+
+
+class Box:
+    """A destination that keeps what comes."""
+
+    def __init__(self) -> None:
+        self.got: list[Any] = []
+        self.put, self.put_all = self.got.append, self.got.extend
+
+
+def packed(*elements: Any) -> bytes:
+    """The bytes of a message, as a connection packs it that expects large ones."""
+    data = LargePacker(MsgpackEncoder(LIMIT).pack).repack("a", ["a", *elements])
+    return b"".join(data.pieces) if isinstance(data, Pieces) else data
+
+
+def received(data: bytes, cut: int = LEAST) -> list[Any]:
+    """What a decoder makes of `data` that comes in pieces of `cut` octets, read as a connection does."""
+    decoder: Any = make_decoder("msgpack", LIMIT)
+    box = Box()
+    open_frames: list[Any] = []
+    find = {"a": box}.get
+    for start in range(0, len(data), cut):
+        view = memoryview(data)[start : start + cut]
+        if open_frames:
+            view = open_frames[0].take(view)
+            if not open_frames[0].is_whole:
+                continue
+            decoder.finish(open_frames.pop(), view, find, open_frames.append)
+        else:
+            decoder.dispatch(view, find, open_frames.append)
+    assert not open_frames
+    return box.got
+
+
+def frame(message: Any, *sizes: Any) -> bytes:
+    """The head of a frame."""
+    return bytes(msgpack.packb([FRAME, msgpack.packb(message), *sizes]))
+
+
+def place(number: int) -> msgpack.ExtType:
+    """What stands in the place of octets."""
+    return msgpack.ExtType(PLACE, number.to_bytes(2, "big"))
+
+
+def test_a_frame_byte_for_byte() -> None:
+    data = packed("h", BIG)
+    assert data == frame(["a", "h", place(0)], WORTH) + BIG
+    head = b"\x93\x01\xc4\x09" + b"\x93\xa1a\xa1h\xd5\x07\x00\x00" + b"\xce\x00\x04\x00\x00"
+    assert data == head + BIG
+    assert received(data) == [("h", BIG)]
+
+
+def test_octets_of_each_type_arrive_as_bytes_and_what_the_caller_changes_later_does_not_count() -> None:
+    changeable = bytearray(BIG)
+    data = LargePacker(MsgpackEncoder(LIMIT).pack).repack("a", ["a", changeable, memoryview(BIG), memoryview(changeable)])
+    changeable[:] = bytes(len(changeable))
+    assert isinstance(data, Pieces)
+    assert received(b"".join(data.pieces)) == [(BIG, BIG, BIG)]
+    with pytest.raises(MessageError):
+        LargePacker(MsgpackEncoder(LIMIT).pack).repack("a", [memoryview(BIG * 2)[::2]])
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.lists(VALUES, max_size=3), min_size=1, max_size=4), st.sampled_from([1000, LEAST, 256 * 1024]))
+def test_any_nesting_arrives_as_it_was_sent(messages: list[list[Any]], cut: int) -> None:
+    if sum(map(len, map(repr, messages))) > LIMIT:
+        return
+    data = b"".join(packed(*message) for message in messages)
+    assert received(data, cut) == [tuple(message) for message in messages]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(["a", place(0)]),
+        frame(["a", place(0)], LEAST - 1),
+        frame(["a", place(0)], -1),
+        frame(["a", place(0)], 0),
+        frame(["a", place(0)], True),
+        frame(["a", place(0)], "x"),
+        frame(["a", place(0)], 1 << 60),
+        frame(["a", place(0)], *[LEAST] * (LIMIT // LEAST)),
+        frame(["a", place(1)], WORTH) + BIG,
+        frame(["a", place(0), place(0)], WORTH) + BIG,
+        frame(["a"], WORTH) + BIG,
+        frame(7, WORTH) + BIG,
+        frame([7, place(0)], WORTH) + BIG,
+        bytes(msgpack.packb([FRAME])),
+        bytes(msgpack.packb([FRAME, "text", WORTH])) + BIG,
+        bytes(msgpack.packb([FRAME, b"\xc1", WORTH])) + BIG,
+        bytes(msgpack.packb([FRAME, frame(["a", place(0)], WORTH), WORTH])) + BIG,
+    ],
+)
+def test_a_malformed_frame_is_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        received(data)
+
+
+def test_a_frame_nested_too_deep_and_a_place_outside_of_a_frame_are_undecodable() -> None:
+    deep: Any = place(0)
+    for _ in range(70):
+        deep = [deep]
+    others: list[Any] = []
+    decoder = make_decoder("msgpack", LIMIT)
+    box = Box()
+    decoder.dispatch(frame(["a", deep], WORTH) + BIG, {"a": box}.get, others.append)
+    decoder.dispatch(msgpack.packb(["a", place(0)]) + msgpack.packb(["a", "next"]), {"a": box}.get, others.append)
+    assert [other.name for other in others] == ["a", "a"]
+    assert box.got == [("next",)]
+
+
+def test_a_packer_looks_at_so_many_messages_after_a_large_one() -> None:
+    packer = LargePacker(MsgpackEncoder(LIMIT).pack)
+    packer.expect()
+    for _ in range(LOOKED_AT):
+        assert packer.pack(["a", 1]) == msgpack.packb(["a", 1])
+    for elements in (["a", 1], ["a", BIG]):
+        with pytest.raises(Large):
+            packer.pack(elements)
+    assert packer.is_done
+    assert packer.repack("a", ["a", 1]) == msgpack.packb(["a", 1])
+
+
+def test_only_who_says_so_gets_frames() -> None:
+    assert reads_frames("msgpack", {"gmp": "1", "frames": "1"})
+    assert not reads_frames("msgpack", {"gmp": "1", "runs": "1"})
+    assert not reads_frames("json", {"gmp": "1", "frames": "1"})
+    assert not reads_frames("msgpack", {"frames": "2"})
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_large_and_small_messages_between_two_nodes_in_order(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch, tls: bool
+) -> None:
+    made: list[int] = []
+    begin = Pieces.__init__
+
+    def counted(self: Pieces, *args: Any) -> None:
+        made.append(1)
+        begin(self, *args)
+
+    monkeypatch.setattr(Pieces, "__init__", counted)
+    settings_: dict[str, Any] = {"secret": None, "cert": SHARED} if tls else {}
+    far = make_node("far", **settings_)
+    near = make_node("near", seeds=far.binds, **settings_)
+    near.wait_up("far", timeout=20)
+    port = far.port()
+    sent: list[tuple[Any, ...]] = []
+    for number in range(60):
+        message = (number, BIG * (number % 4), {"x": [number, BIG]}) if number % 3 else (number, "small")
+        sent.append(message)
+        near.send(port.id, *message)
+    for wanted in sent:
+        assert port.receive(timeout=20) == wanted
+    assert len(made) >= 20  # all but the first, by which large ones are noticed
+    for number in range(3 * LOOKED_AT):
+        near.send(port.id, number)
+    assert [port.receive(timeout=20) for _ in range(3 * LOOKED_AT)] == [(number,) for number in range(3 * LOOKED_AT)]
+    figures = near.stats()["peers"]["far"], far.stats()["peers"]["near"]
+    eventually(lambda: near.stats()["peers"]["far"]["queued_bytes"] == 0)
+    assert figures[0]["queued_bytes"] == 0
+
+
+def test_a_message_over_the_limit_is_refused_by_the_sender(make_node: MakeNode) -> None:
+    far = make_node("far", max_message=1 << 20)
+    near = make_node("near", seeds=far.binds, max_message=1 << 20)
+    near.wait_up("far", timeout=20)
+    port = far.port()
+    near.send(port.id, BIG)
+    with pytest.raises(MessageError, match=f"over the limit of {1 << 20}"):
+        near.send(port.id, bytes(1 << 20))
+    near.send(port.id, BIG, BIG)
+    assert port.receive(timeout=20) == (BIG,)
+    assert port.receive(timeout=20) == (BIG, BIG)
+
+
+def test_a_connection_that_is_cut_in_the_middle_of_a_large_message_delivers_nothing_of_it(make_node: MakeNode) -> None:
+    far = make_node("far")
+    with FaultProxy(far.binds[0]) as proxy:
+        near = make_node("near", seeds=[proxy.address])
+        near.wait_up("far", timeout=20)
+        port = far.port()
+        near.send(port.id, BIG)
+        assert port.receive(timeout=20) == (BIG,)
+        before = proxy.passed("forward")
+        proxy.throttle(400_000, "forward")
+        near.send(port.id, BIG * 3)
+        eventually(lambda: proxy.passed("forward") > before + 1000)
+        proxy.cut()
+        eventually(lambda: not far.stats()["peers"]["near"].get("sent_messages"))
+        proxy.heal()
+        near.wait_up("far", timeout=20)
+        near.send(port.id, "after")
+        assert port.receive(timeout=20) == ("after",)
