@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 import gmp
 from gmp.errors import MessageError, ProtocolError
-from gmp.testing import FaultProxy
 from gmp.wire.beside import FRAME, LEAST, PLACE, WORTH, reads_frames
 from gmp.wire.framing import make_decoder
 from gmp.wire.large import LOOKED_AT, Large, LargePacker, Pieces
@@ -205,23 +204,3 @@ def test_a_message_over_the_limit_is_refused_by_the_sender(make_node: MakeNode) 
     near.send(port.id, BIG, BIG)
     assert port.receive(timeout=20) == (BIG,)
     assert port.receive(timeout=20) == (BIG, BIG)
-
-
-def test_a_connection_that_is_cut_in_the_middle_of_a_large_message_delivers_nothing_of_it(make_node: MakeNode) -> None:
-    far = make_node("far")
-    with FaultProxy(far.binds[0]) as proxy:
-        near = make_node("near", seeds=[proxy.address])
-        near.wait_up("far", timeout=20)
-        port = far.port()
-        near.send(port.id, BIG)
-        assert port.receive(timeout=20) == (BIG,)
-        before = proxy.passed("forward")
-        proxy.throttle(400_000, "forward")
-        near.send(port.id, BIG * 3)
-        eventually(lambda: proxy.passed("forward") > before + 1000)
-        proxy.cut()
-        eventually(lambda: not far.stats()["peers"]["near"].get("sent_messages"))
-        proxy.heal()
-        near.wait_up("far", timeout=20)
-        near.send(port.id, "after")
-        assert port.receive(timeout=20) == ("after",)

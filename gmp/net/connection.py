@@ -416,8 +416,7 @@ class Connection(FrameReader):
             if self.up:
                 self.sock.close()
             self._owner.closed(self)
-            self.watch = None  # it refers to this connection
-            self._dispatch = self._frame = None  # as above
+            self.watch = self._dispatch = self._frame = None  # they refer to this connection
 
     def half_close(self) -> None:
         """Close this side's direction once everything is written; the other direction stays open."""
