@@ -26,7 +26,6 @@ from gmp.net.outbox import Outbox
 from gmp.net.reasons import CloseReason, reason_of
 from gmp.net.way import Watch
 from gmp.wire.admitting import AdmittingEncoder
-from gmp.wire.beside import Frame
 from gmp.wire.dispatch import Decoded
 from gmp.wire.events import NEED_DATA, Authenticated, Greeted
 from gmp.wire.requests import REFUSAL, REFUSED, admits
@@ -381,14 +380,6 @@ class Connection(FrameReader):
         rest = self.session.trailing_data()
         if rest and self.reason is None:
             self.guard(self._process, memoryview(rest))
-
-    def _unaddressed(self, message: Decoded | Frame) -> bool:
-        """Pass on a message whose destination is not in the table, or `Undecodable`; return whether to stop."""
-        if isinstance(message, Frame):
-            self._begin_frame(message)
-        else:
-            self._owner.received(self, message)
-        return self.reason is not None
 
     # ---- the end
 

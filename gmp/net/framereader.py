@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable
 
+    from gmp.wire.dispatch import Decoded
     from gmp.wire.session import Session
 
 _NOTHING = memoryview(b"")
@@ -28,6 +29,7 @@ class FrameReader(Outbox):
 
     session: Session
     _find: Any
+    _owner: Any
     _readable: Any
 
     def __init__(self, sock: _socket.socket, loop: Any, drained: Callable[[Any], None]) -> None:
@@ -44,8 +46,13 @@ class FrameReader(Outbox):
         """End the connection."""
         raise NotImplementedError
 
-    def _unaddressed(self, message: Any) -> bool:
-        raise NotImplementedError
+    def _unaddressed(self, message: Decoded | Frame) -> bool:
+        """Pass on a message whose destination is not in the table, or `Undecodable`; return whether to stop."""
+        if isinstance(message, Frame):
+            self._begin_frame(message)
+        else:
+            self._owner.received(self, message)
+        return self.reason is not None
 
     def _begin_frame(self, frame: Frame) -> None:
         """Read the large octets of a message: from the socket straight into them, or what TLS makes of it."""

@@ -8,6 +8,7 @@ nor are overtaken: while one waits here, everything after it waits too.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from gmp.wire.large import Pieces
 
@@ -18,7 +19,7 @@ class SlowLane:
     """Messages that wait, in order, and the number of them for each port."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[str, bytes | Pieces]] = deque()
+        self._waiting: deque[tuple[str, Sequence[bytes | memoryview]]] = deque()  # the pieces of each
         self._ports: dict[str, int] = {}
 
     def __bool__(self) -> bool:
@@ -34,7 +35,7 @@ class SlowLane:
     def put(self, name: str, data: bytes | Pieces) -> None:
         """Add a message."""
         waiting, ports = self._waiting, self._ports
-        entry = [(name, data)]
+        entry = [(name, data.pieces if isinstance(data, Pieces) else [data])]
         if name in ports:  # race: Ctrl-C, or a signal handler that sends: no call follows, so neither can come in between
             ports[name] += 1
         else:
@@ -46,8 +47,7 @@ class SlowLane:
         waiting, ports = self._waiting, self._ports
         if not waiting:
             return False
-        name, data = waiting[0]
-        pieces = data.pieces if isinstance(data, Pieces) else [data]
+        name, pieces = waiting[0]
         del waiting[0]  # race: as in `put`
         to += pieces
         left = ports[name] - 1
