@@ -1,6 +1,7 @@
 """A program that is interrupted again and again while it sends, receives, calls and spawns, and then looks at the damage.
 
-``python -m tests.interrupted raise|send WAY TRIALS SEED [FIRST]``. WAY: msgpack, json, tls, relay, local.
+``python -m tests.interrupted raise|send WAY TRIALS SEED [FIRST]``. WAY: msgpack, json, tls, relay, local;
+large, large_tls: with octets that travel beside their messages.
 *raise*: Ctrl-C, by `tests.strikes`; *send*: a signal handler that sends. With FIRST the points are struck in their order,
 from that one on, instead of at random. Prints a JSON object; ``bad`` must be empty.
 
@@ -30,6 +31,7 @@ from tests.strikes import Striker
 SECRET = "geheim"
 PATIENCE = 8.0  # seconds until something that does not happen is taken for damage
 BIG = "x" * 100_000
+OCTETS = bytes(300_000)
 
 
 def settings(way: str) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def settings(way: str) -> dict[str, Any]:
     found: dict[str, Any] = {"secret": SECRET}
     if way == "json":
         found["framings"] = ["json"]
-    if way == "tls":
+    if way in ("tls", "large_tls"):
         found["cert"] = os.environ["INTERRUPTED_CERT"]
     return found
 
@@ -118,6 +120,7 @@ class Trials:
         self.where: Counter[str] = Counter()
         self._local = way == "local"
         self._plain = way == "json"  # what can travel is little
+        self._octets: tuple[bytes, ...] = (OCTETS,) if way in ("large", "large_tls") else ()
         self._recorder: gmp.Port | None = None
         self._others = None if self._local else Others(way)
         if self._others is None:
@@ -171,7 +174,7 @@ class Trials:
             self._send("signal")
         self._numbers["signal"] += 1
         number = ("signal", self._numbers["signal"])
-        gmp.send(self._remote, "number", *number, BIG[:5000])
+        gmp.send(self._remote, "number", *number, BIG[:5000], *self._octets)
         self._sent.append(number)
 
     # ---- what is struck
@@ -199,6 +202,11 @@ class Trials:
         self._expect(gmp.call(self._body, "echo", 7, timeout=PATIENCE))
         if not self._plain:
             self._expect(gmp.call(self._remote, "echo", [(7, "x")], timeout=PATIENCE), [(7, "x")])
+        if self._octets:
+            self._send("main", *self._octets)
+            self._send("main", {"octets": self._octets})
+            self._expect(gmp.call(self._remote, "echo", OCTETS, timeout=PATIENCE), OCTETS)
+            self._send("main")
         if not self._local:
             gmp.spawn("far", one_answer, self._inbox, 1)
             self._inbox.receive("spawned", timeout=PATIENCE)

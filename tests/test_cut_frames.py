@@ -1,4 +1,4 @@
-"""A connection that ends in the middle of large octets: nothing of the message is delivered or kept, and the next one starts clean."""
+"""A connection that ends in the middle of large octets delivers and keeps nothing of them, and the next one starts clean."""
 
 from __future__ import annotations
 

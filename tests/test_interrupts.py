@@ -12,7 +12,7 @@ import pytest
 
 from tests.certificates import self_signed
 
-REMOTE = ["msgpack", "json", "tls", "relay"]
+REMOTE = ["msgpack", "json", "tls", "relay", "large", "large_tls"]
 
 
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dic
     return figures
 
 
-@pytest.mark.parametrize("way", ["local", "msgpack"])
+@pytest.mark.parametrize("way", ["local", "msgpack", "large"])
 @pytest.mark.parametrize("kind", ["raise", "send"])
 def test_some_interrupts_leave_every_port_and_connection_whole_or_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, way: str

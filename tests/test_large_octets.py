@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import gmp
 from gmp.errors import MessageError, ProtocolError
+from gmp.net.lanes import SlowLane
 from gmp.wire.beside import FRAME, LEAST, PLACE, WORTH, reads_frames
 from gmp.wire.framing import make_decoder
 from gmp.wire.large import LOOKED_AT, Large, LargePacker, Pieces
@@ -143,7 +144,8 @@ def test_a_frame_nested_too_deep_and_a_place_outside_of_a_frame_are_undecodable(
 
 def test_a_packer_looks_at_so_many_messages_after_a_large_one() -> None:
     packer = LargePacker(MsgpackEncoder(LIMIT).pack)
-    packer.expect()
+    assert not packer.expect(("text" * WORTH, [b"few"] * 1000, {"a": [range(WORTH)]}))
+    assert packer.expect((1, [{"a": BIG}]))
     for _ in range(LOOKED_AT):
         assert packer.pack(["a", 1]) == msgpack.packb(["a", 1])
     for elements in (["a", 1], ["a", BIG]):
@@ -158,6 +160,18 @@ def test_only_who_says_so_gets_frames() -> None:
     assert not reads_frames("msgpack", {"gmp": "1", "runs": "1"})
     assert not reads_frames("json", {"gmp": "1", "frames": "1"})
     assert not reads_frames("msgpack", {"frames": "2"})
+
+
+def linked(make_node: MakeNode, tls: bool = False, **settings: Any) -> tuple[gmp.Node, gmp.Port]:
+    """A node, and a port of another one to which it has sent large octets: the next ones travel beside their messages."""
+    settings |= {"secret": None, "cert": SHARED} if tls else {}
+    far = make_node("far", **settings)
+    near = make_node("near", seeds=far.binds, **settings)
+    near.wait_up("far", timeout=20)
+    port = far.port()
+    near.send(port.id, BIG)
+    assert port.receive(timeout=20) == (BIG,)
+    return near, port
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -191,6 +205,30 @@ def test_large_and_small_messages_between_two_nodes_in_order(
     figures = near.stats()["peers"]["far"], far.stats()["peers"]["near"]
     eventually(lambda: near.stats()["peers"]["far"]["queued_bytes"] == 0)
     assert figures[0]["queued_bytes"] == 0
+
+
+@pytest.mark.parametrize("octets", [b"", BIG])
+@pytest.mark.parametrize("tls", [False, True])
+def test_what_a_signal_handler_sends_while_large_octets_are_put_in_their_place_holds_up_nothing(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch, octets: bytes, tls: bool
+) -> None:
+    """race: it writes all that waits, and so finds nothing large there."""
+    near, port = linked(make_node, tls)
+    put = SlowLane.put
+
+    def strike(lane: SlowLane, *args: Any) -> None:
+        monkeypatch.undo()
+        near.send(port.id, "handler", octets)
+        put(lane, *args)
+
+    for sends_before in range(3):
+        for _ in range(sends_before):
+            near.send(port.id, "before")
+        monkeypatch.setattr(SlowLane, "put", strike)
+        near.send(port.id, "main", BIG)
+        got = [port.receive(timeout=5) for _ in range(sends_before + 2)]
+        assert got[:sends_before] == [("before",)] * sends_before
+        assert sorted(got[sends_before:]) == [("handler", octets), ("main", BIG)]
 
 
 def test_a_message_over_the_limit_is_refused_by_the_sender(make_node: MakeNode) -> None:

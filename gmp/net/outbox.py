@@ -193,7 +193,7 @@ class Outbox:
         size = len(data)
         # one comparison for two questions: must it be checked, and may it overtake what waits
         if size > self._short and not self._may_go(name, message, data):
-            self._slow.put(name, data)
+            self._wait_in_lane(name, data)
         else:
             if self.batch is not None:
                 self._end_batch()
@@ -288,8 +288,7 @@ class Outbox:
         """Check a message that is not short; return True if it may go into the outbox, False for the slow lane."""
         in_pieces = isinstance(data, Pieces)
         size = data.size if isinstance(data, Pieces) else len(data)
-        if size >= WORTH and self._large is not None:
-            self._large.expect()
+        if size >= WORTH and self._large is not None and (in_pieces or self._large.expect(message)):
             self.pack = self._large.pack
         if size > SHORT:
             if size > self._max_message:
@@ -297,15 +296,19 @@ class Outbox:
             self._check_nesting(name, message, size)
         # race: a signal handler sends while the lane is being written
         waits = self._writing or self._short < 0
-        if not in_pieces and not (waits and (self._slow or size >= LARGE) and self._slow.is_for(name, data)):
-            return True
+        return not in_pieces and not (waits and (self._slow or size >= LARGE) and self._slow.is_for(name, data))
+
+    def _wait_in_lane(self, name: str, data: bytes | Pieces) -> None:
         self.stop_batches()
         self._short = self._longest_row = -1  # as long as a message waits there, each one must be checked
         outbox = self._outbox
         self._sealed += outbox  # what was sent before it stays before it
         del outbox[:]
         self._tight = 0
-        return False
+        self._slow.put(name, data)
+        if self._short >= 0:  # race: a signal handler has sent meanwhile, and found nothing there when it wrote
+            self.stop_batches()
+            self._short = self._longest_row = -1
 
     def _push(self) -> bool:
         if self._flush_at == 0:

@@ -17,8 +17,8 @@ from gmp.wire.requests import PAYLOADS, admits
 LEAST = 64 * 1024  #: octets that may go beside the message, not in it
 WORTH = 256 * 1024  #: octets that do: for fewer the two writes and the two reads cost more than the copies
 FRAME = 1  #: what a frame begins with
-PLACE = 7  #: the ext type in the place of octets: which ones, from 0, two octets, big-endian
-MOST_PLACES = 1 << 16
+PLACE, PLACE_SIZE = 7, 2  #: the ext type in the place of octets: which ones, from 0, in two octets, big-endian
+MOST_PLACES = 1 << 8 * PLACE_SIZE
 
 
 def reads_frames(framing: str, keys: Mapping[str, str]) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from gmp.later import later
-from gmp.wire.beside import PLACE, Frame
+from gmp.wire.beside import PLACE, PLACE_SIZE, Frame
 from gmp.wire.keys import build_map, build_set
 from gmp.wire.nesting import MAX_NESTING, SHORT, TOO_DEEP
 from gmp.wire.restore import Foreign, SentTuple
@@ -53,14 +53,14 @@ class Extensions:
         if code == UUID:
             return uuid.UUID(bytes=data)
         if code == PLACE and self._payloads is not None:
-            return self._payload(int.from_bytes(data, "big"))
+            return self._payload(self._payloads, data)
         return self._foreign(f"ext type {code}")
 
-    def _payload(self, place: int) -> bytes:
-        payloads = self._payloads
-        payload = payloads[place] if payloads is not None and place < len(payloads) else None
-        if payloads is None or payload is None:
-            raise ValueError(f"octets {place} of a frame, which has none such, or only once")
+    def _payload(self, payloads: list[bytes | None], data: bytes) -> bytes:
+        place = int.from_bytes(data, "big")
+        payload = payloads[place] if len(data) == PLACE_SIZE and place < len(payloads) else None
+        if payload is None:
+            raise ValueError(f"octets {data[:8].hex()} of a frame, expected one of {len(payloads)}, each once, in two octets")
         payloads[place] = None
         return payload
 

@@ -139,7 +139,11 @@ _TABLE = Table(
 
 def table_with_octets(kinds: frozenset[type], octets: Callable[[Any, Convert], Any]) -> Table:
     """The table of the encoder, in which what is of these `kinds` becomes what `octets` makes of it."""
-    return _TABLE.changed({**dict.fromkeys(kinds, octets), list: lambda value, convert: [convert(item) for item in value]})
+
+    def items(value: list[Any], convert: Convert) -> list[Any]:
+        return _list(value, convert) if kinds.isdisjoint(map(type, value)) else [convert(item) for item in value]
+
+    return _TABLE.changed({**dict.fromkeys(kinds, octets), list: items})
 
 
 def _is_from_decoder(error: Exception) -> bool:
