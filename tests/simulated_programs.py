@@ -10,11 +10,12 @@ from typing import Any
 import gmp
 from gmp.net import handshakes
 from gmp.testing import Simulation
-from gmp.wire.requests import CHUNKS, RUNS
+from gmp.wire.requests import CHUNKS, FRAMES, RUNS
 from tests.simulated import PRIVATE, QUICK, SETTLED, Players, check
 
 NODES: dict[str, dict[str, Any]] = {"seed0": {}, "seed1": {}, "node0": {}, "private0": PRIVATE, "private1": PRIVATE}
-LATER_KEYS = (RUNS.name, CHUNKS.name, "heartbeat", "keepalive")  # of a greeting, which older nodes do not say
+#: of a greeting, which older nodes do not say
+LATER_KEYS = (RUNS.name, CHUNKS.name, FRAMES.name, "heartbeat", "keepalive")
 
 
 @contextmanager

@@ -309,6 +309,11 @@ BOMBS = [
     ("msgpack", b"\x92\xa0\xc7\x02\x06\xff\xff"),
     ("msgpack", b"\x92\xa0\xc7\x08\x05\xffnumber\xff"),
     ("msgpack", b"\xc1"),
+    ("msgpack", b"\x93\x01\xc4\x01\xc0\xce\xff\xff\xff\xff" + TOO_MUCH),  # heads of frames
+    ("msgpack", b"\x93\x01\xc4\x01\xc0\xcf" + b"\x7f" * 8 + TOO_MUCH),
+    ("msgpack", b"\x93\x01\xc4\x01\xc0" + struct.pack(">BI", 0xCE, MAX_MESSAGE - 1) + TOO_MUCH),
+    ("msgpack", b"\x93\x01\xc6\xff\xff\xff\xff" + TOO_MUCH),
+    ("msgpack", array(0x000FFFFF) + b"\x01\xc4\x01\xc0" + b"\xce\0\1\0\0" * 0x000FFFFD),
     ("cbor", b"\x81" * 200_000),
     ("cbor", b"\x9f" * 200_000),
     ("cbor", b"\xa1\x61a" * 200_000),

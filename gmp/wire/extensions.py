@@ -60,7 +60,7 @@ class Extensions:
         place = int.from_bytes(data, "big")
         payload = payloads[place] if len(data) == PLACE_SIZE and place < len(payloads) else None
         if payload is None:
-            raise ValueError(f"octets {data[:8].hex()} of a frame, expected one of {len(payloads)}, each once, in two octets")
+            raise ValueError(f"octets {data[:8].hex()} of a frame, expected one of {len(payloads)}, each once")
         payloads[place] = None
         return payload
 
