@@ -226,12 +226,12 @@ def head(packed: Any, *sizes: Any) -> bytes:
 
 
 MESSAGE = msgpack.packb(["port", msgpack.ExtType(PLACE, b"\0\0")])
-SHAPE = "a frame must be [1, packed message, size, …]"
+SHAPE = "a message must begin with a port name, or be a batch, [0, name, …], or a frame, [1, octets, size, …], not "
 NO_FRAMES = {
-    "without a message": (head(b"")[:-2] + b"\xc0", SHAPE),
-    "without a size": (head(MESSAGE), SHAPE),
-    "a text": (head("text", WORTH), SHAPE),
-    "a size that is none": (head(MESSAGE, "4"), SHAPE),
+    "without a message": (head(None, WORTH), f"{SHAPE}[1, None, {WORTH}]"),
+    "without a size": (head(MESSAGE), f"{SHAPE}[1, {MESSAGE!r}]"),
+    "a text": (head("text", WORTH), f"{SHAPE}[1, 'text', {WORTH}]"),
+    "a size that is none": (head(MESSAGE, "4"), f"{SHAPE}[1, {MESSAGE!r}, '4']"),
     "too small": (head(MESSAGE, LEAST - 1), f"a frame with octets of the size {LEAST - 1}, expected {LEAST} at least"),
     "negative": (head(MESSAGE, -WORTH), f"a frame with octets of the size {-WORTH}, expected {LEAST} at least"),
     "too large": (

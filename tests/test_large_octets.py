@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import gmp
 from gmp.errors import MessageError, ProtocolError
 from gmp.net.lanes import SlowLane
+from gmp.wire.batches import batch_head
 from gmp.wire.beside import FRAME, LEAST, PLACE, WORTH, reads_frames
 from gmp.wire.framing import make_decoder
 from gmp.wire.large import LOOKED_AT, Large, LargePacker, Pieces
@@ -104,6 +105,15 @@ def test_any_nesting_arrives_as_it_was_sent(messages: list[list[Any]], cut: int)
         return
     data = b"".join(packed(*message) for message in messages)
     assert eq(received(data, cut), [tuple(message) for message in messages])
+
+
+@pytest.mark.parametrize("cut", [1000, LEAST, LIMIT])
+def test_frames_among_batches_hold_what_was_sent(cut: int) -> None:
+    """After a batch of plain values arrays are decoded as tuples, which what is in a frame must not be taken for."""
+    rows = [(number, "plain") for number in range(100)]
+    batch = batch_head("a", len(rows)) + b"".join(map(msgpack.packb, rows))
+    held = (BIG, (1, [2, (3,)]), {"k": [(4, 5), {6}]}, [])
+    assert eq(received((batch + packed(*held)) * 2 + packed(BIG) * 2 + batch, cut), [*rows, held] * 2 + [(BIG,)] * 2 + rows)
 
 
 @pytest.mark.parametrize(

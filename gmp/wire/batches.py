@@ -44,7 +44,8 @@ def split_batch(
     """
     if batch[0] != 0 or len(batch) < 3 or batch[1].__class__ is not str:
         begin = _as_sent(batch[:3])
-        raise ProtocolError(f"a message must begin with a port name, or be a batch, [0, name, …], not {begin!r:.60}")
+        expected = "begin with a port name, or be a batch, [0, name, …], or a frame, [1, octets, size, …]"
+        raise ProtocolError(f"a message must {expected}, not {begin!r:.60}")
     if size > LONGEST_BATCH and size > max_message:
         raise ProtocolError(f"a batch of {size} bytes, which is over the limit of {LONGEST_BATCH}")
     _zero, name, *messages = batch

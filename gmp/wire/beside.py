@@ -70,11 +70,11 @@ class Frame:
         return data
 
 
-def read_frame(array: list[Any] | tuple[Any, ...], max_message: int) -> Frame:
-    """Make a frame of the array that was decoded. *Raises:* `ProtocolError`."""
-    _one, packed, *sizes = array if len(array) > 1 else (*array, None)
-    if packed.__class__ is not bytes or not sizes or {*map(type, sizes)} != {int}:
-        raise ProtocolError("a frame must be [1, packed message, size, …]")
+def read_frame(array: list[Any] | tuple[Any, ...], max_message: int) -> Frame | None:
+    """Make a frame of the array that was decoded; None if it is none. *Raises:* `ProtocolError` for sizes out of bounds."""
+    if len(array) < 3 or array[0] != FRAME or array[1].__class__ is not bytes or {*map(type, array[2:])} != {int}:
+        return None
+    _one, packed, *sizes = array
     if min(sizes) < LEAST:
         raise ProtocolError(f"a frame with octets of the size {min(sizes)}, expected {LEAST} at least")
     if len(packed) + sum(sizes) > max_message:

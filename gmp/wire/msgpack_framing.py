@@ -29,7 +29,7 @@ import msgpack
 from gmp.errors import MessageError, ProtocolError
 from gmp.ids import SentAsId
 from gmp.wire.batches import LONGEST_BATCH, split_batch
-from gmp.wire.beside import FRAME, Frame, read_frame
+from gmp.wire.beside import Frame, read_frame
 from gmp.wire.dispatch import Decoded, Find, Other, Undecodable, check_head
 from gmp.wire.extensions import DECIMAL, FROZENSET, INTEGER, SET, TUPLE, UUID, Extensions
 from gmp.wire.keys import build_map
@@ -289,9 +289,10 @@ class MsgpackDecoder:
     ) -> tuple[int, object]:
         """What is not a list for a port; returns how many messages there were besides the first, and whether to stop."""
         if destination is None and message and message.__class__ in _ARRAYS and message[0].__class__ is int:
-            if message[0] == FRAME:
+            if message[0]:
                 self._frame = read_frame(message, self._max_message)
-                return 0, True
+                if self._frame is not None:
+                    return 0, True
             return self._dispatch_batch(message, size, find, other)
         if destination is not None:
             in_tuples = self._unpacker is self._tuples and message.__class__ is tuple
