@@ -17,7 +17,7 @@ import gevent.event
 import gmp
 
 MOST_WATCHED = 3
-SIZES = (0, 10, 10, 10, 1000, 40_000)  # bytes of a message, about
+SIZES: tuple[int, ...] = (0, 10, 10, 10, 1000, 40_000)  # bytes of a message, about
 
 
 class Log(Protocol):

@@ -156,7 +156,7 @@ def programs() -> dict[str, Callable[..., Any]]:
     """Every program that takes a simulation and seconds, by its name."""
     from tests import simulated_programs as others  # which are made of what is here
 
-    more = (others.upgrade, others.handover, others.supervisors, others.hops)
+    more = (others.upgrade, others.handover, others.supervisors, others.hops, others.large)
     return {"history": history, **{program.__name__: program for program in more}}
 
 

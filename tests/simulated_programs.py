@@ -10,8 +10,10 @@ from typing import Any
 import gmp
 from gmp.net import handshakes
 from gmp.testing import Simulation
+from gmp.wire.beside import LEAST, WORTH
 from gmp.wire.requests import CHUNKS, FRAMES, RUNS
-from tests.simulated import PRIVATE, QUICK, SETTLED, Players, check
+from tests import senders
+from tests.simulated import PRIVATE, QUICK, SETTLED, Players, check, history
 
 NODES: dict[str, dict[str, Any]] = {"seed0": {}, "seed1": {}, "node0": {}, "private0": PRIVATE, "private1": PRIVATE}
 #: of a greeting, which older nodes do not say
@@ -65,6 +67,15 @@ def upgrade(sim: Simulation, *, seconds: float = 15.0) -> set[tuple[bool, bool]]
             sim.restart(name)
         check(sim, players)
     return met
+
+
+def large(sim: Simulation, *, seconds: float = 15.0) -> None:
+    """As `history`, but some messages hold octets that travel beside them."""
+    usual, senders.SIZES = senders.SIZES, (*senders.SIZES, WORTH, 5 * LEAST)
+    try:
+        history(sim, seconds=seconds)
+    finally:
+        senders.SIZES = usual
 
 
 def linked(node: gmp.Node) -> list[Any]:

@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gmp.kernel.losing import Loss
 from gmp.testing import Simulation
+from gmp.wire.beside import Frame
 from tests import mutated, simulated, simulated_programs
 
 FIRST = int(os.environ.get("GMP_SIMULATED_SEED", str(random.randrange(10**9))))
@@ -22,6 +24,20 @@ FIRST = int(os.environ.get("GMP_SIMULATED_SEED", str(random.randrange(10**9))))
 def test_a_history_in_virtual_time_is_right(seed: int) -> None:
     sim = simulated.run(seed, 6.0)
     assert len(sim.faults) > 2
+
+
+@pytest.mark.parametrize("seed", [0, FIRST], ids=["always the same", "another one"])
+def test_a_history_with_large_octets_is_right(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, begin = 0, Frame.__init__
+
+    def noted(frame: Frame, *args: Any) -> None:
+        nonlocal begun
+        begun += 1
+        begin(frame, *args)
+
+    monkeypatch.setattr(Frame, "__init__", noted)
+    simulated.run(seed, 6.0, simulated_programs.large)
+    assert begun > 20
 
 
 def test_nodes_of_a_former_version_are_replaced_one_by_one() -> None:

@@ -28,13 +28,18 @@ class Large(Exception):
     """A message is not for the plain packer."""
 
 
+def _size(octets: Any) -> int:
+    size: int = octets.nbytes if octets.__class__ is memoryview else len(octets)
+    return size
+
+
 def holds_large(elements: Iterable[Any]) -> bool:
     """Whether there are large octets among the first values of a message, those in containers too."""
     values = [*islice(elements, SEARCHED)]
     for value in values:  # which grows meanwhile
         kind = value.__class__
         if kind in OCTETS:
-            if len(value) >= WORTH:
+            if _size(value) >= WORTH:
                 return True
         elif kind in CONTAINERS:
             values += islice(value.values() if kind is dict else value, SEARCHED - len(values))
@@ -66,8 +71,7 @@ class _Taker:
 
     def _octets(self, value: Any, _convert: Convert) -> Any:
         place = len(self.payloads)
-        size = value.nbytes if value.__class__ is memoryview else len(value)
-        if size < WORTH or place == MOST_PLACES:
+        if _size(value) < WORTH or place == MOST_PLACES:
             return value
         if value.__class__ is memoryview and not value.c_contiguous:
             return value  # the packer refuses it
