@@ -70,8 +70,8 @@ def upgrade(sim: Simulation, *, seconds: float = 15.0) -> set[tuple[bool, bool]]
 
 
 def large(sim: Simulation, *, seconds: float = 15.0) -> None:
-    """As `history`, but some messages hold octets that travel beside them."""
-    usual, senders.SIZES = senders.SIZES, (*senders.SIZES, WORTH, 5 * LEAST)
+    """As `history`, but some messages hold octets that travel beside them: few, as there are senders that never wait."""
+    usual, senders.SIZES = senders.SIZES, (0, 10, 10, 10, 1000) * 16 + (WORTH, 5 * LEAST)
     try:
         history(sim, seconds=seconds)
     finally:

@@ -304,9 +304,9 @@ def echo(node: gmp.Node) -> gmp.Port:
     return port
 
 
-@pytest.mark.parametrize("names", [{"far"}, {"near"}, {"far", "near"}, set()], ids=str)
-def test_nodes_of_a_former_version_and_of_this_one(make_node: MakeNode, pieces: list[Pieces], names: set[str]) -> None:
-    with older(names):
+@pytest.mark.parametrize("names", [["far"], ["near"], ["far", "near"], []], ids=" and ".join)
+def test_nodes_of_a_former_version_and_of_this_one(make_node: MakeNode, pieces: list[Pieces], names: list[str]) -> None:
+    with older({*names}):
         far = make_node("far")
         near = make_node("near", seeds=far.binds)
         near.wait_up("far", timeout=20)
