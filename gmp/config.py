@@ -46,6 +46,7 @@ class Settings(NamedTuple):
     advertise: tuple[str, ...] | None = None
     reached_at: tuple[str, ...] | None = None
     require_roles: bool = False
+    unix_sockets: bool = True
     secret: bytes | None = None
     secret_given: bool = False
     cert: str | None = None
@@ -286,6 +287,7 @@ _CONVERTERS: dict[str, Callable[[object], Any]] = {
     "advertise": _addresses(parse_advertised),
     "reached_at": _addresses(parse_reached),
     "require_roles": _flag,
+    "unix_sockets": _flag,
     "secret": _secret,
     "cert": _cert,
     "cert_names": _flag,

@@ -1,11 +1,15 @@
-"""Addresses on loopback where nobody listens."""
+"""Addresses on loopback where nobody listens, and whether nodes there are connected by Unix sockets."""
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from pathlib import Path
 
+from gmp.net import unix
+
+BY_UNIX = unix.IS_SUPPORTED and os.environ.get("GMP_UNIX_SOCKETS") != "no"
 # the kernel takes the ports of connections that are dialled from this range, so one from there is free for a moment only
 FIRST_DIALLED = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
 

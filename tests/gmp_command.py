@@ -16,6 +16,7 @@ import gevent.subprocess as subprocess
 
 GMP = str(Path(sys.executable).parent / "gmp")
 PATIENCE = 40.0  # seconds
+KEPT = "GMP_UNIX_SOCKETS"  # of what stands in the environment, for a run of all tests by TCP
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Commands:
     def __init__(self, folder: Path, **environ: str) -> None:
         self.folder = folder
         self.config = folder / "config.toml"
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("GMP_")}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("GMP_") or key == KEPT}
         own = {"GMP_CONFIG": str(self.config), "PYTHONPATH": str(Path(__file__).parent.parent)}
         self.environ = {**inherited, **own, **environ}
         self._started: list[subprocess.Popen[bytes]] = []

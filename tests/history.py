@@ -15,6 +15,7 @@ every way and learn of a loss in every way; what the log calls "after the monito
 from __future__ import annotations
 
 import random
+import socket
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
@@ -23,11 +24,15 @@ from typing import Any
 import gevent
 
 import gmp
+from gmp.net.connection import Connection
 from gmp.testing import FaultProxy
+from tests.addresses import free_addresses
 from tests.senders import Sender, Stage, combinations
 
 Event = tuple[Any, ...]
 FAULTS = ("cut", "reset", "delay", "blackhole", "half_close", "refuse", "throttle", "crash", "leave")
+FAULTS_WITHOUT_PROXIES = ("shut", "shut", "shut", "crash", "leave")
+ENDS = (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR)
 SENDERS = 4  # of each node
 MOST_GONE = 6  # calls of `History.forget`
 LAST = 100_000  # events that are kept for whoever looks for the cause
@@ -128,9 +133,12 @@ def check(events: Iterable[Event]) -> list[str]:
 
 
 class Network:
-    """Seeds and nodes, each behind a `FaultProxy`, and two private nodes; ports on each that send and receive."""
+    """Seeds and nodes, each behind a `FaultProxy`, and two private nodes; ports on each that send and receive.
 
-    def __init__(self, seed: int, *, seeds: int = 2, publics: int = 3, privates: int = 2) -> None:
+    Who dials a proxy does so by TCP. Without proxies the nodes are connected by Unix sockets, which break at random.
+    """
+
+    def __init__(self, seed: int, *, seeds: int = 2, publics: int = 3, privates: int = 2, proxied: bool = True) -> None:
         self.history = History()
         self.random = random.Random(seed)
         self.counts: dict[str, int] = defaultdict(int)
@@ -142,21 +150,24 @@ class Network:
         self._privates = [f"private{number}" for number in range(privates)]
         self._seeds = [f"seed{number}" for number in range(seeds)]
         self._publics = [f"node{number}" for number in range(publics)]
-        for name in [*self._seeds, *self._publics]:
-            self.proxies[name] = FaultProxy("127.0.0.1:1")
+        names = [*self._seeds, *self._publics]
+        if proxied:
+            self.proxies = {name: FaultProxy("127.0.0.1:1") for name in names}
+        own = [proxy.address for proxy in self.proxies.values()] or free_addresses(len(names))
+        self._addresses = dict(zip(names, own, strict=True))  # by which others dial them
         for name in [*self._seeds, *self._publics, *self._privates]:
             self.start(name)
 
     def start(self, name: str) -> None:
         """Start a node, and its ports."""
-        seeds = [self.proxies[seed].address for seed in self._seeds]
+        seeds = [self._addresses[seed] for seed in self._seeds]
         settings: dict[str, Any] = {"seeds": seeds, "secret": "geheim", "address_timeout": 0.5, "connect_timeout": 3.0}
         settings["leave_timeout"] = 0.5
         if name in self.proxies:
             node = gmp.Node(name, binds=["127.0.0.1:0"], advertise=[self.proxies[name].address], **settings).start()
             self.proxies[name].target = node.binds[0]
         else:
-            node = gmp.Node(name, binds=[], **settings).start()
+            node = gmp.Node(name, binds=[self._addresses[name]] if name in self._addresses else [], **settings).start()
         self.nodes[name] = node
         receivers = [node.port(self._receive), node.port()]
         receivers[1].on(None, lambda *message: self._received(node, receivers[1].id, message))
@@ -202,7 +213,10 @@ class Network:
         end = time.monotonic() + seconds
         # no `gevent.Timeout`: it would leave a node behind in the middle of its crash
         while time.monotonic() < end and not self.history.wrong:
-            self._fault(self.random.choice(FAULTS), self.proxies[self.random.choice(sorted(self.proxies))])
+            if self.proxies:
+                self._fault(self.random.choice(FAULTS), self.proxies[self.random.choice(sorted(self.proxies))])
+            else:
+                self._fault_without_proxies(self.random.choice(FAULTS_WITHOUT_PROXIES))
             if self.random.random() < 0.4:
                 self._heal()
             gevent.sleep(self.random.random() * 0.2)
@@ -219,14 +233,29 @@ class Network:
         elif what == "throttle":
             proxy.throttle(self.random.uniform(50_000, 500_000))
         elif what in ("crash", "leave"):
-            name = self.random.choice(sorted(self.nodes))
-            getattr(self, what)(name)
-            gevent.sleep(self.random.random() * 0.3)
-            self.start(name)
+            self._restart(what)
         else:
             getattr(proxy, what)()
             gevent.sleep(self.random.random() * 0.4)
             proxy.heal()
+
+    def _fault_without_proxies(self, what: str) -> None:
+        self.counts[what] += 1
+        if what in ("crash", "leave"):
+            self._restart(what)
+        elif connections := self.connections():
+            self.random.choice(connections).sock.shutdown(self.random.choice(ENDS))
+
+    def _restart(self, what: str) -> None:
+        name = self.random.choice(sorted(self.nodes))
+        getattr(self, what)(name)
+        gevent.sleep(self.random.random() * 0.3)
+        self.start(name)
+
+    def connections(self) -> list[Connection]:
+        """Those that are up now, both ends of each, without relays."""
+        peers = [peer for node in self.nodes.values() for peer in node._core.network.up_peers()]
+        return [peer.connection for peer in peers if isinstance(peer.connection, Connection)]
 
     def _heal(self) -> None:
         for proxy in self.proxies.values():

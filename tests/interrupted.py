@@ -1,7 +1,7 @@
 """A program that is interrupted again and again while it sends, receives, calls and spawns, and then looks at the damage.
 
-``python -m tests.interrupted raise|send WAY TRIALS SEED [FIRST]``. WAY: msgpack, json, tls, relay, local;
-large, large_tls: with octets that travel beside their messages.
+``python -m tests.interrupted raise|send WAY TRIALS SEED [FIRST]``. WAY: msgpack, json, tls, relay, local; msgpack and tls go
+over Unix sockets where there are any, json and relay over TCP; large, large_tls: with octets beside their messages.
 *raise*: Ctrl-C, by `tests.strikes`; *send*: a signal handler that sends. With FIRST the points are struck in their order,
 from that one on, instead of at random. Prints a JSON object; ``bad`` must be empty.
 
@@ -36,7 +36,7 @@ OCTETS = bytes(300_000)
 
 def settings(way: str) -> dict[str, Any]:
     """What both nodes are configured with."""
-    found: dict[str, Any] = {"secret": SECRET}
+    found: dict[str, Any] = {"secret": SECRET, "unix_sockets": way in ("msgpack", "tls")}
     if way == "json":
         found["framings"] = ["json"]
     if way in ("tls", "large_tls"):

@@ -39,6 +39,25 @@ def test_whatever_nodes_tell_it_is_drawn(told: dict[str, dict[str, Any]]) -> Non
     assert len(picture.findall("{http://www.w3.org/2000/svg}line")) == len(graph.edges)
 
 
+def test_a_connection_by_a_unix_socket_is_marked_in_every_drawing() -> None:
+    told = {
+        "s": {"seed": True, "connections": [{"node_id": "a", "transport": "unix"}, {"node_id": "b", "transport": "tcp"}]},
+        "b": {"connections": [{"node_id": "a"}]},  # a former version does not tell
+    }
+    graph = make_graph({name: Answer(name, data) for name, data in told.items()})
+    assert tree(graph, 40) == ["s (seed)", "├── a (unix)", "└── b  also: a"]
+    assert [line.strip() for line in dot(graph).splitlines() if "--" in line] == [
+        '"a" -- "b";',
+        '"a" -- "s" [label=unix];',
+        '"b" -- "s";',
+    ]
+    assert [line.split("</title>")[0].split("<title>")[1] for line in svg(graph).splitlines() if "<title>" in line][:3] == [
+        "a – b",
+        "a – s: Unix socket",
+        "b – s",
+    ]
+
+
 class FakeNode:
     """Knows one node, which told `data`."""
 

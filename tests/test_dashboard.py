@@ -20,6 +20,7 @@ from gmp.services.dashboard.view import OVERDUE, NodeView, merge_links, plain
 from gmp.services.logline import parse_line
 from gmp.testing import FaultProxy
 
+from .addresses import BY_UNIX
 from .browser import Browser, needs_chromium
 from .conftest import eventually
 from .perl_node import PerlNode
@@ -126,6 +127,7 @@ def test_the_stream_tells_of_nodes_connections_groups_and_what_was(app: Dashboar
     assert nodes["b/other"]["state"] == "up"
     assert nodes["b/other"]["master"] == "seed"
     assert {snapshot["links"][0]["a"], snapshot["links"][0]["b"]} == {"seed", "b/other"}
+    assert snapshot["links"][0]["unix"] is BY_UNIX
     family = until(app, lambda data: bool(data["families"]["<i>workers</i>"]["items"]))["families"]["<i>workers</i>"]
     assert (family["group"], family["entries"]) == (True, 1)
     assert family["items"][0][0] == port.id
@@ -363,6 +365,11 @@ def test_the_picture_shows_within_seconds_what_happens_to_ten_processes(make_nod
             return bool(row) and float(row[1]) > 0 and all(re.fullmatch(r"[\d.]+ (µs|ms)", each) for each in row[2:4])
 
         eventually(shop_is_told)
+        ways = browser.script(
+            "return Object.fromEntries([...document.querySelectorAll('#detail tr')].map(row => [...row.cells]"
+            ".slice(0, 2).map(cell => cell.textContent)))"
+        )
+        assert (ways["node-4"], ways["private"]) == ("Unix" if BY_UNIX else "TCP", "TCP")  # behind the proxy
         assert not browser.complaints()
     finally:
         browser.close()

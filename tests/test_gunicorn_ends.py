@@ -16,7 +16,7 @@ import pytest
 
 import gmp
 
-from .addresses import free_address
+from .addresses import BY_UNIX, free_address
 from .conftest import eventually
 
 pytest.importorskip("gunicorn")
@@ -67,6 +67,7 @@ class Server:
             command, cwd=self._folder, env={**os.environ, "GMP_SECRET": "geheim"}, start_new_session=True
         )
         eventually(lambda: len(self.seed.up_nodes()) == WORKERS, timeout=40)
+        assert {peer["transport"] for peer in self.seed.stats()["peers"].values()} == {"unix" if BY_UNIX else "tcp"}
 
     def get(self, path: str) -> bytes:
         """The beginning of an answer; a stream stays open."""

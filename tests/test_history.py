@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.addresses import BY_UNIX
 from tests.history import Event, History, Network, check
 
 SECONDS = int(os.environ.get("GMP_HISTORY_SECONDS", "60"))
@@ -104,8 +105,8 @@ def test_a_monitor_that_never_fires_is_found_and_what_is_gone_is_forgotten() -> 
     assert len(history) == 0
 
 
-def run(seed: int, seconds: int, folder: Path) -> None:
-    network = Network(seed)
+def run(seed: int, seconds: int, folder: Path, *, proxied: bool = True) -> None:
+    network = Network(seed, proxied=proxied)
     history = network.history
     held: list[float] = []
     try:
@@ -115,6 +116,8 @@ def run(seed: int, seconds: int, folder: Path) -> None:
             if history.wrong:
                 break
             network.settle(60)
+            ways = {connection.way.unix for connection in network.connections()}
+            assert ways == {not proxied and BY_UNIX}
             held.append(memory())
             counts = f"{dict(history.counts)}, {dict(network.counts)}"
             print(f"seed {seed}, {left} s left: {counts}, {held[-1]:.0f} MiB", flush=True)
@@ -141,3 +144,9 @@ def test_a_few_seconds_of_faults_break_no_promise(tmp_path: Path) -> None:
 @pytest.mark.timeout(SECONDS + SECONDS // 4 + 300)
 def test_no_promise_is_broken_whatever_fails(tmp_path: Path) -> None:
     run(SEED, SECONDS, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_no_promise_is_broken_over_unix_sockets(tmp_path: Path) -> None:
+    run(SEED, min(SECONDS, ROUND), tmp_path, proxied=False)

@@ -13,6 +13,7 @@ import gevent
 import gevent.pool
 import pytest
 
+from .addresses import BY_UNIX
 from .gmp_command import Commands, processes_of_session, wait_for
 
 SLOW = pytest.mark.slow
@@ -228,18 +229,21 @@ def test_trace_draws_the_connections_as_tree_dot_and_svg(net: Net) -> None:
     assert tree.splitlines()[0] == "seed (seed)"
     assert {re.sub(r"^[├└│─ ]+", "", line).split()[0] for line in tree.splitlines()} == {"seed", "worker", "liberal"}
     dot = net.gmp("trace", "--dot").out
-    assert '"seed" -- "worker";' in dot
+    assert '"seed" -- "worker"' in dot
     assert net.gmp("trace", "--svg", "-o", "picture.svg").code == 0
     picture = (net.gmp.folder / "picture.svg").read_text()
     assert picture.startswith("<svg")
     assert ">worker</text>" in picture
-    assert ["seed", "worker"] in net.gmp("trace", "--json").json["connections"]
+    told = net.gmp("trace", "--json").json
+    assert ["seed", "worker"] in told["connections"]
+    assert told["unix"] == (told["connections"] if BY_UNIX else [])
 
 
 def test_top_shows_figures_once_when_it_is_no_terminal(net: Net) -> None:
     rows = {row["node_id"]: row for row in net.gmp("top", "-i", "0.2", "--json").json["nodes"]}
     assert {row["state"] for row in rows.values()} == {"up"}
     assert rows["seed"]["peers"] >= 2
+    assert rows["seed"]["unix"] == (rows["seed"]["peers"] if BY_UNIX else 0)
     assert rows["worker"]["ports"] >= 1
     assert rows["worker"]["sent"] is not None
     assert net.gmp("top", "-i", "0.1").out.splitlines()[0].split()[:2] == ["NODE", "STATE"]

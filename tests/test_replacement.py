@@ -11,16 +11,19 @@ import pytest
 
 import gmp
 from gmp.config import Address
+from gmp.net import unix
 from gmp.net.reasons import CloseReason
 from gmp.testing import FaultProxy, LocalNetwork
 
 from .conftest import Recorder, eventually
 
 
+@pytest.mark.parametrize("near", [True, False], ids=["unix", "tcp"])
 @pytest.mark.parametrize("seed", ["aa", "zz"], ids=["refused_by_the_arbiter", "refused_by_the_other"])
 def test_the_second_of_two_live_nodes_of_one_id_is_refused_by_both_addresses(
-    make_node: Any, seed: str, caplog: pytest.LogCaptureFixture
+    make_node: Any, seed: str, near: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("GMP_UNIX_SOCKETS", "yes" if near else "no")
     here = make_node(seed)
     first = make_node("mm", seeds=here.binds)
     here.wait_up("mm", timeout=20)
@@ -34,8 +37,9 @@ def test_the_second_of_two_live_nodes_of_one_id_is_refused_by_both_addresses(
         second.monitor(here.port().id, told)
         reason = told.wait(timeout=20)[0]
     used, _, refused = message.partition(", so that ")
-    assert used.startswith(f"{seed}: node ID 'mm' is in use by 127.0.0.1:")
-    assert refused.startswith("127.0.0.1:")
+    address = "unix:" if near and unix.IS_SUPPORTED else "127.0.0.1:"
+    assert used.startswith(f"{seed}: node ID 'mm' is in use by {address}")
+    assert refused.startswith(address)
     assert reason[:2] == ("transport_error", seed)
     assert not events.calls
     assert first.call(seed, "time", timeout=20)

@@ -214,7 +214,7 @@ class Doctor:
         seen, _, _ = str(figures.get("seen_as", "")).rpartition(":")
         address = str(figures.get("address", ""))
         own = _own_address(address)
-        if seen and own and seen.strip("[]") != own:
+        if figures.get("transport") != "unix" and seen and own and seen.strip("[]") != own:
             self._say(
                 "note", f"{node_id} sees us as {seen}, while we are {own}: there is address translation between us",
                 "others cannot dial us: set advertise to an address they reach, or binds = [] to go through the seed",

@@ -29,6 +29,7 @@ class Row:
     problem: str = ""
     ports: int | None = None
     peers: int | None = None
+    unix: int | None = None  #: of the peers, those connected by a Unix socket
     queued_bytes: int | None = None
     sent: float | None = None
     received: float | None = None
@@ -81,6 +82,7 @@ class Gauge:
         row.state = "busy" if node_id in busy else "up"
         row.ports, row.dropped = _int(data, "ports"), _int(data, "dropped")
         row.peers = sum(figures.get("state") == "up" for figures in peers.values())
+        row.unix = sum(figures.get("transport") == "unix" for figures in peers.values())
         row.queued_bytes = sum(_int(figures, "queued_bytes") or 0 for figures in peers.values())
         row.waiting, row.peak = _int(data, "waiting"), _int(data, "mailbox_peak")
         row.loop_lag, row.uptime = _float(data, "loop_lag"), _float(data, "uptime")

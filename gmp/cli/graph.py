@@ -27,6 +27,7 @@ class Graph:
     kinds: dict[str, str] = field(default_factory=dict)  #: node ID → seed, node, "no gmp" or "no answer"
     edges: set[Edge] = field(default_factory=set)  #: the smaller node ID first
     busy: set[str] = field(default_factory=set)
+    unix: set[Edge] = field(default_factory=set)  #: of the edges, those that are Unix sockets
     _ends: dict[str, set[str]] = field(default_factory=dict)
 
     def neighbours(self, node_id: str) -> list[str]:
@@ -38,6 +39,10 @@ class Graph:
         self.edges.add((min(a, b), max(a, b)))
         self._ends.setdefault(a, set()).add(b)
         self._ends.setdefault(b, set()).add(a)
+
+    def is_unix(self, a: str, b: str) -> bool:
+        """Return whether the two are connected by a Unix socket."""
+        return (min(a, b), max(a, b)) in self.unix
 
     def rank(self, node_id: str) -> tuple[bool, str]:
         """Return the key to sort a node by: seeds come first."""
@@ -76,6 +81,8 @@ def make_graph(answers: dict[str, Answer]) -> Graph:
                 graph.connect(node_id, other)
                 if connection.get("busy"):
                     graph.busy.add(other)
+                if connection.get("transport") == "unix":
+                    graph.unix.add((min(node_id, other), max(node_id, other)))
         for other in answer.values or ():  # a Perl node's
             if other and other != node_id and not is_command(other):
                 graph.kinds.setdefault(other, "?")
@@ -104,7 +111,7 @@ def tree(graph: Graph, width: int, *, ascii_only: bool = False) -> list[str]:
         return [other for other in graph.neighbours(node_id) if other not in related and order[other] < order[node_id]]
 
     def write(node_id: str, lead: str, below: str) -> None:
-        lines.append(_line(lead, node_id, graph, also(node_id), width))
+        lines.append(_line(lead, node_id, graph, parents.get(node_id), also(node_id), width))
         found = children.get(node_id, [])
         for place, child in enumerate(found):
             last = place == len(found) - 1
@@ -115,9 +122,10 @@ def tree(graph: Graph, width: int, *, ascii_only: bool = False) -> list[str]:
     return lines
 
 
-def _line(lead: str, node_id: str, graph: Graph, also: list[str], width: int) -> str:
+def _line(lead: str, node_id: str, graph: Graph, parent: str | None, also: list[str], width: int) -> str:
     marks = [graph.kinds[node_id]] if graph.kinds[node_id] not in ("node", "?") else []
     marks += ["busy"] if node_id in graph.busy else []
+    marks += ["unix"] if parent is not None and graph.is_unix(node_id, parent) else []
     line = lead + node_id + (f" ({', '.join(marks)})" if marks else "")
     if also:
         line += "  also: "
@@ -140,7 +148,8 @@ def dot(graph: Graph) -> str:
         if node_id in graph.busy:
             attributes += (", " if attributes else "") + "color=orange"
         lines.append(f"  {_quoted(node_id)}" + (f" [{attributes}]" if attributes else "") + ";")
-    lines += [f"  {_quoted(a)} -- {_quoted(b)};" for a, b in sorted(graph.edges)]
+    for a, b in sorted(graph.edges):
+        lines.append(f"  {_quoted(a)} -- {_quoted(b)}{' [label=unix]' if graph.is_unix(a, b) else ''};")
     return "\n".join([*lines, "}"])
 
 
@@ -165,7 +174,8 @@ def svg(graph: Graph) -> str:
         (x1, y1), (x2, y2) = places[a], places[b]
         lines.append(
             f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-            f' stroke="{"#2f6f9f" if between_seeds else "#999999"}" stroke-width="{2.5 if between_seeds else 1.2}"/>'
+            f' stroke="{"#2f6f9f" if between_seeds else "#999999"}" stroke-width="{2.5 if between_seeds else 1.2}">'
+            f"<title>{escape(safe(f'{a} – {b}'))}{': Unix socket' if graph.is_unix(a, b) else ''}</title></line>"
         )
     for node_id in sorted(graph.kinds, key=graph.rank):
         lines += _node_svg(graph, node_id, *places[node_id], size[0] / 2)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from gmp.config import Address
 from gmp.errors import GmpError, MessageError
-from gmp.mesh.addresses import is_loopback
 from gmp.mesh.backbone import Backbone
 from gmp.mesh.backlog import Backlog
 from gmp.mesh.failures import Complaints
@@ -95,7 +94,7 @@ class MeshGround:
     def is_near(self, node_id: str) -> bool:
         """`Ground.is_near`."""
         peer = self._host.network.peers.get(node_id)
-        return peer is not None and peer.connection is not None and is_loopback(peer.connection.address)
+        return peer is not None and peer.connection is not None and peer.connection.on_this_host
 
     def may_be_seed(self, node_id: str) -> bool:
         """`Ground.may_be_seed`: any node with the secret, unless `cert_names` distinguishes nodes."""

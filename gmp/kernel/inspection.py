@@ -60,7 +60,7 @@ class Inspection:
         }
 
     def _connections(self) -> list[dict[str, Any]]:
-        kept = ("address", "gmp", "busy", "relay", "tls")
+        kept = ("address", "gmp", "busy", "relay", "tls", "transport")
         return [
             {"node_id": node_id, **{key: figures[key] for key in kept if key in figures}}
             for node_id, figures in self._host.stats()["peers"].items()

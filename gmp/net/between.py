@@ -34,6 +34,7 @@ else:
 
 ROLE, PEER_ADDRESS, OWN_ADDRESS, MACHINE = "role", "peeraddr", "ownaddr", "machine"
 DIALLED, ACCEPTED = "dialled", "accepted"
+UNIX = "unix"  # in the place of a host: the other end of a Unix socket, with the number of its process as port
 UNKNOWN_MACHINE = "unknown"  # the value of `machine` where the system does not tell
 
 
@@ -49,7 +50,7 @@ class End(NamedTuple):
     @property
     def is_loopback(self) -> bool:
         """Whether the host is a loopback address."""
-        return ipaddress.ip_address(self.host).is_loopback
+        return self.host == UNIX or ipaddress.ip_address(self.host).is_loopback
 
 
 def make_end(host: str, port: int) -> End:
@@ -71,19 +72,27 @@ def parse_end(text: str) -> End | None:
 
 
 class Way(NamedTuple):
-    """A TCP connection as one end of it sees it; `near`: the other end has an address of this machine."""
+    """A connection as one end of it sees it; `near`: the other end has an address of this machine."""
 
     dialled: bool
     own: End
     other: End
     near: bool
     machine: str  #: `gmp.net.machine.machine_name`
+    unix: bool = False  #: a Unix socket; the kernel has said that this node's user is at its other end
+
+    @property
+    def on_this_host(self) -> bool:
+        """Whether the other end is certainly in this node's network namespace: a Unix socket, or on loopback."""
+        return self.unix or self.other.is_loopback
 
     def keys(self) -> dict[str, str]:
         """Return the keys by which a greeting describes it."""
         keys = {ROLE: DIALLED if self.dialled else ACCEPTED, PEER_ADDRESS: str(self.other)}
         if self.dialled and self.near:  # nobody on another machine learns of these
-            keys |= {OWN_ADDRESS: str(self.own), MACHINE: self.machine or UNKNOWN_MACHINE}
+            keys[OWN_ADDRESS] = str(self.own)
+            if not self.unix:
+                keys[MACHINE] = self.machine or UNKNOWN_MACHINE
         return keys
 
 
@@ -113,7 +122,9 @@ class Policy:
             raise AuthenticationError(f"node {node_id!r} is no gmp node, and require_roles refuses nodes that have no roles")
         if tls or self._anywhere:
             return
-        if "gmp" not in keys:
+        if way.unix:
+            self._check_process(way, node_id, keys)
+        elif "gmp" not in keys:
             self._check_perl(way, node_id, keys)
         elif not way.dialled:
             self._check_dialler(way, node_id, keys)
@@ -162,6 +173,19 @@ class Policy:
             raise self._passed_on(node_id, target, way, " on another machine")
         if parse_end(keys.get(OWN_ADDRESS, "")) != way.other:
             raise self._passed_on(node_id, target, way, " by another socket than the one that came here")
+
+    def _check_process(self, way: Way, node_id: str, keys: Mapping[str, str]) -> None:
+        """Check that the node is the very process that has dialled: one of this user may be locked in a container."""
+        if "gmp" not in keys:
+            raise AuthenticationError(
+                f"node {node_id!r} is no gmp node, and only those use Unix sockets: somebody passes the lines on"
+            )
+        said = keys.get(OWN_ADDRESS, "")
+        if not way.dialled and said != str(way.other):
+            raise AuthenticationError(
+                f"node {node_id!r} says {said[:60]!r} of where it has dialled from, but {way.other} has: somebody passes the"
+                " lines on"
+            )
 
     def _check_perl(self, way: Way, node_id: str, keys: Mapping[str, str]) -> None:
         """Check a node without roles, which says at most the address of the other end as it sees it.

@@ -1,4 +1,4 @@
-"""One TCP connection: watchers, outbox, and the session that gives the bytes their meaning.
+"""One connection, by TCP or a Unix socket: watchers, outbox, and the session that gives the bytes their meaning.
 
 States: *handshake* (bytes go to the session; a timer limits it), *up* (bytes go to the decoder, messages to
 their destinations), *closed*. The owner, a `Network`, decides what becomes of it; this file moves bytes.
@@ -71,8 +71,8 @@ class Connection(FrameReader):
     # slots: an instance's dict with so many attributes would be slow to look up
     __slots__ = (
         "_auth_wanted", "_buffer", "_cert_names", "_contexts", "_deadline", "_find", "_let_go", "_owner", "_paused",
-        "_scratch", "_view", "address", "auth_sent", "detail", "incarnation", "node_id", "number", "refused",
-        "retry_bounded", "watch", "way",
+        "_scratch", "_view", "address", "auth_sent", "detail", "incarnation", "node_id", "number", "on_this_host",
+        "refused", "retry_bounded", "watch", "way",
     )  # fmt: skip
     is_direct = True
 
@@ -101,7 +101,7 @@ class Connection(FrameReader):
         self._let_go = machine.let_go
         self.session = session
         self.address = address  #: of the other side, ``host:port``
-        self.way = way
+        self.way, self.on_this_host = way, way.on_this_host
         self.number = number  #: greater than that of every earlier connection
         self.detail = ""
         self.auth_sent = False
@@ -115,9 +115,8 @@ class Connection(FrameReader):
         self._view = memoryview(buffer)
         self._scratch, self._contexts, self._cert_names = scratch, contexts, cert_names
         self.sock.setblocking(False)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.retry_bounded = tcp.set_keepalive(self.sock, limits)
-        tcp.bound_send_buffer(self.sock, send_buffer)
+        self.retry_bounded = False if way.unix else tcp.set_up(self.sock, limits)
+        tcp.bound_send_buffer(self.sock, send_buffer, near=way.other.is_loopback)
         self._paused = False
         self._auth_wanted = False  # send our authentication line as soon as TLS is ready
         loop = hub.loop
@@ -159,7 +158,8 @@ class Connection(FrameReader):
     def stats(self) -> dict[str, Any]:
         """Return where the other side sees this node, and what TLS does, if it is used."""
         seen_as = self.session.greeting.keys.get("peeraddr", "")
-        return {"seen_as": seen_as, **({} if self.tls is None else self.tls.stats())}
+        figures = {"transport": "unix" if self.way.unix else "tcp", "seen_as": seen_as}
+        return figures | ({} if self.tls is None else self.tls.stats())
 
     # ---- receiving
 

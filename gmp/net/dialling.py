@@ -1,4 +1,4 @@
-"""Dialling: making a TCP connection to an address, waiting for its handshake, and returning the outcome.
+"""Dialling: connecting to an address, by a Unix socket or TCP, waiting for its handshake, and returning the outcome.
 
 race: both sides dial at once, and one connection wins: the end of the other is no failure
 (`DialAgain`, `gmp.net.handshakes`).
@@ -7,17 +7,18 @@ race: both sides dial at once, and one connection wins: the end of the other is 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import gevent
 import gevent.event
 
 from gmp.config import Address, Settings
-from gmp.errors import GmpError
+from gmp.errors import GmpError, ProtocolError
 from gmp.net.between import Way
 from gmp.net.connection import Connection
 from gmp.net.listening import format_address
-from gmp.net.machine import Machine, way_between
+from gmp.net.machine import Machine, unix_way_to, way_between
 from gmp.net.names import family_of
 from gmp.net.reasons import CloseReason
 from gmp.net.streams import Stream
@@ -46,6 +47,10 @@ class Detachable(Protocol):
 
 class SelfDial(GmpError):
     """The address that was dialled is this node's own."""
+
+
+class ClosedUnheard(ProtocolError):
+    """The other side closed the connection before it said anything."""
 
 
 class DialAgain(GmpError):
@@ -84,7 +89,7 @@ class Dialling:
         deadline, delay = clock.monotonic() + self._settings.connect_timeout, FIRST_DELAY
         while True:
             try:
-                return str(self._dial(address, Dial(gevent.event.AsyncResult(), expect, "")))
+                return str(self._dial(address, expect))
             except DialAgain as again:
                 if clock.monotonic() + delay > deadline:
                     raise
@@ -101,31 +106,34 @@ class Dialling:
 
         *Blocks:*, *Raises:* as `dial`.
         """
-        stream = self._dial(address, Dial(gevent.event.AsyncResult(), node_id, stream_id))
+        stream = self._dial(address, node_id, stream_id)
         assert isinstance(stream, Stream)
         return stream
 
-    def _dial(self, address: Address, dial: Dial) -> str | Stream:
+    def _dial(self, address: Address, expect: str, stream_id: str = "") -> str | Stream:
         if self._is_closed():
             raise GmpError("the node is closed")
         family = family_of(address.host)
         if family is None:
             raise GmpError(f"{address.host!r} is not resolved yet")
-        where = format_address(*address)
+        # a stream that is aborted ends by a RST, which a Unix socket has not
+        near = self._machine.unix_socket(*address) if self._settings.unix_sockets and not stream_id else None
+        if near is not None:
+            try:
+                return self._meet(near, address, Dial(gevent.event.AsyncResult(), expect, ""), unix=True)
+            except ClosedUnheard:
+                pass  # it is not what it seemed: another program, or one that is not of this user any more
         sock = self._machine.tcp_socket(family)
-        try:
-            sock.settimeout(self._settings.address_timeout)
-            sock.connect(address)
-            own, other = sock.getsockname(), sock.getpeername()
-            if own == other:
-                raise ConnectionRefusedError("TCP connected to itself")
-            if self._is_closed():
-                raise GmpError("the node is closed")
-            connection = self._start(sock, where, way_between(self._machine, own, other, dialled=True), dial)
-        finally:
-            sock.close()
+        return self._meet(sock, address, Dial(gevent.event.AsyncResult(), expect, stream_id), unix=False)
+
+    def _meet(self, sock: Any, address: Address, dial: Dial, *, unix: bool) -> str | Stream:
+        """Take `sock` over and return the outcome of the handshake with who is there. *Blocks:*, *Raises:* as `dial`."""
+        where = format_address(*address)
+        with closing(sock):
+            way = unix_way_to(self._machine, *address) if unix else self._connect(sock, address)
+            connection = self._start(sock, where, way, dial)
         if connection is None:
-            raise GmpError(f"{where}: the connection broke at once")
+            raise ClosedUnheard(f"{where}: the connection broke at once")
         try:
             dial.result.wait()
         finally:
@@ -141,3 +149,14 @@ class Dialling:
             del error
         assert result is not None
         return result
+
+    def _connect(self, sock: Any, address: Address) -> Way:
+        """Connect the TCP socket; return the way that it is."""
+        sock.settimeout(self._settings.address_timeout)
+        sock.connect(address)
+        own, other = sock.getsockname(), sock.getpeername()
+        if own == other:
+            raise ConnectionRefusedError("TCP connected to itself")
+        if self._is_closed():
+            raise GmpError("the node is closed")
+        return way_between(self._machine, own, other, dialled=True)

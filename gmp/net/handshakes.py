@@ -18,7 +18,7 @@ from gmp.errors import AuthenticationError, GmpError, ProtocolError
 from gmp.ids import is_peer_node_id
 from gmp.net.between import Policy, Way
 from gmp.net.connection import Connection
-from gmp.net.dialling import Detachable, Dial, DialAgain, SelfDial
+from gmp.net.dialling import ClosedUnheard, Detachable, Dial, DialAgain, SelfDial
 from gmp.net.heartbeat import Limits
 from gmp.net.machine import Machine
 from gmp.net.peer import Peer
@@ -248,8 +248,13 @@ class Handshakes:
         elif peer is not None and not dial.stream_id and self._closed_for_another(peer, connection):
             result.set_exception(DialAgain(text, peer))
         else:
-            error = AuthenticationError if reason is CloseReason.AUTHENTICATION_FAILED else ProtocolError
-            result.set_exception(error(text))
+            result.set_exception(self._error_of(connection, reason)(text))
+
+    def _error_of(self, connection: Connection, reason: CloseReason) -> type[ProtocolError]:
+        if reason is CloseReason.AUTHENTICATION_FAILED:
+            return AuthenticationError
+        unheard = reason in _CLOSED_THERE and not connection.session.has_greeting
+        return ClosedUnheard if unheard else ProtocolError
 
     def _perhaps(self, connection: Connection) -> str:
         """Return why the other side most likely closed a connection in the handshake: it does not say."""

@@ -34,12 +34,22 @@ _NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 class Listeners:
-    """The listening sockets of one node on `machine`; `accepted(sock, address)` is called for each connection."""
+    """The listening sockets of one node on `machine`; `accepted(sock, address)` is called for each connection.
 
-    def __init__(self, machine: Machine, accepted: Callable[[Any, tuple[Any, ...]], None]) -> None:
+    `accepted_near(sock, host, port)` is called for each that came by the Unix socket beside that TCP address; None: no such
+    sockets are opened.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        accepted: Callable[[Any, tuple[Any, ...]], None],
+        accepted_near: Callable[[Any, str, int], None] | None,
+    ) -> None:
         self.binds: list[str] = []
         self._machine = machine
         self._accepted = accepted
+        self._accepted_near = accepted_near
         self._servers: list[Server] = []
 
     def listen(self, binds: Sequence[Address]) -> None:
@@ -60,7 +70,16 @@ class Listeners:
             raise
         for listener in listeners:
             self._servers.append(self._machine.serve(listener, self._accepted))
-            self.binds.append(format_address(*listener.getsockname()[:2]))
+            host, port = listener.getsockname()[:2]
+            self.binds.append(format_address(host, port))
+            self._listen_near(host, port)
+
+    def _listen_near(self, host: str, port: int) -> None:
+        """Listen beside that TCP address for the nodes of this user on this host."""
+        accepted = self._accepted_near
+        listener = None if accepted is None else self._machine.unix_listener(host, port)
+        if accepted is not None and listener is not None:
+            self._servers.append(self._machine.serve(listener, lambda sock, _: accepted(sock, host, port)))
 
     def stop(self) -> None:
         """Close the listening sockets."""

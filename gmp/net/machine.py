@@ -21,7 +21,8 @@ import gevent.socket
 from gevent.server import StreamServer
 
 from gmp.later import later
-from gmp.net.between import Way, make_end
+from gmp.net import unix
+from gmp.net.between import UNIX, End, Way, make_end
 from gmp.net.names import family_of
 
 if TYPE_CHECKING:
@@ -148,6 +149,16 @@ class Machine:
         """Return a new TCP socket whose methods wait cooperatively."""
         return gevent.socket.socket(family, socket.SOCK_STREAM)
 
+    def unix_listener(self, host: str, port: int) -> Any:
+        """Return a Unix socket that listens beside the TCP address, which is listened on; None where there can be none."""
+        return unix.listen(self.name(), host, port) if unix.IS_SUPPORTED and self.name() else None
+
+    def unix_socket(self, host: str, port: int) -> Any:
+        """Return a Unix socket connected with this user's node at that TCP address; None if that is not here."""
+        if not (unix.IS_SUPPORTED and self.name() and (make_end(host, port).is_loopback or self.is_own(host))):
+            return None
+        return unix.connect(self.name(), host, port)
+
     def socket_of(self, descriptor: int) -> Any:
         """Return the connected socket with that descriptor; its methods wait cooperatively."""
         return gevent.socket.socket(fileno=descriptor)
@@ -197,3 +208,13 @@ def way_between(machine: Machine, own: tuple[Any, ...], other: tuple[Any, ...], 
     ends = make_end(*own[:2]), make_end(*other[:2])
     near = ends[1].is_loopback or machine.is_own(ends[1].host)
     return Way(dialled, *ends, near, machine.name())
+
+
+def unix_way_to(machine: Machine, host: str, port: int) -> Way:
+    """Return a Unix socket that was dialled in the place of that TCP address."""
+    return Way(True, End(UNIX, os.getpid()), make_end(host, port), True, machine.name(), unix=True)
+
+
+def unix_way_from(machine: Machine, host: str, port: int, process: int) -> Way:
+    """Return a Unix socket that `process` has dialled, and that was accepted beside that TCP address."""
+    return Way(False, make_end(host, port), End(UNIX, process), True, machine.name(), unix=True)

@@ -18,7 +18,7 @@ import gevent.event
 from gmp.config import Address, Settings, parse_advertised
 from gmp.errors import GmpError, ProtocolError
 from gmp.later import later
-from gmp.net import machine
+from gmp.net import machine, unix
 from gmp.net.between import Way
 from gmp.net.challenge import answered_for
 from gmp.net.connection import Connection
@@ -27,7 +27,7 @@ from gmp.net.handshakes import Handshakes, incarnation_of
 from gmp.net.heartbeat import Limits
 from gmp.net.housekeeper import Housekeeper, HousekeeperEvents
 from gmp.net.listening import Listeners, format_address
-from gmp.net.machine import way_between
+from gmp.net.machine import unix_way_from, way_between
 from gmp.net.peer import Peer, PeerEvents
 from gmp.net.peerstate import Act, Do, PeerState
 from gmp.net.reasons import CloseReason, describe
@@ -107,7 +107,8 @@ class Network:
         self.portable = Portable(framings, settings.max_message, PERL_STRINGS[settings.perl_strings])
         self._contexts = tls.make_contexts(settings.cert) if settings.cert else None
         self.is_marked_seed = self._contexts is not None and settings.cert_names and tls.marks_seed(self._contexts)
-        self._listeners = Listeners(self._machine, self._accepted)
+        near = self._accepted_near if settings.unix_sockets else None
+        self._listeners = Listeners(self._machine, self._accepted, near)
         self._streams: WeakKeyDictionary[Stream, None] = WeakKeyDictionary()  # in their order
         self.visitors = Visitors(
             settings.max_unauthenticated,
@@ -188,6 +189,16 @@ class Network:
         connection = self.handshakes.start(sock, format_address(*address[:2]), way, None)
         if connection is not None:
             self.visitors.enter(connection, host)
+
+    def _accepted_near(self, sock: Any, host: str, port: int) -> None:
+        if not unix.is_own_user(sock):
+            sock.close()
+            return
+        way = unix_way_from(self._machine, host, port, unix.process_of(sock))
+        self.visitors.make_room(way.other.host)
+        connection = self.handshakes.start(sock, str(way.other), way, None)
+        if connection is not None:
+            self.visitors.enter(connection, way.other.host)
 
     def _make_connection(self, fd: int, session: Session, address: str, way: Way, number: int) -> Connection:
         settings = self._settings

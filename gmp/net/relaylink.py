@@ -51,6 +51,7 @@ class RelayLink:
     strings = outbox = tls = None
     is_gmp = admits_all = True
     is_direct = encrypting = False
+    on_this_host: bool = False
 
     def __init__(
         self,

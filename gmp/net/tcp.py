@@ -19,8 +19,12 @@ _LOOPBACK_SEND_BUFFER = 256 * 1024
 _ABORT = struct.pack("ii", 1, 0)
 
 
-def set_keepalive(sock: _socket.socket, limits: Limits) -> bool:
-    """Make the kernel notice a vanished host; return whether its retries are bounded (see `heartbeat.Reach`)."""
+def set_up(sock: _socket.socket, limits: Limits) -> bool:
+    """Have each write sent at once, and make the kernel notice a vanished host.
+
+    Return whether its retries are bounded (see `heartbeat.Reach`).
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     keepalive = limits.keepalive
     for option, value in (("TCP_KEEPIDLE", keepalive), ("TCP_KEEPINTVL", keepalive), ("TCP_KEEPCNT", limits.probes)):
@@ -36,26 +40,23 @@ def set_keepalive(sock: _socket.socket, limits: Limits) -> bool:
     return True
 
 
-def bound_send_buffer(sock: _socket.socket, size: int | None) -> None:
-    """Bound what waits in the kernel to about `size` bytes; None: bound it on loopback only, where more only costs.
+def bound_send_buffer(sock: _socket.socket, size: int | None, *, near: bool) -> None:
+    """Bound what waits in the kernel to about `size` bytes; None: bound it if `near` only (loopback, or a Unix socket).
 
-    There a buffer that grows puts each small message behind megabytes, and what is written falls out of the processor's
-    cache before it is read. Over a long distance a bound would limit the throughput, so the kernel chooses there.
+    There more only costs: a buffer that grows puts each small message behind megabytes, and what is written falls out of
+    the processor's cache before it is read. Over a long distance a bound would limit the throughput, so the kernel
+    chooses there.
     """
     if size is None:
-        try:
-            name = sock.getpeername()[0]
-        except OSError:
-            return  # race: the connection has ended already, which the reader will see
-        if not name.startswith("127.") and name != "::1":
+        if not near:
             return
         size = _LOOPBACK_SEND_BUFFER
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
 def read_figures(sock: _socket.socket) -> TcpFigures | None:
-    """Return the kernel's figures of the connection; None where the system has none. *Raises:* `OSError`."""
-    if _INFO is None:
+    """Return the kernel's figures of the connection; None where it has none: of Unix sockets. *Raises:* `OSError`."""
+    if _INFO is None or sock.family == socket.AF_UNIX:
         return None
     data = sock.getsockopt(socket.IPPROTO_TCP, _INFO, _INFO_SIZE)
     if len(data) < _FIGURES.size:

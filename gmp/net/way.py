@@ -23,6 +23,7 @@ class PeerWay(Protocol):
 
     incarnation: str  #: of the node at the other end
     address: str  #: of the other end, for people and for logs
+    on_this_host: bool  #: it leads into this node's network namespace, as `gmp.net.between.Way.on_this_host`
     high_mark: int  #: `send` returns True when more bytes wait
     low_mark: int  #: the owner is told when the bytes that wait fall to this
     watch: Watch | None  #: what the housekeeper knows of it, while it is up

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Protocol
 
 from gmp.ids import is_port_id, split_port_id
-from gmp.mesh.addresses import is_loopback
 from gmp.mesh.groups import Group, wait_for
 from gmp.objects.context import left
 from gmp.outside import chance
@@ -38,7 +37,7 @@ class Target(Protocol):
 
 def _is_of_this_host(core: Core, node_id: str) -> bool:
     peer = core.network.peers.get(node_id)
-    return peer is not None and peer.connection is not None and is_loopback(peer.connection.address)
+    return peer is not None and peer.connection is not None and peer.connection.on_this_host
 
 
 class OnePort:

@@ -29,6 +29,7 @@ NARROW = 110  # columns below which the less important figures are left out
 COLUMNS: tuple[tuple[str, Callable[[Row], Any], bool], ...] = (
     ("STATE", lambda row: row.state, True),
     ("PEERS", lambda row: row.peers, False),
+    ("UNIX", lambda row: row.unix, False),
     ("PORTS", lambda row: amount(row.ports), False),
     ("QUEUE", lambda row: amount(row.queued_bytes), True),
     ("OUT/S", lambda row: amount(row.sent), True),
@@ -54,11 +55,12 @@ def command(access: Access, interval: float, count: int | None) -> None:
     """Show what every node of the network is doing, live, until Ctrl-C.
 
     Asks each node for its figures. STATE: up, busy (its program does not answer its peers' heartbeats), silent (it does
-    not answer us), lost, or no gmp (a Perl node has no figures). QUEUE: bytes waiting to be sent to other nodes; OUT/S
-    and IN/S: messages per second to and from other nodes; CALLS/S: calls of its services per second, and P99: how long
-    all but the slowest hundredth of them took, within a factor of two; WAIT: messages in mailboxes; PEAK: the most
-    messages that ever waited in one mailbox; LAG: how late the event loop was; RTT: the round trip of a heartbeat, as its
-    peers measured it. Narrow terminals show fewer columns. With --json: one line for each round of questions.
+    not answer us), lost, or no gmp (a Perl node has no figures). UNIX: how many of its peers are connected by a Unix
+    socket, as they are on its host; QUEUE: bytes waiting to be sent to other nodes; OUT/S and IN/S: messages per second
+    to and from other nodes; CALLS/S: calls of its services per second, and P99: how long all but the slowest hundredth
+    of them took, within a factor of two; WAIT: messages in mailboxes; PEAK: the most messages that ever waited in one
+    mailbox; LAG: how late the event loop was; RTT: the round trip of a heartbeat, as its peers measured it.
+    Narrow terminals show fewer columns. With --json: one line for each round of questions.
     """
     live = sys.stdout.isatty() and not access.json
     looks = count or (None if live else 1)

@@ -33,8 +33,8 @@ def command(
     """Show the connections of the network as a tree or, with --messages, the messages that a port receives and sends.
 
     Asks every node which nodes it is connected to. The tree begins at a seed; a connection outside the tree is shown as
-    'also' behind the later of its two nodes. Perl nodes whose setting 'secure' is on are known only from the others'
-    answers. Exit code 1: a node does not answer.
+    'also' behind the later of its two nodes, and 'unix' that a node and the one above it are connected by a Unix socket.
+    Perl nodes whose setting 'secure' is on are known only from the others' answers. Exit code 1: a node does not answer.
 
     \b
       gmp trace --svg -o network.svg
@@ -57,7 +57,7 @@ def command(
     if access.json:
         nodes = {node_id: {"kind": kind, "busy": node_id in graph.busy} for node_id, kind in sorted(graph.kinds.items())}
         text = None
-        print_json({"nodes": nodes, "connections": sorted(graph.edges), "problems": silent})
+        print_json({"nodes": nodes, "connections": sorted(graph.edges), "unix": sorted(graph.unix), "problems": silent})
     elif drawing:
         text = DRAWINGS[drawing](graph)
     else:

@@ -125,6 +125,7 @@ class NodeView:
                     "busy": figures.get("busy") is True,
                     "relay": text(connection.get("relay") or ""),
                     "tls": text(connection.get("tls") or ""),
+                    "unix": connection.get("transport") == "unix",
                 }
             )
         return found

@@ -50,6 +50,12 @@ class Host(Machine):
             raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
         return CooperativeSocket(self)
 
+    def unix_listener(self, host: str, port: int) -> None:
+        """As `Machine.unix_listener`: no host of a simulation has Unix sockets."""
+
+    def unix_socket(self, host: str, port: int) -> None:
+        """As `Machine.unix_socket`."""
+
     def socket_of(self, descriptor: int) -> CooperativeSocket:
         """As `Machine.socket_of`."""
         return CooperativeSocket(self, PlainSocket(self, descriptor))

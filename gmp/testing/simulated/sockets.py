@@ -54,6 +54,8 @@ class Kernel(Protocol):
 class PlainSocket:
     """A connected socket on `descriptor` that never waits."""
 
+    family = socket.AF_INET
+
     def __init__(self, host: Kernel, descriptor: int) -> None:
         self._host = host
         self._descriptor = descriptor

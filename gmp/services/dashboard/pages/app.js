@@ -51,6 +51,7 @@ function ring(nodes, wide, high, positions, start, alternate) {
 }
 // the observer's own node and its connections are drawn faintly, unless it is one of the network for itself
 function faint(id) { return id === snapshot.own && snapshot.observer }
+function by(link) { return `${link.unix ? ", by a Unix socket" : ""}${link.relay ? ", relayed by " + link.relay : ""}${link.tls ? ", " + link.tls : ""}` }
 function list(value) { return Array.isArray(value) ? value : [] }
 function label(id) { return id.length > 22 ? id.slice(0, 10) + "…" + id.slice(-10) : id }
 
@@ -66,7 +67,7 @@ function picture() {
     const line = draw("path", { class: `link${link.relay ? " relay" : ""}${link.busy ? " busy" : ""}${faint(link.a) || faint(link.b) ? " own" : ""}`,
       d: `M${from[0]} ${from[1]} Q${x} ${y} ${to[0]} ${to[1]}`, "stroke-width": 1 + Math.min(9, Math.log10(1 + link.bytes) * 1.1) });
     line.append(draw("title", {}, `${link.a} – ${link.b}: ${bytes(link.bytes)}/s, ${count(link.messages)} messages/s, ` +
-      `round trip ${seconds(link.round_trip)}${link.relay ? ", relayed by " + link.relay : ""}${link.tls ? ", " + link.tls : ""}`));
+      `round trip ${seconds(link.round_trip)}${by(link)}`));
     elements.push(line);
   }
   for (const node of snapshot.nodes) elements.push(symbol(node, ...positions.get(node.id)));
@@ -172,8 +173,8 @@ function describe(node, opened) {
   const title = make("h2");
   title.textContent = node.id;
   const found = [title, grid(["", ""], facts), heading("Connections"),
-    grid(["to", "msg/s", "bytes/s", "queue", "round trip"], node.links.map(link =>
-      [label(link.b), count(link.messages), bytes(link.bytes), bytes(link.queue), seconds(link.round_trip)]), [1, 2, 3, 4]),
+    grid(["to", "by", "msg/s", "bytes/s", "queue", "round trip"], node.links.map(link =>
+      [label(link.b), link.relay ? "relay" : link.unix ? "Unix" : "TCP", count(link.messages), bytes(link.bytes), bytes(link.queue), seconds(link.round_trip)]), [2, 3, 4, 5]),
     heading(`Ports${node.ports_list.more ? ` (the fullest ${ports.length} of ${ports.length + node.ports_list.more})` : ""}`),
     grid(["port", "runs", "groups", "waiting", "peak"], ports.map(port =>
       [port.name, port.runs || "–", list(port.groups).join(", "), count(port.waiting), count(port.peak)]), [3, 4])];
