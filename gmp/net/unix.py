@@ -86,7 +86,7 @@ def is_own_user(sock: Any) -> bool:
 @cache
 def _unmapped_user() -> int:
     try:
-        with open("/proc/sys/kernel/overflowuid", encoding="ascii") as file:
+        with open("/proc/sys/kernel/overflowuid", "rb") as file:
             return int(file.read())
     except OSError:
         return 65534
