@@ -214,10 +214,10 @@ def test_another_user_is_refused(seed: gmp.Node) -> None:
 
 def test_another_program_of_this_user_takes_the_name() -> None:
     """It closes what it gets: TCP, at once."""
-    with closing(node("a", unix_sockets=False)) as one, socket.socket(socket.AF_UNIX) as listener:
+    with closing(node("a", unix_sockets=False)) as one, closing(gevent.socket.socket(socket.AF_UNIX)) as listener:
         listener.bind(name_at(one.binds[0]))
         listener.listen()
-        other_program = gevent.get_hub().threadpool.spawn(lambda: listener.accept()[0].close())
+        other_program = gevent.spawn(lambda: listener.accept()[0].close())
         with closing(node("b", *one.binds)) as other:
             assert transport(other, "a") == "tcp"
         other_program.get(timeout=20)
