@@ -162,6 +162,13 @@ def test_the_other_end_sees_what_it_would_see_of_the_kernel(scenario: Any, pair:
 # ---- what only a network sees that has faults
 
 
+def finds_the_next_life(sim: Simulation, here: gmp.Node) -> None:
+    """The node ``there`` has ended and was started again: `here` loses it, and talks to it again."""
+    sim.run_until(lambda: not here.is_up("there"), timeout=10)
+    here.wait_up("there", timeout=10)
+    assert here.call("there", "time", timeout=10)
+
+
 def trio(sim: Simulation) -> tuple[gmp.Node, gmp.Node]:
     sim.node("seed")
     here, there = sim.node("here"), sim.node("there")
@@ -181,9 +188,7 @@ def test_a_kernel_answers_for_a_program_that_died_while_nothing_got_through(sim:
         sim.crash("there")
         sim.run(1)
     sim.restart("there")
-    sim.run_until(lambda: not here.is_up("there"), timeout=10)
-    here.wait_up("there", timeout=10)
-    assert here.call("there", "time", timeout=10)
+    finds_the_next_life(sim, here)
 
 
 def test_so_it_does_when_one_direction_was_lost_behind_a_power_cut(sim: Simulation) -> None:
@@ -208,9 +213,7 @@ def test_whoever_waits_for_a_full_reader_is_reset_when_that_is_back_from_a_power
     sim.run(1)
     sim.vanish("there")
     sim.restart("there")
-    sim.run_until(lambda: not here.is_up("there"), timeout=10)
-    here.wait_up("there", timeout=10)
-    assert here.call("there", "time", timeout=10)
+    finds_the_next_life(sim, here)
 
 
 def test_what_comes_in_for_a_connection_that_a_keepalive_has_given_up_is_answered_by_a_reset(sim: Simulation) -> None:

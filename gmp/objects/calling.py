@@ -96,16 +96,15 @@ def usual_call(settings: Settings, head: Head, args: tuple[Any, ...]) -> Any:
     else:
         if reply[0] == forms.RETURN and len(reply) == 2:
             return reply[1]
-        request = Request(method, args, {}, timeout, None)
         try:
-            return _reply(settings, request, port_id, reply)
+            return _reply(settings, Request(method, args, {}, timeout, None), port_id, reply)
         except NotBegun as why:
             refused = why
-    if refused.kind == forms.KEY:
-        return _call_somewhere(settings, Request(method, args, {}, timeout, None), until, set())
-    if refused.kind in _ELSEWHERE and settings.target.others({port_id}):
-        return _call_somewhere(settings, Request(method, args, {}, timeout, None), until, {port_id})
-    raise refused.error from None
+    elsewhere = refused.kind in _ELSEWHERE and settings.target.others({port_id})
+    if refused.kind != forms.KEY and not elsewhere:
+        raise refused.error from None
+    avoid = {port_id} if elsewhere else set()
+    return _call_somewhere(settings, Request(method, args, {}, timeout, None), until, avoid)
 
 
 def call(settings: Settings, request: Request) -> Any:

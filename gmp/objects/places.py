@@ -30,19 +30,13 @@ class Place(PortTask):
     __slots__ = ("_places", "work")
 
     def __init__(self, places: Places) -> None:
-        super().__init__(self._run_next, (), places.port.ports.workers, places.port)
+        super().__init__(self._begin, (), places.port.ports.workers, places.port)
         self._places = places
         self.work: Work | None = None  #: that runs, or ran last
 
-    def _run_next(self) -> None:
-        places = self._places
-        places.pending -= 1
-        if places.waiting:
-            self.work = work = places.waiting.popleft()
-            work.place = self
-            if places.waiting:
-                places.stand_by()
-            places.run(work)
+    def _begin(self) -> None:
+        """Its turn has come; what it does follows in `go_on`."""
+        self._places.pending -= 1
 
     def go_on(self, worker: Worker, turn: Iterator[Any]) -> None:
         """`Job.go_on`: run the calls that wait, at most `A_TURN`."""
@@ -68,7 +62,7 @@ class Place(PortTask):
             places.waiting.appendleft(work)
         if places.waiting and self.port.reason is None:
             places.pending += 1
-            self.worker, self.next = None, (self._run_next, (None,))
+            self.worker, self.next = None, (self._begin, (None,))
             try:
                 pool.jobs.append(self)
             finally:  # as `Workers.add`

@@ -12,17 +12,8 @@ class PortTask(Task):
 
     def start(self) -> None:
         """Let it run as its port, which is alive, and end when that dies."""
-        port, pool = self.port, self._pool
-        ties = port._ties
-        if ties is None:
-            ties = port._tied()
-        ties.tasks[self] = None
-        try:
-            pool.jobs.append(self)
-        finally:  # as `Workers.add`
-            if not pool.scheduled:
-                pool.scheduled = True
-                pool.run_callback(pool.begin)
+        self.port._tied().tasks[self] = None
+        self._pool.add(self)
 
     def failed(self, error: BaseException) -> None:
         """`Job.failed`."""
