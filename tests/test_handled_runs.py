@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gmp
+from gmp.ports import handlers
 
 from .conftest import Recorder
 from .strikes import Striker, interrupt, strike_each, struck
@@ -48,13 +50,15 @@ def play(steps: list[Any], deliver: Callable[[gmp.Port, list[Any]], None]) -> tu
     return handled, left
 
 
-@given(STEPS)
-def test_a_run_is_handled_as_its_messages_one_by_one(steps: list[Any]) -> None:
+@given(STEPS, st.sampled_from([2, 1000]))
+def test_a_run_is_handled_as_its_messages_one_by_one(steps: list[Any], shortest: int) -> None:
     def one_by_one(port: gmp.Port, messages: list[Any]) -> None:
         for message in messages:
             port.put(message)
 
-    at_once = play(steps, lambda port, messages: port.put_all([*messages]))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(handlers, "SHORTEST", shortest)  # of one call for all of its messages
+        at_once = play(steps, lambda port, messages: port.put_all([*messages]))
     assert at_once == play(steps, one_by_one)
 
 
@@ -81,6 +85,56 @@ def test_handlers_that_a_handler_sets_are_for_what_comes_later() -> None:
     port.put_all([("n", 3)])
     gevent.sleep(0)
     assert handled == [("first", 0), ("first", 1), ("first", 2), ("second", 3)]
+
+
+@pytest.mark.parametrize("at", [0, 5, 19])
+def test_what_a_handler_claims_in_the_middle_of_a_run_comes_where_it_came(at: int) -> None:
+    port, handled = gmp.port(), list[Any]()
+
+    def handle(number: int) -> None:
+        handled.append(number)
+        if number == at:
+            port.on("late", lambda when: handled.append(when))
+
+    port.on("n", handle)
+    port.put(("late", "before"))
+    port.put_all([("n", number) for number in range(20)])
+    port.put(("late", "between"))
+    port.put_all([("n", number) for number in range(20, 40)])
+    port.put(("late", "after"))
+    gevent.sleep(0)
+    begun = at + 1
+    assert handled == [*range(begun), "before", *range(begun, 20), "between", *range(20, 40), "after"]
+
+
+def test_two_ports_with_long_runs_take_turns() -> None:
+    turns, ports = list[str](), {name: gmp.port() for name in "ab"}
+    for name, port in ports.items():
+        port.on("n", lambda number, name=name: turns.append(name))
+        port.put_all([("n", number) for number in range(2000)])
+    gevent.sleep(0)
+    while len(turns) < 4000:
+        gevent.sleep(0)
+    assert "a" * 201 not in "".join(turns[:3000])
+    assert turns.count("a") == turns.count("b") == 2000
+
+
+def test_timers_are_not_held_up_by_a_long_run() -> None:
+    port, handled = gmp.port(), list[int]()
+
+    def handle(number: int) -> None:
+        handled.append(number)
+        until = time.perf_counter() + 0.00002
+        while time.perf_counter() < until:
+            pass
+
+    port.on("n", handle)
+    port.put_all([("n", number) for number in range(5000)])
+    gevent.sleep(0.001)
+    assert len(handled) < 2000
+    while len(handled) < 5000:
+        gevent.sleep(0.001)
+    assert handled == list(range(5000))
 
 
 @pytest.mark.parametrize("how", ["kill", "raise"])
@@ -119,7 +173,8 @@ def test_each_message_of_a_run_finds_a_fresh_context() -> None:
     assert seen == ["fresh"] * 20
 
 
-def test_a_handler_that_blocks_holds_up_its_own_run_only(recorder: Recorder) -> None:
+@pytest.mark.parametrize("count", [4, 40])
+def test_a_handler_that_blocks_holds_up_its_own_run_only(count: int, recorder: Recorder) -> None:
     slow, quick, may_go, handled = gmp.port(), gmp.port(), Event(), list[int]()
 
     def handle(number: int) -> None:
@@ -129,14 +184,14 @@ def test_a_handler_that_blocks_holds_up_its_own_run_only(recorder: Recorder) -> 
 
     slow.on("n", handle)
     quick.on("n", recorder)
-    slow.put_all([("n", number) for number in range(4)])
+    slow.put_all([("n", number) for number in range(count)])
     quick.put_all([("n", number) for number in range(3)])
     assert recorder.wait(3) == [(0,), (1,), (2,)]
     assert handled == [0]
-    slow.put_all([("n", 4)])
+    slow.put_all([("n", count)])
     may_go.set()
     gevent.sleep(0.01)
-    assert handled == [0, 1, 2, 3, 4]
+    assert handled == [*range(count + 1)]
 
 
 def test_what_waits_for_handlers_gives_the_garbage_collector_nothing_to_look_at() -> None:
@@ -194,9 +249,10 @@ def turn_with_strike(striker: Striker, at: int) -> tuple[int, list[str]]:
     return passed, [f"{where}: {text}" for text in wrong]
 
 
+@pytest.mark.parametrize("shortest", ["2", "1000"])
 @pytest.mark.parametrize("strike", ["send", "kill", "interrupt"])
-def test_a_run_that_is_struck_is_whole_and_in_order(strike: str) -> None:
-    points, bad = struck("tests.test_handled_runs", strike, timeout=300)
+def test_a_run_that_is_struck_is_whole_and_in_order(strike: str, shortest: str) -> None:
+    points, bad = struck("tests.test_handled_runs", strike, shortest, timeout=300)
     assert points > 20
     assert bad == []
 
@@ -204,6 +260,7 @@ def test_a_run_that_is_struck_is_whole_and_in_order(strike: str) -> None:
 _struck: gmp.Port
 
 if __name__ == "__main__":
+    handlers.SHORTEST = int(sys.argv[2])
     strike_each(
         turn_with_strike,
         strike={

@@ -12,6 +12,10 @@ would look at them again and again, for half the time that a message takes. (At 
 pair goes in, and comes out, in one step of C code that allocates nothing in between, so neither a signal handler nor
 `__del__` finds half of one.
 
+Many messages that come at once, over the network, with one tag wait as a single pair, the call of `_handle_run`
+(`gmp.ports.runs`): to pair and to part each of them cost as much as its handler. A run that has begun stays in front of
+`more` until its last message has been handled, so that what is claimed meanwhile finds its place; then its turn ends.
+
 race: the port is killed while a handler runs: the worker is thrown at only while it still runs for this port.
 """
 
@@ -28,9 +32,12 @@ from greenlet import greenlet
 
 from gmp.ports.home import Home
 from gmp.ports.mailbox import Message, exchanging
+from gmp.ports.runs import RUN, SHORTEST, Run, runs_in, same_tag
+from gmp.ports.workers import A_TURN as A_POOLS_TURN
 from gmp.ports.workers import NOTHING, Call, Job, Worker
 
 A_TURN = 100  # messages that the handlers of one port get before other ports have their turn
+TURNS_ALONE = A_POOLS_TURN // A_TURN
 MOST_NOTED = 32  # notes that may be of messages received since; with more, those are looked for
 Handler = Callable[..., Any]
 _tag = itemgetter(0)
@@ -82,14 +89,17 @@ class Handlers(Job):
         return bool(self._table) or self._default is not None
 
     def waiting(self) -> int:
-        """How many messages wait for handlers."""
-        return len(self.more) // 2 + (self.worker is None and self.next is not None and self.next is not NOTHING)
+        """How many calls wait: one for each message, or for a run."""
+        return len(self.more) // 2 + self._is_queued()
+
+    def _is_queued(self) -> bool:
+        return self.worker is None and self.next is not None and self.next is not NOTHING
 
     def holds(self, message: Message) -> bool:
         """True if that very object waits for its handler."""
-        if self.next is not None and self.next[1] is message:
-            return True
-        return any(waiting is message for waiting in [*self.more][1::2])
+        calls = [*(self.next or ()), *self.more]
+        waiting = chain(calls[1::2], *(run.waiting() for run in runs_in(calls)))
+        return any(each is message for each in waiting)
 
     def set(self, tag: Any, handler: Handler | None) -> None:
         """Set, replace or (None) remove the handler of `tag`; tag None: the default handler."""
@@ -191,6 +201,8 @@ class Handlers(Job):
         # there is only one. What a handler has sent in the meantime is behind all of these, and stays there
         port.look_again()
         self._behind = behind
+        if self.worker is not None:
+            self.worker.turn.clear()  # a run that has begun may not be the first any more
         if first is not None:
             self.next = first
         self._take_in(exchange)
@@ -222,10 +234,12 @@ class Handlers(Job):
             self.more.extend(call)
 
     def put_all(self, messages: list[Message]) -> None:
-        """Do as `put` with each of them."""
+        """Do as `put` with each of them; the list is kept."""
         if self.__class__ is not Handlers:
             for message in messages:
                 self.put(message)
+            return
+        if len(messages) >= SHORTEST and self._put_run(messages):
             return
         try:  # by far most often there is a handler for the tag of each
             calls: list[Any] = messages * 2
@@ -235,6 +249,16 @@ class Handlers(Job):
             self._put_each(messages)
         else:
             self._take_in(map(self.more.extend, (calls,)))
+
+    def _put_run(self, messages: list[Message]) -> bool:
+        tag = same_tag(messages)
+        try:
+            handler = self._table[tag]
+        except (LookupError, TypeError):
+            return False
+        begin = _Last(self._handle_run)
+        self._let_wait((begin, (RUN, Run(begin, handler, messages))))
+        return True
 
     def _put_each(self, messages: list[Message]) -> None:
         find, default, calls = self._table.get, self._default, list[Any]()
@@ -272,8 +296,9 @@ class Handlers(Job):
         """`Job.go_on`: handle the messages that wait, at most `A_TURN`."""
         self.next, waiting = NOTHING, self.more  # a finished call keeps nothing alive
         taken, context = starmap(waiting.popleft, repeat(())), worker.context
+        worker.share = share = islice(turn, A_TURN - 1)
         try:
-            for _, function, message in zip(islice(turn, A_TURN - 1), taken, taken, strict=False):
+            for _, function, message in zip(share, taken, taken, strict=False):
                 if context:
                     worker.refresh()
                     context = worker.context
@@ -292,6 +317,34 @@ class Handlers(Job):
             if self.port.reason is None or (error.__traceback__ is not None and error.__traceback__.tb_next is not None):
                 raise
         self.finish()
+
+    def _handle_run(self, run: Run) -> None:
+        """Have a turn with the messages of `run`: at most `A_TURN`, or more while no other port waits for its own."""
+        worker, jobs = self.worker, self._pool.jobs
+        assert worker is not None
+        again = run.begin, (RUN, run)
+        self.more.extendleft(again[::-1])
+        if not self.more:
+            return  # race: a signal handler has killed the port, and did not find the run
+        function, context, turn = run.handler, worker.context, worker.turn
+        for _ in range(TURNS_ALONE):
+            for message in islice(run.left, A_TURN):
+                if len(message) == 2:  # as in `Workers._run_jobs`
+                    function(message[1])
+                elif len(message) == 3:
+                    function(message[1], message[2])
+                else:
+                    function(*message[1:])
+                if context or not turn:
+                    break
+            if jobs or context or not turn or not len(run):
+                break
+            del turn[:A_TURN]  # which counts for that many
+        deque(worker.share, 0)
+        more = self.more
+        if not len(run) and more and more[1] is again[1]:
+            del more[0]
+            del more[0]
 
     def failed(self, error: BaseException) -> None:
         """`Job.failed`."""
@@ -326,6 +379,9 @@ class Handlers(Job):
     def stop(self) -> int:
         """Forget handlers and messages, as the port is dead; return how many messages that were."""
         waiting = self.waiting()
+        for run in runs_in([*((self.next or ()) if self._is_queued() else ()), *self.more]):
+            waiting += len(run) - 1
+            run.drop()
         self._table.clear()
         self._default = None
         self.more.clear()

@@ -57,10 +57,11 @@ _attributes = greenlet.__dict__["__dict__"].__get__
 class Worker(greenlet):
     """A greenlet of the pool. `gmp_port` is the port whose code it runs now, for `current_port`; see `Port.run`."""
 
-    __slots__ = ("context", "gmp_port", "soiled", "turn")
+    __slots__ = ("context", "gmp_port", "share", "soiled", "turn")
 
     context: Context  #: its present context
     gmp_port: Any
+    share: Iterator[Any]  #: an item for each message that the present job may still begin
     soiled: bool  #: True when it may hold something that the next job must not see
     turn: bytearray  #: an item for each message that it may still begin, or more; when cleared, it parks after its job
 
@@ -283,6 +284,7 @@ class Workers:
         worker.gmp_port = None
         worker.soiled = False
         worker.turn = bytearray()
+        worker.share = iter(())
         self._made.add(worker)
         return worker
 
