@@ -14,7 +14,7 @@ pair goes in, and comes out, in one step of C code that allocates nothing in bet
 
 Many messages that come at once, over the network, with one tag wait as a single pair, the call of `_handle_run`
 (`gmp.ports.runs`): to pair and to part each of them cost as much as its handler. A run that has begun stays in front of
-`more` until its last message has been handled, so that what is claimed meanwhile finds its place; then its turn ends.
+`more` until its last message has been handled, so that what is claimed meanwhile finds its place; that ends its turn.
 
 race: the port is killed while a handler runs: the worker is thrown at only while it still runs for this port.
 """
@@ -37,7 +37,7 @@ from gmp.ports.workers import A_TURN as A_POOLS_TURN
 from gmp.ports.workers import NOTHING, Call, Job, Worker
 
 A_TURN = 100  # messages that the handlers of one port get before other ports have their turn
-TURNS_ALONE = A_POOLS_TURN // A_TURN
+TURNS_ALONE = A_POOLS_TURN // A_TURN  # that a run has one after the other, while no other port waits for its own
 MOST_NOTED = 32  # notes that may be of messages received since; with more, those are looked for
 Handler = Callable[..., Any]
 _tag = itemgetter(0)
@@ -340,7 +340,8 @@ class Handlers(Job):
             if jobs or context or not turn or not len(run):
                 break
             del turn[:A_TURN]  # which counts for that many
-        deque(worker.share, 0)
+        if not context:
+            deque(worker.share, 0)  # its turn is over; otherwise it goes on in a fresh context
         more = self.more
         if not len(run) and more and more[1] is again[1]:
             del more[0]
