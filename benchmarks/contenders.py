@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import SIZES, WORKLOADS
 
 ROOT = Path(__file__).parent.parent
 PEERS_ENVIRONMENT = ROOT / "build" / "peers"
@@ -24,8 +24,11 @@ PACKAGES = ("zerorpc", "Pyro5", "rpyc", "thespian", "pykka", "pyzmq", "xoscar", 
 
 _LOCAL = ("W1", "W1 handlers", "W2", "W2 handlers", "W7", "W7 bodies", "W12", "W13")
 _ASYNCIO = ("W6 asyncio",)
-_REMOTE = tuple(workload for workload in WORKLOADS if workload not in _LOCAL + _ASYNCIO)
-_TLS = ("W3", "W4", "W4b", "W5", "W5@1core", "W6", "W8", "W11")
+_START = ("W17",)
+_REMOTE = tuple(workload for workload in WORKLOADS if workload not in _LOCAL + _ASYNCIO + _START)
+_LARGE = ("W4b", *SIZES)
+_TLS = ("W3", "W4", *_LARGE, "W5", "W5@1core", "W6", "W8", "W11")
+_TCP = ("W3", "W4", *_LARGE, "W5", "W5@1core", "W6")
 
 
 class Contender(NamedTuple):
@@ -55,16 +58,19 @@ _GMP = (
     _programs("programs.gmp_local", _LOCAL)
     | _programs("programs.gmp_remote", _REMOTE)
     | _programs("programs.gmp_asyncio", _ASYNCIO)
+    | _programs("programs.gmp_start", _START)
 )
 _ERLANG = (
-    *("W1", "W2", "W3", "W4", "W4b", "W5", "W5@1core", "W6", "W7", "W8", "W9", "W11", "W12", "W13", "W13 remote"),
+    *("W1", "W2", "W3", "W4", *_LARGE, "W5", "W5@1core", "W6", "W7", "W8", "W9", "W11", "W12", "W13", "W13 remote"),
 )
 
 CONTENDERS = (
     Contender("gmp", _GMP),
+    # by default a node talks to one of the same host and user through a Unix socket
+    Contender("gmp TCP", _programs("programs.gmp_remote", _TCP), variables=(("GMP_UNIX_SOCKETS", "no"),)),
     Contender("gmp TLS", _programs("programs.gmp_remote", _TLS)),
-    Contender("bare", _programs("programs.bare_peer", ("W1", "W2", "W3", "W4", "W4b", "W5", "W5@1core", "W6"))),
-    Contender("bare TLS", _programs("programs.bare_peer", ("W3", "W4", "W4b"))),
+    Contender("bare", _programs("programs.bare_peer", ("W1", "W2", "W3", "W4", *_LARGE, "W5", "W5@1core", "W6"))),
+    Contender("bare TLS", _programs("programs.bare_peer", ("W3", "W4", *_LARGE))),
     Contender("erlang", _programs("erlang.run", _ERLANG)),
     Contender(
         "zerorpc",
@@ -102,14 +108,15 @@ def gmp_at(commit: str) -> list[Contender]:
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as made:
-            archive = subprocess.run(["git", "archive", whole, "gmp"], cwd=ROOT, capture_output=True, check=True)
+            command = ["git", "archive", whole, "gmp", "gmp_command.py"]
+            archive = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
             subprocess.run(["tar", "-x", "-C", made], input=archive.stdout, check=True)
             Path(made, "benchmarks").symlink_to(ROOT / "benchmarks", target_is_directory=True)
             shutil.copytree(made, folder, symlinks=True)
     programs = {each: program for each, program in _GMP.items() if each not in _ASYNCIO or (folder / "gmp" / "aio").exists()}
     return [
         Contender(f"gmp@{commit}", programs, folder=folder),
-        Contender(f"gmp@{commit} TLS", CONTENDERS[1].programs, folder=folder),
+        Contender(f"gmp@{commit} TLS", _programs("programs.gmp_remote", _TLS), folder=folder),
     ]
 
 

@@ -64,10 +64,11 @@ def tables(results: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield from _against(figures, "erlang", [name for name in contenders if name != "erlang"])
     for name in earlier:
-        now = "gmp TLS" if name.endswith(" TLS") else "gmp"
-        if now in measured:
+        present = [each for each in contenders if each in ("gmp", "gmp TCP", "gmp TLS")]
+        now = [each for each in present if each.endswith(" TLS") == name.endswith(" TLS")]
+        if now:
             yield ""
-            yield from _against(figures, name, [now])
+            yield from _against(figures, name, now)
     yield ""
     yield from _targets(figures)
     for failure in results["failures"]:

@@ -17,6 +17,11 @@ WORKLOADS = {
     "W3 handlers": "the same to a port with a handler",
     "W4": "remote one way, 1 KiB of payload",
     "W4b": "remote one way, 1 MiB of payload",
+    "W4b 64 KiB": "the same, 64 KiB of payload",
+    "W4b 256 KiB": "the same, 256 KiB of payload",
+    "W4b 4 MiB": "the same, 4 MiB of payload",
+    "W4b 16 MiB": "the same, 16 MiB of payload",
+    "W4b 64 MiB": "the same, 64 MiB of payload",
     "W5": "remote round trip, one outstanding, both cores",
     "W5@1core": "the same with both processes on one core",
     "W5 handlers": "remote round trip between ports with handlers, both cores",
@@ -37,14 +42,17 @@ WORKLOADS = {
     "W14": "calls of a service's method by 100 callers at once",
     "W15": "a stream of 1 KiB rows, and what a reader that has stopped costs in memory (64 KiB rows)",
     "W16": "calls of 100 callers that are killed, until the work over there is stopped",
+    "W17": "processor time of `import gmp` behind gevent's, and of `gmp --help`; memory of an idle node beyond gevent's",
 }
 ONE_CORE = "@1core"
 # A way of writing a workload that only gmp has, and the workload of the others that it is compared with.
 VARIANTS = {name: name.partition(" ")[0] for name in WORKLOADS if " " in name}
-del VARIANTS["W10 tiny"], VARIANTS["W13 remote"]
+SIZES = ("W4b 64 KiB", "W4b 256 KiB", "W4b 4 MiB", "W4b 16 MiB", "W4b 64 MiB")
+for _alone in ("W10 tiny", "W13 remote", *SIZES):
+    del VARIANTS[_alone]
 LOWER_IS_BETTER = (
     *("p50 us", "p99 us", "bytes/port", "ms", "first ms", "p50 ms", "p99 ms"),
-    *("memory / mark", "queued / mark", "memory / credit"),
+    *("memory / mark", "queued / mark", "memory / credit", "import ms", "help ms", "idle MB"),
 )
 SECONDS = 120.0  # the longest that one run of a workload may take
 

@@ -83,6 +83,11 @@ workload("W2") ->
 workload("W3") -> one_way(scaled(1000000), 0);
 workload("W4") -> one_way(scaled(300000), 1024);
 workload("W4b") -> one_way(scaled(1000), ?MIB);
+workload("W4b 64 KiB") -> one_way(scaled(16000), ?MIB div 16);
+workload("W4b 256 KiB") -> one_way(scaled(4000), ?MIB div 4);
+workload("W4b 4 MiB") -> one_way(scaled(250), 4 * ?MIB);
+workload("W4b 16 MiB") -> one_way(scaled(60), 16 * ?MIB);
+workload("W4b 64 MiB") -> one_way(scaled(16), 64 * ?MIB);
 workload("W5") -> round_trips();
 workload("W5@1core") -> round_trips();
 workload("W6") ->

@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gevent
@@ -24,6 +25,7 @@ from greenlet import getcurrent
 
 from benchmarks.programs.measure import (
     KIB,
+    LARGE,
     MIB,
     PACE,
     Far,
@@ -70,7 +72,7 @@ class Link:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock, self._find, self._loop = sock, mailboxes.get, get_hub().loop
-        self._pack, self._unpacker = msgpack.Packer().pack, msgpack.Unpacker(use_list=False, max_buffer_size=64 * MIB)
+        self._pack, self._unpacker = msgpack.Packer().pack, msgpack.Unpacker(use_list=False, max_buffer_size=128 * MIB)
         self._outbox: list[bytes] = []
         self._queued, self._turn, self._blocked = 0, False, False
         self._waiting: list[Callable[[], None]] = []
@@ -338,7 +340,7 @@ if __name__ == "__main__":
             "W2": ping_pong_local,
             "W3": lambda: one_way(1_000_000, 0),
             "W4": lambda: one_way(300_000, KIB),
-            "W4b": lambda: one_way(1_000, MIB),
+            **{name: partial(one_way, *large) for name, large in LARGE.items()},
             "W5": round_trips,
             "W5@1core": round_trips,
             "W6": calls,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+from functools import partial
 from typing import Any
 
 import gevent
@@ -13,6 +14,7 @@ import gmp
 from benchmarks.programs.gmp_settings import settings
 from benchmarks.programs.measure import (
     KIB,
+    LARGE,
     MIB,
     Far,
     emit,
@@ -309,7 +311,7 @@ if __name__ == "__main__":
             "W3": lambda: one_way(1_000_000, 0),
             "W3 handlers": lambda: one_way(1_000_000, 0, " handlers"),
             "W4": lambda: one_way(300_000, KIB),
-            "W4b": lambda: one_way(1_000, MIB),
+            **{name: partial(one_way, *large) for name, large in LARGE.items()},
             "W5": round_trips,
             "W5@1core": round_trips,
             "W5 handlers": lambda: round_trips(" handlers"),

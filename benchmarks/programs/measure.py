@@ -18,6 +18,14 @@ from typing import Any
 
 now = time.perf_counter
 KIB, MIB = 1 << 10, 1 << 20
+LARGE = {  # how many messages, and their size
+    "W4b": (1_000, MIB),
+    "W4b 64 KiB": (16_000, 64 * KIB),
+    "W4b 256 KiB": (4_000, 256 * KIB),
+    "W4b 4 MiB": (250, 4 * MIB),
+    "W4b 16 MiB": (60, 16 * MIB),
+    "W4b 64 MiB": (16, 64 * MIB),
+}
 PACE = 1000  # messages that W1's sender sends before it lets others run: as much as AnyEvent::MP's figure was measured with
 
 

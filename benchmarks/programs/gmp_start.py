@@ -1,0 +1,54 @@
+"""W17: what it costs to start: importing gmp, the command's help, and the memory of a process with an idle node.
+
+Each figure is the median of some fresh processes, with everything compiled. What `import gevent` alone takes is taken off,
+but for the help.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+
+from benchmarks.programs.measure import emit, main, scaled
+
+IMPORTED = "import time, gevent; start = time.process_time(); import gmp; print(time.process_time() - start)"
+HELPED = "import sys, gmp_command; sys.argv = ['gmp', '--help']; gmp_command.main()"
+GEVENT = "import gevent; gevent.sleep(0.2)"
+IDLE = "import gmp; gmp.configure(binds=['127.0.0.1:0'], seeds=[], secret='measured'); import gevent; gevent.sleep(0.2)"
+RESIDENT = "import os; print(int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE'))"
+
+
+# so that the first process compiles for the others what was never run
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def printed(code: str) -> float:
+    """What a fresh process prints."""
+    command = [sys.executable, "-c", code]
+    return float(subprocess.run(command, stdout=subprocess.PIPE, check=True, env=ENVIRONMENT).stdout)
+
+
+def processor_time(code: str) -> float:
+    """Seconds of processor time of a whole fresh process."""
+    before = os.times()
+    subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=True, env=ENVIRONMENT)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def starting() -> None:
+    """All figures."""
+    times = range(scaled(11, 2))
+    for code in (IMPORTED, f"{IDLE}; print(0)"):
+        printed(code)
+    processor_time(HELPED)
+    emit("import ms", 1e3 * statistics.median(printed(IMPORTED) for _ in times))
+    emit("help ms", 1e3 * statistics.median(processor_time(HELPED) for _ in times))
+    idle = statistics.median(printed(f"{IDLE}; {RESIDENT}") for _ in times)
+    emit("idle MB", (idle - statistics.median(printed(f"{GEVENT}; {RESIDENT}") for _ in times)) / 1e6)
+
+
+if __name__ == "__main__":
+    main({"W17": starting})
