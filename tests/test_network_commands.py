@@ -121,7 +121,7 @@ def test_a_sent_message_arrives_and_a_port_that_is_not_there_is_code_3(net: Net,
 @pytest.mark.parametrize("name", ["spawn", *(pytest.param(n, marks=SLOW) for n in ("send", "call", "monitor", "eval"))])
 def test_an_unknown_node_is_named_with_code_3(net: Net, name: str) -> None:
     arguments = [argument.replace("worker", "stranger") for argument in TALKING[name]]
-    result = net.gmp(*arguments, "-t", "0.7")
+    result = net.gmp(*arguments, "-t", "2")  # long enough to find the seed first
     assert result.code == 3
     assert "stranger" in result.err
 

@@ -213,9 +213,9 @@ def test_sigterm_ends_it_without_a_word(outside: gmp.Node, kind: str) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_while_it_starts_leaves_nothing(outside: gmp.Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GMP_SEEDS", "127.0.0.1:1")  # nobody listens there, so it waits a while for the prompt
+    monkeypatch.setenv("GMP_SEEDS", "127.0.0.1:1")  # nobody listens there, so it waits for the prompt
     for pause in (0.1, 0.3, 0.6, 1.0, 2.0):
-        with start("--with", "python") as terminal:
+        with start("--with", "python", "-t", "60") as terminal:
             gevent.sleep(pause)
             terminal.interrupt()
             code = terminal.wait_end()
