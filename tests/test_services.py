@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import os
 import pydoc
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 import gevent.event
+import gevent.fileobject
+import gevent.os
 import pytest
 from greenlet import GreenletExit
 
@@ -435,6 +438,80 @@ def test_the_end_of_a_service_ends_its_calls_and_nothing_is_left(nodes: tuple[gm
             call.get(timeout=20)
     eventually(lambda: not there.stats()["ports"])
     eventually(lambda: not here.group("jobs").members())
+
+
+class Mortal:
+    """Ends its own service."""
+
+    def __init__(self) -> None:
+        self.ran: list[Any] = []
+        self.port: gmp.Port | None = None
+
+    def note(self, what: Any) -> None:
+        self.ran.append(what)
+
+    def end(self) -> None:
+        assert self.port is not None
+        self.port.kill("enough")
+        self.ran.append("to its next switch")
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_no_call_begins_when_a_method_has_ended_its_service(nodes: tuple[gmp.Node, gmp.Node], concurrency: int) -> None:
+    there, here = nodes
+    thing = Mortal()
+    thing.port = gmp.expose(thing, node=there, concurrency=concurrency)
+    remote = gmp.remote(thing.port.id, node=here)
+    remote.note("before")
+    remote.end.future()
+    calls = [remote.note.future(number) for number in range(4)]
+    for call in calls:
+        with pytest.raises(gmp.PortDied, match="enough"):
+            call.get(timeout=20)
+    assert thing.ran == ["before", "to its next switch"]
+
+
+def test_no_call_that_has_come_begins_when_its_service_is_dead(nodes: tuple[gmp.Node, gmp.Node]) -> None:
+    """race: it is killed behind the handler that takes the call, and before the call has its turn."""
+    there, _ = nodes
+    thing = Mortal()
+    port = gmp.expose(thing, node=there)
+    remote = gmp.remote(port, node=there)
+    remote.note.send("before")
+    eventually(lambda: thing.ran)
+    call = remote.note.future(1)
+    remote.note.send(2)
+    there.port().spawn(port.kill, "enough")
+    with pytest.raises(gmp.PortDied, match="enough"):
+        call.get(timeout=20)
+    assert thing.ran == ["before"]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_a_method_that_forks_runs_no_other_call_in_the_child(concurrency: int) -> None:
+    pid, ran = os.getpid(), list[tuple[bool, int]]()
+    reader, writer = os.pipe()
+
+    class Forks:
+        def run(self, number: int) -> int:
+            ran.append((os.getpid() == pid, number))
+            if number == 0 and gevent.os.fork() == 0:
+                gevent.spawn_later(0.05, tell)
+            return number
+
+    def tell() -> None:
+        try:
+            os.write(writer, repr(ran).encode())
+        finally:
+            os._exit(0)
+
+    forks = gmp.remote(gmp.expose(Forks(), concurrency=concurrency))
+    calls = [forks.run.future(number) for number in range(4)]
+    assert [call.get(timeout=20) for call in calls] == [0, 1, 2, 3]
+    os.close(writer)
+    with gevent.fileobject.FileObject(reader, "rb") as child:
+        assert child.read() == repr([(True, 0)]).encode()
+    assert ran == [(True, number) for number in range(4)]
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,9 @@ class Place(PortTask):
     def go_on(self, worker: Worker, turn: Iterator[Any]) -> None:
         """`Job.go_on`: run the calls that wait, at most `A_TURN`."""
         places = self._places
-        self.next, waiting, run = NOTHING, places.waiting, places.run
+        self.next, waiting, run, port = NOTHING, places.waiting, places.run, places.port
         for _ in islice(turn, A_TURN - 1):
-            if not waiting:
+            if not waiting or port.reason is not None:  # at a dead port none begins
                 break
             self.work = work = waiting.popleft()
             work.place = self

@@ -220,9 +220,6 @@ class Ports:
             self.hold = _thread.RLock()
         self.inherited = True
         self.watch_puts(True)
-        for port in self.by_name.values():
-            if isinstance(port, Port) and port.handlers is not None:
-                port.handlers.stop()  # race: a handler forked: it would go on with the next message
         self.workers.forked()
         self.wakeups.close()
         self.by_name.clear()

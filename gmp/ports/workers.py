@@ -291,8 +291,9 @@ class Workers:
     def forked(self) -> None:
         """Drop all jobs in a child of `fork`: none begins, and a switch to the greenlet of a running one does nothing."""
         self.jobs.clear()
-        self.scheduled = True  # for ever, so that no turn is
+        self.jobs = deque(maxlen=0)  # it takes none
         for worker in self._made:
+            worker.turn.clear()  # race: a handler, or a method of a service, forked: it would go on with what waits
             worker.switch = worker.throw = _stay  # type: ignore[method-assign]
 
     def _work(self, _: object) -> None:
