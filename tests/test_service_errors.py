@@ -32,6 +32,16 @@ class Nasty(Exception):
         raise ValueError("no text")
 
 
+class OtherArgs(Exception):
+    args: Any = None  # not Python's
+
+
+class NoArgs(Exception):
+    @property
+    def args(self) -> Any:
+        raise ValueError("no arguments")
+
+
 class Shop:
     def sell(self, item: str) -> None:
         raise OutOfStock(item, 0)
@@ -43,7 +53,7 @@ class Shop:
         raise {
             "nasty": Nasty(), "timeout": gevent.Timeout(1), "own exit": GreenletExit(), "object": ValueError(object(), 3),
             "surrogate": ValueError("\ud800"), "long": ValueError("x" * 10**6), "unfit": Unfit(),
-            "base": BaseException("base"),
+            "base": BaseException("base"), "other args": OtherArgs(1), "no args": NoArgs(),
         }[which]  # fmt: skip
 
     def give(self, what: str) -> Any:
@@ -160,7 +170,8 @@ def test_whatever_a_method_raises_the_service_lives_on(nodes: tuple[gmp.Node, gm
     shop = gmp.remote(port, node=here)
     for which, kind in (
         ("nasty", "Nasty"), ("timeout", "Timeout"), ("own exit", "GreenletExit"), ("object", "ValueError"),
-        ("surrogate", "ValueError"), ("long", "ValueError"), ("unfit", "Unfit"), ("base", "BaseException"),
+        ("surrogate", "ValueError"), ("long", "ValueError"), ("unfit", "Unfit"),
+        ("other args", "OtherArgs"), ("no args", "NoArgs"), ("base", "BaseException"),
     ):  # fmt: skip
         with pytest.raises(gmp.RemoteError, match=kind) as caught:
             shop.odd(which)

@@ -49,8 +49,19 @@ def fault(error: BaseException, known: Declared, travels: Callable[[Any], bool])
     """Return the message for what a method raised. `travels` says whether a value can go to the caller. Never raises."""
     kind = type(error)
     name = next((base.__qualname__ for base in kind.__mro__ if known.get(base.__qualname__) is base), None)
-    args = [arg if travels(arg) else describe(arg) for arg in error.args[:MOST_ARGUMENTS]]
+    args = [arg if travels(arg) else describe(arg) for arg in _arguments(error)[:MOST_ARGUMENTS]]
     return RAISE, type_name(kind), encodable(cut(error_text(error), MOST_TOLD)), args, _trace(error), name
+
+
+def _arguments(error: BaseException) -> tuple[Any, ...]:
+    """Return what it was made of, also when its type means something else by `args`."""
+    try:
+        if isinstance(error.args, tuple):
+            return error.args
+    except Exception as why:  # the user's code
+        return (describe(why),)
+    found: tuple[Any, ...] = BaseException.__dict__["args"].__get__(error)
+    return found
 
 
 def type_name(kind: type[BaseException]) -> str:
