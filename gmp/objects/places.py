@@ -5,7 +5,7 @@ calls begin in the order in which they came. A place is a job of the node's pool
 (`gmp.ports.handlers`). While calls wait one place stands by: it has its turn when the call that runs now blocks.
 
 race: the end of a method and its stop come in the same turn: a place is thrown at only while it still runs that call.
-race: Ctrl-C between taking a call and running it: the place runs it when it goes on.
+race: Ctrl-C in a place kills the port, as in any of its greenlets, so the calls that wait end with it.
 """
 
 from __future__ import annotations
@@ -56,10 +56,7 @@ class Place(PortTask):
 
     def finish(self) -> None:
         """`Job.finish`: queue in the pool again if more wait."""
-        pool, places, work = self._pool, self._places, self.work
-        if work is not None and work.place is self and not work.begun:
-            work.place = None
-            places.waiting.appendleft(work)
+        pool, places = self._pool, self._places
         if places.waiting and self.port.reason is None:
             places.pending += 1
             self.worker, self.next = None, (self._begin, (None,))
