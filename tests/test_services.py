@@ -425,6 +425,18 @@ def test_what_is_no_service_is_told_so(nodes: tuple[gmp.Node, gmp.Node]) -> None
         gmp.remote(echo.id, node=here).add(1)
 
 
+@pytest.mark.parametrize("reply", [(), ("return",), ("return", 1, 2), ("nonsense",)])
+def test_a_reply_to_the_short_form_that_is_none_is_told_so(nodes: tuple[gmp.Node, gmp.Node], reply: tuple[Any, ...]) -> None:
+    there, here = nodes
+    port = there.port()
+    port.on("call", lambda *message: there.send(message[-1], "return", 1))
+    port.on("do", lambda *message: there.send(message[-1], *reply))
+    remote = gmp.remote(port.id, node=here)
+    assert remote.add() == 1
+    with pytest.raises(gmp.GmpError, match="is no service: it replied"):
+        remote.add()
+
+
 def test_the_end_of_a_service_ends_its_calls_and_nothing_is_left(nodes: tuple[gmp.Node, gmp.Node]) -> None:
     there, here = nodes
     thing = Jobs()

@@ -94,7 +94,7 @@ def usual_call(settings: Settings, head: Head, args: tuple[Any, ...]) -> Any:
         if refused is None:
             raise
     else:
-        if reply[0] == forms.RETURN and len(reply) == 2:
+        if len(reply) == 2 and reply[0] == forms.RETURN:
             return reply[1]
         try:
             return _reply(settings, Request(method, args, {}, timeout, None), port_id, reply)
