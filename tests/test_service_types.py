@@ -159,7 +159,8 @@ def test_what_has_no_annotations_that_can_be_read_is_told_at_once() -> None:
     class Partial:
         buy = staticmethod(functools.partial(print))  # without it, it will be a method some day, as Python 3.13 warns
 
-    for given, name in ((Torn(), "buy"), (Missing(), "buy"), (Partial(), "buy"), ({}, "clear")):
+    # Python 3.13 can read those of clear
+    for given, name in ((Torn(), "buy"), (Missing(), "buy"), (Partial(), "buy"), ({}, "(clear|pop)")):
         with pytest.raises(gmp.ConfigError, match=f"the annotations of {name} cannot be read"):
             gmp.expose(given, check=True)
 
