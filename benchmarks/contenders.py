@@ -160,4 +160,6 @@ def make_certificate(folder: Path) -> None:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     public = certificate.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    (folder / "node.pem").write_bytes(private + public)
+    file = folder / "node.pem"
+    file.touch(0o600)  # gmp refuses a key that others can read
+    file.write_bytes(private + public)
