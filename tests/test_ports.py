@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import copy
 import gc
 import logging
 import opcode
+import operator
 import os
 import pickle
 import sys
@@ -14,6 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -1493,3 +1496,69 @@ def test_a_worker_whose_jobs_others_have_run_between_two_of_its_own_parks(
     eventually(lambda: len(handled) == 4)
     assert handled == [0, -1, 1, 2]
     assert not caplog.records
+
+
+class Element:
+    """An element of a message that can be asked whether somebody keeps it."""
+
+
+class CarryingTracer:
+    """Gives each message a carrier, and does nothing else."""
+
+    def sending(self, _dest: str, _message: tuple[Any, ...]) -> dict[str, str]:
+        return {"trace": "1"}
+
+    def received(self, *_of: Any) -> None:
+        pass
+
+    def calling(self, *_of: Any) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    handling = calling
+
+
+def iterate(port: gmp.Port) -> None:
+    for message in port:
+        del message
+
+
+def receive(port: gmp.Port) -> None:
+    while True:
+        port.receive()
+
+
+def receive_the_tagged(port: gmp.Port) -> None:
+    while True:
+        port.receive("tag", timeout=60)
+
+
+def receive_what_is_asked_about(port: gmp.Port) -> None:
+    while True:
+        port.receive_if(lambda *_: True)
+
+
+def handle(port: gmp.Port) -> None:
+    port.on("tag", lambda _: None)
+    outcome(port.receive, "nothing")
+
+
+@pytest.mark.parametrize("traced", [False, True], ids=["", "traced"])
+@pytest.mark.parametrize("body", [iterate, receive, receive_the_tagged, receive_what_is_asked_about, handle])
+def test_a_message_that_the_program_let_go_of_is_not_kept_until_the_next_one(
+    make_node: Callable[..., gmp.Node], body: Callable[[gmp.Port], None], traced: bool
+) -> None:
+    node = make_node("node")
+    if traced:
+        node.trace_messages(CarryingTracer())
+    port = node.port()
+    receiver = gevent.spawn(outcome, body, port)
+    for count in (1, 2, 1):  # one wakes the receiver, the other has come before it runs
+        elements = [Element() for _ in range(count)]
+        kept = weakref.WeakSet(elements)
+        for element in elements:
+            node.send(port, "tag", element)
+        del element, elements
+        eventually(partial(operator.not_, kept), timeout=5)
+        assert not receiver.ready()
+    port.kill()
+    receiver.join()

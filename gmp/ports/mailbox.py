@@ -249,15 +249,15 @@ class Mailbox(Identity):
                     yield message
                     if not queue or self._scanned is not None or self._receiver is not None:
                         break  # it is empty if the port has died in the meantime
+                del message  # it may be large
             if self.reason is not None:
                 return
             try:
-                message = self._next()
+                yield self._next()
             except PortDied as error:
                 if error.port != str(self):
                     raise
                 return
-            yield message
 
     def _next(self) -> Message:
         """Do as `_take` in the usual case, as of a ping-pong: no message waits, and any message will do."""

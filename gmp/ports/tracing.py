@@ -97,8 +97,7 @@ class TracingPort(Port):
         return self._received(super().receive_if(predicate, timeout=timeout))
 
     def __iter__(self) -> Iterator[Message]:
-        for message in super().__iter__():
-            yield self._received(message)
+        return map(self._received, super().__iter__())
 
     def _received(self, message: Message) -> Message:
         if isinstance(message, TracedMessage):
