@@ -6,6 +6,7 @@ import gc
 import hashlib
 import hmac
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import pytest
 from greenlet import GreenletExit
 
 import gmp
+from gmp.net.records import RECORD
 from gmp.testing import FaultProxy
 from gmp.wire.beside import FRAME, LEAST, PLACE, WORTH, Frame
 from gmp.wire.large import Pieces
@@ -84,6 +86,54 @@ def test_a_connection_that_is_cut_in_the_middle_of_large_octets(make_node: MakeN
             assert eq(port.receive(timeout=20), ("after", number, BIG * 2))
             assert port.receive(timeout=20) == ("small",)
         assert not len(port)
+
+
+@pytest.mark.parametrize("secured", ["plain", "TLS"])
+def test_octets_of_any_size_among_small_messages(make_node: MakeNode, secured: str) -> None:
+    """With TLS they end anywhere in a record, and what follows begins there."""
+    far = make_node("far", high_mark=1 << 26, **settings_of(secured))
+    near = make_node("near", seeds=far.binds, high_mark=1 << 26, **settings_of(secured))
+    near.wait_up("far", timeout=20)
+    port = far.port()
+    near.send(port.id, BIG)
+    assert eq(port.receive(timeout=20), (BIG,))
+    messages: list[tuple[Any, ...]] = []
+    for more in (0, 1, 100, RECORD - 100, RECORD - 1, RECORD, RECORD + 1, 3 * RECORD - 50):
+        octets = BIG + bytes([more % 251]) * more
+        messages += [(more, octets), ("small", more), (octets, [BIG, octets]), *[("few",)] * (more % 3), (octets,)]
+    for message in messages:
+        near.send(port.id, *message)
+    for message in messages:
+        assert eq(port.receive(timeout=20), message)
+    near.send(port.id, "last")
+    assert port.receive(timeout=20) == ("last",)
+
+
+ROWS = """
+import resource
+import gmp
+far = gmp.Node("far", binds=["127.0.0.1:0"], secret="geheim").start()
+near = gmp.Node("near", binds=[], seeds=far.binds, secret="geheim").start()
+near.wait_up("far", timeout=20)
+port = far.port()
+octets = bytes(64 * 1024)
+
+def exchange():
+    for _ in range(20):
+        for number in range(12):
+            near.send(port.id, number, octets)
+        for number in range(12):
+            assert port.receive(timeout=20) == (number, octets)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+print(-exchange() + exchange())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="for other C libraries nothing is done")
+def test_octets_too_few_for_a_frame_are_packed_into_memory_that_was_used_before() -> None:
+    run = subprocess.run([sys.executable, "-c", ROWS], capture_output=True, text=True, check=True, timeout=60)
+    assert int(run.stdout) < 240, "pages for each message"
 
 
 @pytest.fixture

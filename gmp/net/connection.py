@@ -241,6 +241,8 @@ class Connection(FrameReader):
                 self._secured(tls)
             self._flush()
         while self.reason is None and tls.ready:
+            if self._frame is not None and self._decrypt_part(tls):
+                continue
             plain = tls.read()
             self._flush()  # reading may have made TLS send something
             if plain:

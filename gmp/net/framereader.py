@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable
 
+    from gmp.net.tls import Tls
     from gmp.wire.dispatch import Decoded
     from gmp.wire.session import Session
 
@@ -80,6 +81,16 @@ class FrameReader(Outbox):
                 self.received_messages += self._frame_ends(frame, _NOTHING)
         except BaseException as error:
             self._failed(error)
+
+    def _decrypt_part(self, tls: Tls) -> bool:
+        """Decrypt into the octets of a frame, all but what is less than a record; return whether the frame has ended."""
+        frame = self._frame
+        assert frame is not None
+        while count := tls.read_into(frame.room):
+            if frame.advance(count):
+                self.received_messages += self._frame_ends(frame, _NOTHING)
+                return True
+        return False
 
     def _take_part(self, data: memoryview, _find: Any, _other: Any) -> int:
         """In the place of the decoder's `dispatch`, while a frame is read."""

@@ -55,6 +55,11 @@ log = logging.getLogger("gmp.net")
 READ_SIZE = 64 * 1024  # so much that the decoded messages stay in the processor's cache until they are used
 _ENDED = {CloseReason.EOF, CloseReason.LEAVING, CloseReason.RESTARTED}  # ends which show that the process is gone
 
+# glibc gives free memory at the end of its heap back to the system when it is more than 128 KiB: messages of 64 KiB are
+# then packed into new pages, each time. It keeps twice the size of the largest mapped block that was ever freed, such as
+# this one, which is not touched and takes no memory.
+bytes(1024 * 1024)
+
 
 class NetworkEvents(PeerEvents, HousekeeperEvents, Protocol):
     """What the network reports to the kernel."""

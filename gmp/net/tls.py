@@ -153,11 +153,18 @@ class Tls:
 
         The view is valid until the next `read` of any connection that shares the buffer. *Raises:* `ProtocolError`.
         """
-        scratch, read, incoming = self._scratch, self._object.read, self._incoming
-        size, room, end = len(scratch), len(scratch) - RECORD, 0
+        return self._scratch[: self.read_into(self._scratch)]
+
+    def read_into(self, target: memoryview) -> int:
+        """Decrypt what was fed into `target`, record by record, while a whole one fits; return how many bytes it was.
+
+        *Raises:* `ProtocolError`.
+        """
+        read, incoming = self._object.read, self._incoming
+        size, last, end = len(target), len(target) - RECORD, 0
         try:
-            while end <= room and incoming.pending:
-                count: Any = read(size - end, scratch[end:])
+            while end <= last and incoming.pending:
+                count: Any = read(size - end, target[end:])
                 if not count:
                     self.ended = True
                     break
@@ -168,7 +175,7 @@ class Tls:
             self.ended = True
         except ssl.SSLError as error:
             raise ProtocolError(f"TLS: {_words(error)}") from error
-        return scratch[:end]
+        return end
 
     def encrypt(self, data: bytes | memoryview) -> bytes:
         """Return the bytes to send for `data`, with whatever is to be sent before them. *Raises:* `ProtocolError`."""
