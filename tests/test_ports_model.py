@@ -219,6 +219,10 @@ class PortMachine(RuleBasedStateMachine):
                 self.wake(model)
             elif model is not None:
                 self.bury(model, told)
+                while burials := [planned for planned in self.agenda if planned[0] == "bury"]:  # all in one turn
+                    self.agenda.remove(burials[0])
+                    assert burials[0][1] is not None
+                    self.bury(burials[0][1], told)
         for seen, reason in told:
             assert seen == [reason]
 
@@ -269,6 +273,19 @@ PortMachine.TestCase.settings = settings(
     max_examples=60, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestPorts = pytest.mark.timeout(240)(PortMachine.TestCase)  # many examples, on any machine
+
+
+def test_a_death_that_a_death_brings_about_comes_in_the_same_turn_and_before_a_handler() -> None:
+    machine = PortMachine()
+    try:
+        machine.run(program=[("monitor", 0, 2, "kill"), ("monitor", 1, 0, "kill"), ("send", 2, "b", False)])
+        machine.the_same()
+        machine.run(program=[("kill", 1, ("why",)), ("on", 2, "b", True)])
+        machine.the_same()
+        assert [model.reason for model in machine.models[:3]] == [("why",)] * 3
+        assert machine.models[2].seen == []
+    finally:
+        machine.teardown()
 
 
 STEPS = st.lists(
