@@ -22,6 +22,7 @@ _RANDOM_LENGTH = INCARNATION_LENGTH - _TIME_LENGTH
 _OWN_NODE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-.:/]*\Z")
 _mro_of: Any = type.__dict__["__mro__"].__get__  # asks no metaclass
 _namespace_of: Any = type.__dict__["__dict__"].__get__
+USED_ONCE = "."  #: how the name of a reply port ends: one message comes to it, so nobody need remember the way there
 _LAN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")
 _NOT_IN_PEER_ID = re.compile(r"[#;\r\n]")
 

@@ -70,6 +70,46 @@ def test_a_node_that_has_gone_is_forgotten_and_so_are_the_ways_to_its_ports(
     assert not [one for one in gc.get_objects() if isinstance(one, Peer) and one.node_id.startswith("visitor")]
 
 
+class Adder:
+    """A service."""
+
+    def add(self, a: int, b: int) -> int:
+        """Their sum."""
+        return a + b
+
+
+def test_the_ways_to_reply_ports_are_not_remembered_and_crowd_out_no_other(
+    make_node: MakeNode, both_sends: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gmp.kernel.routes.KEEP", 8)  # after so many all are forgotten
+    seed = make_node("seed", seeds=[])
+    visitor = make_node("visitor", seeds=seed.binds)
+    visitor.wait_up("seed", timeout=10)
+    port, inbox, service = echo(seed).id, visitor.port(), gmp.expose(Adder(), node=seed)
+    for number in range(2):
+        visitor.send(port, number, inbox)
+        assert inbox.receive(timeout=10) == ("echo", number)
+    kept = dict(seed._core.ways)
+    assert inbox.id in kept  # a port that may get more is remembered
+    remote = gmp.remote(service, node=visitor)
+    for number in range(12):
+        assert visitor.call(port, number, timeout=10) == ("echo", number)
+        assert remote.add(number, 1) == number + 1
+    assert seed._core.ways == kept
+
+
+def test_what_is_not_remembered_may_be_sent_to_again(make_node: MakeNode, both_sends: None) -> None:
+    seed = make_node("seed.", seeds=[])  # its own ID ends as the names of reply ports do
+    visitor = make_node("visitor", seeds=seed.binds)
+    visitor.wait_up("seed.", timeout=10)
+    keeper, replies = seed.port(), []
+    keeper.on("ask", lambda reply: [replies.append(reply), seed.send(reply, "first"), seed.send(reply, "second")])
+    for made in (1, 2):
+        assert visitor.call(keeper.id, "ask", timeout=10) == ("first",)
+        assert len({*replies}) == made
+        assert isinstance(visitor.call("seed.", "time", timeout=10)[0], float)
+
+
 @pytest.mark.usefixtures("soon")
 def test_a_node_that_nobody_knows_is_forgotten(make_node: MakeNode, recorder: Recorder) -> None:
     seed = make_node("seed", seeds=[], connect_timeout=0.1)

@@ -137,7 +137,7 @@ class Calls:
 
     def _call(self, dest: Any, message: Message, timeout: float | None, name: str | None = None) -> Message:
         """Send `message` with a reply port's ID behind it and wait for what comes there. `name` is that of the reply port,
-        which `Ports.new_name` has made (None: another one)."""
+        which `Ports.new_reply_name` has made (None: another one)."""
         ports, me, is_owned = self._ports, getcurrent(), self._is_owned
         if not is_owned():
             ports.check()
@@ -149,7 +149,7 @@ class Calls:
             if handlers is not None and handlers.worker is me:
                 self._check_other(handlers, message)
         if name is None:
-            name = ports.new_name()
+            name = ports.new_reply_name()
         wakeups, send = ports.wakeups, self._send
         target.last_used = now = clock.monotonic()
         call = Call(target, None if timeout is None else now + timeout, me, wakeups)
@@ -157,8 +157,7 @@ class Calls:
         try:
             if not self._keeps_loop:
                 self._start_timer(True)
-            reply_to = self._node_part + name
-            send(target.port_id, message + (reply_to,))  # noqa: RUF005  # half the time of (*message, reply_to)
+            send(target.port_id, message + (self._node_part + name,))  # noqa: RUF005  # half the time of (*message, …)
             wakeups.sleep()
             while call.outcome is None:
                 wakeups.sleep()  # another waiter switched to this greenlet

@@ -173,7 +173,7 @@ class Core:
     def call(
         self, dest: Port | str, message: tuple[Any, ...], timeout: float | None, name: str | None = None
     ) -> tuple[Any, ...]:
-        """`gmp.call`, with the message as a tuple. `name`: of the reply port, made by `Ports.new_name`."""
+        """`gmp.call`, with the message as a tuple. `name`: of the reply port, made by `Ports.new_reply_name`."""
         return self.calls.call(dest, message, timeout, name)
 
     def defer(self, function: Callable[..., Any], *args: Any) -> Task:

@@ -1,8 +1,10 @@
 """Where messages go: one table from the full port ID of a port elsewhere to its peer, one dict look-up per send.
 
 Splitting ``nodeid#name`` and finding the peer costs more than everything else about a send, so it is done once per
-destination. The table is thrown away when it is full: most entries are reply ports that were used once. A `Peer` stays
-the same object whatever becomes of its connections, until it was idle for long and is forgotten: its entries go with it.
+destination. It is not kept for reply ports of gmp nodes, which get one message and show it (`gmp.ids.USED_ONCE`): they
+would fill the table with what nobody asks for again, and each reply would touch memory that is in no cache. The table is
+thrown away when it is full. A `Peer` stays the same object whatever becomes of its connections, until it was idle for long
+and is forgotten: its entries go with it.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gmp.ids import split_port_id
+from gmp.ids import USED_ONCE, split_port_id
 from gmp.net.batch import Batch
 from gmp.net.peer import Peer
 from gmp.ports.port import Port
@@ -97,6 +99,8 @@ class Routes:
                 return None
             node_id, name = split_port_id(port_id)
             peer = self._nodes[node_id] = self._peer(node_id)
+        if port_id[-1] == USED_ONCE:
+            return peer, name
         if len(self.ways) >= KEEP:
             self.ways.clear()
             self.batches.clear()

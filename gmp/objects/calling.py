@@ -86,7 +86,7 @@ def usual_call(settings: Settings, head: Head, args: tuple[Any, ...]) -> Any:
         return call(settings, Request(method, args, {}, timeout, settings.retry))
     core = settings.core()
     until = None if timeout is None else clock.monotonic() + timeout
-    name = core.ports.new_name()
+    name = core.ports.new_reply_name()
     try:
         reply = core.calls.call(port_id, head + args, timeout, name)
     except BaseException as error:
@@ -263,7 +263,7 @@ def _plain(request: Request, types: typed.Types) -> Request:
 
 
 def _ask(core: Core, port_id: str, message: tuple[Any, ...], timeout: float | None) -> tuple[Any, ...]:
-    name = core.ports.new_name()
+    name = core.ports.new_reply_name()
     try:
         return core.call(port_id, message, timeout, name)
     except BaseException as error:

@@ -20,6 +20,7 @@ import gevent
 from gevent.hub import get_thread_ident  # type: ignore[attr-defined]  # the native thread's, also in patched programs
 
 from gmp.errors import GmpError
+from gmp.ids import USED_ONCE
 from gmp.outside import clock
 from gmp.ports.duties import Duties
 from gmp.ports.history import Deaths, RecordingPort
@@ -164,6 +165,10 @@ class Ports:
     def new_name(self) -> str:
         """Make a name that no other node makes: the incarnation and a count."""
         return f"{self._incarnation}{next(self._count)}"
+
+    def new_reply_name(self) -> str:
+        """Make such a name for a reply port, which one message comes to."""
+        return f"{self._incarnation}{next(self._count)}{USED_ONCE}"
 
     def find(self, port_id: str) -> Destination | None:
         """Find the destination with that full ID on this node; None if there is none."""
