@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plots import plot
+from benchmarks.plots import OVERVIEW, overview, plot
 from benchmarks.report import tables
 from benchmarks.workloads import WORKLOADS
 
@@ -21,9 +21,9 @@ what the figures mean; they compare programs on one machine at one time, and do 
 
 
 def write_page(results: dict[str, Any], page: Path) -> list[Path]:
-    """Write the page, the figures beside it as JSON, and the plots into a folder; returns what was written.
+    """Write the page, the figures beside it as JSON, the README's plot, and those of the page; returns what was written.
 
-    The plots are not kept in the repository: `docs/conf.py` draws them from the JSON whenever the documentation is built.
+    The page's are not kept in the repository: `docs/conf.py` draws them from the JSON whenever the documentation is built.
     """
     folder = page.parent / "pictures" / page.stem
     plots = plot(results, folder)
@@ -39,4 +39,7 @@ def write_page(results: dict[str, Any], page: Path) -> list[Path]:
     page.write_text("\n".join(lines), encoding="utf-8")
     saved = page.with_suffix(".json")
     saved.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if all(metric in results["figures"].get(workload, {}) for workload, metric, _told in OVERVIEW):
+        plots.append(page.parent / "pictures" / "overview.svg")
+        overview(results, plots[-1])
     return [page, saved, *plots]

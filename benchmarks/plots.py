@@ -1,4 +1,7 @@
-"""Plots for the docs: one file for each figure, a bar for each contender. Needs matplotlib (the extra ``bench``)."""
+"""Plots for the docs: one file for each figure, a bar for each contender, and one of four figures for the README.
+
+They need matplotlib (the extra ``bench``).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,16 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report import short
 from benchmarks.workloads import WORKLOADS, lower_is_better
+
+# What the README shows: workload, metric, and how it is told there.
+OVERVIEW = (
+    ("W3", "msg/s", "tiny messages one way, a second"),
+    ("W4b", "MB/s", "messages of 1 MiB one way, MB/s"),
+    ("W5", "p50 us", "round trip, µs (less is better)"),
+    ("W6", "call/s", "calls by 100 callers, a second"),
+)
 
 
 def drawing(folder: Path) -> Any:
@@ -52,3 +64,23 @@ def plot(results: dict[str, Any], folder: Path) -> list[Path]:
             pyplot.close(figure)
             written.append(path)
     return written
+
+
+def overview(results: dict[str, Any], path: Path) -> None:
+    """Draw the figures of `OVERVIEW` side by side. *Raises:* `SystemExit` when matplotlib is missing."""
+    pyplot = drawing(path.parent)
+    figure, panels = pyplot.subplots(2, 2, figsize=(8.0, 3.4))
+    for axes, (workload, metric, told) in zip(panels.flat, OVERVIEW, strict=True):
+        values = results["figures"][workload][metric]
+        names = [name for name in reversed(values) if not name.endswith(" TLS")]
+        medians = [statistics.median(values[name]) for name in names]
+        axes.barh(names, medians, color=["#c0392b" if name == "gmp" else "#7f8c8d" for name in names])
+        axes.bar_label(axes.containers[0], [short(median) for median in medians], padding=3, fontsize=8)
+        axes.margins(x=0.18)
+        axes.set_title(told, fontsize=9, loc="left")
+        axes.set_xticks([])
+        for side in ("top", "right", "bottom"):
+            axes.spines[side].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
