@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import gmp
 from gmp.ports import handlers
 
-from .conftest import Recorder
+from .conftest import Recorder, eventually
 from .strikes import Striker, interrupt, strike_each, struck
 
 TAGS = ("a", "b", "c", None)
@@ -112,9 +112,7 @@ def test_two_ports_with_long_runs_take_turns() -> None:
     for name, port in ports.items():
         port.on("n", lambda number, name=name: turns.append(name))
         port.put_all([("n", number) for number in range(2000)])
-    gevent.sleep(0)
-    while len(turns) < 4000:
-        gevent.sleep(0)
+    eventually(lambda: len(turns) == 4000)
     assert "a" * 201 not in "".join(turns[:3000])
     assert turns.count("a") == turns.count("b") == 2000
 
@@ -132,8 +130,7 @@ def test_timers_are_not_held_up_by_a_long_run() -> None:
     port.put_all([("n", number) for number in range(5000)])
     gevent.sleep(0.001)
     assert len(handled) < 2000
-    while len(handled) < 5000:
-        gevent.sleep(0.001)
+    eventually(lambda: len(handled) == 5000)
     assert handled == list(range(5000))
 
 

@@ -25,14 +25,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice, repeat, starmap
-from operator import itemgetter
 from typing import Any, Protocol
 
 from greenlet import greenlet
 
 from gmp.ports.home import Home
 from gmp.ports.mailbox import Message, exchanging
-from gmp.ports.runs import RUN, SHORTEST, Run, runs_in, same_tag
+from gmp.ports.runs import RUN, SHORTEST, Run, runs_in, same_tag, tag_of
 from gmp.ports.workers import A_TURN as A_POOLS_TURN
 from gmp.ports.workers import NOTHING, Call, Job, Worker
 
@@ -40,7 +39,6 @@ A_TURN = 100  # messages that the handlers of one port get before other ports ha
 TURNS_ALONE = A_POOLS_TURN // A_TURN  # that a run has one after the other, while no other port waits for its own
 MOST_NOTED = 32  # notes that may be of messages received since; with more, those are looked for
 Handler = Callable[..., Any]
-_tag = itemgetter(0)
 
 
 class HandledPort(Protocol):
@@ -243,7 +241,7 @@ class Handlers(Job):
             return
         try:  # by far most often there is a handler for the tag of each
             calls: list[Any] = messages * 2
-            calls[::2] = map(self._table.__getitem__, map(_tag, messages))
+            calls[::2] = map(self._table.__getitem__, map(tag_of, messages))
             calls[1::2] = messages
         except (LookupError, TypeError):
             self._put_each(messages)

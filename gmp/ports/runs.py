@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter, length_hint
 from typing import Any
 
-_tag = itemgetter(0)
+tag_of = itemgetter(0)  #: the tag of a message
 SHORTEST = 16  #: messages: to make a run of fewer costs more than it saves
 RUN = object()  #: takes the place of the tag in the message of the call for a run
 
@@ -40,7 +40,7 @@ class Run:
 def same_tag(messages: list[tuple[Any, ...]]) -> Any:
     """The tag of the first if all have that tag, else None, which is nobody's."""
     try:
-        tags = [*map(_tag, messages)]
+        tags = [*map(tag_of, messages)]
     except IndexError:
         return None
     return tags[0] if tags.count(tags[0]) == len(tags) else None
