@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import gevent.event
 import gevent.subprocess as subprocess
 import pytest
 import zeroconf
@@ -216,12 +217,15 @@ def test_who_types_the_words_gets_the_secret(lan: str, words: list[str], offer: 
 
 
 @pytest.mark.slow
-def test_after_three_wrong_codes_the_words_are_void(lan: str, words: list[str], offer: Offer) -> None:
+def test_after_three_wrong_codes_the_words_are_void(
+    lan: str, words: list[str], offer: Offer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def wait() -> str:
         with pytest.raises(gmp.GmpError, match="3 wrong codes were tried: these words are void") as raised:
             offer.wait(PATIENCE)
         return str(raised.value)
 
+    monkeypatch.setattr(pairing, "LOOK_ON", 0.0)
     waiting = gevent.spawn(wait)
     wrong = [*words[1:], "zoo" if words[0] != "zoo" else "abandon"]
     for _ in range(TRIES):
@@ -250,7 +254,7 @@ def test_garbage_is_no_guess_and_keeps_nobody_from_pairing(lan: str, words: list
 
 @pytest.mark.slow
 def test_a_machine_that_offers_without_knowing_the_words_gets_nothing_and_is_passed_over(
-    lan: str, words: list[str], offer: Offer
+    lan: str, words: list[str], offer: Offer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting = gevent.spawn(offer.wait, PATIENCE)
     with Offer(lan, b"a trap", new_words(), LOOPBACK) as trap:
@@ -261,8 +265,34 @@ def test_a_machine_that_offers_without_knowing_the_words_gets_nothing_and_is_pas
             eventually(lambda: sum(each.get("lan") == lan for each in found.found(PAIRING)) == 2, timeout=PATIENCE)
         finally:
             found.close()
+        monkeypatch.setattr(pairing, "LOOK_ON", PATIENCE)
         assert ask(lan, words, PATIENCE, LOOPBACK) == b"geheim"
         waiting.get(timeout=PATIENCE)
+        trapped.kill()
+
+
+def test_an_offer_that_is_seen_after_a_wrong_one_is_found(
+    lan: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = gevent.event.Event()
+    ask_there = pairing._ask_there
+
+    def noted(*arguments: Any) -> bytes | None:
+        secret = ask_there(*arguments)
+        asked.set()
+        return secret
+
+    monkeypatch.setattr(pairing, "_ask_there", noted)
+    monkeypatch.setattr(pairing, "LOOK_ON", PATIENCE)
+    with Offer(lan, b"a trap", new_words(), LOOPBACK) as trap:
+        trapped = gevent.spawn(trap.wait, PATIENCE)
+        asking = gevent.spawn(ask, lan, words, PATIENCE, LOOPBACK)
+        assert asked.wait(PATIENCE)
+        assert not asking.ready()
+        with Offer(lan, b"geheim", words, LOOPBACK) as offer:
+            assert offer.wait(PATIENCE) == LOOPBACK
+        assert asking.get(timeout=PATIENCE) == b"geheim"
+        assert not trapped.ready()  # it was asked once, not three times
         trapped.kill()
 
 

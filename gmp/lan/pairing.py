@@ -25,7 +25,7 @@ from gevent import socket
 from gmp.config import Address, parse_advertised
 from gmp.errors import ConfigError, GmpError, WaitTimeout
 from gmp.lan.mdns import Mdns, addresses_here
-from gmp.outside import chance
+from gmp.outside import chance, clock
 
 TYPE = "_gmp-pair._tcp.local."
 WORDS, BITS = 6, 11  #: words of a code, bits of each
@@ -33,6 +33,8 @@ TRIES = 3  #: wrong ones, after which the words are void
 TURN = 10.0  # seconds for one machine's pairing
 MOST = 1024  # bytes of one message
 PAUSE = 0.2  # seconds between two looks at what was found
+# Seconds, from the first machine where the words are wrong, in which others are looked for: answers come one by one.
+LOOK_ON = 3.0
 
 
 def _package(name: str, what: str) -> Any:
@@ -206,28 +208,29 @@ def ask(lan: str, words: Iterable[str], timeout: float, host: str = "") -> bytes
     )
     mdns = Mdns([Address(each, 0) for each in ([host] if host else addresses_here())])
     late = gevent.Timeout(timeout)
+    refused: dict[str, float] = {}  # where these words are wrong, and since when: each is asked once, as it counts
     try:
         mdns.browse(TYPE)
         with late:
-            while True:
-                refused = False
-                for offer in [each for each in mdns.found(TYPE) if each.get("lan") == lan]:
+            while not refused or clock.monotonic() < min(refused.values()) + LOOK_ON:
+                offers = (each.get("at", "") for each in mdns.found(TYPE) if each.get("lan") == lan)
+                for at in [each for each in offers if each not in refused]:
                     try:
-                        secret = _ask_there(lan, words, offer.get("at", "").split())
+                        secret = _ask_there(lan, words, at.split())
                     except GmpError as error:  # its program was killed, or a stranger announces it: there may be others
                         failure = error
                         continue
                     if secret is not None:
                         return secret
-                    refused = True
-                if refused:
-                    raise GmpError(f"these are not the words that are shown for {lan!r}: they were read or typed wrong")
+                    refused[at] = clock.monotonic()
                 gevent.sleep(PAUSE)
     except gevent.Timeout as timed:
         if timed is not late:
             raise
     finally:
         mdns.close()
+    if refused:
+        raise GmpError(f"these are not the words that are shown for {lan!r}: they were read or typed wrong")
     raise failure
 
 
