@@ -40,7 +40,6 @@ MINUTE = 60.0
 LOOK = 0.05  # virtual seconds between two looks at whether the network is whole
 PATIENCE = 600.0  # virtual seconds for it to become that
 PAGE = 4096 / 2**20  # MiB
-SPLIT_UP_TO = 1000  # nodes: a split makes a path for each pair of them
 HEADS = {
     "nodes": "nodes",
     "seeds": "seeds",
@@ -183,8 +182,7 @@ def measure(nodes: int, seed: int, stages: Sequence[str]) -> None:
     with Counted(seed, seeds=seeds_for(nodes)) as sim:
         growth = Growth(sim, nodes, seeds_for(nodes))
         for stage in stages:
-            if stage != "split" or nodes <= SPLIT_UP_TO:
-                print(json.dumps(growth.measure(stage)), flush=True)
+            print(json.dumps(growth.measure(stage)), flush=True)
 
 
 def in_process(nodes: int, seed: int, stages: Sequence[str]) -> list[dict[str, Any]]:

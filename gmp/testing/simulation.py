@@ -30,7 +30,7 @@ from gmp.testing.simulated.errors import SimulationError
 from gmp.testing.simulated.faults import KINDS, Trouble
 from gmp.testing.simulated.host import Host
 from gmp.testing.simulated.loop import VirtualHub, VirtualLoop
-from gmp.testing.simulated.paths import Network
+from gmp.testing.simulated.paths import Cut, Network
 from gmp.testing.simulated.world import World
 
 Program = Callable[[gmp.Node], Any]
@@ -90,7 +90,7 @@ class Simulation(Breakable):
         self._addresses = (f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}" for n in count(1))
         self.faults: dict[int, str] = {}  #: the faults at random that have happened, by their numbers
         self._only_faults = only_faults
-        self._dark: dict[str, list[tuple[str, str]]] = {}  # the paths that are blocked as a host has no power
+        self._dark: dict[str, Cut] = {}  # of hosts that have no power
         self._trouble: Trouble | None = None
         self._world: World
         self._undo: ExitStack  # what is to be done at the end
@@ -280,7 +280,7 @@ class Simulation(Breakable):
         self.note(f"{node_id} vanishes")
         if not host.is_down:
             host.is_down = True
-            self._dark[node_id] = self._paths_of(node_id)
+            self._dark[node_id] = Cut([node_id], self._others([node_id]))
             self._block(self._dark[node_id])
         host.vanish()
         self._kill(self._nodes[node_id])
@@ -293,7 +293,7 @@ class Simulation(Breakable):
             self.crash(node_id)
         if host.is_down:
             host.is_down = False
-            self._free(self._dark.pop(node_id))
+            self._network.free(self._dark.pop(node_id))
         return self._start(node_id)
 
     def _kill(self, node: gmp.Node) -> None:

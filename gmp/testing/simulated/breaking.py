@@ -8,7 +8,7 @@ from gmp.testing.simulated.errors import SimulationError
 from gmp.testing.simulated.faults import Fault
 from gmp.testing.simulated.host import Host
 from gmp.testing.simulated.loop import VirtualLoop
-from gmp.testing.simulated.paths import Network
+from gmp.testing.simulated.paths import Cut, Network
 from gmp.testing.simulated.tcp import End
 
 
@@ -37,13 +37,11 @@ class Breakable:
         `one_way`: packets from `some` to `others` are lost, those the other way arrive.
         """
         near = self._names(some)
-        far = [name for name in self._hosts if name not in near] if others is None else self._names(others)
+        far = self._others(near) if others is None else self._names(others)
         self.note(f"partition {','.join(near)} | {','.join(far)}{' one way' if one_way else ''}")
-        pairs = [(one, other) for one in near for other in far]
-        if not one_way:
-            pairs += [(other, one) for one, other in pairs]
-        self._block(pairs)
-        return self._fault(lambda: self._free(pairs))
+        cut = Cut(near, far, one_way)
+        self._block(cut)
+        return self._fault(lambda: self._network.free(cut))
 
     def delay(self, some: str | Iterable[str], others: str | Iterable[str], seconds: float) -> Fault:
         """Let packets between two nodes, or groups, take so many seconds more, each way, until `Fault.end` or `heal`."""
@@ -141,20 +139,16 @@ class Breakable:
         near, far = self._host(one), self._host(other).address
         return [end for end in near.ends() if end.remote[0] == far]
 
-    def _paths_of(self, node_id: str) -> list[tuple[str, str]]:
-        others = [name for name in self._hosts if name != node_id]
-        return [pair for other in others for pair in ((node_id, other), (other, node_id))]
+    def _others(self, names: Iterable[str]) -> list[str]:
+        """Return all hosts but these."""
+        without = set(names)
+        return [name for name in self._hosts if name not in without]
 
-    def _block(self, pairs: list[tuple[str, str]]) -> None:
-        for pair in pairs:
-            self._network.path(*pair).block()
+    def _block(self, cut: Cut) -> None:
+        self._network.block(cut)
         for host in self._hosts.values():
             for end in host.ends():
                 end.expect_keepalive()
-
-    def _free(self, pairs: list[tuple[str, str]]) -> None:
-        for pair in pairs:
-            self._network.path(*pair).free()
 
     def _slow(self, pairs: list[tuple[str, str]], seconds: float) -> None:
         for pair in pairs:

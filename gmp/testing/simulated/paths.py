@@ -7,7 +7,7 @@ packet that its kernel sends only once (a reset) is lost.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any, Protocol
 
@@ -84,6 +84,26 @@ class Path:
         self._resuming[resume] = None
 
 
+class Cut:
+    """What lets nothing through between two groups of hosts, by their names; `one_way`: from the first to the second."""
+
+    __slots__ = ("_far", "_near", "_one_way")
+
+    def __init__(self, near: Iterable[str], far: Iterable[str], one_way: bool = False) -> None:
+        self._near = {name: rank for rank, name in enumerate(near)}
+        self._far = {name: rank for rank, name in enumerate(far)}
+        self._one_way = one_way
+
+    def rank(self, pair: tuple[str, str]) -> tuple[int, int, int] | None:
+        """Return what to order the ways by that are cut, from the first host to the second; None for one that is not."""
+        source, target = pair
+        if source in self._near and target in self._far:
+            return 0, self._near[source], self._far[target]
+        if not self._one_way and target in self._near and source in self._far:
+            return 1, self._near[target], self._far[source]
+        return None
+
+
 class Network:
     """All hosts. `latency`: the bounds between which the latency of each pair of hosts is drawn, in seconds."""
 
@@ -94,7 +114,8 @@ class Network:
         self.descriptors = itertools.count(FIRST_DESCRIPTOR)
         self.hosts: dict[str, Any] = {}  #: by each of their addresses and names
         self._seed, self._latency = seed, latency
-        self._paths: dict[tuple[str, str], Path] = {}
+        self._paths: dict[tuple[str, str], Path] = {}  # those asked for: of a large network few of all
+        self._cuts: dict[Cut, None] = {}
 
     def path(self, source: str, target: str) -> Path:
         """Return the way of packets from one host to another, by their names."""
@@ -105,4 +126,24 @@ class Network:
                 pair = "/".join(sorted((source, target)))
                 base = Random(f"{self._seed}/latency/{pair}").uniform(*self._latency)
             path = self._paths[source, target] = Path(self, f"{source}>{target}", base)
+            for cut in self._cuts:
+                if cut.rank((source, target)) is not None:
+                    path.block()
         return path
+
+    def block(self, cut: Cut) -> None:
+        """Let nothing through there."""
+        self._cuts[cut] = None
+        for path in self._between(cut):
+            path.block()
+
+    def free(self, cut: Cut) -> None:
+        """Take back one `block`."""
+        del self._cuts[cut]
+        for path in self._between(cut):
+            path.free()
+
+    def _between(self, cut: Cut) -> list[Path]:
+        """Return the paths that are cut, in an order that does not depend on who asked for which first."""
+        ranked = [(rank, path) for pair, path in self._paths.items() if (rank := cut.rank(pair)) is not None]
+        return [path for _, path in sorted(ranked, key=lambda each: each[0])]
