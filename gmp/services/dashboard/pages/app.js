@@ -180,8 +180,9 @@ function describe(node, opened) {
       [port.name, port.runs || "–", list(port.groups).join(", "), count(port.waiting), count(port.peak)]), [3, 4])];
   const services = list(node.stats.services).filter(each => each && typeof each === "object");
   if (services.length) {
-    found.push(heading("Services"), grid(["service", "calls/s", "median", "p99", "runs", "waits", "streams", "calls", "errors", "refused", "stopped"],
-      services.map(each => [String(each.name), count(node.call_rates[each.port]), seconds(each.median), seconds(each.p99),
+    const took = each => node.durations[each.port] || {};
+    found.push(heading("Services (median and p99: of the last minute)"), grid(["service", "calls/s", "median", "p99", "runs", "waits", "streams", "calls", "errors", "refused", "stopped"],
+      services.map(each => [String(each.name), count(node.call_rates[each.port]), seconds(took(each).median), seconds(took(each).p99),
         ...["running", "waiting", "open_streams", "calls", "errors", "refused", "stopped"].map(name => count(each[name]))]),
       [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]));
   }
