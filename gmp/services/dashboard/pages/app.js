@@ -181,10 +181,12 @@ function describe(node, opened) {
   const services = list(node.stats.services).filter(each => each && typeof each === "object");
   if (services.length) {
     const took = each => node.durations[each.port] || {};
-    found.push(heading("Services (median and p99: of the last minute)"), grid(["service", "calls/s", "median", "p99", "runs", "waits", "streams", "calls", "errors", "refused", "stopped"],
-      services.map(each => [String(each.name), count(node.call_rates[each.port]), seconds(took(each).median), seconds(took(each).p99),
-        ...["running", "waiting", "open_streams", "calls", "errors", "refused", "stopped"].map(name => count(each[name]))]),
-      [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]));
+    const table = (title, heads, cells) => found.push(heading(title),
+      grid(["service", ...heads], services.map(each => [String(each.name), ...cells(each)]), [1, 2, 3, 4, 5]));
+    table("Services, in the last minute", ["calls/s", "median", "p99", "runs", "waits"], each =>
+      [count(node.call_rates[each.port]), seconds(took(each).median), seconds(took(each).p99), count(each.running), count(each.waiting)]);
+    table("Calls since they began, streams open now", ["calls", "errors", "refused", "stopped", "open"], each =>
+      ["calls", "errors", "refused", "stopped", "open_streams"].map(name => count(each[name])));
   }
   if (deaths.length) {
     found.push(heading("Last abnormal deaths"));
