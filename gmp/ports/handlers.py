@@ -322,8 +322,9 @@ class Handlers(Job):
         assert worker is not None
         again = run.begin, (RUN, run)
         self.more.extendleft(again[::-1])
-        if not self.more:
-            return  # race: a signal handler has killed the port, and did not find the run
+        if self.next is not NOTHING or not self.more:
+            # `go_on` begins it, within the port's turn; race: a signal handler has killed the port, and did not find the run
+            return
         function, context, turn = run.handler, worker.context, worker.turn
         for _ in range(TURNS_ALONE):
             for message in islice(run.left, A_TURN):
