@@ -121,18 +121,19 @@ def act(steps: list[Any], deeds: dict[int, Any], log: list[Any], deliver: Callab
     gevent.sleep(0)
 
 
-@given(
-    st.lists(
-        st.one_of(
-            st.text("abc", min_size=1, max_size=12).map(lambda tags: ("send", tags * 2)),
-            st.sampled_from(["a" * 6, "b" * 7 + "c", "aaabbb"]).map(lambda tags: ("send", tags)),
-            st.sampled_from(TAGS).map(lambda tag: ("set", tag)),
+PLAYED = st.lists(
+    st.one_of(
+        st.lists(st.text("abc", min_size=1, max_size=1).map(lambda tag: tag * 4), min_size=1, max_size=4).map(
+            lambda tags: ("send", "".join(tags))
         ),
-        max_size=6,
+        st.sampled_from(TAGS).map(lambda tag: ("set", tag)),
     ),
-    st.dictionaries(st.integers(0, 20), DEEDS, max_size=6),
-    st.sampled_from([2, 100]),
+    min_size=1,
+    max_size=6,
 )
+
+
+@given(PLAYED, st.dictionaries(st.integers(0, 12), DEEDS, min_size=1, max_size=6), st.sampled_from([2, 100]))
 def test_what_a_handler_does_in_the_middle_of_a_run_changes_nothing(
     steps: list[Any], deeds: dict[int, Any], turn: int
 ) -> None:
@@ -144,6 +145,7 @@ def test_what_a_handler_does_in_the_middle_of_a_run_changes_nothing(
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(handlers, "SHORTEST", 2)
         patched.setattr(handlers, "A_TURN", turn)
+        steps = [("send", "c"), ("set", "a"), ("set", "b"), *steps]
         act(steps, deeds, at_once, lambda port, messages: port.put_all(messages))
         act(steps, deeds, alone, one_by_one)
     untraced(at_once)
@@ -259,6 +261,29 @@ def test_a_death_in_the_middle_of_a_run_drops_and_counts_the_rest(how: str) -> N
     gevent.sleep(0)
     assert handled == list(range(151))
     assert gmp.node().stats()["dropped"] - before == 249
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_messages_that_wait_for_handlers_set_one_after_the_other_are_counted_once(count: int) -> None:
+    port, before = gmp.port(), gmp.node().stats()["dropped"]
+    port.on("n", lambda number: None)
+    port.put(("late", 0))
+    port.put_all([("n", number) for number in range(count)])
+    port.on("late", lambda number: None)
+    port.kill()
+    assert gmp.node().stats()["dropped"] - before == count + 1
+
+
+def test_a_full_port_lives_whatever_the_order_in_which_its_handlers_are_set() -> None:
+    port = gmp.port(max_queue=3)
+    gmp.send(port, "late", 0)
+    gmp.send(port, "n", 1)
+    for tag in ("n", "late"):
+        port.on(tag, lambda number: None)
+    gmp.send(port, "n", 2)
+    assert port.reason is None
+    gevent.sleep(0)
+    port.kill()
 
 
 def test_each_message_of_a_run_finds_a_fresh_context() -> None:

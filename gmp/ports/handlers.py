@@ -166,7 +166,7 @@ class Handlers(Job):
         claims = {id(message): call for message in asked if (call := self.match(message)) is not None}
         if not claims or port.reason is not None:
             return
-        queued = self.next if self.next is not None and self.worker is None else None
+        queued = self.next if self.worker is None and self.next is not NOTHING else None
         more = [*self.more]
         pending: list[Call] = [*([] if queued is None else [queued]), *zip(more[::2], more[1::2], strict=True)]
         position = {id(handler): index for index, (handler, _) in enumerate(pending, 1)}
