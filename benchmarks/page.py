@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def write_page(results: dict[str, Any], page: Path) -> list[Path]:
     workloads = results["figures"].values()
     contenders = {name for metrics in workloads for values in metrics.values() for name in values}
     rounds = max(len(each) for metrics in workloads for values in metrics.values() for each in values.values())
-    peers = ",".join(sorted(name for name in contenders if not name.endswith(" TLS")))
+    peers = shlex.quote(",".join(sorted(name for name in contenders if not name.endswith(" TLS"))))
     lines = [HEAD.format(peers=peers + (" --tls" if "gmp TLS" in contenders else ""), rounds=rounds)]
     lines += [line.replace("### ", "## ") for line in tables(results)]
     lines.append("\n## Plots\n")

@@ -43,10 +43,12 @@ def short(value: float) -> str:
 
 
 def ratio(figures: Figures, workload: str, metric: str, contender: str, to: str, of: str = "") -> list[float]:
-    """Per round, the figure of `contender` divided by that of `to`."""
+    """Per round, the figure of `contender` divided by that of `to`; nothing when one of them has failed in a round."""
     mine = figures.get(workload, {}).get(metric, {}).get(contender, [])
     theirs = figures.get(of or workload, {}).get(metric, {}).get(to, [])
-    return [a / b for a, b in zip(mine, theirs, strict=False) if b]
+    if len(mine) != len(theirs):
+        return []  # which of them belong to the same round is not known
+    return [a / b for a, b in zip(mine, theirs, strict=True) if b]
 
 
 def tables(results: dict[str, Any]) -> Iterator[str]:
@@ -108,12 +110,12 @@ def _against(figures: Figures, to: str, others: Sequence[str]) -> Iterator[str]:
             continue
         cells = []
         for name in others:
-            single = ratio(figures, workload, metric, name, to, of)
-            if single:
-                whole = statistics.median(values[name]) / statistics.median(theirs)
-                cells.append(f"{whole:.2f} ({min(single):.2f} .. {max(single):.2f})")
-            else:
+            if not values.get(name) or not statistics.median(theirs):
                 cells.append("-")
+                continue
+            cell = f"{statistics.median(values[name]) / statistics.median(theirs):.2f}"
+            single = ratio(figures, workload, metric, name, to, of)
+            cells.append(f"{cell} ({min(single):.2f} .. {max(single):.2f})" if single else cell)
         mark = " *" if lower_is_better(metric) else ""
         yield f"| {workload} | {metric}{mark} | " + " | ".join(cells) + " |"
 

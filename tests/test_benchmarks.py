@@ -30,6 +30,11 @@ def test_ratios_are_those_of_the_medians_with_the_spread_of_single_rounds() -> N
     assert "| W1 | msg/s | 0.50 (0.25 .. 1.50) |" in lines
 
 
+def test_no_ratio_is_between_figures_of_different_rounds() -> None:
+    lines = list(tables(results_of(W3={"msg/s": {"gmp": [2.0, 4.0], "erlang": [1.0, 2.0, 3.0]}})))
+    assert "| W3 | msg/s | 1.50 |" in lines
+
+
 def test_targets_are_met_or_missed_in_the_direction_that_their_figure_has() -> None:
     figures = {
         "W1": {"msg/s": {"gmp": [5.0], "erlang": [10.0]}},

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from itertools import count
 from typing import Any
 
 import gevent
 import pytest
 from gevent.event import Event
+from greenlet import GreenletExit
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,6 +63,100 @@ def test_a_run_is_handled_as_its_messages_one_by_one(steps: list[Any], shortest:
         patched.setattr(handlers, "SHORTEST", shortest)  # of one call for all of its messages
         at_once = play(steps, lambda port, messages: port.put_all([*messages]))
     assert at_once == play(steps, one_by_one)
+
+
+DEEDS = st.one_of(
+    st.tuples(st.just("set"), st.sampled_from(TAGS)),
+    st.tuples(st.just("remove"), st.sampled_from(TAGS)),
+    st.tuples(st.sampled_from(["receive", "send", "send many"]), st.sampled_from("abc")),
+    st.tuples(st.sampled_from(["block", "set context", "kill", "raise", "end"]), st.none()),
+)
+
+
+def act(steps: list[Any], deeds: dict[int, Any], log: list[Any], deliver: Callable[[gmp.Port, list[Any]], None]) -> None:
+    """Note in `log` what handlers see and get that do `deeds[number]` with the message of that number."""
+    port, sent, made, used = gmp.port(), count(), count(), ContextVar("used", default=False)
+
+    def send(tags: str) -> None:
+        deliver(port, [(tag, next(sent)) for tag in tags])
+
+    def make() -> Callable[..., None]:
+        by = next(made)
+
+        def handle(*rest: Any) -> None:
+            log.append((by, rest, used.get()))
+            deed, tag = deeds.get(rest[-1], ("", None))
+            if deed in ("set", "remove"):
+                port.on(tag, make() if deed == "set" else None)
+            elif deed == "receive":
+                with contextlib.suppress(gmp.ReceiveTimeout):
+                    log.append(port.receive(tag, timeout=0))
+            elif deed.startswith("send"):
+                send(tag * (5 if deed == "send many" else 1))
+            elif deed == "block":
+                gevent.sleep(0)
+            elif deed == "set context":
+                used.set(True)
+            elif deed == "kill":
+                port.kill("by itself")
+            elif deed == "raise":
+                raise ZeroDivisionError
+            elif deed == "end":
+                raise GreenletExit
+            log.append("done")
+
+        return handle
+
+    before = gmp.node().stats()["dropped"]
+    for what, given_ in steps:
+        if port.alive and what == "send":
+            send(given_)
+        elif port.alive:
+            port.on(given_, make())
+        else:
+            break
+    eventually(lambda: port.reason is not None or port.handlers is None or port.handlers.next is None)
+    log.append((port.reason, list(port.queue), gmp.node().stats()["dropped"] - before))
+    port.kill()
+    gevent.sleep(0)
+
+
+PLAYED = st.lists(
+    st.one_of(
+        st.lists(st.text("abc", min_size=1, max_size=1).map(lambda tag: tag * 4), min_size=1, max_size=4).map(
+            lambda tags: ("send", "".join(tags))
+        ),
+        st.sampled_from(TAGS).map(lambda tag: ("set", tag)),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(PLAYED, st.dictionaries(st.integers(0, 12), DEEDS, min_size=1, max_size=6), st.sampled_from([2, 100]))
+def test_what_a_handler_does_in_the_middle_of_a_run_changes_nothing(
+    steps: list[Any], deeds: dict[int, Any], turn: int
+) -> None:
+    def one_by_one(port: gmp.Port, messages: list[Any]) -> None:
+        for message in messages:
+            port.put(message)
+
+    at_once, alone = list[Any](), list[Any]()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(handlers, "SHORTEST", 2)
+        patched.setattr(handlers, "A_TURN", turn)
+        steps = [("send", "c"), ("set", "a"), ("set", "b"), *steps]
+        act(steps, deeds, at_once, lambda port, messages: port.put_all(messages))
+        act(steps, deeds, alone, one_by_one)
+    untraced(at_once)
+    untraced(alone)
+    assert at_once == alone
+
+
+def untraced(log: list[Any]) -> None:
+    """Take the lines of a traceback from the reason at its end, as they differ."""
+    reason, *rest = log[-1]
+    log[-1] = (reason and reason[:2], *rest)
 
 
 def test_a_message_that_comes_twice_keeps_both_its_places() -> None:
@@ -113,8 +210,19 @@ def test_two_ports_with_long_runs_take_turns() -> None:
         port.on("n", lambda number, name=name: turns.append(name))
         port.put_all([("n", number) for number in range(2000)])
     eventually(lambda: len(turns) == 4000)
-    assert "a" * 201 not in "".join(turns[:3000])
+    assert "a" * 101 not in "".join(turns[:3000])
     assert turns.count("a") == turns.count("b") == 2000
+
+
+def test_a_long_run_gets_no_more_turns_than_messages_that_came_one_by_one() -> None:
+    turns, ports = list[str](), {name: gmp.port() for name in "ab"}
+    for name, port in ports.items():
+        port.on("n", lambda number, name=name: turns.append(name))
+    ports["a"].put_all([("n", number) for number in range(2000)])
+    for number in range(2000):
+        ports["b"].put(("n", number))
+    eventually(lambda: len(turns) == 4000)
+    assert abs(turns[:2000].count("a") - turns[:2000].count("b")) <= 100
 
 
 def test_timers_are_not_held_up_by_a_long_run() -> None:
@@ -153,6 +261,29 @@ def test_a_death_in_the_middle_of_a_run_drops_and_counts_the_rest(how: str) -> N
     gevent.sleep(0)
     assert handled == list(range(151))
     assert gmp.node().stats()["dropped"] - before == 249
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_messages_that_wait_for_handlers_set_one_after_the_other_are_counted_once(count: int) -> None:
+    port, before = gmp.port(), gmp.node().stats()["dropped"]
+    port.on("n", lambda number: None)
+    port.put(("late", 0))
+    port.put_all([("n", number) for number in range(count)])
+    port.on("late", lambda number: None)
+    port.kill()
+    assert gmp.node().stats()["dropped"] - before == count + 1
+
+
+def test_a_full_port_lives_whatever_the_order_in_which_its_handlers_are_set() -> None:
+    port = gmp.port(max_queue=3)
+    gmp.send(port, "late", 0)
+    gmp.send(port, "n", 1)
+    for tag in ("n", "late"):
+        port.on(tag, lambda number: None)
+    gmp.send(port, "n", 2)
+    assert port.reason is None
+    gevent.sleep(0)
+    port.kill()
 
 
 def test_each_message_of_a_run_finds_a_fresh_context() -> None:

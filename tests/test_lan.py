@@ -296,6 +296,34 @@ def test_an_offer_that_is_seen_after_a_wrong_one_is_found(
         trapped.kill()
 
 
+def test_an_offer_is_found_that_is_seen_while_another_one_that_never_answers_is_asked(
+    lan: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairing, "LOOK_ON", 0.0)
+    may_go, asked, ask_there = gevent.event.Event(), gevent.event.Event(), pairing._ask_there
+
+    def held_up(*arguments: Any) -> bytes | None:
+        secret = ask_there(*arguments)
+        if not asked.is_set():
+            asked.set()
+            assert may_go.wait(PATIENCE)  # as behind a machine that takes the connection, and says nothing
+        return secret
+
+    monkeypatch.setattr(pairing, "_ask_there", held_up)
+    found = Mdns([Address(LOOPBACK, 0)])
+    with Offer(lan, b"a trap", new_words(), LOOPBACK) as trap, contextlib.closing(found):
+        trapped = gevent.spawn(trap.wait, PATIENCE)
+        asking = gevent.spawn(ask, lan, words, PATIENCE, LOOPBACK)
+        assert asked.wait(PATIENCE)
+        found.browse(PAIRING)
+        with Offer(lan, b"geheim", words, LOOPBACK) as offer:
+            eventually(lambda: sum(each.get("lan") == lan for each in found.found(PAIRING)) == 2, timeout=PATIENCE)
+            may_go.set()
+            assert offer.wait(PATIENCE) == LOOPBACK
+        assert asking.get(timeout=PATIENCE) == b"geheim"
+        trapped.kill()
+
+
 def test_offers_at_which_nobody_pairs_are_passed_over(lan: str, words: list[str], offer: Offer) -> None:
     waiting = gevent.spawn(offer.wait, PATIENCE)
     others = Mdns([Address(LOOPBACK, 1)])

@@ -212,7 +212,10 @@ def ask(lan: str, words: Iterable[str], timeout: float, host: str = "") -> bytes
     try:
         mdns.browse(TYPE)
         with late:
-            while not refused or clock.monotonic() < min(refused.values()) + LOOK_ON:
+            is_last = False
+            while not is_last:
+                # at a machine that never answers `TURN` has passed: so one look more, for what was found in the meantime
+                is_last = bool(refused) and clock.monotonic() >= min(refused.values()) + LOOK_ON
                 offers = (each.get("at", "") for each in mdns.found(TYPE) if each.get("lan") == lan)
                 for at in [each for each in offers if each not in refused]:
                     try:
@@ -223,7 +226,8 @@ def ask(lan: str, words: Iterable[str], timeout: float, host: str = "") -> bytes
                     if secret is not None:
                         return secret
                     refused[at] = clock.monotonic()
-                gevent.sleep(PAUSE)
+                if not is_last:
+                    gevent.sleep(PAUSE)
     except gevent.Timeout as timed:
         if timed is not late:
             raise

@@ -166,7 +166,7 @@ class Handlers(Job):
         claims = {id(message): call for message in asked if (call := self.match(message)) is not None}
         if not claims or port.reason is not None:
             return
-        queued = self.next if self.next is not None and self.worker is None else None
+        queued = self.next if self.worker is None and self.next is not NOTHING else None
         more = [*self.more]
         pending: list[Call] = [*([] if queued is None else [queued]), *zip(more[::2], more[1::2], strict=True)]
         position = {id(handler): index for index, (handler, _) in enumerate(pending, 1)}
@@ -322,8 +322,9 @@ class Handlers(Job):
         assert worker is not None
         again = run.begin, (RUN, run)
         self.more.extendleft(again[::-1])
-        if not self.more:
-            return  # race: a signal handler has killed the port, and did not find the run
+        if self.next is not NOTHING or not self.more:
+            # `go_on` begins it, within the port's turn; race: a signal handler has killed the port, and did not find the run
+            return
         function, context, turn = run.handler, worker.context, worker.turn
         for _ in range(TURNS_ALONE):
             for message in islice(run.left, A_TURN):
