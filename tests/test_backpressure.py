@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import gevent
+import gevent.event
 import gevent.subprocess as subprocess
 import pytest
 
 import gmp
+from gmp.net.connection import Connection
 from gmp.testing import FaultProxy, LocalNetwork
 
 from .conftest import eventually
@@ -179,6 +181,31 @@ def test_in_the_hub_send_never_blocks(slow: Slow) -> None:
     gevent.get_hub().loop.run_callback(in_hub)
     eventually(lambda: done)
     blocked.kill()
+
+
+def test_tiny_messages_that_wait_are_written_by_few_calls(make_node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a Unix socket counts the memory of what is written, twice its bytes if they are few: full of short writes it holds so
+    # little that a fast reader has read it all before a sender who does not yield writes again
+    far = make_node("far")
+    here = make_node("here", seeds=far.binds)
+    here.wait_up("far", timeout=20)
+    port, done = far.port(), gevent.event.Event()
+    port.on("tag", lambda number: done.set() if number == 199_999 else None)
+    written: list[int] = []
+    real = Connection._take
+
+    def take(connection: Connection, to: list[Any]) -> bool:
+        taken = real(connection, to)
+        if taken and connection.node_id == "far":
+            written.append(len(to[-1]))
+        return taken
+
+    monkeypatch.setattr(Connection, "_take", take)
+    for number in range(200_000):
+        here.send(port.id, "tag", number)
+    assert done.wait(20)
+    assert sum(written) > 1_800_000
+    assert sum(written) / len(written) > 20_000
 
 
 def test_a_mark_below_one_write_does_not_block_for_ever(make_node: Any) -> None:

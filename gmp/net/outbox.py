@@ -480,14 +480,14 @@ class Outbox:
                 continue  # race: Ctrl-C before the first one was put there
             if not outbox:
                 return False
-            tight = self._tight and outbox is self._outbox
-            parts = outbox[:1] if tight else outbox[:]
+            tight = self._tight if outbox is self._outbox else 0
+            parts = _for_a_call(outbox[:tight]) if tight else outbox[:]
             count, data = len(parts), b"".join(parts)  # which does not copy a single one
             if outbox[:count] == parts:  # race: a signal handler has sent, and taken them, meanwhile
                 to += [data]
                 del outbox[:count]
                 if tight:
-                    self._tight -= 1
+                    self._tight -= count
                 self.sent_messages += count
                 self._slow_next = True
                 return True
@@ -524,3 +524,13 @@ class Outbox:
                 self._writable()
         elif self._flush_at or self._outbox or self._front or self._slow:
             self._turn_ends()
+
+
+def _for_a_call(pieces: list[bytes]) -> list[bytes]:
+    """Return the first of them, as many as are worth a system call: a Unix socket counts short ones twice, and is full."""
+    size = 0
+    for count, piece in enumerate(pieces, 1):
+        size += len(piece)
+        if size >= PIECE:
+            return pieces[:count]
+    return pieces
