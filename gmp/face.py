@@ -237,7 +237,8 @@ def send(dest: Port | str, *message: Any) -> None:
         elif (way := _ways.get(dest)) is not None and _hold._is_owned():
             _begin_batch(dest, way, message)
             return
-    (_core if _hold._is_owned() else core()).send_tuple(dest, message)  # type: ignore[union-attr]  # owned: so it is there
+    general = (_core if _hold._is_owned() else core()).send_tuple  # type: ignore[union-attr]  # owned: so it is there
+    general(dest, message)
 
 
 def _begin_batch(dest: str, way: tuple[Any, str], message: tuple[Any, ...]) -> None:
@@ -272,7 +273,8 @@ def call(dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple
     Traceback (most recent call last):
     gmp.errors.CallTimeout: no reply from ... within 0.01 s
     """
-    return (_core if _hold._is_owned() else core()).calls.call(dest, message, timeout)  # type: ignore[union-attr]  # as `send`
+    call = (_core if _hold._is_owned() else core()).calls.call  # type: ignore[union-attr]  # as `send`
+    return call(dest, message, timeout)
 
 
 def kill(dest: Port | str, *reason: Any) -> None:
@@ -365,10 +367,7 @@ def after(seconds: float, action: Any, *message: Any) -> Timer:
 
 
 def supervise(
-    children: Iterable[Any],
-    strategy: Strategy = "one_for_one",
-    max_restarts: int = 3,
-    period: float = 5.0,
+    children: Iterable[Any], strategy: Strategy = "one_for_one", max_restarts: int = 3, period: float = 5.0
 ) -> Port:
     """Make a port that starts `children`, in their order, and restarts those that die; returns it.
 

@@ -146,6 +146,11 @@ class Rig:
         for value in range(COUNT):
             self.near.call(port_id, value)
 
+    def call_all_at_once(self, port_id: str) -> None:
+        """Call in 100 greenlets at a time."""
+        for _ in range(COUNT // 100):
+            gevent.joinall([gevent.spawn(self.near.call, port_id, value) for value in range(100)], raise_error=True)
+
     def adder(self, node: gmp.Node) -> gmp.Port:
         """A port that answers calls."""
 
@@ -209,6 +214,7 @@ def scenarios(rig: Rig) -> dict[str, Callable[[], None]]:
         "message to a handler, remote": lambda: rig.send_all(far_handler),
         "call, local": lambda: rig.call_all(near_adder),
         "call, remote": lambda: rig.call_all(far_adder),
+        "call, remote, of a hundred at once": lambda: rig.call_all_at_once(far_adder),
         "port made and killed": lambda: rig.make_and_kill(bodies=False),
         "port with a body made and killed": lambda: rig.make_and_kill(bodies=True),
     }

@@ -7,6 +7,13 @@ seconds after the last. A late reply finds no such name and is dropped.
 A call does not wait for room above the high mark as a send does: its caller waits for the reply anyway, and so the
 timeout includes everything.
 
+A request joins the batch to its target by itself (`gmp.net.batch`), as a message of `gmp.send` does, where that is certain
+to have room for one more; else it goes the way of all messages, by `Routes.send_soon`, and the batch that it begins or joins
+there is remembered for the next one. It stands in the table before that, so nothing is in a batch without being there.
+
+race: a signal handler sends, or `__del__`, while the request is packed and put into the batch, and so the batch may end,
+or the connection. It has no room from then on: if it is empty, the request went with the others or is lost with them, which
+the monitor tells; if not, the request came too late, and is sent anew.
 race: a reply and a death, or the timeout, come in the same turn: the first outcome counts, and the caller is woken once.
 race: the caller is killed when its wake-up is on its way: it is crossed out of those to be woken (`gmp.ports.wakeups`), or
 that would hit whatever the greenlet does next.
@@ -21,7 +28,9 @@ from typing import TYPE_CHECKING, Any
 from greenlet import getcurrent, greenlet
 
 from gmp.errors import CallTimeout, GmpError, PortDied
-from gmp.ids import split_port_id
+from gmp.ids import INCARNATION_LENGTH, USED_ONCE, split_port_id
+from gmp.net.batch import KEPT, ROW, Batch
+from gmp.net.peer import Peer
 from gmp.outside import clock
 from gmp.ports.handlers import Handlers
 from gmp.ports.mailbox import Message
@@ -29,6 +38,7 @@ from gmp.ports.monitors import Monitor, Reason
 from gmp.ports.port import Port
 from gmp.ports.table import Ports
 from gmp.ports.wakeups import Wakeups
+from gmp.wire.nesting import SHORT
 
 if TYPE_CHECKING:
     from gmp.ports.tracing import Tracer
@@ -38,24 +48,23 @@ KEEP = 10.0
 
 
 class Call:
-    """One waiting caller, in the place of a port."""
+    """One waiting caller, in the place of a port. Has no `__init__`: Python would call it by way of C, at 3 % of a call."""
 
-    __slots__ = ("_caller", "_wakeups", "deadline", "outcome", "target", "waking")
+    __slots__ = ("caller", "deadline", "outcome", "target", "wakeups", "waking")
 
-    def __init__(self, target: Target, deadline: float | None, caller: greenlet, wakeups: Wakeups) -> None:
-        self.target = target
-        self.deadline = deadline
-        self.outcome: Message | Exception | None = None
-        self.waking: greenlet | None = None
-        self._caller = caller
-        self._wakeups = wakeups
+    target: Target
+    deadline: float | None
+    outcome: Message | Exception | None
+    waking: greenlet | None
+    caller: greenlet
+    wakeups: Wakeups
 
     def put(self, message: Message | Exception) -> None:
         """The reply, or why there is none; only the first outcome counts. Wakes the caller."""
         if self.outcome is None:
             self.outcome = message
-            self.waking = self._caller
-            wakeups = self._wakeups
+            self.waking = self.caller
+            wakeups = self.wakeups
             try:
                 wakeups.pending.append(self)
             finally:  # as `Wakeups.add`: a call of it would let Ctrl-C in before the caller is on its way
@@ -79,14 +88,17 @@ class Call:
 
 
 class Target:
-    """A port that is called, and the monitor that all calls to it share."""
+    """A port that is called, and what all calls to it share: the monitor, and the batch."""
 
-    __slots__ = ("_calls", "last_used", "monitor", "port", "port_id")
+    __slots__ = ("_calls", "batch", "last_used", "monitor", "name", "peer", "port", "port_id")
 
     def __init__(self, port_id: str, calls: Calls) -> None:
         self.port_id = port_id
         self.monitor: Monitor | None = None
         self.port: Port | None = None  #: when it is a port of this node
+        self.name = port_id.partition("#")[2]
+        self.peer: Peer | None = None  #: the node that it is on, once there was a batch
+        self.batch: Batch | None = None  #: the last batch to it that was seen
         self.last_used = 0.0
         self._calls = calls
 
@@ -97,20 +109,24 @@ class Target:
 
 
 class Calls:
-    """The waiting calls of one node. `send` takes a port ID and a message; `monitor` watches a port; `why_unreached` tells
-    why no reply may have come."""
+    """The waiting calls of one node. `send` takes a port ID and a message, and returns the peer that it went to, if any;
+    `monitor` watches a port; `why_unreached` tells why no reply may have come."""
 
     def __init__(
         self,
         ports: Ports,
-        send: Callable[[str, Message], Any],
+        send: Callable[[str, Message], Peer | None],
         monitor: Callable[[str, Callable[[Reason], None]], Monitor],
         why_unreached: Callable[[str], str],
     ) -> None:
         self._ports = ports
-        self._is_owned = ports.hold._is_owned  # as in `Routes`
+        self._hold = ports.hold  # as in `Routes`
         self._node_part = f"{ports.node_id}#"  # of the IDs of reply ports
+        # bytes of a request that may join a batch as it is: room is counted for so many (`gmp.net.batch`), and without the
+        # ID of the reply port it is too short to be nested too deep
+        self._short = min(ROW - KEPT, SHORT + len(self._node_part) + INCARNATION_LENGTH)
         self._send = send
+        self._joins = True  # whether requests may join batches by themselves
         self._monitor = monitor
         self._why_unreached = why_unreached
         self.call: Callable[..., Message] = self._call  #: of a `Port` or port ID
@@ -123,9 +139,11 @@ class Calls:
         """Report each call to `tracer` from now on."""
         self.call = self._call if tracer is None else partial(self._traced_call, tracer)
 
-    def send_by(self, send: Callable[[str, Message], Any]) -> None:
-        """Send by `send` from now on."""
-        self._send = send
+    def send_by(self, send: Callable[[str, Message], Peer | None], joins: bool) -> None:
+        """Send by `send` from now on; if `joins`, only what does not join a batch by itself."""
+        self._send, self._joins = send, joins
+        for target in self.targets.values():
+            target.batch = None
 
     def _traced_call(
         self, tracer: Tracer, dest: Any, message: Message, timeout: float | None, name: str | None = None
@@ -138,8 +156,8 @@ class Calls:
     def _call(self, dest: Any, message: Message, timeout: float | None, name: str | None = None) -> Message:
         """Send `message` with a reply port's ID behind it and wait for what comes there. `name` is that of the reply port,
         which `Ports.new_reply_name` has made (None: another one)."""
-        ports, me, is_owned = self._ports, getcurrent(), self._is_owned
-        if not is_owned():
+        ports, me, hold = self._ports, getcurrent(), self._hold
+        if not hold._is_owned():
             ports.check()
         target = self.targets.get(dest) if type(dest) is str else None
         if target is None or target.monitor is None or me is ports.hub:
@@ -149,15 +167,37 @@ class Calls:
             if handlers is not None and handlers.worker is me:
                 self._check_other(handlers, message)
         if name is None:
-            name = ports.new_reply_name()
-        wakeups, send = ports.wakeups, self._send
+            name = f"{ports.incarnation}{next(ports.numbers)}{USED_ONCE}"  # `Ports.new_reply_name`, without its frame
+        reply, wakeups, batch = self._node_part + name, ports.wakeups, target.batch
         target.last_used = now = clock.monotonic()
-        call = Call(target, None if timeout is None else now + timeout, me, wakeups)
+        call = Call()
+        call.target, call.caller, call.wakeups = target, me, wakeups
+        call.deadline = None if timeout is None else now + timeout
+        call.outcome = call.waking = None
         ports.by_name[name] = self._waiting[name] = call
         try:
             if not self._keeps_loop:
                 self._start_timer(True)
-            send(target.port_id, message + (self._node_part + name,))  # noqa: RUF005  # half the time of (*message, …)
+            is_sent = False
+            if batch is not None and batch.room > len(batch.rows) + 1:
+                pack = batch.pack  # as in `gmp.send`
+                try:
+                    data = pack([*message, reply])
+                except Exception:
+                    is_sent = False  # there is more to it
+                else:
+                    if len(data) <= self._short:
+                        batch.rows.append(data)
+                        is_sent = batch.room > 0 or not batch.rows
+                    else:
+                        is_sent = _join(target, batch, (*message, reply), data)
+            if not is_sent:
+                if target.monitor is None:  # race: a signal handler let others run, and the target was lost before this
+                    target = call.target = self._find(target.port_id, me)
+                send = self._send
+                peer = send(target.port_id, message + (reply,))  # noqa: RUF005  # half the time of (*message, …)
+                if peer is not None and (outbox := peer.outbox) is not None and (batch := outbox.batch) is not None:
+                    self._remember(target, peer, batch)
             wakeups.sleep()
             while call.outcome is None:
                 wakeups.sleep()  # another waiter switched to this greenlet
@@ -168,12 +208,15 @@ class Calls:
         outcome = call.outcome
         if isinstance(outcome, tuple):
             return outcome
-        if isinstance(outcome, CallTimeout):
-            port_id = target.port_id
-            text, why = f"no reply from {port_id} within {timeout} s", self._why_unreached(port_id)
-            raise CallTimeout(f"{text}: {why}" if why else text)
+        raise self._failure(target.port_id, outcome, timeout)
+
+    def _failure(self, port_id: str, outcome: Exception | None, timeout: float | None) -> Exception:
+        """What a call without a reply raises."""
         assert isinstance(outcome, Exception)
-        raise outcome
+        if not isinstance(outcome, CallTimeout):
+            return outcome
+        text, why = f"no reply from {port_id} within {timeout} s", self._why_unreached(port_id)
+        return CallTimeout(f"{text}: {why}" if why else text)
 
     def _find(self, port_id: str, caller: greenlet) -> Target:
         """Return a target that is watched for its death; a dead one fires in the next turn, when its first call waits."""
@@ -188,6 +231,11 @@ class Calls:
         local = self._ports.find(port_id)
         target.port = local if isinstance(local, Port) else None
         return target
+
+    def _remember(self, target: Target, peer: Peer, batch: Batch) -> None:
+        """Let the next requests to `target` join `batch`, which `peer` sends, if it is for that port."""
+        if self._joins and batch.name == target.name and batch.longest >= self._short:
+            target.peer, target.batch = peer, batch
 
     def _check_other(self, handlers: Handlers, message: Message) -> None:
         """*Raises:* `GmpError` when the message would have to wait for the caller, which is one of these handlers."""
@@ -243,3 +291,11 @@ def _called(dest: Any) -> str:
         raise PortDied(dest.id, dest.reason)
     node_id, name = split_port_id(dest)
     return f"{node_id}#{name}" if name else node_id
+
+
+def _join(target: Target, batch: Batch, message: Message, data: bytes) -> bool:
+    """Let a request that is not short, packed as `data`, join `batch`; return whether it has. *Raises:* `MessageError`."""
+    outbox = None if target.peer is None else target.peer.outbox
+    if outbox is None or outbox.batch is not batch:  # race: a signal handler or `__del__` has sent something meanwhile
+        return False
+    return outbox.join(batch.name, message, data) is not None

@@ -174,7 +174,8 @@ class Core:
         self, dest: Port | str, message: tuple[Any, ...], timeout: float | None, name: str | None = None
     ) -> tuple[Any, ...]:
         """`gmp.call`, with the message as a tuple. `name`: of the reply port, made by `Ports.new_reply_name`."""
-        return self.calls.call(dest, message, timeout, name)
+        call = self.calls.call  # as in `gmp.call`
+        return call(dest, message, timeout, name)
 
     def defer(self, function: Callable[..., Any], *args: Any) -> Task:
         """`Host.defer`."""
@@ -228,7 +229,7 @@ class Core:
         untold = sent is None and type(self.routes) is Routes
         self.reply = self.routes.reply if untold else self._reply_told
         self.ports.watch_puts(not untold)
-        self.calls.send_by(send_soon if sent is None else told(send_soon, sent))
+        self.calls.send_by(send_soon if sent is None else told(send_soon, sent), joins=untold)
         self.send_changed()
 
     def _reply_told(self, node_id: str, name: str, message: tuple[Any, ...]) -> None:

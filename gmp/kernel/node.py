@@ -223,7 +223,8 @@ class Node:
 
     def call(self, dest: Port | str, *message: Any, timeout: float | None = 30.0) -> tuple[Any, ...]:
         """Send a message and wait for the reply; see `gmp.call`."""
-        return self._core.calls.call(dest, message, timeout)
+        call = self._core.calls.call  # as in `gmp.call`
+        return call(dest, message, timeout)
 
     def kill(self, dest: Port | str, *reason: Any) -> None:
         """Kill a port; see `gmp.kill`."""

@@ -33,7 +33,7 @@ class Routes:
         self, ports: Ports, peer: Callable[[str], Peer], node_port: Callable[[None, tuple[Any, ...]], None]
     ) -> None:
         self._ports = ports
-        self._is_owned = ports.hold._is_owned  # False in another native thread, and when the node is closed
+        self._hold = ports.hold  # not owned in another native thread, and when the node is closed
         self._peer = peer
         self._node_port = node_port
         self._local = ports.by_id  # those that were looked for before
@@ -43,11 +43,23 @@ class Routes:
 
     def send(self, dest: Any, message: tuple[Any, ...]) -> None:
         """Send `message` to a `Port` or port ID. *Blocks:* above the high mark. *Raises:* `GmpError`."""
-        is_owned = self._is_owned
-        if not is_owned():
+        if not self._hold._is_owned():
             self._ports.check()
         if type(dest) is str:
             route = self.ways.get(dest)
+            if route is None:  # a reply, or it goes to a port of this node: as `_find` does, without its frame
+                local = self._local.get(dest)
+                if local is not None:
+                    local.put(message)
+                    return
+                node_id, _, name = dest.partition("#")
+                peer = self._nodes.get(node_id)
+                if peer is None:
+                    if node_id == self._ports.node_id:
+                        self._deliver(name, message)
+                        return
+                elif dest[-1] == USED_ONCE:
+                    route = peer, name
         elif type(dest) is Port and dest.ports is self._ports:
             dest.put(message)
             return
@@ -64,8 +76,8 @@ class Routes:
 
     def reply(self, node_id: str, name: str, message: tuple[Any, ...]) -> None:
         """As `send`, to the port `name` of that node: one that is used once, so its way is not kept."""
-        is_owned, peer = self._is_owned, self._nodes.get(node_id)
-        if peer is None or not is_owned():
+        peer = self._nodes.get(node_id)
+        if peer is None or not self._hold._is_owned():
             self.send(f"{node_id}#{name}", message)
             return
         send = peer.send
@@ -142,7 +154,7 @@ class Routes:
 
     def try_send(self, dest: Any, message: tuple[Any, ...]) -> bool:
         """As `send`, but send nothing and return False where that would block."""
-        if not self._is_owned():
+        if not self._hold._is_owned():
             self._ports.check()
         node_id, _ = split_port_id(dest)
         if node_id != self._ports.node_id and self._peer(node_id).congested:

@@ -40,7 +40,7 @@ class TracingRoutes(Routes):
 
     def send(self, dest: Any, message: tuple[Any, ...]) -> None:
         """As `Routes.send`."""
-        if not self._is_owned():
+        if not self._hold._is_owned():
             self._ports.check()
         taken_by = self.send_soon(dest, message)
         if taken_by is not None and taken_by.congested:

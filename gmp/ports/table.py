@@ -110,8 +110,8 @@ class Ports:
         self.put_hold_changed: Callable[[], None] = nothing  #: called when `put_hold` is another lock
         self.watch_puts(False)
         self._thread = get_thread_ident()
-        self._incarnation = incarnation
-        self._count = count(1)
+        self.incarnation = incarnation
+        self.numbers = count(1)  #: of which names are made, with the incarnation
 
     def watch_puts(self, watched: bool) -> None:
         """While `watched`, keep `gmp.send` from putting messages by itself, past those who watch sends."""
@@ -164,11 +164,11 @@ class Ports:
 
     def new_name(self) -> str:
         """Make a name that no other node makes: the incarnation and a count."""
-        return f"{self._incarnation}{next(self._count)}"
+        return f"{self.incarnation}{next(self.numbers)}"
 
     def new_reply_name(self) -> str:
         """Make such a name for a reply port, which one message comes to."""
-        return f"{self._incarnation}{next(self._count)}{USED_ONCE}"
+        return f"{self.incarnation}{next(self.numbers)}{USED_ONCE}"
 
     def find(self, port_id: str) -> Destination | None:
         """Find the destination with that full ID on this node; None if there is none."""
@@ -192,12 +192,12 @@ class Ports:
             self.by_id.pop(port._id, None)
         if port.reason and not self.leaving:
             self.deaths.remember(port)
-        if not name.startswith(self._incarnation):
+        if not name.startswith(self.incarnation):
             self.remember_end(name, port.reason or ())
 
     def is_used(self, name: str) -> bool:
         """True if no peer may spawn a port of that name: it is or was in use, or is of the kind that this node makes."""
-        return name in self.by_name or name in self.ended or name.startswith(self._incarnation)
+        return name in self.by_name or name in self.ended or name.startswith(self.incarnation)
 
     def remember_end(self, name: str, reason: Reason) -> None:
         """Remember why a spawned port died.
