@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.event
 
 from gmp.errors import ConfigError
 from gmp.ids import split_port_id
-from gmp.kernel.core import Core
-from gmp.kernel.ground import MeshGround
 from gmp.kernel.node import Node, core_of, family_name, local_node
 from gmp.kernel.node_thread import NodeThread
 from gmp.kernel.serving import serve
@@ -21,6 +19,10 @@ from gmp.ports.monitors import Monitor
 from gmp.ports.port import Port
 from gmp.ports.table import NEVER_HELD
 from gmp.ports.timers import Timer
+
+if TYPE_CHECKING:
+    from gmp.kernel.core import Core
+    from gmp.kernel.ground import MeshGround
 
 _default: Node | None = None
 _core: Core | None = None  # what does its work

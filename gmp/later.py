@@ -30,6 +30,8 @@ LATER = {
     "difflib": "the name of a setting that there is not",
     "gevent": "a command that talks to a network",
     "gevent.lock": "a byte stream",
+    "gmp.config": "a node",
+    "gmp.kernel.core": "a node: what does its work, and with it the layers of the network",
     "gmp.kernel.loop_thread": "a node in a thread of its own",
     "gmp.kernel.tracing": "a node that traces",
     "gmp.lan.discovery": "a node on a LAN",
