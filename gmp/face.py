@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-import gevent
 import gevent.event
 
 from gmp.errors import ConfigError
@@ -14,7 +13,7 @@ from gmp.kernel.node import Node, core_of, family_name, local_node
 from gmp.kernel.node_thread import NodeThread
 from gmp.kernel.serving import serve
 from gmp.kernel.supervision import Strategy
-from gmp.mesh.groups import Family, Group
+from gmp.mesh.groups import Family, Find, Group, GroupGround
 from gmp.ports.monitors import Monitor
 from gmp.ports.port import Port
 from gmp.ports.table import NEVER_HELD
@@ -22,7 +21,6 @@ from gmp.ports.timers import Timer
 
 if TYPE_CHECKING:
     from gmp.kernel.core import Core
-    from gmp.kernel.ground import MeshGround
 
 _default: Node | None = None
 _core: Core | None = None  # what does its work
@@ -137,10 +135,10 @@ def core() -> Core:
     return _core
 
 
-def _finding(what: str) -> Callable[[], MeshGround]:
+def _finding(what: str) -> Find:
     """For handles of the default node, whichever that is when they are used."""
 
-    def find() -> MeshGround:
+    def find() -> GroupGround:
         found = core()
         found.warn_if_left_by_fork(what)
         return found.place()

@@ -24,10 +24,7 @@ from .certificates import self_signed
 SLOW_TO_IMPORT = {
     "ast", "asyncio", "cbor2", "cryptography", "dataclasses", "inspect", "secrets", "ssl", "tempfile", "zoneinfo",
 }  # fmt: skip
-FOR_A_PLAIN_NODE = {  # of what is imported later, that which a node needs that is made, and started
-    "decimal", "gmp.wire.cbor_framing", "gmp.wire.json_framing", "hashlib", "hmac", "ipaddress", "json",
-    "urllib.parse", "uuid",
-}  # fmt: skip
+FOR_A_PLAIN_NODE = {"gmp.config", "gmp.kernel.core", "hashlib", "ipaddress"}  # that is started, and has no peer
 
 
 def modules_after(code: str, **environ: str) -> set[str]:

@@ -27,7 +27,7 @@ from gmp.showing import show_typed
 from gmp.wire.requests import EVAL, SND
 
 if TYPE_CHECKING:
-    from gmp import config
+    import gmp.config as config
     from gmp.config import Settings
     from gmp.kernel import core as kernel_core
     from gmp.kernel import loop_thread

@@ -199,4 +199,4 @@ def wait_for(
     return members
 
 
-__all__ = ["Family", "GmpError", "Group", "Subscription", "wait_for"]
+__all__ = ["Family", "GmpError", "Group", "GroupGround", "Subscription", "wait_for"]
