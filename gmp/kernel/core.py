@@ -18,7 +18,7 @@ from gmp.errors import ConfigError, GmpError, MessageError
 from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, random_suffix, split_port_id
 from gmp.kernel.calls import Calls
 from gmp.kernel.draining import Draining
-from gmp.kernel.forking import LEFT_BY_FORK, let_go_in_children
+from gmp.kernel.forking import LEFT_BY_FORK
 from gmp.kernel.ground import MeshGround
 from gmp.kernel.leaving import Leaving
 from gmp.kernel.life import Life
@@ -83,7 +83,6 @@ class Core:
         self.life = Life(self)
         self._join_network()
         self._join_messages()
-        let_go_in_children(self.life)  # at last: a signal handler may fork while a node is being made
 
     def _join_network(self) -> None:
         settings = self.settings

@@ -13,6 +13,7 @@ import gevent.event
 from gmp.characters import own_text
 from gmp.errors import ConfigError, GmpError
 from gmp.ids import is_encodable, split_port_id
+from gmp.kernel.forking import let_go_in_children
 from gmp.kernel.node_thread import NodeThread
 from gmp.kernel.spawning import function_name
 from gmp.kernel.supervision import Supervisor
@@ -63,6 +64,7 @@ class Node:
 
     def _set_up(self, settings: Settings) -> None:
         self._core = core = kernel_core.Core(settings, self)
+        let_go_in_children(core.life)  # only now: a signal handler may fork while a node is being made
         self.id = core.id  #: this node's ID
         self.settings = settings  #: what it was made with
         core.send_changed = self._use_send
