@@ -42,8 +42,8 @@ WORKLOADS = {
     "W14": "calls of a service's method by 100 callers at once",
     "W15": "a stream of 1 KiB rows, and what a reader that has stopped costs in memory (64 KiB rows)",
     "W16": "calls of 100 callers that are killed, until the work over there is stopped",
-    "W17": "processor time behind gevent's of `import gmp`, alone, to a first port and to a first reply, and of `gmp --help`; "
-    "memory of an idle node beyond gevent's",
+    "W17": "processor time behind gevent's of `import gmp`, alone, to a first port and to a first reply, and of `gmp --help`"
+    "; memory of an idle node beyond gevent's",
 }
 ONE_CORE = "@1core"
 # A way of writing a workload that only gmp has, and the workload of the others that it is compared with.
