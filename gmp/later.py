@@ -1,7 +1,7 @@
 """Modules that are imported when they are first used: one table of them.
 
-A program that makes no node needs none of these, and a plain node few. A file that uses one says so twice,
-once for type checkers and the tests of the layers, which read it as an import like any other, and once for the program::
+A program that makes no node needs none of these, and a plain node few. A file that uses one says so twice, once for type
+checkers and the tests of the layers, which read it as an import like any other, and once for the program::
 
     if TYPE_CHECKING:
         import tomllib

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from gmp.kernel.host import Host
 
 
-
 class Watching:
     """The monitors that one node's own code sets."""
 
