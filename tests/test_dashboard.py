@@ -287,6 +287,29 @@ def test_rates_are_per_second_and_begin_anew_with_a_restart() -> None:
     assert view.summary(6.0)["messages"] == 0
 
 
+def test_durations_are_those_of_the_last_minute() -> None:
+    view = NodeView("n", 0.0)
+    view.info = {"incarnation": "a"}
+
+    def told(now: float, *buckets: int, port: str = "n#1") -> Any:
+        methods = {"add": {"buckets": buckets}, "get": {"buckets": [0]}, "odd": {"buckets": "?"}, "none": 7}
+        view.told({"services": [{"port": port, "methods": methods}, {"port": "n#2", "methods": 3}, None]}, now)
+        found = view.durations[port]
+        return found["median"] and (found["median"], found["p99"])
+
+    assert told(0.0, 0, 0, 1000) is None, "of before anybody looked"
+    assert told(1.0, 0, 0, 1000, 0, 10) == (pytest.approx(12e-6), pytest.approx(15.92e-6))
+    for second in range(2, 60):
+        assert told(second, 0, 0, 1000, 0, 10) == (pytest.approx(12e-6), pytest.approx(15.92e-6))
+    assert told(71.0, 0, 0, 1000, 0, 10) is None, "they are more than a minute ago"
+    assert told(72.0, 0, 0, 1001, 0, 10)[0] == pytest.approx(3e-6)
+    assert told(73.0, 0, 0, 7, port="n#3")[0] == pytest.approx(3e-6), "a service that has just begun"
+    view.info = {"incarnation": "b"}
+    assert told(74.0, 0, 0, 2000, 0, 20) is None, "another life"
+    view.lost((), 75.0)
+    assert view.durations == {}
+
+
 @pytest.mark.parametrize("nonsense", [None, 7, "text", [1], {"peers": 7}, {"peers": {"m": None}}, {"ports": float("inf")}])
 def test_whatever_a_node_says_is_shown_or_left_out_but_breaks_nothing(nonsense: Any) -> None:
     view = NodeView("n", 0.0)

@@ -13,10 +13,9 @@ from typing import Any
 
 import gmp
 from gmp.cli.common.survey import NOT_GMP, Answer, ask_all, lasting_nodes
-from gmp.durations import added, quantile
+from gmp.durations import added, quantile, since, told
 from gmp.wire.requests import STATS
 
-MOST_CALLS = 2**63  # in a bucket; what is told beyond is nonsense
 STATES = ("lost", "silent", "busy", "up", "no gmp")
 
 
@@ -96,7 +95,7 @@ class Gauge:
             row.sent = _rate(before[1], peers, "sent_messages", now - before[0])
             row.received = _rate(before[1], peers, "received_messages", now - before[0])
             row.calls = _rate(before[2], services, "calls", now - before[0]) if services else None
-            row.p99 = quantile(_new_calls(before[2], services), 0.99)
+            row.p99 = quantile(added(since(told(before[2].get(port)), told(each)) for port, each in services.items()), 0.99)
         return row
 
 
@@ -134,24 +133,6 @@ def _services(data: dict[str, Any]) -> dict[str, Any]:
     told = data.get("services")
     services = [each for each in told if isinstance(each, dict)] if isinstance(told, list | tuple) else []
     return {str(each.get("port")): each for each in services}
-
-
-def _new_calls(before: dict[str, Any], after: dict[str, Any]) -> list[int]:
-    """Return the calls of all services since the last look, by how long they took."""
-    found = []
-    for port, told in after.items():
-        was = _table(before.get(port, {}), "methods")
-        for method, figures in _table(told, "methods").items():
-            old, new = _buckets(was.get(method)), _buckets(figures)
-            old += [0] * (len(new) - len(old))
-            found.append([max(0, count - former) for count, former in zip(new, old, strict=False)])
-    return added(found)
-
-
-def _buckets(figures: Any) -> list[int]:
-    told = figures.get("buckets") if isinstance(figures, dict) else None  # a former version tells none
-    counts = told if isinstance(told, list | tuple) else []
-    return [each if isinstance(each, int) and 0 <= each < MOST_CALLS else 0 for each in counts]
 
 
 def _table(data: dict[str, Any], key: str) -> dict[Any, Any]:

@@ -8,14 +8,17 @@ later; it is shown as text, never as markup.
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import islice
 from typing import Any
 
+from gmp.durations import quantile, since, told
 from gmp.showing import show, show_reason
 
 OVERDUE = 3.0  # seconds without an answer after which a node is shown as busy
 LONGEST, MOST = 4000, 2000  #: characters of a text, and items of a table or list, that are kept of what a node says
 LARGEST = 1e300  #: a number beyond it is none
+RECENT, STEP = 60.0, 10.0  #: seconds over which durations of calls are shown, and between two that are remembered for that
 RATES = {"messages": ("sent_messages", "received_messages"), "bytes": ("sent_bytes", "received_bytes")}
 
 
@@ -28,12 +31,14 @@ class NodeView:
         self.stats: dict[str, Any] = {}
         self.rates: dict[str, dict[str, float]] = {}  #: of each peer
         self.call_rates: dict[str, float] = {}  #: of each service, by its port
+        self.durations: dict[str, dict[str, float | None]] = {}  #: the same: how long its calls of the last minute took
         self.lost_at: float | None = None
         self.left = False  #: whether it was lost by leaving in order
         self.is_gmp = True  #: no other node tells anything of itself
         self.reason = ""
         self._answered = now
         self._counted: tuple[float, str, dict[str, dict[str, float]], dict[str, float]] | None = None
+        self._buckets: deque[tuple[float, dict[str, list[int]]]] = deque()  # of each service, by when it was told
 
     def told(self, stats: dict[str, Any], now: float) -> None:
         """The node answered with its figures."""
@@ -45,12 +50,16 @@ class NodeView:
             for peer, figures in table(stats.get("peers")).items()
             if isinstance(figures, dict)
         }
-        calls = {
-            text(service.get("port")): number(service.get("calls"))
+        services = {
+            text(service.get("port")): service
             for service in several(stats.get("services"))
             if isinstance(service, dict)
         }
+        calls = {port: number(service.get("calls")) for port, service in services.items()}
         before, self._counted = self._counted, (now, text(self.info.get("incarnation", "")), counts, calls)
+        if before is None or before[1] != self._counted[1]:
+            self._buckets.clear()
+        self._time({port: told(service) for port, service in services.items()}, now)
         if before is not None and before[1] == self._counted[1] and now > before[0]:
             self.call_rates = {
                 port: max(0.0, count - before[3].get(port, 0.0)) / (now - before[0]) for port, count in calls.items()
@@ -61,6 +70,18 @@ class NodeView:
                 for peer, each in counts.items()
             }  # fmt: skip
 
+    def _time(self, buckets: dict[str, list[int]], now: float) -> None:
+        """Take in how long calls took, as counted since each service began."""
+        looks = self._buckets
+        if not looks or now >= looks[-1][0] + STEP:
+            looks.append((now, buckets))
+        while len(looks) > 1 and looks[1][0] <= now - RECENT:
+            looks.popleft()
+        self.durations = {}
+        for port, counts in buckets.items():
+            recent = since(looks[0][1].get(port, []), counts)
+            self.durations[port] = {"median": quantile(recent, 0.5), "p99": quantile(recent, 0.99)}
+
     def lost(self, reason: tuple[Any, ...], now: float) -> None:
         """The way to the node is gone."""
         if self.lost_at is None:
@@ -68,6 +89,7 @@ class NodeView:
             self.left = reason[:1] == ("leaving",)
         self.rates = {}
         self.call_rates = {}
+        self.durations = {}
 
     def back(self, now: float) -> None:
         """It is there (again)."""

@@ -200,6 +200,7 @@ class Watcher:
             "info": view.info,
             "stats": view.stats,
             "call_rates": view.call_rates,
+            "durations": view.durations,
             "links": view.links(),
             "ports_list": ports,
             "lines": [line_of(number, line) for number, line in self.lines if line.node == node_id][-50:],

@@ -180,10 +180,13 @@ function describe(node, opened) {
       [port.name, port.runs || "–", list(port.groups).join(", "), count(port.waiting), count(port.peak)]), [3, 4])];
   const services = list(node.stats.services).filter(each => each && typeof each === "object");
   if (services.length) {
-    found.push(heading("Services"), grid(["service", "calls/s", "median", "p99", "runs", "waits", "streams", "calls", "errors", "refused", "stopped"],
-      services.map(each => [String(each.name), count(node.call_rates[each.port]), seconds(each.median), seconds(each.p99),
-        ...["running", "waiting", "open_streams", "calls", "errors", "refused", "stopped"].map(name => count(each[name]))]),
-      [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]));
+    const took = each => node.durations[each.port] || {};
+    const table = (title, heads, cells) => found.push(heading(title),
+      grid(["service", ...heads], services.map(each => [String(each.name), ...cells(each)]), [1, 2, 3, 4, 5]));
+    table("Services, in the last minute", ["calls/s", "median", "p99", "runs", "waits"], each =>
+      [count(node.call_rates[each.port]), seconds(took(each).median), seconds(took(each).p99), count(each.running), count(each.waiting)]);
+    table("Calls since they began, streams open now", ["calls", "errors", "refused", "stopped", "open"], each =>
+      ["calls", "errors", "refused", "stopped", "open_streams"].map(name => count(each[name])));
   }
   if (deaths.length) {
     found.push(heading("Last abnormal deaths"));
