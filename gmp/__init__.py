@@ -105,10 +105,9 @@ if TYPE_CHECKING or "gmp_command" not in sys.modules or "__getattr__" in globals
         spawn,
         supervise,
     )
-    from gmp.kernel.node import Node
+    from gmp.kernel.node import Node, Stream
     from gmp.kernel.node_thread import NodeThread
     from gmp.kernel.spawning import spawnable
-    from gmp.kernel.streams import Stream
     from gmp.kernel.supervision import Child, Supervisor
     from gmp.mesh.groups import Family, Group
     from gmp.objects.context import deadline

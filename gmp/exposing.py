@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from gmp.errors import ConfigError
 from gmp.face import core
 from gmp.ids import is_peer_node_id, is_port_id
-from gmp.kernel.core import Core
 from gmp.kernel.node import Node, core_of, family_name
 from gmp.later import later
 from gmp.mesh.groups import Group
@@ -25,6 +24,7 @@ from gmp.showing import show_typed
 if TYPE_CHECKING:
     import inspect
 
+    from gmp.kernel.core import Core
     from gmp.objects import limits, rights, service, typed
     from gmp.objects import methods as methods_of
 else:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gevent
 import gevent.event
 
 from gmp.errors import ConfigError
 from gmp.ids import split_port_id
-from gmp.kernel.core import Core
-from gmp.kernel.ground import MeshGround
 from gmp.kernel.node import Node, core_of, family_name, local_node
 from gmp.kernel.node_thread import NodeThread
 from gmp.kernel.serving import serve
 from gmp.kernel.supervision import Strategy
-from gmp.mesh.groups import Family, Group
+from gmp.mesh.groups import Family, Find, Group, GroupGround
 from gmp.ports.monitors import Monitor
 from gmp.ports.port import Port
 from gmp.ports.table import NEVER_HELD
 from gmp.ports.timers import Timer
+
+if TYPE_CHECKING:
+    from gmp.kernel.core import Core
 
 _default: Node | None = None
 _core: Core | None = None  # what does its work
@@ -135,10 +135,10 @@ def core() -> Core:
     return _core
 
 
-def _finding(what: str) -> Callable[[], MeshGround]:
+def _finding(what: str) -> Find:
     """For handles of the default node, whichever that is when they are used."""
 
-    def find() -> MeshGround:
+    def find() -> GroupGround:
         found = core()
         found.warn_if_left_by_fork(what)
         return found.place()

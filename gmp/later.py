@@ -1,16 +1,16 @@
 """Modules that are imported when they are first used: one table of them.
 
-A plain node needs none of these; importing all of them took as long as all the rest. A file that uses one says so twice,
-once for type checkers and the tests of the layers, which read it as an import like any other, and once for the program::
+A program that makes no node needs none of these, and a plain node few. A file that uses one says so twice, once for type
+checkers and the tests of the layers, which read it as an import like any other, and once for the program::
 
     if TYPE_CHECKING:
         import tomllib
     else:
         tomllib = later("tomllib")
 
-What is first used in a callback of the event loop is not left to that: it is imported when the node is made, or started,
-that may come to use it (`import_now`). There an import would hold everything up, and where another thread is at the same
-import it could not wait for that.
+What is first used in a callback of the event loop is not left to that: it is imported when what may come to use it begins,
+such as a node's first connection (`import_now`). There an import would hold everything up, and where another thread is at
+the same import it could not wait for that.
 
 Importing is Python's own: of two threads that come at once one waits for the other; what an interrupt or an error strikes
 is not kept half made, so that the next use imports it anew; and gmp's own modules are found though the working directory
@@ -30,6 +30,8 @@ LATER = {
     "difflib": "the name of a setting that there is not",
     "gevent": "a command that talks to a network",
     "gevent.lock": "a byte stream",
+    "gmp.config": "a node",
+    "gmp.kernel.core": "a node: what does its work, and with it the layers of the network",
     "gmp.kernel.loop_thread": "a node in a thread of its own",
     "gmp.kernel.tracing": "a node that traces",
     "gmp.lan.discovery": "a node on a LAN",
@@ -41,14 +43,14 @@ LATER = {
     "gmp.objects.service": "a service",
     "gmp.objects.typed": "a service, or its caller, with checked types",
     "gmp.ports.tracing": "a node that traces",
-    "gmp.wire.cbor_framing": "a node that others may reach, if cbor2 is installed",
-    "gmp.wire.json_framing": "a node that others may reach",
+    "gmp.wire.cbor_framing": "a first connection, if cbor2 is installed; an entry that is more than texts",
+    "gmp.wire.json_framing": "a first connection; an entry that is more than texts",
     "greenlet": "a command that runs",
-    "hashlib": "a node that starts with others to talk to",
-    "hmac": "a node that starts with others to talk to",
+    "hashlib": "a node that listens, or dials",
+    "hmac": "a first connection",
     "inspect": "a prompt that shows a service's methods",
-    "ipaddress": "a node that starts with others to talk to",
-    "json": "a node that starts with others to talk to; services in a text",
+    "ipaddress": "a node that listens, or dials",
+    "json": "services in a text",
     "tomllib": "a configuration file",
     "urllib.parse": "a node that is refused, or refuses another",
     "uuid": "a UUID in a message",

@@ -66,6 +66,23 @@ def test_a_fork_while_a_node_is_being_made_hurts_neither_process() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "made\n", "")
 
 
+OWN_HOOK = """
+import os
+import gmp
+os.register_at_fork(after_in_child=lambda: found.append(gmp.node()))
+found = []
+node = gmp.configure(binds=[], seeds=[], secret="s" * 32)
+if not os.fork():
+    os._exit(found == [node])
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_what_a_program_does_in_a_child_that_was_told_since_import_gmp_finds_the_childs_own_node() -> None:
+    command = [sys.executable, "-c", OWN_HOOK]
+    assert subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout == "0\n"
+
+
 JUST_SENT = """
 import os, time, gevent, gmp
 with gmp.Node("seed", binds=["127.0.0.1:0"]) as seed:

@@ -24,10 +24,7 @@ from .certificates import self_signed
 SLOW_TO_IMPORT = {
     "ast", "asyncio", "cbor2", "cryptography", "dataclasses", "inspect", "secrets", "ssl", "tempfile", "zoneinfo",
 }  # fmt: skip
-FOR_A_PLAIN_NODE = {  # of what is imported later, that which a node needs that is made, and started
-    "decimal", "gmp.wire.cbor_framing", "gmp.wire.json_framing", "hashlib", "hmac", "ipaddress", "json",
-    "urllib.parse", "uuid",
-}  # fmt: skip
+FOR_A_PLAIN_NODE = {"gmp.config", "gmp.kernel.core", "hashlib", "ipaddress"}  # that is started, and has no peer
 
 
 def modules_after(code: str, **environ: str) -> set[str]:
@@ -84,7 +81,7 @@ def echo(stream):
 
 hub = get_hub()
 sys.meta_path.insert(0, Watch())
-settings = {"cert": sys.argv[1]} if sys.argv[1] else {"secret": "s" * 32}
+settings = {"cert": sys.argv[1]} if sys.argv[1] else {"secret": "s" * 32, "unix_sockets": sys.argv[2] != "tcp"}
 node = gmp.configure(node_id="there", binds=["127.0.0.1:0"], allow=["*"], **settings)
 gmp.group("values").join(gmp.port(serve))
 gmp.expose(Service(), "services")
@@ -94,11 +91,11 @@ print(found)
 """
 
 
-@pytest.fixture(params=["plain", "tls"])
+@pytest.fixture(params=["plain", "tcp", "tls"])
 def there(request: pytest.FixtureRequest) -> Iterator[tuple[str, dict[str, Any]]]:
     """Where a node of another process listens, and how it is secured; it imports nothing in a callback of its loop."""
     cert = self_signed() if request.param == "tls" else ""
-    command = [sys.executable, "-c", IN_THE_HUB, cert]
+    command = [sys.executable, "-c", IN_THE_HUB, cert, request.param]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         try:
             assert child.stdout is not None
@@ -125,6 +122,31 @@ def test_nothing_is_imported_in_a_callback_of_the_event_loop(
         assert stream.recv(100) == b"there and back"
     node.send("there", "an unknown request")
     node.send("there#unknown", "to nobody")
+
+
+CLOSED_MEANWHILE = """
+import contextlib, socket, sys
+import gevent, gmp
+node = gmp.configure(binds=["127.0.0.1:0"], secret="s" * 32)
+host, _, port = node.binds[0].rpartition(":")
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "uuid":
+            node.close()
+
+sys.meta_path.insert(0, Watch())
+with socket.create_connection((host, int(port)), timeout=20) as visitor:
+    node.ended.wait()
+    gevent.idle()
+    assert node.closed
+    with contextlib.suppress(ConnectionResetError):
+        assert visitor.recv(1000) == b""
+"""
+
+
+def test_a_first_visitor_is_let_go_when_the_node_is_closed_while_what_it_takes_is_imported() -> None:
+    assert "uuid" in modules_after(CLOSED_MEANWHILE)
 
 
 # ---- how it is imported

@@ -1,4 +1,5 @@
-"""W17: what it costs to start: importing gmp, the command's help, and the memory of a process with an idle node.
+"""W17: what it costs to start: importing gmp, and all until a first port or another node's first reply; the command's help;
+and the memory of a process with an idle node.
 
 Each figure is the median of some fresh processes, with everything compiled. What `import gevent` alone takes is taken off,
 but for the help.
@@ -12,9 +13,14 @@ import statistics
 import subprocess
 import sys
 
-from benchmarks.programs.measure import emit, main, scaled
+from benchmarks.programs.gmp_settings import settings
+from benchmarks.programs.measure import Far, emit, main, scaled
 
-IMPORTED = "import time, gevent; start = time.process_time(); import gmp; print(time.process_time() - start)"
+BEGUN = "import time, gevent; gevent.get_hub(); start = time.process_time(); import gmp"
+TOLD = "print(time.process_time() - start)"
+IMPORTED = f"{BEGUN}; {TOLD}"
+MADE_A_PORT = f"{BEGUN}; gmp.port(); {TOLD}"
+ASKED = f"{BEGUN}; gmp.configure(binds=[], seeds=[{{bind!r}}], **{{settings!r}}); gmp.call({{port!r}}, 'add', 1, 1); {TOLD}"
 HELPED = "import sys, gmp_command; sys.argv = ['gmp', '--help']; gmp_command.main()"
 GEVENT = "import gevent; gevent.sleep(0.2)"
 IDLE = "import gmp; gmp.configure(binds=['127.0.0.1:0'], seeds=[], secret='measured'); import gevent; gevent.sleep(0.2)"
@@ -46,6 +52,11 @@ def starting() -> None:
         printed(code)
     processor_time(HELPED)
     emit("import ms", 1e3 * statistics.median(printed(IMPORTED) for _ in times))
+    emit("first port ms", 1e3 * statistics.median(printed(MADE_A_PORT) for _ in times))
+    with Far("gmp_far") as far:
+        asked = ASKED.format(bind=far.ready["bind"], port=far.ready["calculator"], settings=settings())
+        printed(asked)
+        emit("first reply ms", 1e3 * statistics.median(printed(asked) for _ in times))
     emit("help ms", 1e3 * statistics.median(processor_time(HELPED) for _ in times))
     idle = statistics.median(printed(f"{IDLE}; {RESIDENT}") for _ in times)
     emit("idle MB", (idle - statistics.median(printed(f"{GEVENT}; {RESIDENT}") for _ in times)) / 1e6)

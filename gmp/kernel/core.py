@@ -18,7 +18,7 @@ from gmp.errors import ConfigError, GmpError, MessageError
 from gmp.ids import check_node_id, is_peer_node_id, make_incarnation, random_suffix, split_port_id
 from gmp.kernel.calls import Calls
 from gmp.kernel.draining import Draining
-from gmp.kernel.forking import LEFT_BY_FORK, let_go_in_children
+from gmp.kernel.forking import LEFT_BY_FORK
 from gmp.kernel.ground import MeshGround
 from gmp.kernel.leaving import Leaving
 from gmp.kernel.life import Life
@@ -31,9 +31,12 @@ from gmp.kernel.routes import Routes, told
 from gmp.kernel.spawning import function_name, run_function
 from gmp.kernel.streams import Streams
 from gmp.kernel.threads import ThreadDoor
+from gmp.kernel.waiting import wait_up
 from gmp.kernel.watching import Watching
 from gmp.later import later
+from gmp.mesh.addresses import ADDRESSES
 from gmp.mesh.mesh import Mesh
+from gmp.mesh.subscriptions import Subscription
 from gmp.net.network import Network
 from gmp.net.peer import Peer
 from gmp.outside import chance, clock
@@ -80,7 +83,6 @@ class Core:
         self.life = Life(self)
         self._join_network()
         self._join_messages()
-        let_go_in_children(self.life)  # at last: a signal handler may fork while a node is being made
 
     def _join_network(self) -> None:
         settings = self.settings
@@ -308,6 +310,27 @@ class Core:
         """`Host.up_nodes`."""
         self.ports.check_thread()
         return [peer.node_id for peer in self.network.up_peers()]
+
+    def known_nodes(self) -> list[str]:
+        """`gmp.Node.known_nodes`."""
+        backbone = self.mesh.backbone
+        backbone.subscribe(ADDRESSES)
+        return sorted({self.id, *filter(is_peer_node_id, backbone.items(ADDRESSES)), *self.up_nodes()})
+
+    def monitor_known_nodes(self, callback: Callable[..., Any]) -> Callable[[], None]:
+        """`gmp.Node.monitor_known_nodes`."""
+
+        def changed(*lists: Iterable[str]) -> None:
+            known, added, _, removed = (list(filter(is_peer_node_id, each)) for each in lists)
+            callback(sorted(known), added, removed)
+
+        return Subscription(self.ground, ADDRESSES, changed).cancel
+
+    def wait_up(self, node_id: str | None, timeout: float | None) -> None:
+        """`gmp.Node.wait_up`."""
+        if node_id is not None:
+            self.node_port(node_id)
+        wait_up(self, self.changed, node_id, timeout)
 
     def tell(self, node_id: str, up: bool, *reason: Any) -> None:
         """Report to waiters and callbacks that a node is connected, or lost."""

@@ -16,16 +16,12 @@ from gmp.kernel.ending import Ending, close_at_exit
 from gmp.kernel.ground import ON_LAN
 from gmp.kernel.leaving import GOODBYE
 from gmp.kernel.services import start_services
-from gmp.later import import_now
 from gmp.net import names
 from gmp.net.dialling import SelfDial
 from gmp.outside import clock
 
 if TYPE_CHECKING:
     from gmp.kernel.host import Parts
-
-# what handshakes and messages of others may need in a callback of the event loop
-FOR_PEERS = ("decimal", "hashlib", "hmac", "ipaddress", "urllib.parse", "uuid")
 
 
 class Life:
@@ -76,7 +72,6 @@ class Life:
         if parts.lan is not None:
             parts.lan.check()
             seeds.append(ON_LAN)
-        import_now(*FOR_PEERS)
         parts.network.listen([parse_bind(bind) for bind in binds])
         try:
             parts.network.announced()
@@ -86,6 +81,8 @@ class Life:
         self.state, self.was_started = "started", True
         close_at_exit(self)
         parts.network.housekeeper.start()
+        if seeds:
+            parts.network.first_other.appears()  # now, and not when somebody waits for the first of them
         parts.mesh.start(seeds, SelfDial)
         try:
             parts.services = start_services(parts, settings.services)

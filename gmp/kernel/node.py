@@ -11,31 +11,31 @@ import gevent
 import gevent.event
 
 from gmp.characters import own_text
-from gmp.config import Settings, load_settings
 from gmp.errors import ConfigError, GmpError
-from gmp.ids import is_encodable, is_peer_node_id, split_port_id
-from gmp.kernel.core import Core
+from gmp.ids import is_encodable, split_port_id
+from gmp.kernel.forking import let_go_in_children
 from gmp.kernel.node_thread import NodeThread
 from gmp.kernel.spawning import function_name
 from gmp.kernel.supervision import Supervisor
-from gmp.kernel.waiting import wait_up
-from gmp.kernel.watching import KILL_CURRENT
 from gmp.later import later
-from gmp.mesh.addresses import ADDRESSES
 from gmp.mesh.groups import Family, Group
-from gmp.mesh.subscriptions import Subscription
 from gmp.net.streams import Stream
 from gmp.ports.history import Death
-from gmp.ports.monitors import Monitor
+from gmp.ports.monitors import KILL_CURRENT, Monitor
 from gmp.ports.port import Port
 from gmp.ports.timers import Timer
 from gmp.showing import show_typed
 from gmp.wire.requests import EVAL, SND
 
 if TYPE_CHECKING:
+    import gmp.config as config
+    from gmp.config import Settings
+    from gmp.kernel import core as kernel_core
     from gmp.kernel import loop_thread
+    from gmp.kernel.core import Core
     from gmp.ports import tracing
 else:
+    config, kernel_core = later("gmp.config"), later("gmp.kernel.core")
     loop_thread, tracing = later("gmp.kernel.loop_thread"), later("gmp.ports.tracing")
 
 
@@ -60,10 +60,11 @@ class Node:
         given = {"node_id": node_id, "secret": secret, "cert": cert, **settings}
         given["binds"] = binds if binds is None or isinstance(binds, str) else list(binds)
         given["seeds"] = seeds if seeds is None or isinstance(seeds, str) else list(seeds)
-        self._set_up(load_settings(profile, given, os.environ))
+        self._set_up(config.load_settings(profile, given, os.environ))
 
     def _set_up(self, settings: Settings) -> None:
-        self._core = core = Core(settings, self)
+        self._core = core = kernel_core.Core(settings, self)
+        let_go_in_children(core.life)  # only now: a signal handler may fork while a node is being made
         self.id = core.id  #: this node's ID
         self.settings = settings  #: what it was made with
         core.send_changed = self._use_send
@@ -324,9 +325,7 @@ class Node:
         The first call subscribes to the directory: on a node that is not a seed the answer comes a moment later.
         """
         self._core.check_open()
-        backbone = self._core.mesh.backbone
-        backbone.subscribe(ADDRESSES)
-        return sorted({self.id, *filter(is_peer_node_id, backbone.items(ADDRESSES)), *self.up_nodes()})
+        return self._core.known_nodes()
 
     def monitor_known_nodes(self, callback: Callable[..., Any]) -> Callable[[], None]:
         """Call `callback(known, added, removed)` at once, and whenever the directory gains or loses a node.
@@ -334,12 +333,7 @@ class Node:
         Each is a list of node IDs. Returns a function that ends it. *Blocks:* never.
         """
         self._core.check_open()
-
-        def changed(*lists: Iterable[str]) -> None:
-            known, added, _, removed = (list(filter(is_peer_node_id, each)) for each in lists)
-            callback(sorted(known), added, removed)
-
-        return Subscription(self._core.ground, ADDRESSES, changed).cancel
+        return self._core.monitor_known_nodes(callback)
 
     def monitor_nodes(self, callback: Callable[..., Any]) -> Callable[[], None]:
         """Call `callback(node_id, up, *reason)` whenever a node is connected or lost; returns a function that ends it.
@@ -365,11 +359,8 @@ class Node:
         While it waits in vain a warning in the log says why, now and then.
         *Blocks:* up to `timeout` seconds (None: without end). *Raises:* `WaitTimeout`, which says why too; `ConfigError`.
         """
-        core = self._core
-        core.check_open()
-        if node_id is not None:
-            core.node_port(node_id)
-        wait_up(core, core.changed, node_id, timeout)
+        self._core.check_open()
+        self._core.wait_up(node_id, timeout)
 
     def offer(self, name: str, function: Callable[..., Any]) -> Callable[[], None]:
         """Let other nodes call `function(asker_node_id, *args)` here by `name`, in a greenlet of its own.
@@ -414,7 +405,7 @@ def local_node(parent: Node | None = None) -> Node:
     `parent` is the default node of the parent process, in a child of `fork`.
     """
     node = Node.__new__(Node)
-    node._set_up(Settings(binds=()))
+    node._set_up(config.Settings(binds=()))
     if parent is not None:
         core_of(node).forked_from(core_of(parent))
     return node
@@ -433,4 +424,4 @@ def family_name(name: object) -> str:
     return own_text(name)
 
 
-__all__ = ["Node", "core_of", "family_name", "local_node"]
+__all__ = ["Node", "Stream", "core_of", "family_name", "local_node"]

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 from gmp.errors import GmpError
 from gmp.ids import split_port_id
 from gmp.kernel.remote_watchers import RemoteWatcher
-from gmp.ports.monitors import Kind, Monitor, Reason
+from gmp.ports.monitors import KILL_CURRENT, Kind, Monitor, Reason
 from gmp.ports.port import Port, current_port
 
 if TYPE_CHECKING:
     from gmp.kernel.host import Host
-
-KILL_CURRENT = object()  #: the action of ``monitor(target)``
 
 
 class Watching:

@@ -9,11 +9,13 @@ for the time of grace.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gmp.mesh.claims import GRACE
 from gmp.mesh.directory import Database, Family, PortIndex
-from gmp.mesh.ground import Cancellable, Ground
+
+if TYPE_CHECKING:
+    from gmp.mesh.ground import Cancellable, Ground
 
 
 class Remnant(NamedTuple):

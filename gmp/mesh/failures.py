@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import gevent.event
 
-from gmp.config import Address
 from gmp.outside import clock
+
+if TYPE_CHECKING:
+    from gmp.config import Address
 
 log = logging.getLogger("gmp.mesh")
 PATIENCE = 5.0  # seconds without success before a line is logged

@@ -10,7 +10,7 @@ one of the configured node afterwards, and one of a node that was closed raises.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.event
@@ -18,11 +18,13 @@ import gevent.event
 from gmp.characters import own_text
 from gmp.errors import ConfigError, GmpError, MessageError, WaitTimeout
 from gmp.ids import is_port_id
-from gmp.mesh.copies import Interest
-from gmp.mesh.directory import Family as Items
 from gmp.mesh.failures import Wait
 from gmp.mesh.subscriptions import Changes, GroupGround, MembersCallback, Subscription
 from gmp.outside import chance
+
+if TYPE_CHECKING:
+    from gmp.mesh.copies import Interest
+    from gmp.mesh.directory import Family as Items
 
 Find = Callable[[], GroupGround]
 
@@ -197,4 +199,4 @@ def wait_for(
     return members
 
 
-__all__ = ["Family", "GmpError", "Group", "Subscription", "wait_for"]
+__all__ = ["Family", "GmpError", "Group", "GroupGround", "Subscription", "wait_for"]

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ref
 
 from greenlet import GreenletExit
 
-from gmp.mesh.backbone import Backbone
 from gmp.mesh.directory import Change, is_same
 from gmp.mesh.directory import Family as Items
-from gmp.mesh.failures import Complaints
-from gmp.mesh.ground import Cancellable
+
+if TYPE_CHECKING:
+    from gmp.mesh.backbone import Backbone
+    from gmp.mesh.failures import Complaints
+    from gmp.mesh.ground import Cancellable
 
 MembersCallback = Callable[[Mapping[str, Any], list[str], list[str], list[str]], Any]
 

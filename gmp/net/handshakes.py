@@ -88,7 +88,6 @@ class Handshakes:
         self._tell = partial(peer_log.tell, log)
         self._make = make
         self._add_stream = add_stream
-        self._framings = settings.framings or default_framings()
         self.closed = False  #: whether the node is
         self.announces(())
 
@@ -113,7 +112,7 @@ class Handshakes:
             node_id=self._node_id,
             nonce=b2a_base64(chance.token_bytes(66), newline=False).decode(),
             secret=settings.secret,
-            framings=self._framings,
+            framings=settings.framings or default_framings(),
             keys={
                 "gmp": "1",
                 "incarnation": self._incarnation,

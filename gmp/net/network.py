@@ -22,7 +22,8 @@ from gmp.net import machine, unix
 from gmp.net.between import Way
 from gmp.net.challenge import answered_for
 from gmp.net.connection import Connection
-from gmp.net.dialling import Dialling
+from gmp.net.dialling import Detachable, Dial, Dialling
+from gmp.net.firstother import FirstOther
 from gmp.net.handshakes import Handshakes, incarnation_of
 from gmp.net.heartbeat import Limits
 from gmp.net.housekeeper import Housekeeper, HousekeeperEvents
@@ -41,7 +42,7 @@ from gmp.net.way import PeerWay
 from gmp.outside import clock
 from gmp.peerlog import PeerLog
 from gmp.wire.dispatch import Decoded
-from gmp.wire.framing import default_framings
+from gmp.wire.framing import NAMES
 from gmp.wire.perl_strings import PERL_STRINGS
 from gmp.wire.portable import Portable
 from gmp.wire.session import Session
@@ -109,12 +110,12 @@ class Network:
         self._resting = Resting(settings.handshake_timeout)
         self._buffer = bytearray(READ_SIZE)
         self._scratch = bytearray(READ_SIZE + 2 * RECORD if settings.cert else 0)
-        framings = settings.framings or default_framings()  # an unknown one raises here
-        self.portable = Portable(framings, settings.max_message, PERL_STRINGS[settings.perl_strings])
+        self.portable = Portable(settings.framings, settings.max_message, PERL_STRINGS[settings.perl_strings])
         self._contexts = tls.make_contexts(settings.cert) if settings.cert else None
         self.is_marked_seed = self._contexts is not None and settings.cert_names and tls.marks_seed(self._contexts)
-        near = self._accepted_near if settings.unix_sockets else None
-        self._listeners = Listeners(self._machine, self._accepted, near)
+        self.first_other = first = FirstOther(settings.framings or NAMES, lambda: self._closed)
+        near = first.before(self._accepted_near) if settings.unix_sockets else None
+        self._listeners = Listeners(self._machine, first.before(self._accepted), near)
         self._streams: WeakKeyDictionary[Stream, None] = WeakKeyDictionary()  # in their order
         self.visitors = Visitors(
             settings.max_unauthenticated,
@@ -137,7 +138,7 @@ class Network:
         )
         self.greeted, self.hold = handshakes.greeted, handshakes.hold  #: as `Owner`
         self.expected_streams = handshakes.expected_streams
-        dialling = Dialling(self._machine, settings, handshakes.start, lambda: self._closed)
+        dialling = Dialling(self._machine, settings, self._dialled, lambda: self._closed)
         self.dial, self.dial_stream = dialling.dial, dialling.dial_stream
         self._challenges: dict[Connection, gevent.Greenlet[..., None]] = {}
         self._acts = self._acts_of_rule()
@@ -187,6 +188,10 @@ class Network:
     def stop_listening(self) -> None:
         """Close the listening sockets."""
         self._listeners.stop()
+
+    def _dialled(self, sock: Detachable, address: str, way: Way, dial: Dial) -> Connection | None:
+        self.first_other.appears()
+        return self.handshakes.start(sock, address, way, dial)
 
     def _accepted(self, sock: Any, address: tuple[Any, ...]) -> None:
         host = str(address[0])

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 log = logging.getLogger("gmp")
 Reason = tuple[Any, ...]
+KILL_CURRENT = object()  #: the action of ``monitor(target)``
 
 
 class Kind(enum.IntEnum):

@@ -24,6 +24,7 @@ from typing import Any
 import gevent
 
 import gmp
+from gmp.later import import_now
 
 A_LOOK = 0.1  # seconds between two looks at whether gunicorn has told the worker to end
 Hook = Callable[..., None]
@@ -46,6 +47,7 @@ def hooks(
     ends it.
     *Blocks:* never; the hooks until the listeners are bound, and until the node has left.
     """
+    import_now("gmp.kernel.core")  # before the fork: once, and in memory that the workers share
     if isinstance(start, str) and not all(start.partition(":")):
         raise gmp.ConfigError(f"start {start!r} names no function: expected 'package.module:function'")
 

@@ -68,6 +68,7 @@ DECODERS: dict[str, Callable[[int, PerlStrings | None], Decoder]] = {  #: the sa
     "json": lambda most, perl: json_framing.JsonDecoder(most, perl),
 }
 NAMES = tuple(ENCODERS)
+MODULES = {"cbor": "gmp.wire.cbor_framing", "json": "gmp.wire.json_framing"}  #: of those that are imported later
 
 
 def default_framings() -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from typing import Any
 
 from gmp.errors import MessageError
-from gmp.wire.framing import Decoder, make_decoder, make_encoder
+from gmp.wire.framing import Decoder, Encoder, default_framings, make_decoder, make_encoder
 from gmp.wire.perl_strings import PerlStrings, marked
 from gmp.wire.tables import enveloped
 
@@ -21,18 +21,23 @@ SHORT_TEXT = 1000  #: characters of a text that need not be tried
 
 
 class Portable:
-    """The values that all of `framings` carry, in at most half of what one message may have.
+    """The values that all of `framings` (empty: the default ones) carry, in at most half of what one message may have.
 
     Where msgpack is one of them, gmp nodes use that, and the others are for Perl nodes.
     """
 
     def __init__(self, framings: Collection[str], max_message: int, perl: PerlStrings) -> None:
-        most = max(1, max_message // 2)
-        reader = perl if "msgpack" in framings else None
-        self._encoders = [make_encoder(framing, most, reader) for framing in framings]
-        self._msgpack = make_encoder("msgpack", most)
+        self._most, self._perl = max(1, max_message // 2), perl
+        self._encoders: list[Encoder] = []
+        if framings:
+            self._make_encoders(framings)  # one that cannot be used raises here
+        self._msgpack = make_encoder("msgpack", self._most)
         self._max_message = max_message
         self._decoder: Decoder | None = None  # made when it is needed
+
+    def _make_encoders(self, framings: Collection[str]) -> None:
+        reader = self._perl if "msgpack" in framings else None
+        self._encoders = [make_encoder(framing, self._most, reader) for framing in framings]
 
     def copy(self, key: str, value: Any) -> Any:
         """`value` as others will see it: made of built-in values, and shared with no one.
@@ -41,7 +46,11 @@ class Portable:
         """
         if _is_short_text(key) and (value is None or type(value) is bool or _is_short_text(value)):
             return value
+        if _is_short_text(key) and _is_short_list(value):  # such as a node's addresses
+            return value.copy()
         nested = enveloped(value)
+        if not self._encoders:
+            self._make_encoders(default_framings())
         for encoder in self._encoders:
             try:
                 encoder.encode("", (key, nested))
@@ -69,3 +78,7 @@ class Portable:
 
 def _is_short_text(value: Any) -> bool:
     return type(value) is str and value.isascii() and len(value) <= SHORT_TEXT
+
+
+def _is_short_list(value: Any) -> bool:
+    return type(value) is list and all(map(_is_short_text, value)) and sum(map(len, value), len(value)) <= SHORT_TEXT

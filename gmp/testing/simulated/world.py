@@ -10,7 +10,7 @@ from collections.abc import Callable, MutableSequence
 from random import Random
 from typing import Any
 
-from gmp.net import machine
+from gmp.net import firstother, machine
 from gmp.outside import chance, clock
 from gmp.testing.simulated.errors import SimulationError
 from gmp.testing.simulated.host import Host
@@ -26,6 +26,7 @@ class World:
         self.host: Host | None = None  #: of the node that is being made
         self.monotonic = loop.look
         self._loop = loop
+        firstother.import_all()  # or the first nodes of a process would do more than later ones, and no run be as the last
         self._chance = Random(f"{seed}/chance")
         self.random = self._chance.random
         self.randbits = self._chance.getrandbits
