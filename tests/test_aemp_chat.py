@@ -67,4 +67,4 @@ def test_a_chat_in_the_manner_of_coro_mp(chat: Run) -> None:
     again.wait("the journal is closed")
     assert again.wait_end() == 0
     for program in (ada, again, other):
-        assert "Traceback" not in program.text
+        assert not program.errors, program.text
