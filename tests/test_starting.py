@@ -180,6 +180,37 @@ def test_of_two_threads_that_make_the_default_node_at_once_one_is_told_whose_it_
     modules_after(TWO_THREADS)
 
 
+INTERRUPTED = """
+import sys
+import gmp
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{name}":
+            sys.meta_path.remove(self)
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Watch())
+node = gmp.Node(binds=["127.0.0.1:0"], seeds={seeds}, secret="s" * 32)
+try:
+    node.start()
+except KeyboardInterrupt:
+    assert not node.started
+    node.start()
+    assert node.started and len(node.binds) == 1, node.binds
+    node.close()
+else:
+    raise AssertionError
+"""
+
+
+@pytest.mark.parametrize(("name", "seeds"), [("uuid", ["127.0.0.1:1"]), ("hashlib", [])])
+def test_a_node_that_is_interrupted_while_what_it_takes_is_imported_can_be_started_again(
+    name: str, seeds: list[str]
+) -> None:
+    modules_after(INTERRUPTED.format(name=name, seeds=seeds))
+
+
 def test_the_settings_that_the_docstrings_name_are_there_after_import_gmp() -> None:
     modules_after("import gmp\nassert gmp.config.Settings().binds is None\nfrom gmp.config import Settings")
 
