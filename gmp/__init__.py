@@ -106,6 +106,7 @@ if TYPE_CHECKING or "gmp_command" not in sys.modules or "__getattr__" in globals
         supervise,
     )
     from gmp.kernel.node import Node, Stream
+    from gmp.kernel.node import config as config  # docstrings name `gmp.config.Settings`
     from gmp.kernel.node_thread import NodeThread
     from gmp.kernel.spawning import spawnable
     from gmp.kernel.supervision import Child, Supervisor

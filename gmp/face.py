@@ -130,7 +130,8 @@ def node() -> Node:
 def core() -> Core:
     """What does the work of the default node, for gmp's own code."""
     if _core is None or _core.ports.inherited:
-        _use(local_node(parent=_default))
+        before, made = _default, local_node(_default)  # which imports it, the first time
+        _use(made if _default is before else _default)  # race: another thread, or a finaliser, was faster, and has ports
     assert _core is not None
     return _core
 

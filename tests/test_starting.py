@@ -149,6 +149,85 @@ def test_a_first_visitor_is_let_go_when_the_node_is_closed_while_what_it_takes_i
     assert "uuid" in modules_after(CLOSED_MEANWHILE)
 
 
+TWO_THREADS = """
+import sys, threading
+import gmp
+outcomes = []
+
+def use():
+    try:
+        gmp.port()
+        outcomes.append("made")
+    except gmp.GmpError as error:
+        assert "another native thread" in str(error), error
+        outcomes.append("told")
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "gmp.config" and threading.current_thread() is threading.main_thread():
+            thread.start()
+            thread.join(0.1)  # it has the time to come to the same import
+
+thread = threading.Thread(target=use)
+sys.meta_path.insert(0, Watch())
+use()
+thread.join()
+assert sorted(outcomes) == ["made", "told"], outcomes
+"""
+
+
+def test_of_two_threads_that_make_the_default_node_at_once_one_is_told_whose_it_is() -> None:
+    modules_after(TWO_THREADS)
+
+
+INTERRUPTED = """
+import sys
+import gmp
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{name}":
+            sys.meta_path.remove(self)
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Watch())
+node = gmp.Node(binds=["127.0.0.1:0"], seeds={seeds}, secret="s" * 32)
+try:
+    node.start()
+except KeyboardInterrupt:
+    assert not node.started
+    node.start()
+    assert node.started and len(node.binds) == 1, node.binds
+    node.close()
+else:
+    raise AssertionError
+"""
+
+
+@pytest.mark.parametrize(("name", "seeds"), [("uuid", ["127.0.0.1:1"]), ("hashlib", [])])
+def test_a_node_that_is_interrupted_while_what_it_takes_is_imported_can_be_started_again(
+    name: str, seeds: list[str]
+) -> None:
+    modules_after(INTERRUPTED.format(name=name, seeds=seeds))
+
+
+def test_the_settings_that_the_docstrings_name_are_there_after_import_gmp() -> None:
+    modules_after("import gmp\nassert gmp.config.Settings().binds is None\nfrom gmp.config import Settings")
+
+
+def test_the_types_of_all_that_is_public_can_be_asked_for_before_there_is_a_node() -> None:
+    modules_after(
+        """
+import gmp, inspect, typing
+for name in gmp.__all__:
+    public = getattr(gmp, name)
+    methods = vars(public).items() if isinstance(public, type) else ()
+    for each in [public, *(method for name, method in methods if inspect.isfunction(method) and name[0] != "_")]:
+        typing.get_type_hints(each)
+"""
+    )
+
+
 # ---- how it is imported
 
 

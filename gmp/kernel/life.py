@@ -72,17 +72,17 @@ class Life:
         if parts.lan is not None:
             parts.lan.check()
             seeds.append(ON_LAN)
-        parts.network.listen([parse_bind(bind) for bind in binds])
+        if seeds:
+            parts.network.first_other.appears()  # now, and not when somebody waits for the first of them
         try:
+            parts.network.listen([parse_bind(bind) for bind in binds])
             parts.network.announced()
-        except ConfigError:
+        except BaseException:  # race: Ctrl-C, in an import too: it is not started then, and may be
             parts.network.stop_listening()
             raise
         self.state, self.was_started = "started", True
         close_at_exit(self)
         parts.network.housekeeper.start()
-        if seeds:
-            parts.network.first_other.appears()  # now, and not when somebody waits for the first of them
         parts.mesh.start(seeds, SelfDial)
         try:
             parts.services = start_services(parts, settings.services)

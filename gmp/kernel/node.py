@@ -424,4 +424,4 @@ def family_name(name: object) -> str:
     return own_text(name)
 
 
-__all__ = ["Node", "Stream", "core_of", "family_name", "local_node"]
+__all__ = ["Node", "Stream", "config", "core_of", "family_name", "local_node"]

@@ -18,13 +18,13 @@ import gevent.event
 from gmp.characters import own_text
 from gmp.errors import ConfigError, GmpError, MessageError, WaitTimeout
 from gmp.ids import is_port_id
+from gmp.mesh.directory import Family as Items
 from gmp.mesh.failures import Wait
 from gmp.mesh.subscriptions import Changes, GroupGround, MembersCallback, Subscription
 from gmp.outside import chance
 
 if TYPE_CHECKING:
     from gmp.mesh.copies import Interest
-    from gmp.mesh.directory import Family as Items
 
 Find = Callable[[], GroupGround]
 

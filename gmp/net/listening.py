@@ -57,6 +57,7 @@ class Listeners:
 
         *Raises:* `ConfigError` naming the bind that failed, and why; then none is open.
         """
+        self.binds.clear()  # of a time that failed
         listeners: list[Any] = []
         try:
             for bind in binds:
