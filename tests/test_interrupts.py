@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import gmp
+from gmp.net.connection import Connection
+from gmp.net.requeue import send_again
 from tests.certificates import self_signed
 
 REMOTE = ["msgpack", "json", "tls", "relay", "large", "large_tls"]
@@ -64,3 +68,39 @@ def test_a_signal_handler_that_sends_neither_loses_nor_doubles_nor_overtakes_any
     assert told["sent"]["handler"] > 3000
     assert told["wrong"] == []
     assert told["last"] == told["sent"]
+
+
+@pytest.mark.parametrize("framing", ["msgpack", "cbor"])
+def test_what_a_signal_handler_sends_while_the_queue_is_sent_over_the_new_connection_goes_with_it(
+    make_node: Callable[..., gmp.Node], monkeypatch: pytest.MonkeyPatch, framing: str
+) -> None:
+    far = make_node("far", framings=[framing])
+    near = make_node("near", binds=[], seeds=far.binds, framings=[framing])
+    port, strikes = far.port(), 3
+    write = Connection.write
+
+    def strike() -> None:
+        nonlocal strikes
+        if strikes:
+            strikes -= 1
+            near.send(port.id, "handler", strikes)
+
+    def struck_write(connection: Connection, data: bytes) -> None:
+        write(connection, data)
+        if connection.up and connection.node_id == "far":
+            strike()
+
+    def struck_send_again(*args: Any) -> int:
+        dropped = send_again(*args)
+        strike()
+        return dropped
+
+    monkeypatch.setattr(Connection, "write", struck_write)
+    monkeypatch.setattr("gmp.net.peer.send_again", struck_send_again)
+    for number in range(2):
+        near.send(port.id, "queued", number)
+    near.wait_up("far", timeout=20)
+    near.send(port.id, "last")
+    came = [("queued", 0), ("queued", 1), ("handler", 2), ("handler", 1), ("handler", 0), ("last",)]
+    assert [port.receive(timeout=5) for _ in came] == came
+    assert near.stats()["peers"]["far"]["queued_bytes"] == 0

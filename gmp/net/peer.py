@@ -255,21 +255,23 @@ class Peer:
         connection.high_mark, connection.low_mark = self._high_mark, self._low_mark
         self._events.peer_up(self)
         self._send_queue(connection)
-        if connection.reason is not None:
-            return
-        self._send_by(connection.send)
-        connection.read_ahead()
-        self.wake_senders()
+        if connection.reason is None:
+            connection.read_ahead()
+            self.wake_senders()
 
     def _send_queue(self, connection: PeerWay) -> None:
-        """Send what was queued, which was packed before the framing of `connection` was known."""
-        queue, self._queue, self.queued = self._queue, [], 0
-        self._encoder = None
-        if connection.framing == "msgpack" and connection.admits_all:
-            for data in queue:
-                connection.write(data)
-        else:
-            self.dropped += send_again(self.node_id, connection, queue, self.max_message)
+        """Send what was queued, which was packed before the framing of `connection` was known; from now on, send by that."""
+        send = connection.send
+        while self._queue:  # again, race: a signal handler has sent meanwhile
+            queue, self._queue, self.queued, self._encoder = self._queue, [], 0, None
+            if connection.framing == "msgpack" and connection.admits_all:
+                for data in queue:
+                    connection.write(data)
+            else:
+                self.dropped += send_again(self.node_id, connection, queue, self.max_message)
+        if connection.reason is None:
+            self.send = send  # in one step with the last look at the queue: no call is between
+            self._send_by(send)
 
     def answer_heartbeat(self, token: int) -> None:
         """Answer a heartbeat of the peer, unless so much waits for it that this is a sign of life itself."""
@@ -327,7 +329,6 @@ class Peer:
     def _send_on(self) -> None:
         if self.connection is not None and self.send == self._queue_message:
             self._send_queue(self.connection)
-            self._send_by(self.connection.send)
         self.wake_senders()
 
     def _handed_over(self) -> None:
