@@ -208,7 +208,7 @@ else:
 def test_a_node_that_is_interrupted_while_what_it_takes_is_imported_can_be_started_again(
     name: str, seeds: list[str]
 ) -> None:
-    modules_after(INTERRUPTED.format(name=name, seeds=seeds))
+    modules_after(INTERRUPTED.format(name=name, seeds=seeds), GMP_UNIX_SOCKETS="yes")  # which wants hashlib
 
 
 def test_the_settings_that_the_docstrings_name_are_there_after_import_gmp() -> None:
